@@ -1,0 +1,23 @@
+-- inspect: a queue as people want to see it.
+--
+-- KEYS  due, running, dead, workers, worker info, lanes
+-- ARGV  base, group, prefixes of the two kinds of stream (returned, lane)
+-- out   now, scheduled, running, dead, workers as (name, lease deadline, info), lanes as (name, entries, delivered)
+local workers, lanes = {}, {}
+local leases = call('ZRANGE', KEYS[4], 0, 999, 'WITHSCORES')
+for n = 1, #leases, 2 do
+  workers[#workers + 1] = { leases[n], leases[n + 1], call('HGET', KEYS[5], leases[n]) or '' }
+end
+for _, lane in ipairs(call('SMEMBERS', KEYS[6])) do
+  local entries, delivered = 0, 0
+  for i = 3, #ARGV do
+    local stream = ARGV[1] .. ARGV[i] .. lane
+    entries = entries + call('XLEN', stream)
+    local groups = redis.pcall('XINFO', 'GROUPS', stream)
+    for _, group in ipairs(groups.err and {} or groups) do
+      if group[2] == ARGV[2] then delivered = delivered + group[6] end
+    end
+  end
+  lanes[#lanes + 1] = { lane, entries, delivered }
+end
+return { now, call('ZCARD', KEYS[1]), call('HLEN', KEYS[2]), call('XLEN', KEYS[3]), workers, lanes }

@@ -1,0 +1,18 @@
+-- leave: sign a worker off. If it still has deliveries, its lease ends now instead, and others take them over at once.
+--
+-- KEYS  workers, worker info, streams
+-- ARGV  group, worker
+-- out   deliveries left behind
+local left = 0
+for i = 3, #KEYS do
+  local pending = redis.pcall('XPENDING', KEYS[i], ARGV[1], '-', '+', 1, ARGV[2])
+  if not pending.err then left = left + #pending end
+end
+if left > 0 then
+  call('ZADD', KEYS[1], 'XX', 0, ARGV[2])
+  return left
+end
+for i = 3, #KEYS do redis.pcall('XGROUP', 'DELCONSUMER', KEYS[i], ARGV[1], ARGV[2]) end
+call('ZREM', KEYS[1], ARGV[2])
+call('HDEL', KEYS[2], ARGV[2])
+return 0

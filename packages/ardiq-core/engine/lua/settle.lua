@@ -1,0 +1,107 @@
+-- settle: commit the outcomes of runs, each only for the delivery that still stands.
+--
+-- KEYS  due, running, waiters, dead, then pairs (returned stream, lane stream)
+-- ARGV  base, job prefix, unique prefix, wake channel, group, default result TTL in ms,
+--       then per stream: its position from 0 after the four, number of jobs, and per job: entry id, id, spec, data
+--       spec "" is a finished run with the default TTL, else "<outcome> <number> <recorded start 0|1> <unique digest or ->":
+--         D  finished; number = TTL in ms, 0 not stored, negative for ever; data = result record
+--         X  finished and dead-lettered; likewise
+--         R  again later; number = delay in ms; data = new header
+--         H  handed back, to be delivered before new work; data = header
+-- out   positions (from 0, over all jobs) whose delivery no longer stood: nothing was changed for them
+local base, job_prefix, unique_prefix, wake, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local default_ttl = tonumber(ARGV[6])
+local refused, finished, started, earliest, seen = {}, {}, {}, nil, 0
+-- Beyond this many bytes a message would take the subscriber's connection down with it (the server limits what piles up for
+-- one): callers are told to read the result, provided that it is kept long enough for that.
+local LARGEST_MESSAGE, READABLE_MS = 65536, 10000
+
+local function store(job_key, record, ttl)
+  if ttl > 0 then
+    call('SET', job_key, record, 'PX', ttl)
+  elseif ttl < 0 then
+    call('SET', job_key, record)
+  else
+    call('SET', job_key, 'T' .. sub(record, 2, 9), 'PX', TOMBSTONE_MS)
+  end
+end
+
+local function value_at(stream, entry)
+  local found = call('XRANGE', stream, entry, entry)
+  return found[1] and found[1][2][2]
+end
+
+local function finish(id, job_key, record, ttl)
+  store(job_key, record, ttl)
+  finished[#finished + 1] = id
+  finished[#finished + 1] = #record > LARGEST_MESSAGE and (ttl < 0 or ttl >= READABLE_MS) and '' or record
+end
+
+-- One branch per outcome other than the common one; false when the job's value is gone.
+local function settle(s, entry, id, spec, data)
+  local outcome, number, recorded, unique = string.match(spec, '^(%u) (%-?%d+) (%d) (%S+)$')
+  local stream, job_key = KEYS[s], job_prefix .. id
+  number = tonumber(number)
+  local value = outcome ~= 'D' and value_at(stream, entry)
+  if outcome == 'R' or outcome == 'H' then
+    if not value then
+      -- Somebody deleted the entry: there is nothing left to run again, and the id must not stay taken.
+      call('SET', job_key, 'T' .. sub(call('GET', job_key) or '', 2, 9), 'PX', TOMBSTONE_MS)
+      return false
+    end
+    value = data .. sub(value, HEADER + 1)
+    local lane = s % 2 == 1 and s + 1 or s
+    if outcome == 'H' then
+      place(base, KEYS[lane - 1], job_key, id, value)
+    elseif number > 0 then
+      local suffix = sub(KEYS[lane], #base + 1)
+      call('SET', job_key, 'd' .. nonce_of(value) .. string.char(#suffix) .. suffix .. value)
+      call('ZADD', KEYS[1], now + number, id)
+      earliest = math.min(earliest or now + number, now + number)
+    else
+      place(base, KEYS[lane], job_key, id, value)
+    end
+  else
+    if outcome == 'X' then call('XADD', KEYS[4], 'MAXLEN', '~', 100000, '*', 'id', id, 'record', data, 'value', value or '') end
+    finish(id, job_key, data, number)
+    if unique ~= '-' and call('GET', unique_prefix .. unique) == id then call('DEL', unique_prefix .. unique) end
+  end
+  if recorded == '1' then started[#started + 1] = id end
+  return true
+end
+
+local i = 7
+while i <= #ARGV do
+  local s, count = ARGV[i] + 5, tonumber(ARGV[i + 1])
+  local stream, entries = KEYS[s], {}
+  i = i + 2
+  for n = 1, count do entries[n] = ARGV[i + (n - 1) * 4] end
+  local all_held = call('XACK', stream, group, unpack(entries)) == count
+  for n = 1, count do
+    local entry, id, spec, data = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+    i = i + 4
+    if not all_held and not is_at(call('GET', job_prefix .. id), entry) then
+      refused[#refused + 1] = seen
+    elseif spec == '' then
+      finish(id, job_prefix .. id, data, default_ttl)
+    elseif not settle(s, entry, id, spec, data) then
+      refused[#refused + 1] = seen
+    end
+    seen = seen + 1
+  end
+  call('XDEL', stream, unpack(entries))
+end
+
+if #started > 0 then call('HDEL', KEYS[2], unpack(started)) end
+if earliest then announce_due(KEYS[1], wake, earliest) end
+if #finished > 0 and call('EXISTS', KEYS[3]) == 1 then
+  for n = 1, #finished, 2 do
+    local waiting = call('HGET', KEYS[3], finished[n])
+    if waiting then
+      local message = struct.pack('>H', #finished[n]) .. finished[n] .. finished[n + 1]
+      for channel in string.gmatch(waiting, '(%S+) %d+\n') do call('PUBLISH', channel, message) end
+      call('HDEL', KEYS[3], finished[n])
+    end
+  end
+end
+return refused

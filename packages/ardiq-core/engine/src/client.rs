@@ -1,0 +1,370 @@
+//! The producer's side: requests come in from mailboxes, run on the I/O thread, and their answers go back.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::{Instant, sleep_until};
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::jobs::{self, JobRecord};
+use crate::link::{Link, Patience, PushSink};
+use crate::logs::Logs;
+use crate::port::{Port, Ticket};
+use crate::protocol::keys::{Keys, QUEUES};
+use crate::protocol::record::ResultRecord;
+use crate::results::Waiting;
+use crate::runtime::Runtime;
+use crate::scripts::look::{self, QueueView};
+use crate::scripts::produce;
+use crate::submit::{Submission, prepare};
+use crate::url;
+
+/// What comes back for a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// Job ids in order.
+    Ids(Vec<String>),
+    /// Yes or no.
+    Flag(bool),
+    /// A number.
+    Number(i64),
+    /// A result, if there is one.
+    Result(Option<Arc<ResultRecord>>),
+    /// Jobs in order.
+    Jobs(Vec<JobRecord>),
+    /// Dead letters with their reasons.
+    Dead(Vec<(JobRecord, String)>),
+    /// Names.
+    Names(Vec<String>),
+    /// A queue in numbers.
+    Queue(Box<QueueView>),
+}
+
+/// What all loops of one core share.
+pub struct Shared {
+    /// The way to the broker.
+    pub link: Link,
+    /// The queue's keys.
+    pub keys: Arc<Keys>,
+    /// Redis time.
+    pub clock: Clock,
+    /// Lines for the application's logging.
+    pub logs: Logs,
+    /// Earliest due time announced by producers; a change wakes whoever promotes.
+    pub wake: watch::Sender<u64>,
+    waiting: Arc<Waiting>,
+    push: String,
+    tasks: Mutex<HashMap<(usize, Ticket), AbortHandle>>,
+}
+
+/// What a client has until it is closed. The fields are dropped in this order: first its tasks end, and with the last of
+/// them the connection; the runtime goes on for other clients, if there are any.
+struct Open {
+    tasks: watch::Sender<()>,
+    _runtime: Arc<Runtime>,
+}
+
+/// One queue as seen from one process.
+pub struct Client {
+    open: Mutex<Option<Open>>,
+    handle: Handle,
+    shared: Arc<Shared>,
+    process: u32,
+}
+
+/// Longest wait for a result: ten years, so that no limit overflows a clock.
+const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// Owes an answer to a mailbox; a request that is dropped unanswered is answered with [`Error::Closed`].
+struct Debt {
+    port: Arc<Port>,
+    ticket: Ticket,
+    paid: bool,
+}
+
+impl Debt {
+    fn pay(mut self, answer: Result<Answer>) {
+        self.paid = true;
+        self.port.post((self.ticket, answer));
+    }
+}
+
+impl Drop for Debt {
+    fn drop(&mut self) {
+        if !self.paid {
+            self.port.post((self.ticket, Err(Error::Closed)));
+        }
+    }
+}
+
+impl Client {
+    /// A client for `queue` with `lanes`, lowest first. Connects on first use.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a URL that cannot be used.
+    pub fn new(url: &str, queue: &str, lanes: &[String], connect_limit: Duration) -> Result<Self> {
+        let address = url::parse(url)?;
+        let keys = Arc::new(Keys::new(queue, lanes));
+        let runtime = Runtime::shared()?;
+        let waiting = Arc::new(Waiting::default());
+        let push = keys.push(&crate::submit::random_hex());
+        let wake = watch::Sender::new(0);
+        let sink = sink(Arc::clone(&waiting), push.clone(), keys.wake.clone(), wake.clone());
+        let shared = Arc::new(Shared {
+            link: Link::new(address, Arc::clone(&keys), connect_limit, sink),
+            keys,
+            clock: Clock::default(),
+            logs: Logs::default(),
+            wake,
+            waiting,
+            push,
+            tasks: Mutex::default(),
+        });
+        let keeper = Arc::clone(&shared);
+        let handle = runtime.handle().clone();
+        let open = Mutex::new(Some(Open { tasks: watch::Sender::new(()), _runtime: runtime }));
+        let client = Self { open, handle, shared, process: std::process::id() };
+        client.spawn(async move { keeper.link.keep().await });
+        Ok(client)
+    }
+
+    /// What the worker engine builds on.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Where tasks of this client run.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Has it been closed, or is this a forked child that only inherited it?
+    pub fn is_closed(&self) -> bool {
+        self.process != std::process::id() || self.open.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    /// End all connections; answers every open request with [`Error::Closed`].
+    pub fn close(&self) {
+        if self.process == std::process::id() {
+            let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(open);
+        }
+    }
+
+    /// Run `work` on the I/O thread until it is done or the client is closed.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Option<JoinHandle<()>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.tasks.subscribe();
+        Some(self.handle.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                _ = open.changed() => {}
+            }
+        }))
+    }
+
+    fn request<F>(&self, port: &Arc<Port>, ticket: Ticket, work: impl FnOnce(Arc<Shared>, Patience) -> F)
+    where
+        F: Future<Output = Result<Answer>> + Send + 'static,
+    {
+        let debt = Debt { port: Arc::clone(port), ticket, paid: false };
+        if self.is_closed() {
+            return;
+        }
+        let patience = Patience::within(self.shared.link.connect_limit());
+        let work = work(Arc::clone(&self.shared), patience);
+        self.spawn(async move { debt.pay(work.await) });
+    }
+
+    /// Accept jobs; answers [`Answer::Ids`].
+    pub fn enqueue(&self, port: &Arc<Port>, ticket: Ticket, jobs: Vec<Submission>) {
+        self.request(port, ticket, |shared, _| async move {
+            let mut ids = Vec::with_capacity(jobs.len());
+            for chunk in prepare(jobs)? {
+                // For each chunk: many of them on a slow line are no server that is out of reach.
+                let patience = Patience::within(shared.link.connect_limit());
+                let existing = produce::enqueue(&shared.link, &shared.keys, &chunk, patience).await?;
+                let first = ids.len();
+                ids.extend(chunk.into_iter().map(|job| job.id));
+                for (position, id) in existing {
+                    if let Some(own) = ids.get_mut(first + position) {
+                        *own = id;
+                    }
+                }
+            }
+            Ok(Answer::Ids(ids))
+        });
+    }
+
+    /// Enqueue one occurrence of a schedule; answers [`Answer::Flag`].
+    pub fn fire(&self, port: &Arc<Port>, ticket: Ticket, schedule: String, fire_ms: u64, job: Submission) {
+        self.request(port, ticket, move |shared, patience| async move {
+            let mut fired = false;
+            for job in prepare(vec![job])?.iter().flatten() {
+                fired |= produce::fire(&shared.link, &shared.keys, &schedule, fire_ms, job, patience).await?;
+            }
+            Ok(Answer::Flag(fired))
+        });
+    }
+
+    /// The Redis time; answers [`Answer::Number`].
+    pub fn clock(&self, port: &Arc<Port>, ticket: Ticket) {
+        self.request(port, ticket, |shared, patience| async move {
+            let reply = shared.link.command(&redis::cmd("TIME"), patience).await?;
+            let (seconds, micros): (i64, i64) =
+                redis::from_redis_value(reply).map_err(|error| Error::Protocol(error.to_string()))?;
+            Ok(Answer::Number(seconds * 1000 + micros / 1000))
+        });
+    }
+
+    /// A result: now, or within `limit` when given; answers [`Answer::Result`].
+    pub fn result(&self, port: &Arc<Port>, ticket: Ticket, id: String, limit: Option<Duration>) {
+        let key = (Arc::as_ptr(port) as usize, ticket);
+        let debt = Debt { port: Arc::clone(port), ticket, paid: false };
+        if self.is_closed() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let task = self.spawn(async move {
+            let answer = match limit {
+                None => look_now(&shared, &id).await,
+                Some(limit) => wait_for(&shared, &id, limit).await,
+            };
+            shared.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            debt.pay(answer.map(Answer::Result));
+        });
+        if limit.is_some()
+            && let Some(task) = task
+        {
+            let mut tasks = self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            // It may have ended before it was entered; then it must not be entered at all.
+            if !task.is_finished() {
+                tasks.insert(key, task.abort_handle());
+            }
+        }
+    }
+
+    /// Give up a wait.
+    pub fn forget(&self, port: &Arc<Port>, ticket: Ticket) {
+        let key = (Arc::as_ptr(port) as usize, ticket);
+        let task = self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        if let Some(task) = task {
+            task.abort();
+        }
+    }
+
+    /// What is known of some jobs; answers [`Answer::Jobs`].
+    pub fn lookup(&self, port: &Arc<Port>, ticket: Ticket, ids: Vec<String>) {
+        self.request(port, ticket, |shared, patience| async move {
+            jobs::look_up(&shared, &ids, patience).await.map(Answer::Jobs)
+        });
+    }
+
+    /// Jobs that wait to start; answers [`Answer::Number`].
+    pub fn depth(&self, port: &Arc<Port>, ticket: Ticket) {
+        self.request(port, ticket, |shared, patience| async move {
+            look::depth(&shared.link, &shared.keys, patience).await.map(Answer::Number)
+        });
+    }
+
+    /// Names of all queues; answers [`Answer::Names`].
+    pub fn queues(&self, port: &Arc<Port>, ticket: Ticket) {
+        self.request(port, ticket, |shared, patience| async move {
+            let mut cmd = redis::cmd("SMEMBERS");
+            cmd.arg(QUEUES);
+            let reply = shared.link.command(&cmd, patience).await?;
+            let mut names: Vec<String> =
+                redis::from_redis_value(reply).map_err(|error| Error::Protocol(error.to_string()))?;
+            names.sort();
+            Ok(Answer::Names(names))
+        });
+    }
+
+    /// The queue in numbers; answers [`Answer::Queue`].
+    pub fn inspect(&self, port: &Arc<Port>, ticket: Ticket) {
+        self.request(port, ticket, |shared, patience| async move {
+            look::inspect(&shared.link, &shared.keys, patience).await.map(|view| Answer::Queue(Box::new(view)))
+        });
+    }
+
+    /// Some jobs in one state; answers [`Answer::Jobs`], for `dead` [`Answer::Dead`].
+    pub fn jobs(&self, port: &Arc<Port>, ticket: Ticket, state: String, most: usize) {
+        self.request(port, ticket, move |shared, patience| async move {
+            match state.as_str() {
+                "dead" => jobs::dead(&shared, most, patience).await.map(Answer::Dead),
+                "queued" | "scheduled" | "running" => {
+                    jobs::list(&shared, &state, most, patience).await.map(Answer::Jobs)
+                }
+                _ => Err(Error::Invalid(format!("no state {state:?}; ask for queued, scheduled, running or dead"))),
+            }
+        });
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn sink(waiting: Arc<Waiting>, push: String, wake: String, due: watch::Sender<u64>) -> PushSink {
+    Arc::new(move |channel, message| {
+        if channel == push.as_bytes() {
+            // A message that cannot be read leaves its waiters to their timeouts; a later version's record may look so.
+            let _ = waiting.deliver(&message);
+        } else if channel == wake.as_bytes() {
+            let at = std::str::from_utf8(&message).ok().and_then(|text| text.parse().ok());
+            due.send_replace(at.unwrap_or_default());
+        }
+    })
+}
+
+async fn look_now(shared: &Shared, id: &str) -> Result<Option<Arc<ResultRecord>>> {
+    let patience = Patience::within(shared.link.connect_limit());
+    read(look::wait(&shared.link, &shared.keys, id, &shared.push, 0, patience).await?)
+}
+
+fn read(record: Vec<u8>) -> Result<Option<Arc<ResultRecord>>> {
+    if record.len() <= 1 {
+        return Ok(None);
+    }
+    ResultRecord::decode(&record).map(|result| Some(Arc::new(result))).map_err(Error::Protocol)
+}
+
+/// Look once, leave word, and wait for the push; look again after every reconnect, since a push may have been missed.
+async fn wait_for(shared: &Arc<Shared>, id: &str, limit: Duration) -> Result<Option<Arc<ResultRecord>>> {
+    let end = Instant::now() + limit.min(LONGEST_WAIT);
+    let mut place = shared.waiting.enter(id);
+    let mut sessions = shared.link.sessions();
+    let mut patience = Patience::within(shared.link.connect_limit());
+    loop {
+        shared.link.subscribe(&shared.push, patience).await?;
+        let left = end.saturating_duration_since(Instant::now());
+        sessions.borrow_and_update();
+        let wait_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+        let found = read(look::wait(&shared.link, &shared.keys, id, &shared.push, wait_ms, patience).await?)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        tokio::select! {
+            arrived = &mut place.arrival => match arrived {
+                Ok(None) => {
+                    place = shared.waiting.enter(id);
+                    // It has come in time; reading it may take some.
+                    patience = Patience::Until(end.max(Instant::now() + shared.link.connect_limit()));
+                    continue;
+                }
+                arrived => return Ok(arrived.ok().flatten()),
+            },
+            () = sleep_until(end) => return Ok(None),
+            changed = sessions.changed() => if changed.is_err() { return Err(Error::Closed) },
+        }
+        // A broker that is away while we wait is no error before our own time is up.
+        patience = Patience::Until(end.max(Instant::now() + Duration::from_millis(1)));
+    }
+}

@@ -1,0 +1,101 @@
+//! The one error type of the engine. The binding maps each variant to one Python exception.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+/// What can go wrong between the engine and its caller.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The broker did not answer in time, or the connection was lost and did not come back in time.
+    #[error("cannot reach Redis at {address}: {reason}. Check that the server runs and that the URL is right")]
+    Unreachable {
+        /// Where we tried, without credentials.
+        address: String,
+        /// What happened last.
+        reason: String,
+    },
+    /// The broker answered with an error that another try would not mend.
+    #[error("Redis refused the command: {0}")]
+    Refused(String),
+    /// The caller gave something that cannot be used.
+    #[error("{0}")]
+    Invalid(String),
+    /// The engine has been closed.
+    #[error("this connection has been closed; build a new app, or do not use one after its process has begun to exit")]
+    Closed,
+    /// The broker holds something that this version does not understand.
+    #[error("Redis holds data that this version cannot read: {0}")]
+    Protocol(String),
+}
+
+/// Shorthand for results of the engine.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What to do after a failed command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// The connection is of no more use: make a new one, then try again.
+    Reconnect,
+    /// The server is busy with itself (loading, failing over, full of clients): wait, then try again.
+    Wait,
+    /// The script is not in the server's cache: load it, then try again.
+    Load,
+    /// Trying again would give the same answer.
+    GiveUp,
+}
+
+/// Decide what a failed command calls for. Pure, so that every case has a test.
+pub fn remedy(error: &RedisError) -> Remedy {
+    match error.kind() {
+        ErrorKind::Server(ServerErrorKind::NoScript) => Remedy::Load,
+        ErrorKind::Server(
+            ServerErrorKind::BusyLoading
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::MasterDown,
+        ) => Remedy::Wait,
+        // A replica that was a primary when we connected: the address may lead to the new primary by now.
+        ErrorKind::Server(ServerErrorKind::ReadOnly) => Remedy::Reconnect,
+        ErrorKind::Io | ErrorKind::Parse => Remedy::Reconnect,
+        _ if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() => Remedy::Reconnect,
+        _ => match error.code() {
+            Some("BUSY" | "MISCONF" | "NOREPLICAS") => Remedy::Wait,
+            _ if error.to_string().contains("max number of clients") => Remedy::Reconnect,
+            _ => Remedy::GiveUp,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(line: &str) -> RedisError {
+        let reply = format!("-{line}\r\n");
+        let value = redis::parse_redis_value(reply.as_bytes()).and_then(|value| value.extract_error());
+        value.err().unwrap_or_else(|| unreachable!("an error reply parses to an error"))
+    }
+
+    #[test]
+    fn every_error_reply_has_its_remedy() {
+        let cases = [
+            ("NOSCRIPT No matching script", Remedy::Load),
+            ("LOADING Redis is loading the dataset in memory", Remedy::Wait),
+            ("MASTERDOWN Link with MASTER is down", Remedy::Wait),
+            ("BUSY Redis is busy running a script", Remedy::Wait),
+            ("MISCONF Redis is configured to save RDB snapshots", Remedy::Wait),
+            ("READONLY You can't write against a read only replica", Remedy::Reconnect),
+            ("ERR max number of clients reached", Remedy::Reconnect),
+            ("OOM command not allowed when used memory > 'maxmemory'", Remedy::GiveUp),
+            ("WRONGTYPE Operation against a key", Remedy::GiveUp),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(remedy(&server(line)), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_broken_socket_calls_for_a_new_connection() {
+        let error = RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        assert_eq!(remedy(&error), Remedy::Reconnect);
+    }
+}

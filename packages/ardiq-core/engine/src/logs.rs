@@ -1,0 +1,83 @@
+//! Log lines on their way to the application's logging: a bounded queue, so that nobody ever waits to log.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+/// Levels, as Python's `logging` numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// For those who look for a fault.
+    Debug = 10,
+    /// Something that is worth knowing.
+    Info = 20,
+    /// Something that may need attention.
+    Warning = 30,
+    /// Something that failed.
+    Error = 40,
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Its level.
+    pub level: Level,
+    /// The logger's name below `ardiq.`.
+    pub logger: &'static str,
+    /// The text; never arguments, results or credentials.
+    pub message: String,
+}
+
+/// Lines that are kept when nobody takes them.
+const KEPT: usize = 1000;
+
+#[derive(Default)]
+struct Queue {
+    lines: VecDeque<Line>,
+    dropped: u64,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Logs(Mutex<Queue>);
+
+impl Logs {
+    /// Add a line; the oldest goes when the queue is full, and is counted.
+    pub fn push(&self, level: Level, logger: &'static str, message: String) {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.lines.len() == KEPT {
+            queue.lines.pop_front();
+            queue.dropped += 1;
+        }
+        queue.lines.push_back(Line { level, logger, message });
+    }
+
+    /// Take all lines.
+    pub fn take(&self) -> Vec<Line> {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines: Vec<Line> = queue.lines.drain(..).collect();
+        if queue.dropped > 0 {
+            let message = format!("{} older log lines were dropped", queue.dropped);
+            lines.push(Line { level: Level::Warning, logger: "engine", message });
+            queue.dropped = 0;
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_drops_the_oldest_and_says_so() {
+        let logs = Logs::default();
+        for number in 0..KEPT + 5 {
+            logs.push(Level::Info, "engine", number.to_string());
+        }
+        let lines = logs.take();
+        assert_eq!(lines.len(), KEPT + 1);
+        assert_eq!(lines[0].message, "5");
+        assert!(lines[KEPT].message.starts_with("5 older"));
+        assert!(logs.take().is_empty());
+    }
+}

@@ -1,0 +1,68 @@
+//! The header that the protocol keeps in front of an envelope, in stream entries and records of scheduled jobs.
+
+/// Length of the header in bytes.
+pub const HEADER: usize = 13;
+
+/// Flag: taken over from a dead worker, so its next start is recorded before it happens.
+pub const SUSPECT: u8 = 1;
+
+/// What the protocol knows of a job besides the call itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Header {
+    /// Starts that are spent.
+    pub tries: u16,
+    /// Worker deaths while it ran.
+    pub deaths: u8,
+    /// Deliveries to workers that did not know the task.
+    pub misses: u8,
+    /// See [`SUSPECT`].
+    pub flags: u8,
+    /// Epoch milliseconds of the enqueue.
+    pub enqueued_ms: u64,
+}
+
+impl Header {
+    /// The header in its 13 bytes.
+    pub fn encode(&self) -> [u8; HEADER] {
+        let mut out = [0; HEADER];
+        out[..2].copy_from_slice(&self.tries.to_be_bytes());
+        out[2] = self.deaths;
+        out[3] = self.misses;
+        out[4] = self.flags;
+        out[5..].copy_from_slice(&self.enqueued_ms.to_be_bytes());
+        out
+    }
+
+    /// Split an entry value into header and envelope.
+    pub fn split(value: &[u8]) -> Option<(Self, &[u8])> {
+        let (head, envelope) = value.split_at_checked(HEADER)?;
+        Some((
+            Self {
+                tries: u16::from_be_bytes([head[0], head[1]]),
+                deaths: head[2],
+                misses: head[3],
+                flags: head[4],
+                enqueued_ms: u64::from_be_bytes(head[5..].try_into().ok()?),
+            },
+            envelope,
+        ))
+    }
+
+    /// Must the next start be recorded before it happens?
+    pub fn is_suspect(&self) -> bool {
+        self.flags & SUSPECT != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_survives_the_wire() {
+        let header = Header { tries: 300, deaths: 2, misses: 7, flags: SUSPECT, enqueued_ms: 1_700_000_000_123 };
+        let value = [&header.encode()[..], b"call"].concat();
+        assert_eq!(Header::split(&value), Some((header, &b"call"[..])));
+        assert_eq!(Header::split(&value[..12]), None);
+    }
+}

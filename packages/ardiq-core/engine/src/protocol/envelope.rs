@@ -1,0 +1,121 @@
+//! What a producer writes and nobody changes: version byte, nonce, then the call in msgpack.
+
+use super::pack::{Reader, Writer};
+
+/// The version that this code writes. Readers refuse a higher one with a dead letter.
+pub const VERSION: u8 = 1;
+
+/// Bytes before the msgpack part: version and nonce.
+pub const PREFIX: usize = 9;
+
+/// A call as it travels.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Envelope {
+    /// Tells a repeated try of one enqueue from another enqueue with the same job id.
+    pub nonce: [u8; 8],
+    /// Registered name of the task.
+    pub name: String,
+    /// Arguments, as the client's serializer wrote them.
+    pub body: Vec<u8>,
+    /// Milliseconds from enqueue after which a job that has not started is dropped; 0 = never.
+    pub expire_ms: u64,
+    /// Identity of a unique job, in hexadecimal.
+    pub unique: Option<String>,
+    /// Text that travels along.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Envelope {
+    /// The bytes of this call.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::with_capacity(PREFIX + 24 + self.name.len() + self.body.len());
+        out.0.push(VERSION);
+        out.0.extend_from_slice(&self.nonce);
+        out.array(5).text(&self.name).bytes(&self.body).uint(self.expire_ms);
+        out.optional_text(self.unique.as_deref()).text_map(&self.headers);
+        out.0
+    }
+
+    /// Read a call. A later version may add fields at the end of the array; they are passed over.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with the bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let version = *bytes.first().ok_or("the envelope is empty")?;
+        if version != VERSION {
+            return Err(format!(
+                "envelope version {version}, this worker reads {VERSION}: upgrade the workers before the producers"
+            ));
+        }
+        let nonce = bytes.get(1..PREFIX).and_then(|part| part.try_into().ok()).ok_or("the envelope is cut short")?;
+        let mut reader = Reader::new(&bytes[PREFIX..]);
+        let fields = reader.array()?;
+        if fields < 5 {
+            return Err(format!("the envelope has {fields} fields, 5 expected"));
+        }
+        Ok(Self {
+            nonce,
+            name: reader.text()?.to_owned(),
+            body: reader.bytes()?.to_vec(),
+            expire_ms: reader.uint()?,
+            unique: reader.optional(Reader::text)?.map(str::to_owned),
+            headers: reader.text_map()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample() -> Envelope {
+        Envelope {
+            nonce: *b"12345678",
+            name: "add".into(),
+            body: vec![1, 2, 3],
+            expire_ms: 5,
+            unique: Some("ab".into()),
+            headers: vec![("trace".into(), "x".into())],
+        }
+    }
+
+    #[test]
+    fn a_call_survives_the_wire() {
+        assert_eq!(Envelope::decode(&sample().encode()), Ok(sample()));
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_with_advice() {
+        let mut bytes = sample().encode();
+        bytes[0] = VERSION + 1;
+        assert!(Envelope::decode(&bytes).is_err_and(|reason| reason.contains("upgrade the workers")));
+    }
+
+    #[test]
+    fn fields_added_later_are_passed_over() {
+        let mut bytes = sample().encode();
+        bytes[PREFIX] = 0x96;
+        bytes.push(0xc0);
+        assert_eq!(Envelope::decode(&bytes), Ok(sample()));
+    }
+
+    #[test]
+    fn a_length_beyond_the_data_is_refused_before_allocation() {
+        let bomb = [&[VERSION, 0, 0, 0, 0, 0, 0, 0, 0, 0x95, 0xdb, 0xff, 0xff, 0xff, 0xff][..], b"x"].concat();
+        assert!(Envelope::decode(&bomb).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Envelope::decode(&bytes);
+        }
+
+        #[test]
+        fn a_cut_envelope_is_an_error(cut in 0usize..30) {
+            let bytes = sample().encode();
+            prop_assert!(Envelope::decode(&bytes[..cut.min(bytes.len() - 1)]).is_err());
+        }
+    }
+}

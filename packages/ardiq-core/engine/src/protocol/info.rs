@@ -1,0 +1,67 @@
+//! What a worker says about itself, for people who inspect a queue.
+
+use super::pack::{Reader, Writer};
+
+/// See the module.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Info {
+    /// Machine.
+    pub host: String,
+    /// Process id.
+    pub pid: u64,
+    /// Tasks that it runs at once.
+    pub concurrency: u64,
+    /// Tasks that it holds at most.
+    pub prefetch: u64,
+    /// Tasks that it held when it last renewed its lease.
+    pub held: u64,
+    /// Of these, running.
+    pub running: u64,
+    /// Epoch milliseconds of its start.
+    pub started_ms: u64,
+    /// Its version.
+    pub version: String,
+}
+
+impl Info {
+    /// The bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::with_capacity(64);
+        out.array(8).text(&self.host).uint(self.pid).uint(self.concurrency).uint(self.prefetch);
+        out.uint(self.held).uint(self.running).uint(self.started_ms).text(&self.version);
+        out.0
+    }
+
+    /// Read the bytes.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with them.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let mut reader = Reader::new(bytes);
+        if reader.array()? < 8 {
+            return Err("the worker info is cut short".into());
+        }
+        Ok(Self {
+            host: reader.text()?.to_owned(),
+            pid: reader.uint()?,
+            concurrency: reader.uint()?,
+            prefetch: reader.uint()?,
+            held: reader.uint()?,
+            running: reader.uint()?,
+            started_ms: reader.uint()?,
+            version: reader.text()?.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_worker_says_survives_the_wire() {
+        let info = Info { host: "web-1".into(), pid: 42, concurrency: 16, version: "0.1.0".into(), ..Info::default() };
+        assert_eq!(Info::decode(&info.encode()), Ok(info));
+        assert!(Info::decode(b"\x98").is_err());
+    }
+}

@@ -1,0 +1,113 @@
+//! The names of all Redis keys and channels. Nothing else spells one.
+
+/// Set of the names of all queues on a server; the only key outside a queue's hash tag.
+pub const QUEUES: &str = "ardiq:queues";
+
+/// Prefix, within a queue, of the stream of work that was handed back or taken over.
+pub const RETURNED: &str = "returned:";
+
+/// Prefix, within a queue, of the stream of a lane.
+pub const LANE: &str = "lane:";
+
+/// The keys of one queue, all under one hash tag, so that they live in one cluster slot.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// The queue's name; also the name of the consumer group.
+    pub queue: String,
+    /// Lanes, lowest first.
+    pub lanes: Vec<String>,
+    /// What all keys of the queue begin with.
+    pub base: String,
+    /// Prefix of job records.
+    pub job: String,
+    /// Prefix of the keys that hold unique identities.
+    pub unique: String,
+    /// Sorted set of scheduled jobs by due time.
+    pub due: String,
+    /// Hash of recorded runs by job id.
+    pub running: String,
+    /// Sorted set of workers by lease deadline.
+    pub workers: String,
+    /// Hash of what workers say about themselves.
+    pub worker_info: String,
+    /// Hash of who waits for which result.
+    pub waiters: String,
+    /// Hash of the last fired occurrence by schedule.
+    pub cron: String,
+    /// Stream of dead letters.
+    pub dead: String,
+    /// Set of the lanes that were ever used.
+    pub known_lanes: String,
+    /// Channel on which earlier due times are announced to workers.
+    pub wake: String,
+    /// Lane streams, lowest first.
+    pub lane_streams: Vec<String>,
+    /// All streams in the order in which they are served: highest lane first, of each the returned work first.
+    pub streams: Vec<String>,
+}
+
+impl Keys {
+    /// The keys of `queue` with `lanes`, lowest first.
+    pub fn new(queue: &str, lanes: &[String]) -> Self {
+        let base = format!("ardiq:{{{queue}}}:");
+        let key = |name: &str| format!("{base}{name}");
+        let stream = |kind: &str, lane: &String| format!("{base}{kind}{lane}");
+        Self {
+            queue: queue.to_owned(),
+            lanes: lanes.to_vec(),
+            job: key("job:"),
+            unique: key("unique:"),
+            due: key("due"),
+            running: key("running"),
+            workers: key("workers"),
+            worker_info: key("worker-info"),
+            waiters: key("waiters"),
+            cron: key("cron"),
+            dead: key("dead"),
+            known_lanes: key("lanes"),
+            wake: key("wake"),
+            lane_streams: lanes.iter().map(|lane| stream(LANE, lane)).collect(),
+            streams: lanes.iter().rev().flat_map(|lane| [stream(RETURNED, lane), stream(LANE, lane)]).collect(),
+            base,
+        }
+    }
+
+    /// Record of a job.
+    pub fn job(&self, id: &str) -> String {
+        format!("{}{id}", self.job)
+    }
+
+    /// Channel on which a process gets its results.
+    pub fn push(&self, process: &str) -> String {
+        format!("{}push:{process}", self.base)
+    }
+
+    /// The lane that a position in `streams` belongs to.
+    pub fn lane_of(&self, stream: usize) -> &str {
+        let from_highest = stream / 2;
+        self.lanes.iter().rev().nth(from_highest).map_or("", String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_keys_of_a_queue_share_one_hash_tag() {
+        let keys = Keys::new("mail", &["low".into(), "high".into()]);
+        for key in
+            [&keys.due, &keys.running, &keys.workers, &keys.dead, &keys.job("a"), &keys.push("p"), &keys.streams[0]]
+        {
+            assert!(key.starts_with("ardiq:{mail}:"), "{key}");
+        }
+    }
+
+    #[test]
+    fn higher_lanes_and_returned_work_are_served_first() {
+        let keys = Keys::new("q", &["low".into(), "high".into()]);
+        let order: Vec<&str> = keys.streams.iter().map(|key| &key[keys.base.len()..]).collect();
+        assert_eq!(order, ["returned:high", "lane:high", "returned:low", "lane:low"]);
+        assert_eq!((keys.lane_of(1), keys.lane_of(2)), ("high", "low"));
+    }
+}

@@ -1,0 +1,137 @@
+//! What a script's head says about its keys, arguments and answer, read from the very text that the server runs.
+//!
+//! A head is the comment that begins with `-- <name>: <purpose>`. After an empty comment line come the parts `KEYS`,
+//! `ARGV` and `out`, their text from column 6 on; a line that is indented as far goes on with the part before it, and any
+//! other line is a remark.
+
+use crate::scripts::Script;
+
+/// Width of the label that a part begins with.
+const LABEL: usize = 6;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Signature {
+    /// Name of the script.
+    pub name: String,
+    /// Flags with which the server runs it, separated by commas.
+    pub flags: String,
+    /// What it does, in a sentence.
+    pub purpose: String,
+    /// Its keys.
+    pub keys: String,
+    /// Its arguments; may have several lines.
+    pub arguments: String,
+    /// What it returns; may have several lines.
+    pub out: String,
+    /// What else there is to know.
+    pub remarks: String,
+}
+
+impl Signature {
+    /// Read the head of a script; parts that it does not have stay empty.
+    pub fn of(script: &Script) -> Self {
+        let mut found = Self { name: script.name.to_owned(), flags: flags(script.text), ..Self::default() };
+        let mut into = Part::Remarks;
+        for line in head(script.name, script.text) {
+            let (label, rest) = line.split_at_checked(LABEL).unwrap_or((line, ""));
+            let continued = label.trim().is_empty();
+            into = match label.trim_end() {
+                "KEYS" => Part::Keys,
+                "ARGV" => Part::Arguments,
+                "out" => Part::Out,
+                "" if continued => into,
+                _ => Part::Remarks,
+            };
+            let labelled = continued || into != Part::Remarks;
+            append(found.part(into), if labelled { rest } else { line });
+        }
+        // The first line names the script.
+        let remarks = std::mem::take(&mut found.remarks);
+        let (first, rest) = remarks.split_once('\n').unwrap_or((&remarks, ""));
+        found.purpose = first.split_once(": ").map_or_else(String::new, |(_, purpose)| purpose.to_owned());
+        found.remarks = rest.to_owned();
+        found
+    }
+
+    fn part(&mut self, part: Part) -> &mut String {
+        match part {
+            Part::Keys => &mut self.keys,
+            Part::Arguments => &mut self.arguments,
+            Part::Out => &mut self.out,
+            Part::Remarks => &mut self.remarks,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Keys,
+    Arguments,
+    Out,
+    Remarks,
+}
+
+fn append(to: &mut String, line: &str) {
+    if !to.is_empty() && !line.is_empty() {
+        to.push('\n');
+    }
+    to.push_str(line);
+}
+
+fn flags(text: &str) -> String {
+    let first = text.lines().next().unwrap_or_default();
+    first.split_once("flags=").map_or_else(String::new, |(_, flags)| flags.trim().to_owned())
+}
+
+/// The lines of the head, without their dashes.
+fn head<'a>(name: &str, text: &'a str) -> impl Iterator<Item = &'a str> {
+    let opening = format!("-- {name}: ");
+    text.lines()
+        .skip_while(move |line| !line.starts_with(&opening))
+        .map_while(|line| line.strip_prefix("--"))
+        .map(|line| line.strip_prefix(' ').unwrap_or(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scripts::{ALL, ENQUEUE, LOOKUP, SETTLE, WAIT};
+
+    #[test]
+    fn every_script_says_what_it_takes_and_gives() {
+        for script in ALL {
+            let signature = Signature::of(script);
+            for (part, text) in [
+                ("purpose", &signature.purpose),
+                ("KEYS", &signature.keys),
+                ("ARGV", &signature.arguments),
+                ("out", &signature.out),
+            ] {
+                assert!(!text.is_empty(), "the head of {}.lua has no {part}", script.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_head_are_told_apart() {
+        let wait = Signature::of(&WAIT);
+        assert_eq!((wait.name.as_str(), wait.flags.as_str()), ("wait", "allow-oom"));
+        assert_eq!(wait.purpose, "read a result, or leave word where it is to be sent.");
+        assert_eq!(wait.keys, "waiters, job record");
+        assert_eq!(wait.arguments, "id, channel, ms to wait (0: only look)");
+        assert!(wait.out.starts_with("the record when it is a result"));
+        assert_eq!(wait.remarks, "");
+    }
+
+    #[test]
+    fn a_part_goes_on_over_several_lines_and_a_remark_does_not_belong_to_it() {
+        let settle = Signature::of(&SETTLE);
+        assert_eq!(settle.arguments.lines().count(), 7, "{}", settle.arguments);
+        assert!(settle.arguments.lines().any(|line| line.trim_start().starts_with("H  handed back")));
+        let enqueue = Signature::of(&ENQUEUE);
+        assert!(enqueue.remarks.starts_with("A job whose id is taken"), "{}", enqueue.remarks);
+        assert_eq!(enqueue.flags, "");
+        assert_eq!(Signature::of(&LOOKUP).flags, "no-writes");
+    }
+}

@@ -1,0 +1,106 @@
+//! The background thread: one tokio runtime per process, shared by all cores, ended with the last of them.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::Notify;
+
+use crate::error::{Error, Result};
+
+/// How long ending the process may wait for the thread.
+const JOIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// The process and the runtime that it started. Only locked by callers that hold the interpreter's lock, so a fork never
+/// copies it locked.
+static SHARED: Mutex<Option<(u32, Weak<Runtime>)>> = Mutex::new(None);
+
+/// A tokio runtime on a thread of its own.
+#[derive(Debug)]
+pub struct Runtime {
+    handle: Handle,
+    stop: Arc<Notify>,
+    ended: Mutex<Option<Receiver<()>>>,
+    process: u32,
+}
+
+impl Runtime {
+    /// The process's runtime, started if need be. A forked child gets one of its own: threads do not survive a fork.
+    ///
+    /// # Errors
+    /// When the operating system grants no thread.
+    pub fn shared() -> Result<Arc<Self>> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let process = std::process::id();
+        if let Some((owner, runtime)) = shared.as_ref()
+            && *owner == process
+            && let Some(runtime) = runtime.upgrade()
+        {
+            return Ok(runtime);
+        }
+        let runtime = Arc::new(Self::start(process)?);
+        *shared = Some((process, Arc::downgrade(&runtime)));
+        Ok(runtime)
+    }
+
+    fn start(process: u32) -> Result<Self> {
+        let failed = |error: std::io::Error| Error::Invalid(format!("cannot start the I/O thread: {error}"));
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let handle = runtime.handle().clone();
+        let stop = Arc::new(Notify::new());
+        let (ending, ended) = channel();
+        let stopped = Arc::clone(&stop);
+        std::thread::Builder::new()
+            .name("ardiq-io".into())
+            .spawn(move || {
+                runtime.block_on(stopped.notified());
+                drop(runtime);
+                drop(ending);
+            })
+            .map_err(failed)?;
+        Ok(Self { handle, stop, ended: Mutex::new(Some(ended)), process })
+    }
+
+    /// Where to spawn.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Does this runtime's thread exist in the present process?
+    pub fn is_here(&self) -> bool {
+        self.process == std::process::id()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        // In a forked child there is no thread to wait for.
+        if !self.is_here() {
+            return;
+        }
+        self.stop.notify_one();
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ended) = ended {
+            // The sender's end is dropped when the thread is done: that is the join, with a limit.
+            let _ = ended.recv_timeout(JOIN_LIMIT);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_runtime_serves_all_and_ends_with_the_last() {
+        let first = Runtime::shared();
+        let second = Runtime::shared();
+        let (Ok(first), Ok(second)) = (first, second) else { unreachable!("threads are available in tests") };
+        assert!(Arc::ptr_eq(&first, &second));
+        let weak = Arc::downgrade(&first);
+        drop((first, second));
+        assert!(weak.upgrade().is_none());
+        assert!(Runtime::shared().is_ok());
+    }
+}

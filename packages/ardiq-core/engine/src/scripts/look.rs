@@ -1,0 +1,154 @@
+//! Scripts that read.
+
+use redis::Value;
+
+use super::{DEPTH, INSPECT, LIST, LOOKUP, WAIT, reply};
+use crate::error::Result;
+use crate::link::{Link, Patience};
+use crate::protocol::keys::{Keys, LANE, RETURNED};
+
+/// Read a job's result record, or leave word that `channel` waits for it for `wait_ms`. An empty vector or a single kind
+/// byte means that there is none yet.
+pub async fn wait(
+    link: &Link,
+    keys: &Keys,
+    id: &str,
+    channel: &str,
+    wait_ms: u64,
+    patience: Patience,
+) -> Result<Vec<u8>> {
+    let mut cmd = WAIT.call(&[&keys.waiters, &keys.job(id)], 3, id.len());
+    cmd.arg(id).arg(channel).arg(wait_ms);
+    reply::bytes(link.call(&WAIT, &cmd, patience).await?)
+}
+
+/// What is known of one job.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The job record; `None` when there is none.
+    pub record: Option<Vec<u8>>,
+    /// Entry value, empty unless the job is in a stream.
+    pub value: Vec<u8>,
+    /// Due time, when scheduled.
+    pub due_ms: Option<u64>,
+    /// "<entry> <worker> <start ms> <tries>", empty unless running.
+    pub run: String,
+}
+
+/// Look jobs up, in order.
+pub async fn lookup(link: &Link, keys: &Keys, ids: &[String], patience: Patience) -> Result<Vec<Found>> {
+    let mut cmd = LOOKUP.call(&[&keys.due, &keys.running], 2 + ids.len(), 40 * ids.len());
+    cmd.arg(&keys.base).arg(&keys.job).arg(ids);
+    reply::array(link.call(&LOOKUP, &cmd, patience).await?)?
+        .into_iter()
+        .map(|item| {
+            let mut parts = reply::array(item)?.into_iter();
+            let [record, value, due, run] = reply::head(&mut parts)?;
+            Ok(Found {
+                record: if record == Value::Nil { None } else { Some(reply::bytes(record)?) },
+                value: reply::bytes(value)?,
+                due_ms: reply::int(&due).ok().and_then(|ms| u64::try_from(ms).ok()),
+                run: reply::text(run)?,
+            })
+        })
+        .collect()
+}
+
+/// Jobs that wait to start.
+pub async fn depth(link: &Link, keys: &Keys, patience: Patience) -> Result<i64> {
+    let mut cmd = DEPTH.call(&[&keys.due, &keys.running, &keys.known_lanes], 3, 0);
+    cmd.arg(&keys.base).arg(RETURNED).arg(LANE);
+    reply::int(&link.call(&DEPTH, &cmd, patience).await?)
+}
+
+/// A worker as it describes itself.
+#[derive(Debug, Clone)]
+pub struct WorkerView {
+    /// Worker id.
+    pub id: String,
+    /// Epoch milliseconds at which its lease ends.
+    pub lease_ms: i64,
+    /// Its info record.
+    pub info: Vec<u8>,
+}
+
+/// A lane in numbers.
+#[derive(Debug, Clone)]
+pub struct LaneView {
+    /// Its name.
+    pub lane: String,
+    /// Jobs in its streams, delivered ones included.
+    pub entries: i64,
+    /// Jobs delivered to workers.
+    pub delivered: i64,
+}
+
+/// A queue in numbers.
+#[derive(Debug, Clone)]
+pub struct QueueView {
+    /// Redis time.
+    pub now_ms: i64,
+    /// Jobs in the due set.
+    pub scheduled: i64,
+    /// Jobs whose run is recorded.
+    pub running: i64,
+    /// Dead letters.
+    pub dead: i64,
+    /// At most 1000 workers.
+    pub workers: Vec<WorkerView>,
+    /// All lanes that were ever used.
+    pub lanes: Vec<LaneView>,
+}
+
+/// A queue as people want to see it.
+pub async fn inspect(link: &Link, keys: &Keys, patience: Patience) -> Result<QueueView> {
+    let names = [keys.due.as_str(), &keys.running, &keys.dead, &keys.workers, &keys.worker_info, &keys.known_lanes];
+    let mut cmd = INSPECT.call(&names, 4, 0);
+    cmd.arg(&keys.base).arg(&keys.queue).arg(RETURNED).arg(LANE);
+    let mut items = reply::array(link.call(&INSPECT, &cmd, patience).await?)?.into_iter();
+    let [now, scheduled, running, dead, workers, lanes] = reply::head(&mut items)?;
+    let workers = reply::array(workers)?.into_iter().map(|item| {
+        let [id, lease, info] = reply::head(&mut reply::array(item)?.into_iter())?;
+        Ok(WorkerView { id: reply::text(id)?, lease_ms: reply::int(&lease)?, info: reply::bytes(info)? })
+    });
+    let lanes = reply::array(lanes)?.into_iter().map(|item| {
+        let [lane, entries, delivered] = reply::head(&mut reply::array(item)?.into_iter())?;
+        Ok(LaneView { lane: reply::text(lane)?, entries: reply::int(&entries)?, delivered: reply::int(&delivered)? })
+    });
+    Ok(QueueView {
+        now_ms: reply::int(&now)?,
+        scheduled: reply::int(&scheduled)?,
+        running: reply::int(&running)?,
+        dead: reply::int(&dead)?,
+        workers: workers.collect::<Result<_>>()?,
+        lanes: lanes.collect::<Result<_>>()?,
+    })
+}
+
+async fn list(link: &Link, keys: &Keys, state: &str, most: usize, patience: Patience) -> Result<Vec<Value>> {
+    let mut cmd = LIST.call(&[&keys.due, &keys.running, &keys.dead, &keys.known_lanes], 5, 0);
+    cmd.arg(&keys.base).arg(state).arg(most).arg(RETURNED).arg(LANE);
+    reply::array(link.call(&LIST, &cmd, patience).await?)
+}
+
+/// Ids of some jobs that are `queued`, `scheduled` or `running`.
+pub async fn ids(link: &Link, keys: &Keys, state: &str, most: usize, patience: Patience) -> Result<Vec<String>> {
+    list(link, keys, state, most, patience).await?.into_iter().map(reply::text).collect()
+}
+
+/// Dead letters, the newest first: job id, result record, entry value.
+pub async fn dead(
+    link: &Link,
+    keys: &Keys,
+    most: usize,
+    patience: Patience,
+) -> Result<Vec<(String, Vec<u8>, Vec<u8>)>> {
+    list(link, keys, "dead", most, patience)
+        .await?
+        .into_iter()
+        .map(|item| {
+            let [id, record, value] = reply::head(&mut reply::array(item)?.into_iter())?;
+            Ok((reply::text(id)?, reply::bytes(record)?, reply::bytes(value)?))
+        })
+        .collect()
+}

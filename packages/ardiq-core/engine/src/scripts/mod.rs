@@ -1,0 +1,82 @@
+//! The Lua scripts: their texts, and one typed function each. Nothing else calls `EVALSHA`.
+//!
+//! | file | scripts |
+//! |---|---|
+//! | `produce` | enqueue, fire |
+//! | `deliver` | fetch, start, settle |
+//! | `upkeep` | promote, renew, reclaim, leave, tidy |
+//! | `look` | wait, lookup, depth, inspect, list |
+
+pub mod deliver;
+pub mod look;
+pub mod produce;
+mod reply;
+pub mod upkeep;
+
+use std::sync::LazyLock;
+
+use redis::Cmd;
+
+/// One script: constant text, known to the server by its digest.
+pub struct Script {
+    /// File name without ending.
+    pub name: &'static str,
+    /// Whole text, as the server gets it.
+    pub text: &'static str,
+    sha: LazyLock<String>,
+}
+
+impl Script {
+    /// Digest by which `EVALSHA` names it.
+    pub fn sha(&self) -> &str {
+        &self.sha
+    }
+
+    /// Begin a call with room for `args` arguments of `bytes` in all.
+    fn call(&self, keys: &[&str], args: usize, bytes: usize) -> Cmd {
+        let mut cmd = Cmd::with_capacity(args + keys.len() + 3, bytes + 256);
+        cmd.arg("EVALSHA").arg(self.sha()).arg(keys.len());
+        for key in keys {
+            cmd.arg(key);
+        }
+        cmd
+    }
+}
+
+macro_rules! scripts {
+    ($($constant:ident, $name:literal, $flags:literal;)*) => {
+        $(
+            #[doc = concat!("`lua/", $name, ".lua`")]
+            pub static $constant: Script = Script {
+                name: $name,
+                text: concat!(
+                    "#!lua", $flags, "\n",
+                    include_str!("../../lua/prelude.lua"),
+                    include_str!(concat!("../../lua/", $name, ".lua")),
+                ),
+                sha: LazyLock::new(|| sha1_smol::Sha1::from($constant.text).digest().to_string()),
+            };
+        )*
+        /// All scripts, in the order of a job's life.
+        pub static ALL: &[&Script] = &[$(&$constant),*];
+    };
+}
+
+// `allow-oom` lets work be finished when the server's memory is full; new work is refused then.
+scripts! {
+    ENQUEUE, "enqueue", "";
+    FIRE, "fire", "";
+    PROMOTE, "promote", " flags=allow-oom";
+    FETCH, "fetch", " flags=allow-oom";
+    START, "start", " flags=allow-oom";
+    SETTLE, "settle", " flags=allow-oom";
+    RENEW, "renew", " flags=allow-oom";
+    RECLAIM, "reclaim", " flags=allow-oom";
+    LEAVE, "leave", " flags=allow-oom";
+    WAIT, "wait", " flags=allow-oom";
+    TIDY, "tidy", " flags=allow-oom";
+    LOOKUP, "lookup", " flags=no-writes";
+    DEPTH, "depth", " flags=no-writes";
+    INSPECT, "inspect", " flags=no-writes";
+    LIST, "list", " flags=no-writes";
+}

@@ -1,0 +1,74 @@
+//! Scripts that bring jobs in.
+
+use redis::Cmd;
+
+use super::{ENQUEUE, FIRE, reply};
+use crate::error::Result;
+use crate::link::{Link, Patience};
+use crate::protocol::keys::{Keys, LANE};
+
+/// One job on its way in.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Job id.
+    pub id: String,
+    /// Position of its lane, lowest first.
+    pub lane: usize,
+    /// Milliseconds to wait; 0 = none.
+    pub delay_ms: u64,
+    /// Epoch milliseconds when due; 0 = not given. Wins over the delay.
+    pub due_ms: u64,
+    /// Identity, in hexadecimal.
+    pub unique: Option<String>,
+    /// The encoded envelope.
+    pub envelope: Vec<u8>,
+}
+
+/// Most jobs that one call carries.
+pub const CHUNK: usize = 1000;
+
+/// Enqueue at most [`CHUNK`] jobs atomically. Returns position and id of the jobs that exist already under the same identity.
+pub async fn enqueue(link: &Link, keys: &Keys, jobs: &[NewJob], patience: Patience) -> Result<Vec<(usize, String)>> {
+    let cmd = enqueue_cmd(keys, jobs);
+    let mut out = reply::array(link.call(&ENQUEUE, &cmd, patience).await?)?.into_iter().skip(1);
+    let mut existing = Vec::new();
+    while let (Some(position), Some(id)) = (out.next(), out.next()) {
+        existing.push((usize::try_from(reply::int(&position)?).unwrap_or(usize::MAX), reply::text(id)?));
+    }
+    Ok(existing)
+}
+
+fn enqueue_cmd(keys: &Keys, jobs: &[NewJob]) -> Cmd {
+    let mut names = vec![keys.due.as_str(), &keys.known_lanes];
+    names.extend(keys.lane_streams.iter().map(String::as_str));
+    let bytes = jobs.iter().map(|job| job.envelope.len() + 64).sum();
+    let mut cmd = ENQUEUE.call(&names, 5 + 3 * jobs.len(), bytes);
+    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.wake).arg(LANE);
+    for job in jobs {
+        cmd.arg(&job.id);
+        if job.delay_ms == 0 && job.due_ms == 0 && job.unique.is_none() {
+            cmd.arg(job.lane);
+        } else {
+            let unique = job.unique.as_deref().unwrap_or("-");
+            cmd.arg(format!("{} {} {} {unique}", job.lane, job.delay_ms, job.due_ms));
+        }
+        cmd.arg(&job.envelope);
+    }
+    cmd
+}
+
+/// Enqueue one occurrence of a schedule; false when it, or a later one, was fired before, or its identity is taken.
+pub async fn fire(
+    link: &Link,
+    keys: &Keys,
+    schedule: &str,
+    fire_ms: u64,
+    job: &NewJob,
+    patience: Patience,
+) -> Result<bool> {
+    let lane = keys.lane_streams.get(job.lane).map_or("", String::as_str);
+    let mut cmd = FIRE.call(&[&keys.cron, lane], 8, job.envelope.len());
+    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(schedule).arg(fire_ms);
+    cmd.arg(&job.id).arg(job.unique.as_deref().unwrap_or("-")).arg(&job.envelope);
+    Ok(reply::int(&link.call(&FIRE, &cmd, patience).await?)? == 1)
+}

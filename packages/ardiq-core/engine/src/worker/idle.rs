@@ -1,0 +1,133 @@
+//! The blocking read: while there is no work, one job wakes one worker. It has a connection of its own, and is never
+//! cancelled once sent, since a job that was delivered to a cancelled read would be known to nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+use tokio::time::timeout;
+
+use super::{State, lock};
+use crate::error::{Error, Remedy, Result, remedy};
+use crate::link::{Patience, RESPONSE_LIMIT};
+use crate::scripts::deliver::{Entry, read_entries};
+
+/// How long one read blocks; also how soon a dead connection is noticed.
+const BLOCK: Duration = Duration::from_secs(2);
+
+/// The same in burst mode, where the end of the queue has to be noticed.
+const BURST_BLOCK: Duration = Duration::from_millis(50);
+
+/// Run until the worker has stopped.
+pub async fn run(state: Arc<State>) -> Result<()> {
+    let mut conn: Option<MultiplexedConnection> = None;
+    loop {
+        state.idle.notified().await;
+        while lock(&state.desk).wants_to_wait() {
+            let ready = match conn.take() {
+                Some(ready) => ready,
+                None => connect(&state).await?,
+            };
+            conn = wait(&state, ready).await?;
+        }
+    }
+}
+
+async fn connect(state: &State) -> Result<MultiplexedConnection> {
+    let mut conn = state.shared.link.dedicated().await?;
+    let id = timeout(RESPONSE_LIMIT, redis::cmd("CLIENT").arg("ID").query_async(&mut conn)).await;
+    *lock(&state.blocked) = id.ok().and_then(std::result::Result::ok);
+    Ok(conn)
+}
+
+/// One blocking read. Gives the connection back if it can be used again.
+async fn wait(state: &State, mut conn: MultiplexedConnection) -> Result<Option<MultiplexedConnection>> {
+    let worker = state.identity();
+    let burst = state.burst.load(Ordering::Acquire);
+    let block = if burst { BURST_BLOCK } else { BLOCK };
+    let keys = &state.shared.keys;
+    let mut cmd = redis::cmd("XREADGROUP");
+    cmd.arg("GROUP").arg(&keys.queue).arg(&worker).arg("COUNT").arg(1).arg("BLOCK").arg(block.as_millis() as u64);
+    cmd.arg("STREAMS").arg(&keys.streams);
+    for _ in &keys.streams {
+        cmd.arg(">");
+    }
+    lock(&state.desk).reserve(1);
+    let reply = timeout(block + RESPONSE_LIMIT, conn.send_packed_command(&cmd)).await;
+    let outcome = match reply {
+        Ok(Ok(value)) => match value.extract_error() {
+            Ok(value) => Ok(value),
+            Err(error) => Err(remedy(&error)),
+        },
+        Ok(Err(error)) => Err(remedy(&error)),
+        Err(_) => Err(Remedy::Reconnect),
+    };
+    let mut desk = lock(&state.desk);
+    desk.unreserve(1);
+    match outcome {
+        Ok(value) => {
+            let entries = entries(state, value)?;
+            let waited_in_vain = entries.is_empty();
+            if worker == state.identity() {
+                desk.receive(entries, true, state.now_ms());
+                state.hand_out(&mut desk);
+            }
+            // After a job there may be more; in burst mode the end of the queue has to be seen.
+            desk.set_dry(waited_in_vain && !burst);
+            drop(desk);
+            state.work.notify_one();
+            Ok(Some(conn))
+        }
+        Err(Remedy::Reconnect) => {
+            *lock(&state.blocked) = None;
+            desk.must_recover();
+            drop(desk);
+            state.work.notify_one();
+            Ok(None)
+        }
+        Err(_) => {
+            // No such group, most likely: the fetch script makes it.
+            desk.set_dry(false);
+            drop(desk);
+            state.work.notify_one();
+            Ok(Some(conn))
+        }
+    }
+}
+
+/// The reply is a map from stream to entries (RESP3), or pairs of them (RESP2).
+fn entries(state: &State, value: Value) -> Result<Vec<Entry>> {
+    let pairs: Vec<(Value, Value)> = match value {
+        Value::Nil => Vec::new(),
+        Value::Map(pairs) => pairs,
+        Value::Array(items) => items
+            .into_iter()
+            .filter_map(|item| match item {
+                Value::Array(pair) => <[Value; 2]>::try_from(pair).ok().map(|[stream, entries]| (stream, entries)),
+                _ => None,
+            })
+            .collect(),
+        other => return Err(Error::Protocol(format!("XREADGROUP answered {other:?}"))),
+    };
+    let mut found = Vec::new();
+    for (stream, entries) in pairs {
+        let name: String = redis::from_redis_value(stream).map_err(|error| Error::Protocol(error.to_string()))?;
+        if let Some(position) = state.shared.keys.streams.iter().position(|key| *key == name) {
+            read_entries(position, entries, &mut found)?;
+        }
+    }
+    Ok(found)
+}
+
+/// End a blocked read now; whatever it was about to bring, it brings.
+pub async fn wake(state: &State) {
+    let blocked = *lock(&state.blocked);
+    if let Some(client) = blocked {
+        let mut cmd = redis::cmd("CLIENT");
+        cmd.arg("UNBLOCK").arg(client);
+        // Where this is not allowed the read ends by itself a little later.
+        let _ = state.shared.link.command(&cmd, Patience::within(RESPONSE_LIMIT)).await;
+    }
+}

@@ -1,0 +1,61 @@
+//! A delivered job, taken apart.
+
+use crate::protocol::entry::Header;
+use crate::protocol::envelope::Envelope;
+use crate::scripts::deliver::Entry;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Job {
+    /// Position of its stream in `Keys::streams`.
+    pub stream: usize,
+    /// Entry id: the fence of this delivery.
+    pub entry: String,
+    /// Job id.
+    pub id: String,
+    /// What the protocol knows.
+    pub header: Header,
+    /// The call.
+    pub envelope: Envelope,
+}
+
+impl Job {
+    /// Take an entry apart. Of what cannot be read, the call stays empty, and the reason comes along.
+    pub fn read(entry: Entry) -> (Self, Option<String>) {
+        let Entry { stream, entry, id, value } = entry;
+        let mut job = Self { stream, entry, id, ..Self::default() };
+        let Some((header, envelope)) = Header::split(&value) else {
+            return (job, Some("the entry is cut short".into()));
+        };
+        job.header = header;
+        match Envelope::decode(envelope) {
+            Ok(envelope) => {
+                job.envelope = envelope;
+                (job, None)
+            }
+            Err(reason) => {
+                // The nonce stands before everything that a version may change.
+                if let Some(nonce) = envelope.get(1..9).and_then(|nonce| nonce.try_into().ok()) {
+                    job.envelope.nonce = nonce;
+                }
+                (job, Some(reason))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_keeps_its_identity() {
+        let value = [&Header { tries: 4, ..Header::default() }.encode()[..], b"\x63nonceABCrest"].concat();
+        let entry = Entry { stream: 1, entry: "1-0".into(), id: "a".into(), value };
+        let (job, reason) = Job::read(entry);
+        assert_eq!((job.id.as_str(), job.header.tries, &job.envelope.nonce), ("a", 4, b"nonceABC"));
+        assert!(reason.is_some_and(|reason| reason.contains("version 99")));
+        let (_, reason) = Job::read(Entry { stream: 0, entry: "1-0".into(), id: "a".into(), value: vec![1] });
+        assert!(reason.is_some_and(|reason| reason.contains("cut short")));
+    }
+}

@@ -1,0 +1,291 @@
+//! From the outcome of a run to what is to be written: one branch per outcome, no I/O.
+
+use crate::protocol::entry::Header;
+use crate::protocol::record::{self, ResultRecord};
+use crate::scripts::deliver::{BATCH, Settlement, Verdict};
+
+use super::job::Job;
+
+/// Deaths of its process after which a job is dead-lettered as poison.
+pub const POISON_DEATHS: u8 = 3;
+
+/// Deliveries to workers that do not know the task before a job is dead-lettered: eleven minutes in all, so that a rolling
+/// deploy has time to finish.
+pub const UNKNOWN_LIMIT: u8 = 12;
+
+/// Longest pause before another try: a hundred years, the longest delay of an enqueue.
+const LONGEST_DELAY_MS: u64 = 100 * 366 * 86_400_000;
+
+/// What became of a run, or of a job that was not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It returned; the encoded value.
+    Success(Vec<u8>, Option<i64>),
+    /// It failed for good.
+    Failure(Fault, Option<i64>),
+    /// It failed and cannot be run by anybody.
+    Dead(Fault, Option<i64>),
+    /// It failed and is to be tried again after so many milliseconds.
+    Retry(u64),
+    /// It did not finish and spends no try.
+    HandBack,
+    /// This worker has no such task.
+    UnknownTask,
+    /// Its time to start had passed.
+    Expired,
+    /// It has taken too many processes with it.
+    Poison,
+    /// Its envelope cannot be read.
+    Undecodable(String),
+}
+
+/// Largest result that is written; a server takes values of at most 512 MiB, and cuts the connection at larger ones.
+const LARGEST_RESULT: usize = 256 << 20;
+
+/// After so many bytes a batch of outcomes is full: a server cuts off who sends it a gigabyte at once.
+const BATCH_BYTES: usize = 16 << 20;
+
+/// How many of `finished` go out together.
+pub fn batch_size(finished: &[Finished]) -> usize {
+    let mut bytes = 0;
+    let fits = |one: &&Finished| {
+        let room = bytes < BATCH_BYTES;
+        bytes += one.outcome.size();
+        room
+    };
+    finished.iter().take(BATCH).take_while(fits).count()
+}
+
+impl Outcome {
+    /// Roughly how many bytes are to be written for it.
+    fn size(&self) -> usize {
+        match self {
+            Self::Success(value, _) => value.len(),
+            Self::Failure(fault, _) | Self::Dead(fault, _) => {
+                fault.text.len() + fault.traceback.as_ref().map_or(0, String::len)
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// A failure as people see it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fault {
+    /// The result's value.
+    pub text: String,
+    /// Qualified name of the exception's type.
+    pub error_type: Option<String>,
+    /// Formatted traceback.
+    pub traceback: Option<String>,
+}
+
+impl Fault {
+    fn of(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+}
+
+/// A job with its outcome, on its way out.
+#[derive(Debug)]
+pub struct Finished {
+    /// The job.
+    pub job: Job,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Epoch milliseconds of its last start; 0 if it was not started.
+    pub started_ms: u64,
+    /// Epoch milliseconds of its end.
+    pub finished_ms: u64,
+    /// Was its start recorded?
+    pub recorded: bool,
+}
+
+/// Decide what is to be written. `worker` and `default_ttl_ms` are the settling worker's.
+pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlement {
+    let Finished { job, outcome, started_ms, finished_ms, recorded } = finished;
+    let header = job.header;
+    let result = |outcome: record::Outcome, fault: Fault| {
+        let started = started_ms > 0;
+        let record = ResultRecord {
+            outcome,
+            tries: u64::from(header.tries) + u64::from(started),
+            enqueued_ms: header.enqueued_ms,
+            started_ms,
+            finished_ms,
+            id: job.id.clone(),
+            name: job.envelope.name.clone(),
+            worker: worker.to_owned(),
+            aborted: false,
+            error_type: fault.error_type,
+            traceback: fault.traceback,
+        };
+        record.encode(job.envelope.nonce)
+    };
+    let failed = |mut fault: Fault| {
+        let text = std::mem::take(&mut fault.text);
+        result(record::Outcome::Failure(text), fault)
+    };
+    let ttl = |own: Option<i64>| own.unwrap_or(default_ttl_ms);
+    let verdict = match outcome {
+        Outcome::Success(value, own) if value.len() > LARGEST_RESULT => {
+            let text = format!(
+                "the result takes {} bytes, more than the {LARGEST_RESULT} that can be stored; store it elsewhere and \
+                 return a reference",
+                value.len()
+            );
+            Verdict::Done(failed(Fault::of(text)), ttl(own))
+        }
+        Outcome::Success(value, own) => {
+            Verdict::Done(result(record::Outcome::Value(value), Fault::default()), ttl(own))
+        }
+        Outcome::Failure(fault, own) => Verdict::Done(failed(fault), ttl(own)),
+        Outcome::Dead(fault, own) => Verdict::Dead(failed(fault), ttl(own)),
+        Outcome::Expired => Verdict::Done(failed(Fault::of("expired")), default_ttl_ms),
+        Outcome::Poison => {
+            let text = format!("dead-lettered as poison: {} worker processes died while running it", header.deaths);
+            Verdict::Dead(failed(Fault::of(text)), default_ttl_ms)
+        }
+        Outcome::Undecodable(reason) => {
+            Verdict::Dead(failed(Fault::of(format!("undecodable job: {reason}"))), default_ttl_ms)
+        }
+        Outcome::Retry(delay_ms) => {
+            let header = Header { tries: header.tries.saturating_add(1), flags: 0, ..header };
+            Verdict::Again(delay_ms.min(LONGEST_DELAY_MS), header.encode().to_vec())
+        }
+        Outcome::HandBack => Verdict::Back(header.encode().to_vec()),
+        Outcome::UnknownTask if header.misses >= UNKNOWN_LIMIT => {
+            let text = format!("no worker knows a task named {:?}", job.envelope.name);
+            Verdict::Dead(failed(Fault::of(text)), default_ttl_ms)
+        }
+        Outcome::UnknownTask => {
+            let header = Header { misses: header.misses + 1, ..header };
+            Verdict::Again(1000 * u64::from(header.misses).pow(2), header.encode().to_vec())
+        }
+    };
+    Settlement { stream: job.stream, entry: job.entry, id: job.id, recorded, unique: job.envelope.unique, verdict }
+}
+
+/// What is written instead of a result that the server refuses, as one beyond its limits: the job has run, and must not
+/// run again.
+pub fn unwritable(settlement: Settlement, reason: &str) -> Settlement {
+    let verdict = match settlement.verdict {
+        Verdict::Done(record, ttl) | Verdict::Dead(record, ttl) => {
+            let nonce = record.get(1..record::PREFIX).and_then(|nonce| nonce.try_into().ok()).unwrap_or_default();
+            let text = format!("the result could not be stored: {reason}");
+            let result = ResultRecord::decode(&record).map(|result| ResultRecord {
+                outcome: record::Outcome::Failure(text),
+                traceback: None,
+                ..result
+            });
+            Verdict::Done(result.map_or(record, |result| result.encode(nonce)), ttl)
+        }
+        other => other,
+    };
+    Settlement { verdict, ..settlement }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::envelope::Envelope;
+
+    fn finished(outcome: Outcome, header: Header) -> Finished {
+        let envelope = Envelope { name: "add".into(), unique: Some("ab".into()), ..Envelope::default() };
+        let job = Job { stream: 1, entry: "1-0".into(), id: "a".into(), header, envelope };
+        Finished { job, outcome, started_ms: 20, finished_ms: 30, recorded: true }
+    }
+
+    fn verdict(outcome: Outcome, header: Header) -> Verdict {
+        judge(finished(outcome, header), "w", 300).verdict
+    }
+
+    fn stored(record: &[u8]) -> ResultRecord {
+        ResultRecord::decode(record).unwrap_or_else(|fault| unreachable!("{fault}"))
+    }
+
+    fn again(header: Header, delay_ms: u64) -> Verdict {
+        Verdict::Again(delay_ms, header.encode().to_vec())
+    }
+
+    #[test]
+    fn a_value_is_stored_with_its_own_time_to_live_or_the_workers() {
+        let header = Header { tries: 1, enqueued_ms: 10, ..Header::default() };
+        let Verdict::Done(record, 300) = verdict(Outcome::Success(b"v".to_vec(), None), header) else { unreachable!() };
+        let result = stored(&record);
+        assert_eq!((result.tries, result.enqueued_ms, result.started_ms, result.finished_ms), (2, 10, 20, 30));
+        assert_eq!(result.outcome, record::Outcome::Value(b"v".to_vec()));
+        assert!(matches!(verdict(Outcome::Success(Vec::new(), Some(-1)), header), Verdict::Done(_, -1)));
+    }
+
+    #[test]
+    fn a_value_that_no_server_takes_is_a_failure() {
+        let value = vec![0; LARGEST_RESULT + 1];
+        let Verdict::Done(record, 7) = verdict(Outcome::Success(value, Some(7)), Header::default()) else {
+            unreachable!()
+        };
+        let record::Outcome::Failure(text) = stored(&record).outcome else { unreachable!() };
+        assert!(text.starts_with("the result takes 268435457 bytes"), "{text}");
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_number_and_bytes() {
+        let of = |count: usize, bytes: usize| {
+            let one = || finished(Outcome::Success(vec![0; bytes], None), Header::default());
+            batch_size(&std::iter::repeat_with(one).take(count).collect::<Vec<_>>())
+        };
+        assert_eq!((of(0, 0), of(BATCH + 1, 0), of(3, BATCH_BYTES), of(9, BATCH_BYTES / 4)), (0, BATCH, 1, 4));
+    }
+
+    #[test]
+    fn a_retry_spends_a_try_and_a_hand_back_does_not() {
+        let header = Header { tries: 1, deaths: 1, ..Header::default() };
+        assert_eq!(verdict(Outcome::Retry(5), header), again(Header { tries: 2, ..header }, 5));
+        assert_eq!(verdict(Outcome::HandBack, header), Verdict::Back(header.encode().to_vec()));
+        let longest = verdict(Outcome::Retry(u64::MAX), header);
+        assert!(matches!(longest, Verdict::Again(LONGEST_DELAY_MS, _)));
+    }
+
+    #[test]
+    fn an_unknown_task_waits_longer_each_time_and_is_dead_lettered_in_the_end() {
+        let header = Header::default();
+        assert_eq!(verdict(Outcome::UnknownTask, header), again(Header { misses: 1, ..header }, 1000));
+        let later = Header { misses: 3, ..header };
+        assert_eq!(verdict(Outcome::UnknownTask, later), again(Header { misses: 4, ..header }, 16_000));
+        let last = Header { misses: UNKNOWN_LIMIT, ..header };
+        assert!(matches!(verdict(Outcome::UnknownTask, last), Verdict::Dead(record, _) if record.len() > 20));
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_dead_lettered_with_a_reason() {
+        for (outcome, reason) in [
+            (Outcome::Poison, "poison: 3 worker"),
+            (Outcome::Undecodable("cut short".into()), "undecodable job: cut short"),
+            (Outcome::Dead(Fault::of("bad arguments"), None), "bad arguments"),
+        ] {
+            let Verdict::Dead(record, 300) = verdict(outcome, Header { deaths: 3, ..Header::default() }) else {
+                unreachable!()
+            };
+            assert!(matches!(stored(&record).outcome, record::Outcome::Failure(text) if text.contains(reason)));
+        }
+    }
+
+    #[test]
+    fn a_result_that_the_server_refuses_becomes_a_failure_of_the_same_job() {
+        let settlement = judge(finished(Outcome::Success(vec![0; 100], Some(7)), Header::default()), "w", 300);
+        let Verdict::Done(record, 7) = unwritable(settlement, "too large").verdict else { unreachable!() };
+        let result = stored(&record);
+        assert_eq!((result.id.as_str(), result.started_ms), ("a", 20));
+        assert!(matches!(result.outcome, record::Outcome::Failure(text) if text.ends_with("too large")));
+    }
+
+    #[test]
+    fn an_expired_job_fails_without_a_try() {
+        let mut expired = finished(Outcome::Expired, Header::default());
+        expired.started_ms = 0;
+        let settlement = judge(expired, "w", 300);
+        assert!(settlement.recorded && settlement.unique.as_deref() == Some("ab"));
+        let Verdict::Done(record, 300) = settlement.verdict else { unreachable!() };
+        assert_eq!((stored(&record).tries, stored(&record).outcome), (0, record::Outcome::Failure("expired".into())));
+    }
+}

@@ -1,0 +1,187 @@
+//! The lease: one per worker, for all that it holds, renewed from the I/O thread, so that a blocked event loop loses nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{State, idle, lock};
+use crate::clock::monotonic_ms;
+use crate::error::{Error, Result};
+use crate::link::Patience;
+use crate::logs::Level;
+use crate::protocol::info::Info;
+use crate::scripts::upkeep;
+
+/// Oldest server that has what the scripts need; Valkey 7.2 says 7.2 here too.
+const OLDEST: (u32, u32) = (7, 0);
+
+/// Check the server, subscribe to what concerns workers, and take the lease.
+pub async fn sign_on(state: &Arc<State>) -> Result<()> {
+    let patience = Patience::within(state.shared.link.connect_limit());
+    check_server(state, patience).await?;
+    let wake = state.shared.keys.wake.clone();
+    state.shared.link.subscribe(&wake, patience).await?;
+    extend(state, true, patience).await?;
+    // Only now is the Redis time known that the worker shows as the time of its start.
+    *lock(&state.started_ms) = state.now_ms();
+    extend(state, false, patience).await.map(drop)
+}
+
+async fn check_server(state: &State, patience: Patience) -> Result<()> {
+    let mut cmd = redis::cmd("INFO");
+    cmd.arg("server").arg("memory").arg("persistence");
+    let reply = state.shared.link.command(&cmd, patience).await?;
+    let text: String = redis::from_redis_value(reply).map_err(|error| Error::Protocol(error.to_string()))?;
+    let field =
+        |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default();
+    let version = field("redis_version");
+    let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    if let (Some(major), Some(minor)) = (parts.next(), parts.next())
+        && (major, minor) < OLDEST
+    {
+        return Err(Error::Refused(format!(
+            "the server is version {version}; Redis 7.0 or Valkey 7.2 is the oldest that works"
+        )));
+    }
+    let policy = field("maxmemory_policy");
+    if field("maxmemory") != "0" && !policy.is_empty() && policy != "noeviction" {
+        state.log(
+            Level::Warning,
+            format!("maxmemory-policy is {policy}: Redis may throw jobs away when its memory is full; set noeviction"),
+        );
+    }
+    if field("aof_enabled") == "0" {
+        state.log(Level::Info, "the server keeps no append-only file: accepted jobs do not survive its crash");
+    }
+    Ok(())
+}
+
+/// Take (`first`) or renew the lease. Returns whether it is held.
+async fn extend(state: &State, first: bool, patience: Patience) -> Result<bool> {
+    let settings = &state.settings;
+    let (held, running) = {
+        let desk = lock(&state.desk);
+        (desk.held(), desk.running())
+    };
+    let info = Info {
+        host: settings.host.clone(),
+        pid: u64::from(std::process::id()),
+        concurrency: settings.concurrency as u64,
+        prefetch: settings.prefetch as u64,
+        held: held as u64,
+        running: running as u64,
+        started_ms: *lock(&state.started_ms),
+        version: crate::VERSION.to_owned(),
+    };
+    // The lease runs from the moment at which we asked, not from that of the answer.
+    let asked_ms = monotonic_ms();
+    let worker = state.identity();
+    let (link, keys) = (&state.shared.link, &state.shared.keys);
+    let renewed = upkeep::renew(link, keys, &worker, settings.lease_ms, &info.encode(), first, patience).await?;
+    state.shared.clock.observe(renewed.now_ms);
+    if renewed.held {
+        let mut desk = lock(&state.desk);
+        desk.extend_lease(asked_ms + i64::try_from(settings.lease_ms).unwrap_or(i64::MAX / 2));
+        if renewed.delivered > desk.accounted() {
+            // A reply was lost in a way that no broken connection told us of.
+            desk.must_recover();
+        }
+        // Runs that waited for the lease to be renewed may start now.
+        state.hand_out(&mut desk);
+        drop(desk);
+        state.work.notify_one();
+    }
+    Ok(renewed.held)
+}
+
+impl State {
+    /// The lease is gone: become a new incarnation. Only the first to notice does anything.
+    pub(super) fn lease_lost(&self, old: &str) {
+        let mut identity = lock(&self.identity);
+        if *identity != old {
+            return;
+        }
+        let number = old.rsplit_once('~').and_then(|(_, number)| number.parse::<u32>().ok()).unwrap_or(1);
+        *identity = format!("{}~{}", self.settings.worker_id, number + 1);
+        drop(identity);
+        let held = lock(&self.desk).lose_lease();
+        let message = format!(
+            "worker {old} lost its lease with {held} jobs in hand: the outcomes of what it still runs may be refused"
+        );
+        self.log(Level::Warning, message);
+        self.notify("lost", old);
+        self.lost.notify_one();
+    }
+}
+
+/// Renew at a third of the lease, and at once after a reconnect or a loss.
+pub async fn renew(state: Arc<State>) -> Result<()> {
+    let third = Duration::from_millis((state.settings.lease_ms / 3).max(1));
+    let mut sessions = state.shared.link.sessions();
+    let mut known = state.identity();
+    loop {
+        tokio::select! {
+            () = sleep(third) => {}
+            () = state.lost.notified() => {}
+            _ = sessions.changed() => {}
+        }
+        let worker = state.identity();
+        let first = worker != known;
+        if extend(&state, first, Patience::Endless).await? {
+            known = worker;
+        } else {
+            state.lease_lost(&worker);
+            state.shared.link.introduce(Patience::Endless).await?;
+        }
+    }
+}
+
+/// After every reconnect, read back what was sent to us: the answer that brought it may have been lost.
+pub async fn watch(state: Arc<State>) -> Result<()> {
+    let mut sessions = state.shared.link.sessions();
+    sessions.borrow_and_update();
+    while sessions.changed().await.is_ok() {
+        state.log(Level::Warning, format!("connected to {} again", state.shared.link.shown()));
+        lock(&state.desk).must_recover();
+        state.work.notify_one();
+    }
+    Ok(())
+}
+
+/// Write what is left, give up the lease, and tell the host. While the broker is away this waits as long as a call may
+/// take; then the lease is left to run out.
+///
+/// The order matters: outcomes before the lease, since without it they would be refused; the blocked read before the lease,
+/// since it may still bring a job that has to go back.
+pub async fn sign_off(state: &Arc<State>) {
+    let end = Instant::now() + state.shared.link.connect_limit();
+    while Instant::now() < end && !lock(&state.desk).is_empty() {
+        state.work.notify_one();
+        // Again each time: a read that was about to be sent when it was woken blocks only now.
+        idle::wake(state).await;
+        sleep(Duration::from_millis(2)).await;
+    }
+    let unsettled = !lock(&state.desk).is_empty();
+    for task in lock(&state.tasks).drain(..) {
+        task.abort();
+    }
+    let (link, keys) = (&state.shared.link, &state.shared.keys);
+    let left = upkeep::leave(
+        link,
+        keys,
+        &state.identity(),
+        Patience::Until(end.max(Instant::now() + Duration::from_millis(500))),
+    )
+    .await;
+    match left {
+        Ok(0) if !unsettled => {}
+        Ok(_) => state.log(Level::Warning, "stopped with unsettled work: others take it over now"),
+        Err(error) => state
+            .log(Level::Warning, format!("stopped without signing off: {error}. Others take over when the lease ends")),
+    }
+    if !state.ended.swap(true, Ordering::AcqRel) {
+        state.notify("stopped", "");
+    }
+}

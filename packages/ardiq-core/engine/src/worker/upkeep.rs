@@ -1,0 +1,105 @@
+//! What every worker does for the queue as a whole: promote due jobs, reclaim the work of the dead, forget callers that
+//! have gone. None of it needs a lock: each is one script call, and a second one finds nothing to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::State;
+use crate::error::Result;
+use crate::link::Patience;
+use crate::logs::Level;
+use crate::scripts::upkeep;
+
+/// Jobs that one promotion moves: well under a millisecond of the server's time.
+const PROMOTE_LIMIT: usize = 200;
+
+/// Jobs that one reclaim moves.
+const RECLAIM_LIMIT: usize = 100;
+
+/// Longest sleep of the promoting loop; earlier due times are announced.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+
+/// How often dead workers are looked for.
+const RECLAIM_PERIOD: Duration = Duration::from_secs(1);
+
+/// After a reconnect the living get this long to renew, before anybody is taken for dead.
+const TRUCE: Duration = Duration::from_secs(2);
+
+/// How often abandoned waits are looked for.
+const TIDY_PERIOD: Duration = Duration::from_secs(60);
+
+/// Move jobs to their lanes when they are due.
+pub async fn promote(state: Arc<State>) -> Result<()> {
+    let (link, keys) = (&state.shared.link, &state.shared.keys);
+    let mut announced = state.shared.wake.subscribe();
+    loop {
+        announced.borrow_and_update();
+        let done = upkeep::promote(link, keys, PROMOTE_LIMIT, Patience::Endless).await?;
+        state.shared.clock.observe(done.now_ms);
+        if done.moved == PROMOTE_LIMIT {
+            continue;
+        }
+        let pause = done.due_in_ms.map_or(LONGEST_SLEEP, |ms| Duration::from_millis(ms).min(LONGEST_SLEEP));
+        let mut end = Instant::now() + pause;
+        loop {
+            tokio::select! {
+                () = sleep_until(end) => break,
+                changed = announced.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    let at = *announced.borrow_and_update();
+                    let left = Duration::from_millis(at.saturating_sub(state.now_ms()));
+                    end = end.min(Instant::now() + left);
+                }
+            }
+        }
+    }
+}
+
+/// Take over from workers whose lease has run out.
+pub async fn reclaim(state: Arc<State>) -> Result<()> {
+    let (link, keys) = (&state.shared.link, &state.shared.keys);
+    let third = Duration::from_millis((state.settings.lease_ms / 3).max(1));
+    let period = third.min(RECLAIM_PERIOD);
+    let mut sessions = link.sessions();
+    sessions.borrow_and_update();
+    let mut next_sweep = Instant::now();
+    loop {
+        let sweep = Instant::now() >= next_sweep;
+        if sweep {
+            next_sweep = Instant::now() + third;
+        }
+        let (mut victim, mut taken, mut started) = (String::new(), 0, 0);
+        loop {
+            let done = upkeep::reclaim(link, keys, &state.identity(), RECLAIM_LIMIT, sweep, Patience::Endless).await?;
+            if done.victim.is_empty() {
+                break;
+            }
+            victim = done.victim;
+            taken += done.taken;
+            started += done.started;
+        }
+        if taken > 0 {
+            let message = format!(
+                "took over {taken} jobs ({started} of them started), the last of worker {victim}, whose lease had run out"
+            );
+            state.log(Level::Warning, message);
+        }
+        tokio::select! {
+            () = sleep(period) => {}
+            _ = sessions.changed() => sleep(third.min(TRUCE)).await,
+        }
+    }
+}
+
+/// Forget callers whose wait has run out, a page a minute.
+pub async fn tidy(state: Arc<State>) -> Result<()> {
+    let mut cursor = "0".to_owned();
+    loop {
+        sleep(TIDY_PERIOD).await;
+        cursor = upkeep::tidy(&state.shared.link, &state.shared.keys, &cursor, Patience::Endless).await?;
+    }
+}

@@ -1,0 +1,391 @@
+//! The decisions of the desk, one by one. `desk_random.rs` has what must hold in any order of events.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+
+use ardiq_engine::protocol::entry::{Header, SUSPECT};
+use ardiq_engine::protocol::envelope::Envelope;
+use ardiq_engine::scripts::deliver::{BATCH, Entry};
+use ardiq_engine::worker::desk::{Assignment, Desk, RECORD_AFTER_MS};
+use ardiq_engine::worker::judge::{Outcome, POISON_DEATHS};
+
+/// Redis time and monotonic time at which things happen unless a test says otherwise.
+const NOW: u64 = 10_000;
+const MONO: i64 = 50;
+const LEASE_END: i64 = 1_000;
+
+fn entry_with(stream: usize, number: usize, header: Header, expire_ms: u64) -> Entry {
+    let envelope = Envelope {
+        name: "task".into(),
+        body: b"args".to_vec(),
+        headers: vec![("trace".into(), "x".into())],
+        expire_ms,
+        ..Envelope::default()
+    };
+    let value = [&header.encode()[..], &envelope.encode()].concat();
+    Entry { stream, entry: format!("{number}-0"), id: format!("job{number}"), value }
+}
+
+fn entry(stream: usize, number: usize) -> Entry {
+    entry_with(stream, number, Header::default(), 0)
+}
+
+/// A job taken over from a dead worker, with so many deaths behind it.
+fn suspect(number: usize, deaths: u8) -> Entry {
+    let header = Header { tries: u16::from(deaths), deaths, flags: SUSPECT, ..Header::default() };
+    entry_with(0, number, header, 0)
+}
+
+fn desk(concurrency: usize, prefetch: usize) -> Desk {
+    let mut desk = Desk::new(concurrency, prefetch, 4);
+    desk.extend_lease(LEASE_END);
+    desk
+}
+
+fn receive(desk: &mut Desk, entries: impl IntoIterator<Item = Entry>) {
+    desk.receive(entries.into_iter().collect(), false, NOW);
+}
+
+fn hand_out(desk: &mut Desk) -> Vec<Assignment> {
+    let mut out = Vec::new();
+    desk.hand_out(NOW, MONO, &mut out);
+    out
+}
+
+fn ids(assignments: &[Assignment]) -> Vec<&str> {
+    assignments.iter().map(|one| one.id.as_str()).collect()
+}
+
+fn succeed(desk: &mut Desk, slot: usize) {
+    assert!(desk.complete(slot, Outcome::Success(Vec::new(), None), NOW));
+}
+
+/// Answer the vetting of all suspects that wait for it.
+fn vet(desk: &mut Desk) -> Vec<Assignment> {
+    let slots: Vec<usize> = desk.plan(MONO).vet.into_iter().map(|(slot, _)| slot).collect();
+    let mut out = Vec::new();
+    desk.vetted(&slots, &[], NOW, &mut out);
+    out
+}
+
+fn outcomes(desk: &mut Desk) -> Vec<(String, Outcome)> {
+    desk.plan(MONO).settle.into_iter().map(|one| (one.job.id, one.outcome)).collect()
+}
+
+#[test]
+fn higher_lanes_start_first_and_returned_work_before_new_work_whatever_came_first() {
+    let mut desk = desk(3, 10);
+    receive(&mut desk, [entry(3, 1), entry(2, 2), entry(1, 3), entry(0, 4), entry(1, 5)]);
+    let first = hand_out(&mut desk);
+    assert_eq!(ids(&first), ["job4", "job3", "job5"]);
+    succeed(&mut desk, first[0].slot);
+    assert_eq!(ids(&hand_out(&mut desk)), ["job2"]);
+    succeed(&mut desk, first[1].slot);
+    assert_eq!(ids(&hand_out(&mut desk)), ["job1"]);
+}
+
+#[test]
+fn an_assignment_carries_the_call() {
+    let mut desk = desk(1, 1);
+    let header = Header { tries: 2, enqueued_ms: 77, ..Header::default() };
+    receive(&mut desk, [entry_with(3, 1, header, 0)]);
+    let [run] = <[Assignment; 1]>::try_from(hand_out(&mut desk)).unwrap();
+    assert_eq!((run.name.as_str(), run.body.as_slice(), run.tries, run.enqueued_ms), ("task", &b"args"[..], 3, 77));
+    assert_eq!((run.headers, run.stream), (vec![("trace".into(), "x".into())], 3));
+}
+
+#[test]
+fn no_more_than_the_concurrency_runs_and_no_more_than_the_prefetch_is_asked_for() {
+    let mut desk = desk(2, 5);
+    assert_eq!(desk.plan(MONO).fetch, 5);
+    receive(&mut desk, (0..5).map(|number| entry(3, number)));
+    assert_eq!(desk.plan(MONO).fetch, 0);
+    let runs = hand_out(&mut desk);
+    assert_eq!((runs.len(), desk.running(), desk.held()), (2, 2, 5));
+    succeed(&mut desk, runs[0].slot);
+    assert_eq!((desk.plan(MONO).fetch, desk.held()), (1, 4), "an outcome that waits to be written holds no place");
+    desk.reserve(1);
+    assert_eq!(desk.plan(MONO).fetch, 0, "a place is promised once");
+    desk.unreserve(1);
+    assert_eq!(desk.plan(MONO).fetch, 1);
+}
+
+#[test]
+fn a_prefetch_like_the_concurrency_holds_nothing_ahead() {
+    let mut desk = desk(2, 2);
+    assert_eq!(desk.plan(MONO).fetch, 2);
+    receive(&mut desk, [entry(3, 1), entry(3, 2)]);
+    assert_eq!(hand_out(&mut desk).len(), 2);
+    assert_eq!(desk.plan(MONO).fetch, 0);
+    succeed(&mut desk, 0);
+    assert_eq!(desk.plan(MONO).fetch, 1);
+}
+
+#[test]
+fn a_prefetch_below_the_concurrency_is_raised_to_it() {
+    assert_eq!(desk(4, 1).plan(MONO).fetch, 4);
+}
+
+#[test]
+fn empty_lanes_are_waited_for_and_not_asked_again() {
+    let mut desk = desk(2, 4);
+    assert!(!desk.wants_to_wait(), "ask before waiting");
+    desk.set_dry(true);
+    assert!(desk.wants_to_wait() && desk.plan(MONO).is_idle());
+    desk.reserve(1);
+    assert!(!desk.wants_to_wait(), "one read waits at a time");
+    desk.unreserve(1);
+    receive(&mut desk, (0..4).map(|number| entry(3, number)));
+    assert!(!desk.wants_to_wait(), "a full desk wants nothing");
+}
+
+#[test]
+fn a_job_whose_time_has_passed_expires_only_before_its_first_try() {
+    let mut desk = desk(4, 4);
+    let fresh = Header { enqueued_ms: NOW - 100, ..Header::default() };
+    receive(
+        &mut desk,
+        [
+            entry_with(3, 1, fresh, 100),
+            entry_with(3, 2, fresh, 101),
+            entry_with(3, 3, Header { tries: 1, ..fresh }, 100),
+            entry_with(3, 4, fresh, 0),
+        ],
+    );
+    assert_eq!(ids(&hand_out(&mut desk)), ["job2", "job3", "job4"]);
+    let plan = desk.plan(MONO);
+    assert_eq!((plan.settle[0].job.id.as_str(), &plan.settle[0].outcome), ("job1", &Outcome::Expired));
+    assert_eq!((plan.settle[0].started_ms, plan.settle[0].recorded), (0, false));
+    assert_eq!(plan.settle.len(), 1);
+}
+
+#[test]
+fn expired_jobs_do_not_keep_the_ones_behind_them_from_starting() {
+    let mut desk = desk(1, 50);
+    let stale = Header { enqueued_ms: 1, ..Header::default() };
+    receive(&mut desk, (0..40).map(|number| entry_with(1, number, stale, 5)).chain([entry(3, 99)]));
+    assert_eq!(ids(&hand_out(&mut desk)), ["job99"]);
+    assert_eq!(outcomes(&mut desk).len(), 40);
+}
+
+#[test]
+fn a_suspect_runs_only_after_its_start_was_recorded() {
+    let mut desk = desk(2, 2);
+    receive(&mut desk, [suspect(1, 0), entry(3, 2)]);
+    assert_eq!(ids(&hand_out(&mut desk)), ["job2"], "an innocent does not wait");
+    assert_eq!(desk.running(), 2, "a suspect has its place while it is being vetted");
+    let plan = desk.plan(MONO);
+    assert_eq!((plan.vet.len(), plan.record.len()), (1, 0));
+    assert_eq!((plan.vet[0].1.id.as_str(), plan.vet[0].1.entry.as_str()), ("job1", "1-0"));
+    assert_eq!(desk.plan(MONO + 1_000).vet, plan.vet, "asked again until it is answered, never as a plain record");
+    let mut out = Vec::new();
+    desk.vetted(&[plan.vet[0].0], &[], NOW + 5, &mut out);
+    assert_eq!((ids(&out), out[0].body.as_slice()), (vec!["job1"], &b"args"[..]));
+    assert!(desk.plan(MONO).vet.is_empty());
+    succeed(&mut desk, out[0].slot);
+    let settled = desk.plan(MONO).settle.remove(0);
+    assert!(settled.recorded && settled.started_ms == NOW + 5, "it started when the answer came");
+}
+
+#[test]
+fn a_suspect_that_is_somebody_elses_by_now_is_dropped() {
+    let mut desk = desk(2, 2);
+    receive(&mut desk, [suspect(1, 0), suspect(2, 1)]);
+    assert!(hand_out(&mut desk).is_empty());
+    let slots: Vec<usize> = desk.plan(MONO).vet.iter().map(|(slot, _)| *slot).collect();
+    let mut out = Vec::new();
+    desk.vetted(&slots, &[0], NOW, &mut out);
+    assert_eq!((ids(&out), desk.running(), outcomes(&mut desk).len()), (vec!["job2"], 1, 0));
+}
+
+#[test]
+fn jobs_on_their_last_chance_run_one_at_a_time_while_innocents_go_on() {
+    let mut desk = desk(4, 8);
+    let last = POISON_DEATHS - 1;
+    receive(&mut desk, [suspect(1, last), suspect(2, last), suspect(3, 1), entry(3, 4)]);
+    assert_eq!(ids(&hand_out(&mut desk)), ["job4"]);
+    let vetted = vet(&mut desk);
+    assert_eq!(ids(&vetted), ["job1", "job3"], "the second one waits for the first to end");
+    assert_eq!((desk.held(), desk.running()), (4, 3));
+    receive(&mut desk, [entry(3, 5)]);
+    assert_eq!(ids(&hand_out(&mut desk)), ["job5"], "others pass it");
+    succeed(&mut desk, vetted[0].slot);
+    assert!(hand_out(&mut desk).is_empty());
+    assert_eq!(ids(&vet(&mut desk)), ["job2"]);
+}
+
+#[test]
+fn a_job_that_took_three_processes_with_it_is_settled_as_poison_without_a_run() {
+    let mut desk = desk(2, 4);
+    receive(&mut desk, [suspect(1, POISON_DEATHS), suspect(2, u8::MAX), entry(3, 3)]);
+    assert_eq!(ids(&hand_out(&mut desk)), ["job3"]);
+    assert_eq!(outcomes(&mut desk), [("job1".into(), Outcome::Poison), ("job2".into(), Outcome::Poison)]);
+}
+
+#[test]
+fn an_entry_that_cannot_be_read_is_settled_and_blocks_nothing() {
+    let mut desk = desk(2, 4);
+    let cut = Entry { value: vec![0; 5], ..entry(1, 1) };
+    let mut newer = entry(1, 2);
+    newer.value[13] = 99;
+    receive(&mut desk, [cut, newer, entry(3, 3)]);
+    assert_eq!(ids(&hand_out(&mut desk)), ["job3"]);
+    let settled = outcomes(&mut desk);
+    for (position, reason) in [(0, "cut short"), (1, "version 99")] {
+        assert!(matches!(&settled[position].1, Outcome::Undecodable(text) if text.contains(reason)), "{settled:?}");
+    }
+    assert_eq!(settled.len(), 2);
+}
+
+#[test]
+fn nothing_starts_and_nothing_is_asked_for_beyond_the_lease() {
+    let mut desk = Desk::new(2, 4, 4);
+    receive(&mut desk, [entry(3, 1)]);
+    assert!(hand_out(&mut desk).is_empty(), "no lease yet");
+    assert_eq!(desk.plan(MONO).fetch, 0);
+    desk.extend_lease(LEASE_END);
+    let mut out = Vec::new();
+    desk.hand_out(NOW, LEASE_END, &mut out);
+    assert!(out.is_empty(), "the lease is over at its end");
+    assert_eq!(desk.plan(LEASE_END).fetch, 0);
+    desk.hand_out(NOW, LEASE_END - 1, &mut out);
+    assert_eq!((out.len(), desk.plan(LEASE_END - 1).fetch), (1, 3));
+}
+
+#[test]
+fn a_lost_lease_drops_what_has_not_started_and_lets_runs_end() {
+    let mut desk = desk(1, 8);
+    receive(&mut desk, [entry(3, 1)]);
+    let runs = hand_out(&mut desk);
+    receive(&mut desk, [entry(3, 2), suspect(3, 2)]);
+    desk.set_dry(true);
+    assert_eq!(desk.lose_lease(), 3);
+    assert_eq!((desk.held(), desk.running()), (1, 1));
+    assert!(!desk.wants_to_wait());
+    assert!(hand_out(&mut desk).is_empty() && desk.plan(MONO).fetch == 0);
+    desk.extend_lease(LEASE_END);
+    assert_eq!(desk.plan(MONO).fetch, 7, "the lanes are asked again");
+    succeed(&mut desk, runs[0].slot);
+    assert_eq!(outcomes(&mut desk).len(), 1, "its outcome is offered; the script decides");
+}
+
+#[test]
+fn a_lost_lease_drops_parked_jobs_too() {
+    let mut desk = desk(4, 8);
+    let last = POISON_DEATHS - 1;
+    receive(&mut desk, [suspect(1, last), suspect(2, last)]);
+    assert!(hand_out(&mut desk).is_empty());
+    assert_eq!((desk.held(), desk.lose_lease(), desk.held()), (2, 2, 1));
+}
+
+#[test]
+fn a_recovery_passes_over_what_is_known_and_takes_in_the_rest() {
+    let mut desk = desk(2, 8);
+    receive(&mut desk, [entry(3, 1), entry(3, 2), entry(3, 3), suspect(4, 2)]);
+    let runs = hand_out(&mut desk);
+    assert_eq!(ids(&runs), ["job1"]);
+    succeed(&mut desk, runs[0].slot);
+    desk.must_recover();
+    assert!(!desk.wants_to_wait());
+    let plan = desk.plan(MONO);
+    assert!(plan.recover && plan.fetch == 0 && plan.settle.is_empty(), "alone: what is under way would not be known");
+    let known = [entry(3, 1), entry(3, 2), entry(3, 3), suspect(4, 2)];
+    desk.receive(known.into_iter().chain([entry(3, 9), entry(1, 2)]).collect(), true, NOW);
+    assert_eq!(desk.held(), 5, "same number in another stream is another delivery");
+    let plan = desk.plan(MONO);
+    assert!(!plan.recover, "asked once");
+    assert_eq!(plan.settle.len(), 1);
+}
+
+#[test]
+fn a_recovery_knows_parked_jobs_too() {
+    let mut desk = desk(4, 8);
+    receive(&mut desk, [suspect(1, 2), suspect(2, 2)]);
+    hand_out(&mut desk);
+    desk.receive(vec![suspect(1, 2), suspect(2, 2)], true, NOW);
+    assert_eq!(desk.held(), 2);
+}
+
+#[test]
+fn stop_hands_back_what_has_not_started_and_what_comes_later() {
+    let mut desk = desk(2, 8);
+    receive(&mut desk, [suspect(1, 2), suspect(2, 2), entry(3, 3), entry(3, 4)]);
+    let runs = hand_out(&mut desk);
+    assert_eq!(ids(&runs), ["job3"]);
+    let vetting: Vec<usize> = desk.plan(MONO).vet.iter().map(|(slot, _)| *slot).collect();
+    desk.stop(NOW);
+    let mut back: Vec<String> = Vec::new();
+    for (id, outcome) in outcomes(&mut desk) {
+        assert_eq!(outcome, Outcome::HandBack);
+        back.push(id);
+    }
+    back.sort();
+    assert_eq!(back, ["job2", "job4"]);
+    receive(&mut desk, [entry(3, 5)]);
+    assert_eq!(outcomes(&mut desk), [("job5".into(), Outcome::HandBack)]);
+    let mut out = Vec::new();
+    desk.vetted(&vetting, &[], NOW, &mut out);
+    let late = desk.plan(MONO).settle.remove(0);
+    assert!(out.is_empty() && late.recorded, "the record of its start has to go with it");
+    assert_eq!((late.job.id.as_str(), late.outcome), ("job1", Outcome::HandBack));
+    assert!(hand_out(&mut desk).is_empty() && !desk.wants_to_wait());
+    assert_eq!((desk.plan(MONO).fetch, desk.running()), (0, 1));
+    desk.give_back(runs[0].slot, NOW);
+    assert_eq!(outcomes(&mut desk), [("job3".into(), Outcome::HandBack)]);
+}
+
+#[test]
+fn only_a_run_that_lasts_is_recorded_and_only_once() {
+    let mut desk = desk(2, 2);
+    receive(&mut desk, [entry(3, 1)]);
+    let runs = hand_out(&mut desk);
+    let early = desk.plan(MONO + RECORD_AFTER_MS - 1);
+    assert_eq!((early.record.len(), early.next_ms), (0, Some(MONO + RECORD_AFTER_MS)));
+    let due = desk.plan(MONO + RECORD_AFTER_MS);
+    assert_eq!((due.record[0].0, due.record[0].1.tries, due.record[0].1.started_ms), (runs[0].slot, 1, NOW));
+    let after = desk.plan(MONO + 1_000);
+    assert_eq!((after.record.len(), after.next_ms), (0, None));
+    succeed(&mut desk, runs[0].slot);
+    assert!(desk.plan(MONO).settle[0].recorded);
+    receive(&mut desk, [entry(3, 2)]);
+    let short = hand_out(&mut desk);
+    succeed(&mut desk, short[0].slot);
+    let plan = desk.plan(MONO + 1_000);
+    assert!(!plan.settle[0].recorded && plan.record.is_empty(), "it settled first and costs nothing extra");
+}
+
+#[test]
+fn outcomes_go_out_in_bounded_batches_and_count_until_they_are_written() {
+    let many = BATCH + 7;
+    let mut desk = desk(many, many);
+    receive(&mut desk, (0..many).map(|number| entry(3, number)));
+    for run in hand_out(&mut desk) {
+        succeed(&mut desk, run.slot);
+    }
+    assert_eq!((desk.plan(MONO).settle.len(), desk.plan(MONO).settle.len()), (BATCH, 7));
+    assert!(!desk.is_settled() && !desk.is_empty());
+    desk.settled(BATCH);
+    assert!(!desk.is_settled());
+    desk.settled(7);
+    assert!(desk.is_settled() && desk.is_empty());
+    desk.reserve(1);
+    assert!(desk.is_settled() && !desk.is_empty(), "a read under way may still bring something");
+}
+
+#[test]
+fn a_run_is_completed_once() {
+    let mut desk = desk(1, 1);
+    receive(&mut desk, [entry(3, 1)]);
+    let slot = hand_out(&mut desk)[0].slot;
+    succeed(&mut desk, slot);
+    assert!(!desk.complete(slot, Outcome::Retry(0), NOW));
+    assert!(!desk.complete(99, Outcome::Retry(0), NOW));
+    assert_eq!(outcomes(&mut desk).len(), 1);
+}
+
+#[test]
+fn a_run_never_ends_before_it_began() {
+    let mut desk = desk(1, 1);
+    receive(&mut desk, [entry(3, 1)]);
+    let slot = hand_out(&mut desk)[0].slot;
+    assert!(desk.complete(slot, Outcome::Retry(0), NOW - 500));
+    assert_eq!(desk.plan(MONO).settle[0].finished_ms, NOW);
+}

@@ -1,0 +1,45 @@
+//! The link keeps to the patience of each of its callers.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+
+mod support;
+
+use std::time::Duration;
+
+use ardiq_engine::error::Error;
+use ardiq_engine::link::{Patience, RESPONSE_LIMIT};
+use support::{LIMIT, Queue, patience};
+use tokio::time::{sleep, timeout};
+
+#[tokio::test]
+async fn a_hasty_caller_is_not_held_up_by_a_patient_one_while_the_server_is_away() {
+    let queue = Queue::start();
+    queue.now_ms().await;
+    queue.server.freeze();
+    let ping = redis::cmd("PING");
+    let second = Duration::from_secs(1);
+    let patient = queue.link.command(&ping, Patience::Endless);
+    let hasty = async {
+        // Its connection is found dead only when the patient one is at making another.
+        sleep(second).await;
+        timeout(LIMIT, queue.link.command(&ping, Patience::within(RESPONSE_LIMIT + second))).await
+    };
+    tokio::select! {
+        answer = patient => panic!("the server is frozen, and yet: {answer:?}"),
+        answer = hasty => assert!(matches!(answer, Ok(Err(Error::Unreachable { .. }))), "{answer:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_that_the_server_refuses_takes_nothing_else_down() {
+    let queue = Queue::start();
+    let _: String = queue.ask("ACL", ("SETUSER", "default", "resetchannels", "&allowed")).await;
+    for _ in 0..2 {
+        let refused = queue.link.subscribe("forbidden", patience()).await;
+        assert!(matches!(refused, Err(Error::Refused(_))), "told each time: {refused:?}");
+    }
+    queue.listen("allowed").await;
+    let _: i64 = queue.ask("CLIENT", ("KILL", "TYPE", "pubsub")).await;
+    queue.link.probe(patience()).await.unwrap();
+    let _: i64 = queue.ask("PUBLISH", ("allowed", "heard")).await;
+    assert_eq!(queue.next_push().await, ("allowed".to_owned(), b"heard".to_vec()));
+}

@@ -1,0 +1,253 @@
+//! A server of our own for each test, and short ways to say what a test needs from it.
+
+// Every test file compiles this module for itself and uses a part of it; in a test a surprise is a failure.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+
+pub mod server;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ardiq_engine::link::{Link, Patience};
+use ardiq_engine::protocol::entry::Header;
+use ardiq_engine::protocol::envelope::Envelope;
+use ardiq_engine::protocol::keys::Keys;
+use ardiq_engine::scripts::deliver::{self, Entry, Fetched, Settlement, Source, Start, Verdict};
+use ardiq_engine::scripts::produce::{self, NewJob};
+use ardiq_engine::scripts::upkeep::{self, Promoted, Reclaimed};
+use ardiq_engine::url;
+use redis::{FromRedisValue, ToRedisArgs};
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
+
+use server::Server;
+
+/// How long a test waits for what must happen: generous, since it only costs time when the test fails.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// Positions of the streams of the two lanes.
+pub const RETURNED_HIGH: usize = 0;
+pub const HIGH: usize = 1;
+pub const RETURNED_LOW: usize = 2;
+pub const LOW: usize = 3;
+
+/// For commands that take none.
+pub const NO_ARGUMENTS: &[&str; 0] = &[];
+
+/// Result TTL that the settling worker has by default.
+pub const TTL: i64 = 300_000;
+
+/// The queue `q` with the lanes `low` and `high` on a server of its own.
+pub struct Queue {
+    pub link: Link,
+    pub keys: Arc<Keys>,
+    pub server: Server,
+    pushed: Mutex<UnboundedReceiver<(String, Vec<u8>)>>,
+}
+
+impl Queue {
+    pub fn start() -> Self {
+        Self::on(Server::start(&[]))
+    }
+
+    pub fn on(server: Server) -> Self {
+        let keys = Arc::new(Keys::new("q", &["low".into(), "high".into()]));
+        let (sender, pushed) = unbounded_channel();
+        let sink = Arc::new(move |channel: &[u8], message: Vec<u8>| {
+            let _ = sender.send((String::from_utf8_lossy(channel).into_owned(), message));
+        });
+        let link = Link::new(url::parse(&server.url()).unwrap(), Arc::clone(&keys), LIMIT, sink);
+        Self { link, keys, server, pushed: Mutex::new(pushed) }
+    }
+
+    /// Run a plain command.
+    pub async fn ask<T: FromRedisValue>(&self, name: &str, args: impl ToRedisArgs) -> T {
+        let mut cmd = redis::cmd(name);
+        cmd.arg(args);
+        let reply = self.link.command(&cmd, patience()).await.unwrap();
+        redis::from_redis_value(reply).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    pub async fn now_ms(&self) -> u64 {
+        let (seconds, micros): (u64, u64) = self.ask("TIME", NO_ARGUMENTS).await;
+        seconds * 1000 + micros / 1000
+    }
+
+    pub async fn enqueue(&self, jobs: &[NewJob]) -> Vec<(usize, String)> {
+        produce::enqueue(&self.link, &self.keys, jobs, patience()).await.unwrap()
+    }
+
+    pub async fn sign_on(&self, worker: &str) {
+        let renewed = upkeep::renew(&self.link, &self.keys, worker, 60_000, b"info", true, patience()).await.unwrap();
+        assert!(renewed.held);
+    }
+
+    pub async fn renew(&self, worker: &str) -> bool {
+        upkeep::renew(&self.link, &self.keys, worker, 60_000, b"info", false, patience()).await.unwrap().held
+    }
+
+    /// Let a worker's lease be over, as if its time had passed.
+    pub async fn let_lease_end(&self, worker: &str) {
+        let _: i64 = self.ask("ZADD", (&self.keys.workers, 1, worker)).await;
+    }
+
+    pub async fn fetch(&self, worker: &str, count: usize) -> Fetched {
+        deliver::fetch(&self.link, &self.keys, worker, count, Source::New, patience()).await.unwrap()
+    }
+
+    pub async fn fetch_own(&self, worker: &str, count: usize) -> Fetched {
+        deliver::fetch(&self.link, &self.keys, worker, count, Source::Own, patience()).await.unwrap()
+    }
+
+    /// Sign on, and take exactly this many jobs.
+    pub async fn take(&self, worker: &str, count: usize) -> Vec<Entry> {
+        self.sign_on(worker).await;
+        let entries = self.fetch(worker, count).await.entries;
+        assert_eq!(entries.len(), count, "jobs that {worker} found");
+        entries
+    }
+
+    /// Enqueue a plain job and have it delivered.
+    pub async fn deliver(&self, id: &str, worker: &str) -> Entry {
+        assert!(self.enqueue(&[job(id)]).await.is_empty());
+        self.take(worker, 1).await.remove(0)
+    }
+
+    pub async fn begin(&self, worker: &str, entries: &[&Entry]) -> Vec<usize> {
+        let runs: Vec<Start> = entries.iter().map(|entry| start_of(entry)).collect();
+        deliver::start(&self.link, &self.keys, worker, &runs, patience()).await.unwrap()
+    }
+
+    pub async fn settle(&self, batch: &[Settlement]) -> Vec<usize> {
+        deliver::settle(&self.link, &self.keys, batch, TTL, patience()).await.unwrap()
+    }
+
+    pub async fn reclaim(&self, asker: &str, limit: usize, sweep: bool) -> Reclaimed {
+        upkeep::reclaim(&self.link, &self.keys, asker, limit, sweep, patience()).await.unwrap()
+    }
+
+    pub async fn leave(&self, worker: &str) -> i64 {
+        upkeep::leave(&self.link, &self.keys, worker, patience()).await.unwrap()
+    }
+
+    pub async fn record(&self, id: &str) -> Option<Vec<u8>> {
+        self.ask("GET", self.keys.job(id)).await
+    }
+
+    pub async fn kind(&self, id: &str) -> Option<char> {
+        self.record(id).await.map(|record| char::from(record[0]))
+    }
+
+    pub async fn length(&self, stream: usize) -> u64 {
+        self.ask("XLEN", &self.keys.streams[stream]).await
+    }
+
+    pub async fn pending(&self, stream: usize) -> i64 {
+        let summary: redis::Value = self.ask("XPENDING", (&self.keys.streams[stream], &self.keys.queue)).await;
+        match summary {
+            redis::Value::Array(parts) => i64::from_redis_value(parts[0].clone()).unwrap(),
+            other => panic!("XPENDING answered {other:?}"),
+        }
+    }
+
+    /// All keys, those of the queue without its prefix.
+    pub async fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.ask("KEYS", "*").await;
+        for name in &mut names {
+            if let Some(rest) = name.strip_prefix(&self.keys.base) {
+                *name = rest.to_owned();
+            }
+        }
+        names.sort();
+        names
+    }
+
+    /// Everything that the server holds, byte by byte.
+    pub async fn snapshot(&self) -> BTreeMap<String, Vec<u8>> {
+        let names: Vec<String> = self.ask("KEYS", "*").await;
+        let mut all = BTreeMap::new();
+        for name in names {
+            let bytes = self.ask("DUMP", &name).await;
+            all.insert(name, bytes);
+        }
+        all
+    }
+
+    pub async fn listen(&self, channel: &str) {
+        self.link.subscribe(channel, patience()).await.unwrap();
+    }
+
+    /// The next message on a channel that was listened to.
+    pub async fn next_push(&self) -> (String, Vec<u8>) {
+        timeout(LIMIT, self.pushed.lock().await.recv()).await.expect("a message in time").expect("the link lives")
+    }
+
+    /// Every message so far. Messages come before the answer to a ping that was sent later on the same connection.
+    pub async fn pushes(&self) -> Vec<(String, Vec<u8>)> {
+        self.link.probe(patience()).await.unwrap();
+        let mut pushed = self.pushed.lock().await;
+        std::iter::from_fn(|| pushed.try_recv().ok()).collect()
+    }
+}
+
+pub fn patience() -> Patience {
+    Patience::within(LIMIT)
+}
+
+fn nonce(number: u64) -> [u8; 8] {
+    number.to_be_bytes()
+}
+
+/// A plain job for the low lane, made by its first enqueue.
+pub fn job(id: &str) -> NewJob {
+    job_of_call(id, 1)
+}
+
+/// A job whose enqueue is told from others by `call`.
+pub fn job_of_call(id: &str, call: u64) -> NewJob {
+    let envelope = Envelope { nonce: nonce(call), name: "task".into(), body: b"args".to_vec(), ..Envelope::default() };
+    NewJob { id: id.into(), lane: 0, delay_ms: 0, due_ms: 0, unique: None, envelope: envelope.encode() }
+}
+
+pub fn start_of(entry: &Entry) -> Start {
+    Start { id: entry.id.clone(), entry: entry.entry.clone(), started_ms: 5, tries: 1 }
+}
+
+pub fn header_of(entry: &Entry) -> Header {
+    Header::split(&entry.value).unwrap().0
+}
+
+/// A result record of the job's own enqueue.
+pub fn result_of(entry: &Entry) -> Vec<u8> {
+    let envelope = Header::split(&entry.value).unwrap().1;
+    [b"R", &envelope[1..9], b"result"].concat()
+}
+
+pub fn settlement(entry: &Entry, verdict: Verdict) -> Settlement {
+    let (stream, id) = (entry.stream, entry.id.clone());
+    Settlement { stream, entry: entry.entry.clone(), id, recorded: false, unique: None, verdict }
+}
+
+pub fn done(entry: &Entry, ttl: i64) -> Settlement {
+    settlement(entry, Verdict::Done(result_of(entry), ttl))
+}
+
+pub fn dead(entry: &Entry, ttl: i64) -> Settlement {
+    settlement(entry, Verdict::Dead(result_of(entry), ttl))
+}
+
+pub fn again(entry: &Entry, delay_ms: u64) -> Settlement {
+    let header = header_of(entry);
+    let header = Header { tries: header.tries + 1, ..header };
+    settlement(entry, Verdict::Again(delay_ms, header.encode().to_vec()))
+}
+
+pub fn back(entry: &Entry) -> Settlement {
+    settlement(entry, Verdict::Back(header_of(entry).encode().to_vec()))
+}
+
+pub async fn promote(queue: &Queue, limit: usize) -> Promoted {
+    upkeep::promote(&queue.link, &queue.keys, limit, patience()).await.unwrap()
+}

@@ -1,0 +1,209 @@
+//! From tuples to engine types and back. The shapes are those of `_core.pyi`.
+
+use ardiq_engine::client::Answer;
+use ardiq_engine::jobs::JobRecord;
+use ardiq_engine::protocol::info::Info;
+use ardiq_engine::protocol::record::{self, ResultRecord};
+use ardiq_engine::scripts::look::QueueView;
+use ardiq_engine::submit::Submission;
+use ardiq_engine::worker::judge::{Fault, Outcome};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+
+const SUCCESS: u8 = 0;
+const FAILURE: u8 = 1;
+const RETRY: u8 = 2;
+const DEAD: u8 = 3;
+const HAND_BACK: u8 = 4;
+const UNKNOWN_TASK: u8 = 5;
+
+/// Export the numbers of the outcomes.
+pub fn register_outcomes(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("SUCCESS", SUCCESS)?;
+    module.add("FAILURE", FAILURE)?;
+    module.add("RETRY", RETRY)?;
+    module.add("DEAD", DEAD)?;
+    module.add("HAND_BACK", HAND_BACK)?;
+    module.add("UNKNOWN_TASK", UNKNOWN_TASK)
+}
+
+fn tuple<'a, 'py>(item: &'a Bound<'py, PyAny>, length: usize, what: &str) -> PyResult<&'a Bound<'py, PyTuple>> {
+    let tuple = item.cast::<PyTuple>().map_err(|_| PyTypeError::new_err(format!("{what} must be a tuple")))?;
+    if tuple.len() == length {
+        Ok(tuple)
+    } else {
+        Err(PyTypeError::new_err(format!("{what} must have {length} fields, not {}", tuple.len())))
+    }
+}
+
+fn bytes(item: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    Ok(item.cast::<PyBytes>().map_err(|_| PyTypeError::new_err("bytes expected"))?.as_bytes().to_vec())
+}
+
+fn headers(item: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
+    if item.is_none() {
+        return Ok(Vec::new());
+    }
+    let dict = item.cast::<PyDict>().map_err(|_| PyTypeError::new_err("headers must be a dict"))?;
+    dict.iter().map(|(key, value)| Ok((key.extract()?, value.extract()?))).collect()
+}
+
+/// One `Submission`.
+pub fn submission(item: &Bound<'_, PyAny>) -> PyResult<Submission> {
+    let fields = tuple(item, 9, "a submission")?;
+    let unique = fields.get_borrowed_item(6)?;
+    Ok(Submission {
+        id: fields.get_borrowed_item(0)?.extract()?,
+        name: fields.get_borrowed_item(1)?.extract()?,
+        lane: fields.get_borrowed_item(2)?.extract()?,
+        delay_ms: fields.get_borrowed_item(3)?.extract()?,
+        due_ms: fields.get_borrowed_item(4)?.extract()?,
+        expire_ms: fields.get_borrowed_item(5)?.extract()?,
+        unique: if unique.is_none() { None } else { Some(bytes(&unique)?) },
+        headers: headers(&fields.get_item(7)?)?,
+        body: bytes(&fields.get_item(8)?)?,
+    })
+}
+
+/// One `Outcome`: slot and what became of it.
+pub fn outcome(item: &Bound<'_, PyAny>) -> PyResult<(usize, Outcome)> {
+    let fields = tuple(item, 6, "an outcome")?;
+    let slot = fields.get_borrowed_item(0)?.extract()?;
+    let payload = fields.get_borrowed_item(2)?;
+    let number: Option<i64> = fields.get_borrowed_item(3)?.extract()?;
+    let fault = || -> PyResult<Fault> {
+        Ok(Fault {
+            text: payload.extract()?,
+            error_type: fields.get_borrowed_item(4)?.extract()?,
+            traceback: fields.get_borrowed_item(5)?.extract()?,
+        })
+    };
+    let outcome = match fields.get_borrowed_item(1)?.extract()? {
+        SUCCESS => Outcome::Success(bytes(&payload)?, number),
+        FAILURE => Outcome::Failure(fault()?, number),
+        DEAD => Outcome::Dead(fault()?, number),
+        RETRY => Outcome::Retry(u64::try_from(number.unwrap_or_default()).unwrap_or_default()),
+        HAND_BACK => Outcome::HandBack,
+        UNKNOWN_TASK => Outcome::UnknownTask,
+        other => {
+            return Err(PyValueError::new_err(format!("no outcome has the number {other}")));
+        }
+    };
+    Ok((slot, outcome))
+}
+
+/// Headers as a dict, or None when there are none.
+pub fn headers_or_none<'py>(py: Python<'py>, headers: &[(String, String)]) -> PyResult<Option<Bound<'py, PyDict>>> {
+    if headers.is_empty() { Ok(None) } else { header_dict(py, headers).map(Some) }
+}
+
+fn header_dict<'py>(py: Python<'py>, headers: &[(String, String)]) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (key, value) in headers {
+        dict.set_item(key, value)?;
+    }
+    Ok(dict)
+}
+
+/// The answer to a request, in the shape that its method documents.
+pub fn answer(py: Python<'_>, answer: Answer) -> PyResult<Bound<'_, PyAny>> {
+    match answer {
+        Answer::Ids(ids) => Ok(PyList::new(py, ids)?.into_any()),
+        Answer::Names(names) => Ok(PyList::new(py, names)?.into_any()),
+        Answer::Flag(flag) => Ok(flag.into_pyobject(py)?.to_owned().into_any()),
+        Answer::Number(number) => Ok(number.into_pyobject(py)?.into_any()),
+        Answer::Result(None) => Ok(py.None().into_bound(py)),
+        Answer::Result(Some(result)) => Ok(result_record(py, &result)?.into_any()),
+        Answer::Jobs(jobs) => {
+            let jobs = jobs.iter().map(|job| job_record(py, job)).collect::<PyResult<Vec<_>>>()?;
+            Ok(PyList::new(py, jobs)?.into_any())
+        }
+        Answer::Dead(letters) => {
+            let letters = letters
+                .iter()
+                .map(|(job, reason)| (job_record(py, job)?, reason).into_pyobject(py))
+                .collect::<PyResult<Vec<_>>>()?;
+            Ok(PyList::new(py, letters)?.into_any())
+        }
+        Answer::Queue(view) => Ok(queue(py, &view)?.into_any()),
+    }
+}
+
+fn result_record<'py>(py: Python<'py>, result: &ResultRecord) -> PyResult<Bound<'py, PyTuple>> {
+    let (success, value) = match &result.outcome {
+        record::Outcome::Value(value) => (true, PyBytes::new(py, value).into_any()),
+        record::Outcome::Failure(text) => (false, PyString::new(py, text).into_any()),
+    };
+    let fields = [
+        success.into_pyobject(py)?.to_owned().into_any(),
+        value,
+        result.tries.into_pyobject(py)?.into_any(),
+        result.enqueued_ms.into_pyobject(py)?.into_any(),
+        result.started_ms.into_pyobject(py)?.into_any(),
+        result.finished_ms.into_pyobject(py)?.into_any(),
+        PyString::new(py, &result.id).into_any(),
+        PyString::new(py, &result.name).into_any(),
+        PyString::new(py, &result.worker).into_any(),
+        result.aborted.into_pyobject(py)?.to_owned().into_any(),
+        result.error_type.as_deref().into_pyobject(py)?.into_any(),
+        result.traceback.as_deref().into_pyobject(py)?.into_any(),
+    ];
+    PyTuple::new(py, fields)
+}
+
+fn job_record<'py>(py: Python<'py>, job: &JobRecord) -> PyResult<Bound<'py, PyTuple>> {
+    (
+        &job.id,
+        job.status,
+        &job.name,
+        PyBytes::new(py, &job.body),
+        job.enqueued_ms,
+        job.tries,
+        job.due_ms,
+        header_dict(py, &job.headers)?,
+        &job.lane,
+        job.worker.as_deref(),
+    )
+        .into_pyobject(py)
+}
+
+fn queue<'py>(py: Python<'py>, view: &QueueView) -> PyResult<Bound<'py, PyDict>> {
+    let lanes = PyList::empty(py);
+    let mut entries = 0;
+    for lane in &view.lanes {
+        entries += lane.entries;
+        let dict = PyDict::new(py);
+        dict.set_item("lane", &lane.lane)?;
+        dict.set_item("waiting", (lane.entries - lane.delivered).max(0))?;
+        dict.set_item("held", lane.delivered)?;
+        lanes.append(dict)?;
+    }
+    let workers = PyList::empty(py);
+    for worker in &view.workers {
+        // A worker of another version may describe itself in a way that we cannot read; it is there all the same.
+        let info = Info::decode(&worker.info).unwrap_or_default();
+        let dict = PyDict::new(py);
+        dict.set_item("id", &worker.id)?;
+        dict.set_item("host", info.host)?;
+        dict.set_item("pid", info.pid)?;
+        dict.set_item("concurrency", info.concurrency)?;
+        dict.set_item("prefetch", info.prefetch)?;
+        dict.set_item("held", info.held)?;
+        dict.set_item("running", info.running)?;
+        dict.set_item("started_ms", info.started_ms)?;
+        dict.set_item("lease_left_ms", worker.lease_ms - view.now_ms)?;
+        dict.set_item("version", info.version)?;
+        workers.append(dict)?;
+    }
+    let dict = PyDict::new(py);
+    dict.set_item("lanes", lanes)?;
+    dict.set_item("scheduled", view.scheduled)?;
+    dict.set_item("running", view.running)?;
+    dict.set_item("dead", view.dead)?;
+    dict.set_item("unfinished", entries + view.scheduled)?;
+    dict.set_item("waiting", (entries + view.scheduled - view.running).max(0))?;
+    dict.set_item("workers", workers)?;
+    dict.set_item("now_ms", view.now_ms)?;
+    Ok(dict)
+}

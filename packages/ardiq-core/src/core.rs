@@ -1,0 +1,47 @@
+//! `Core`: one queue as seen from one process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ardiq_engine::client::Client;
+use pyo3::prelude::*;
+
+use crate::error::raise;
+use crate::port::Port;
+
+/// One queue as seen from one process: its connection, its subscription, its background thread.
+#[pyclass(frozen, module = "ardiq_core._core")]
+pub struct Core {
+    pub(crate) client: Arc<Client>,
+}
+
+#[pymethods]
+impl Core {
+    #[new]
+    #[pyo3(signature = (*, url, queue, lanes, connect_timeout_ms = 5000))]
+    fn new(url: &str, queue: &str, lanes: Vec<String>, connect_timeout_ms: u64) -> PyResult<Self> {
+        let client = Client::new(url, queue, &lanes, Duration::from_millis(connect_timeout_ms)).map_err(raise)?;
+        Ok(Self { client: Arc::new(client) })
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// A new mailbox for one event loop or one thread.
+    fn port(&self) -> PyResult<Port> {
+        Port::new(Arc::clone(&self.client))
+    }
+
+    /// Waiting log lines: level as in `logging`, logger suffix, message.
+    fn take_logs(&self) -> Vec<(u8, &'static str, String)> {
+        let lines = self.client.shared().logs.take();
+        lines.into_iter().map(|line| (line.level as u8, line.logger, line.message)).collect()
+    }
+
+    /// End all connections and join the background thread; waits 2 s at most, may be called twice.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.client.close());
+    }
+}

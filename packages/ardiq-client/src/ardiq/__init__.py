@@ -1,0 +1,48 @@
+"""ArdiQ: a distributed task queue over Redis. This is the client: define or name tasks, enqueue them, read results."""
+
+from ardiq.app import Ardiq
+from ardiq.context import TaskContext, current_task
+from ardiq.control import Reject, Retry
+from ardiq.dispatch import BoundTask, Prepared, TaskRef
+from ardiq.errors import (
+    ArdiqError,
+    BrokerError,
+    InvalidIdError,
+    PayloadTooLargeError,
+    SerializationError,
+    VersionMismatchError,
+    WorkerNotInstalledError,
+)
+from ardiq.job import Job
+from ardiq.pending import PendingEnqueue
+from ardiq.results import DeadJob, TaskInfo, TaskResult, TaskStatus
+from ardiq.task import Task
+from ardiq.version import check_core_version
+
+__version__ = check_core_version()
+
+__all__ = [
+    "Ardiq",
+    "ArdiqError",
+    "BoundTask",
+    "BrokerError",
+    "DeadJob",
+    "InvalidIdError",
+    "Job",
+    "PayloadTooLargeError",
+    "PendingEnqueue",
+    "Prepared",
+    "Reject",
+    "Retry",
+    "SerializationError",
+    "Task",
+    "TaskContext",
+    "TaskInfo",
+    "TaskRef",
+    "TaskResult",
+    "TaskStatus",
+    "VersionMismatchError",
+    "WorkerNotInstalledError",
+    "__version__",
+    "current_task",
+]

@@ -1,0 +1,119 @@
+"""Between one event loop and the engine: requests go in at once, answers come back when the bell rings.
+
+All enqueues of one turn of the loop leave in one request; all answers that are there when the loop looks are taken in
+one call. The loop is woken by a file descriptor, or, where it cannot watch one, by a thread that does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from ardiq.bell import Bell
+from ardiq.errors import BrokerError
+from ardiq.job import Job
+
+if TYPE_CHECKING:
+    from ardiq.app import Ardiq
+    from ardiq_core import Core, Port
+    from ardiq_core.shapes import Submission
+
+
+class _Batch:
+    __slots__ = ("app", "futures")
+
+    def __init__(self, app: Ardiq, futures: list[Future[Job[Any]]]) -> None:
+        self.app = app
+        self.futures = futures
+
+
+class LoopBridge:
+    """Serves one event loop. Only that loop's thread may call it, `detach` apart."""
+
+    __slots__ = ("__weakref__", "_bell", "_futures", "_jobs", "_port", "_ticket", "_waiting", "loop")
+
+    def __init__(self, core: Core, loop: AbstractEventLoop) -> None:
+        self.loop = weakref.ref(loop)  # weak: an app must not keep alive the loops that it has served
+        self._port: Port = core.port()
+        self._ticket = 0
+        self._waiting: dict[int, _Batch | Future[Any]] = {}
+        self._jobs: list[Submission] = []
+        self._futures: list[Future[Job[Any]]] = []
+        self._bell = Bell(loop, self._port.fileno(), self._drain)
+
+    def enqueue(self, app: Ardiq, loop: AbstractEventLoop, submission: Submission) -> Generator[Any, None, Job[Any]]:
+        """Hand in one job with all others of this turn; gives the steps of waiting for it."""
+        future: Future[Job[Any]] = loop.create_future()
+        jobs = self._jobs
+        if not jobs:
+            loop.call_soon(self._flush, app)
+        jobs.append(submission)
+        self._futures.append(future)
+        return future.__await__()
+
+    async def ask(self, send: Callable[[Port, int], None]) -> Any:
+        """Make one request and wait for its answer."""
+        future: Future[Any] = asyncio.get_running_loop().create_future()
+        ticket = self._ticket = self._ticket + 1
+        self._waiting[ticket] = future
+        try:
+            send(self._port, ticket)
+            return await future
+        finally:
+            if self._waiting.pop(ticket, None) is not None:  # the caller has given up, or nothing was sent
+                self._port.forget(ticket)
+
+    def detach(self) -> None:
+        """Stop watching the descriptor; whoever still waits gets an error."""
+        loop = self.loop()
+        self._bell.close()
+        waiting, self._waiting = self._waiting, {}
+        if loop is not None and not loop.is_closed():
+            for waiter in waiting.values():
+                self._settle(waiter, BrokerError("the app's connection was closed"))
+
+    def _flush(self, app: Ardiq) -> None:
+        jobs, futures = self._jobs, self._futures
+        self._jobs, self._futures = [], []
+        if any(future.cancelled() for future in futures):  # given up in the turn in which it was made: not sent
+            kept = [index for index, future in enumerate(futures) if not future.cancelled()]
+            jobs, futures = [jobs[index] for index in kept], [futures[index] for index in kept]
+            if not jobs:
+                return
+        ticket = self._ticket = self._ticket + 1
+        batch = self._waiting[ticket] = _Batch(app, futures)
+        try:
+            self._port.enqueue(ticket, jobs)
+        except Exception as error:  # noqa: BLE001 - it goes to those who wait
+            del self._waiting[ticket]
+            self._settle(batch, error)
+
+    def _drain(self) -> None:
+        waiting = self._waiting
+        for ticket, answer in self._port.drain():
+            waiter = waiting.pop(ticket, None)
+            if waiter is not None:
+                self._settle(waiter, answer)
+
+    def _settle(self, waiter: _Batch | Future[Any], answer: Any) -> None:
+        failed = isinstance(answer, BaseException)
+        if not isinstance(waiter, _Batch):
+            if waiter.done():
+                return
+            if failed:
+                waiter.set_exception(answer)
+            else:
+                waiter.set_result(answer)
+        elif failed:
+            for future in waiter.futures:
+                if not future.done():
+                    # One each: raising adds to an exception's traceback.
+                    future.set_exception(type(answer)(*answer.args))
+        else:
+            app = waiter.app
+            for future, job_id in zip(waiter.futures, answer, strict=True):
+                if not future.done():
+                    future.set_result(Job(app, job_id))

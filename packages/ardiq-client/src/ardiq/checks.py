@@ -1,0 +1,152 @@
+"""What a value from the caller must be like: each check returns the value to use or raises before any I/O.
+
+A wrong type is a TypeError, a wrong value a ValueError; the message names the option and says what it takes.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import cast
+
+from ardiq.errors import InvalidIdError
+
+LONGEST_MS = 100 * 366 * 86_400_000
+"""A hundred years: no delay, deadline or retention may be longer."""
+
+LATEST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999: no absolute time may be later."""
+
+_PLACE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/")
+
+
+def kind_of(value: object) -> str:
+    """The type of a value as error messages name it; never the value, which may be secret."""
+    return "None" if value is None else type(value).__name__
+
+
+def whole(label: str, value: object, lowest: int, highest: int) -> int:
+    """An int within bounds; a bool is not one."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{label} must be an int, not {kind_of(value)}")
+    if not lowest <= value <= highest:
+        if value < lowest:
+            raise ValueError(f"{label} must be at least {lowest}, not {value}")
+        raise ValueError(f"{label} must be at most {highest}")
+    return value
+
+
+def flag(label: str, value: object) -> bool:
+    """True or False, and nothing that merely counts as one."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{label} must be True or False, not {kind_of(value)}")
+    return value
+
+
+def seconds(label: str, value: object, *, zero: bool = False) -> float:
+    """A duration in seconds, as a number or a timedelta; finite, and positive unless `zero` is allowed."""
+    amount = _duration(label, value)
+    if not math.isfinite(amount):
+        raise ValueError(f"{label} must be a finite number of seconds")
+    if amount < 0 or (amount == 0 and not zero):
+        raise ValueError(f"{label} must be {'zero or more' if zero else 'more than zero'} seconds, not {amount:g}")
+    if amount * 1000 > LONGEST_MS:
+        raise ValueError(f"{label} must be at most 100 years")
+    return amount
+
+
+def patience_ms(value: object) -> int | None:
+    """How long to wait for a result, in ms: None means not at all; more than 100 years are 100 years."""
+    if value is None:
+        return None
+    amount = _duration("timeout", value)
+    if math.isnan(amount) or amount < 0:
+        raise ValueError("timeout must be zero or more seconds, or None to look without waiting")
+    return math.ceil(min(amount * 1000, LONGEST_MS))
+
+
+def _duration(label: str, value: object) -> float:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{label} must be a number of seconds or a timedelta, not {kind_of(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{label} must be at most 100 years") from None
+
+
+def job_id(value: object) -> str:
+    """A job id: 1 to 256 printable characters without spaces."""
+    if not isinstance(value, str):
+        raise InvalidIdError(f"a job id must be a str, not {kind_of(value)}; convert it, for example with str()")
+    if not 1 <= len(value) <= 256:
+        raise InvalidIdError(f"a job id must have 1 to 256 characters, this one has {len(value)}")
+    if not _printable(value):
+        raise InvalidIdError("a job id must consist of printable characters without spaces")
+    return value
+
+
+def task_name(value: object) -> str:
+    """A task's name: 1 to 256 printable characters without spaces."""
+    if not isinstance(value, str):
+        raise TypeError(f"a task's name must be a str, not {kind_of(value)}")
+    if not 1 <= len(value) <= 256:
+        raise ValueError(f"a task's name must have 1 to 256 characters, this one has {len(value)}")
+    if not _printable(value):
+        raise ValueError(f"a task's name must consist of printable characters without spaces, unlike {value!r}")
+    return value
+
+
+def place(label: str, value: object) -> str:
+    """The name of a queue or a lane."""
+    if not isinstance(value, str):
+        raise TypeError(f"{label} must be a str, not {kind_of(value)}")
+    if not value.strip():
+        raise ValueError(f"{label} must not be blank")
+    if len(value) > 128 or not _PLACE_CHARACTERS.issuperset(value):
+        raise ValueError(
+            f"{label} must have at most 128 characters out of letters, digits and _ - . : / unlike {value!r}"
+        )
+    return value
+
+
+def lanes(value: object) -> tuple[str, ...]:
+    """The lanes of an app, lowest first."""
+    if value is None:
+        return ("default",)
+    kind = kind_of(value)
+    if isinstance(value, str | bytes | Mapping | set | frozenset) or not isinstance(value, Iterable):
+        raise TypeError(f"priorities must be a list of lane names, lowest first, not {kind}")
+    names = tuple(place("a lane in priorities", lane) for lane in cast(Iterable[object], value))
+    if not names:
+        raise ValueError("priorities must name at least one lane; leave it out for the one lane 'default'")
+    if len(set(names)) != len(names):
+        raise ValueError(f"priorities must name each lane once, unlike {list(names)!r}")
+    return names
+
+
+def headers(value: object, limit: int) -> dict[str, str] | None:
+    """A copy of the headers of a job: strings by strings, not larger than a payload may be."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise TypeError(f"headers must be a dict of str by str, not {kind_of(value)}")
+    copied: dict[str, str] = {}
+    size = 0
+    for key, text in cast(Mapping[object, object], value).items():
+        if not isinstance(key, str) or not isinstance(text, str):
+            raise TypeError("headers must be a dict of str by str; convert other values, for example with str()")
+        if not key:
+            raise ValueError("a header must have a name")
+        try:
+            size += len(key.encode()) + len(text.encode())
+        except UnicodeEncodeError:
+            raise ValueError("headers must be text that UTF-8 can encode: no lone surrogates") from None
+        copied[key] = text
+    if size > limit:
+        raise ValueError(f"headers have {size} bytes, more than the {limit} of max_payload_bytes; store them elsewhere")
+    return copied or None
+
+
+def _printable(text: str) -> bool:
+    return text.isprintable() and " " not in text

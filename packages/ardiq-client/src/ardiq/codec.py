@@ -1,0 +1,205 @@
+"""Arguments and results as bytes, and back.
+
+By default msgpack with the extensions of `ardiq.extensions`: it can carry data, never code. An app may bring a
+serializer and a deserializer of its own; they see `(args, kwargs)` of a call, and plain values of results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from ardiq.checks import kind_of
+from ardiq.errors import SerializationError
+from ardiq.extensions import MARKED, Unreadable, decode_other, encode_other, restore
+from ardiq.msgpack_typed import Packer, Unpacker, unpack
+
+Serializer = Callable[[Any], bytes]
+Deserializer = Callable[[bytes], Any]
+
+_ADVICE = (
+    "pass plain data (None, bool, int, float, str, bytes, list, tuple, dict, set, datetime, date, time, timedelta, "
+    "UUID, Decimal), or give the app a serializer and a deserializer"
+)
+
+SMALL = 4096
+"""Below this size no input can make the decoder reserve much memory, so it is decoded without a look ahead."""
+
+MARK = MARKED[0]
+"""To look for one byte takes a tenth of the time, and most messages do not have it."""
+
+DEEPEST = 1000
+"""A result that is larger than this could nest too deep to be read; a smaller one has no room to."""
+
+
+class Codec:
+    """Encodes and decodes for one app; has no state and serves any number of threads."""
+
+    __slots__ = ("decode_call", "decode_value", "encode_call", "encode_value")
+
+    encode_call: Callable[..., bytes]
+    decode_call: Callable[[bytes], tuple[tuple[Any, ...], dict[str, Any]]]
+    encode_value: Callable[[Any], bytes]
+    decode_value: Callable[[bytes], Any]
+
+    def __init__(self, serializer: Serializer | None = None, deserializer: Deserializer | None = None) -> None:
+        if serializer is None or deserializer is None:
+            if serializer is not deserializer:
+                raise TypeError("serializer and deserializer go together: pass both or neither")
+            self.encode_call = _encode_call
+            self.decode_call = _decode_call
+            self.encode_value = _encode_value
+            self.decode_value = _decode
+            return
+        for label, given in (("serializer", serializer), ("deserializer", deserializer)):
+            if not callable(given):
+                raise TypeError(f"{label} must be callable, not {kind_of(given)}")
+        custom = _Custom(serializer, deserializer)
+        self.encode_call = custom.encode_call
+        self.decode_call = custom.decode_call
+        self.encode_value = custom.encode
+        self.decode_value = custom.decode
+
+
+def _encode_call(args: tuple[Any, ...], kwargs: dict[str, Any], fn: Callable[..., Any] | None = None) -> bytes:
+    """The payload of a call; `fn`, when known, lends its parameter names to the error."""
+    try:
+        payload = Packer(default=encode_other, strict_types=True).pack([list(args), kwargs])
+    except Exception as error:
+        raise _refusal(args, kwargs, fn, error) from error
+    if len(payload) > DEEPEST:
+        _check_readable(payload)
+    return payload
+
+
+def _encode_value(value: Any) -> bytes:
+    try:
+        data = Packer(default=encode_other, strict_types=True).pack(value)
+    except Exception as error:
+        raise SerializationError(f"the value, of type {kind_of(value)}, {_reason(error)}; {_ADVICE}") from error
+    if len(data) > DEEPEST:
+        _check_readable(data)
+    return data
+
+
+def _refusal(
+    args: tuple[Any, ...], kwargs: dict[str, Any], fn: Callable[..., Any] | None, error: Exception
+) -> SerializationError:
+    code = getattr(fn, "__code__", None)
+    names: Sequence[str] = code.co_varnames[: code.co_argcount] if code is not None else ()
+    for index, value in enumerate(args):
+        if (cause := _failure(value)) is not None:
+            label = f"argument {index}" + (f" ({names[index]!r})" if index < len(names) else "")
+            return SerializationError(f"{label}, of type {kind_of(value)}, {_reason(cause)}; {_ADVICE}")
+    for name, value in kwargs.items():
+        if (cause := _failure(value)) is not None:
+            return SerializationError(f"argument {name!r}, of type {kind_of(value)}, {_reason(cause)}; {_ADVICE}")
+    return SerializationError(f"the arguments cannot be encoded together: {_reason(error)}; {_ADVICE}")
+
+
+def _failure(value: object) -> Exception | None:
+    try:
+        Packer(default=encode_other, strict_types=True).pack(value)
+    except Exception as error:  # noqa: BLE001 - whichever it is, it is reported
+        return error
+    return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError) or "recursion limit" in str(error):
+        return "nests too deep, or contains itself"
+    if isinstance(error, UnicodeEncodeError):
+        return "has text that UTF-8 cannot encode (a lone surrogate)"
+    return f"cannot be encoded: {error}"
+
+
+def _check_readable(data: bytes) -> None:
+    # The reader allows a few levels less than the writer; what cannot be read must not be sent.
+    try:
+        _look_ahead(data)
+    except Exception as error:
+        raise SerializationError("the data nests too deep to be read again; make it flatter") from error
+
+
+def _look_ahead(data: bytes) -> None:
+    """Walk over `data` without building anything: fails unless every length that it announces is really there."""
+    unpacker = Unpacker(max_buffer_size=len(data))
+    unpacker.feed(data)
+    unpacker.skip()
+
+
+def _read(data: bytes) -> Any:
+    if len(data) > SMALL:
+        _look_ahead(data)
+    if MARK in data and data.find(MARKED) >= 0:
+        return unpack(data, ext_hook=decode_other, list_hook=restore, strict_map_key=False)
+    return unpack(data, ext_hook=decode_other, strict_map_key=False)
+
+
+def _decode(data: bytes) -> Any:
+    try:
+        return _read(data)
+    except Exception as error:
+        raise SerializationError(_undecodable(data, error)) from error
+
+
+def _decode_call(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    try:
+        if len(data) > SMALL or MARK in data:
+            args, kwargs = _read(data)
+        else:  # as there, without the call: this is how most jobs begin
+            args, kwargs = unpack(data, ext_hook=decode_other, strict_map_key=False)
+        if args.__class__ is list and kwargs.__class__ is dict:
+            return tuple(args), kwargs
+    except Exception as error:
+        raise SerializationError(_undecodable(data, error)) from error
+    raise SerializationError(_undecodable(data, "it is not a list of arguments and a map of keyword arguments"))
+
+
+def _undecodable(data: bytes, why: Exception | str) -> str:
+    # Other exceptions may quote the data.
+    detail = why if isinstance(why, str | Unreadable) else type(why).__name__
+    return f"{len(data)} bytes cannot be decoded ({detail}); writer and reader must use one serializer"
+
+
+class _Custom:
+    __slots__ = ("_deserializer", "_serializer")
+
+    def __init__(self, serializer: Callable[[Any], object], deserializer: Deserializer) -> None:
+        self._serializer = serializer
+        self._deserializer = deserializer
+
+    def encode_call(self, args: tuple[Any, ...], kwargs: dict[str, Any], fn: object = None) -> bytes:
+        return self._encode((args, kwargs), "the arguments")
+
+    def encode(self, value: Any) -> bytes:
+        return self._encode(value, f"the value, of type {kind_of(value)},")
+
+    def _encode(self, value: Any, label: str) -> bytes:
+        try:
+            data = self._serializer(value)
+        except Exception as error:
+            raise SerializationError(
+                f"{label} cannot be encoded by the app's serializer: {type(error).__name__}"
+            ) from error
+        if isinstance(data, bytearray | memoryview):
+            return bytes(cast(bytearray, data))
+        if not isinstance(data, bytes):
+            raise SerializationError(f"the app's serializer must return bytes, not {kind_of(data)}")
+        return data
+
+    def decode(self, data: bytes) -> Any:
+        try:
+            return self._deserializer(data)
+        except Exception as error:
+            raise SerializationError(
+                f"{len(data)} bytes cannot be decoded by the app's deserializer: {type(error).__name__}"
+            ) from error
+
+    def decode_call(self, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        call = self.decode(data)
+        if isinstance(call, tuple | list) and len(cast(Sequence[object], call)) == 2:
+            args, kwargs = cast(Sequence[object], call)
+            if isinstance(args, tuple | list) and isinstance(kwargs, dict):
+                return tuple(cast(Sequence[Any], args)), cast(dict[str, Any], kwargs)
+        raise SerializationError("the app's deserializer must give back a call as (args, kwargs)")

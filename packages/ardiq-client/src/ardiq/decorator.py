@@ -1,0 +1,25 @@
+"""The type of a decorator that makes tasks; type checkers read it, nothing runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
+
+from ardiq.task import AsyncTask, SyncTask, Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class TaskDecorator(Protocol):
+    """What `@app.task(...)` and `@app.cron(...)` return: applied to a function it gives the task."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload] - the first match counts
+        self, fn: Callable[P, Awaitable[R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> SyncTask[P, R]: ...
+    def __call__(self, fn: Callable[P, Any], /) -> Task[P, Any]:
+        """Register the function."""
+        ...

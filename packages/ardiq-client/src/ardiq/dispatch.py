@@ -1,0 +1,193 @@
+"""From a call to a submission: what `Task`, a task with options and a task known by name only have in common."""
+
+# pyright: reportPrivateUsage=false
+# The modules of this package are one unit: `_` keeps a name from users.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from ardiq.checks import LATEST_MS, LONGEST_MS, flag, headers, job_id, whole
+from ardiq.errors import PayloadTooLargeError
+from ardiq.job import Job
+from ardiq.pending import PendingEnqueue
+
+if TYPE_CHECKING:
+    from ardiq.app import Ardiq
+    from ardiq_core.shapes import Submission
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Prepared(Generic[R]):
+    """A call that is ready for `app.enqueue_many`, its arguments encoded."""
+
+    __slots__ = ("_app", "_submission")
+
+    def __init__(self, app: Ardiq, submission: Submission) -> None:
+        self._app = app
+        self._submission = submission
+
+    def __repr__(self) -> str:
+        return f"<Prepared {self._submission[1]}>"
+
+
+class Dispatch(Generic[P, R]):
+    """Everything that was settled before the arguments were known."""
+
+    __slots__ = (
+        "_app",
+        "_delay_ms",
+        "_encode",
+        "_expire_ms",
+        "_headers",
+        "_lane",
+        "_schedule_ms",
+        "_signature_of",
+        "_task_id",
+        "_unique",
+        "name",
+    )
+
+    def __init__(
+        self,
+        app: Ardiq,
+        name: str,
+        signature_of: Callable[..., Any] | None,
+        *,
+        lane: int,
+        expire_ms: int = 0,
+        unique: bool = False,
+        task_id: str | None = None,
+        delay_ms: int = 0,
+        schedule_ms: int = 0,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self._app = app
+        self._encode = app._codec.encode_call
+        self._signature_of = signature_of
+        self._lane = lane
+        self._expire_ms = expire_ms
+        self._unique = unique
+        self._task_id = task_id
+        self._delay_ms = delay_ms
+        self._schedule_ms = schedule_ms
+        self._headers = headers
+
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> PendingEnqueue[R]:
+        """Enqueue one call; await what this returns to get its `Job`.
+
+        Raises SerializationError or PayloadTooLargeError at once. Awaiting raises BrokerError when Redis cannot be
+        reached within `connect_timeout_s`.
+
+            job = await add.enqueue(2, 3)
+        """
+        return PendingEnqueue(self._app, self._submission(args, kwargs))
+
+    def enqueue_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """As `enqueue`, for code without an event loop: sends the call and returns its `Job`."""
+        app = self._app
+        return Job(app, app._connection.enqueue_sync([self._submission(args, kwargs)])[0])
+
+    def prepare(self, /, *args: P.args, **kwargs: P.kwargs) -> Prepared[R]:
+        """Encode one call for `app.enqueue_many`."""
+        return Prepared(self._app, self._submission(args, kwargs))
+
+    def _submission(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Submission:
+        payload = self._encode(args, kwargs, self._signature_of)
+        if len(payload) > self._app._max_payload:
+            raise PayloadTooLargeError(
+                f"the arguments of {self.name!r} take {len(payload)} bytes, more than the {self._app._max_payload} "
+                f"of max_payload_bytes; store them elsewhere and pass a reference, or raise the limit"
+            )
+        digest = self._identity(args, kwargs) if self._unique else None
+        return (
+            self._task_id,
+            self.name,
+            self._lane,
+            self._delay_ms,
+            self._schedule_ms,
+            self._expire_ms,
+            digest,
+            self._headers,
+            payload,
+        )
+
+    def _identity(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        from ardiq.identity import identity
+
+        return identity(self.name, args, kwargs, self._app._codec, self._signature_of)
+
+    def _with(
+        self,
+        task_id: str | None,
+        priority: str | None,
+        delay_ms: int,
+        schedule_ms: int,
+        expire_ms: int,
+        headers_given: Mapping[str, str] | None,
+        unique: bool | None,
+    ) -> BoundTask[P, R]:
+        app = self._app
+        return BoundTask(
+            app,
+            self.name,
+            self._signature_of,
+            lane=self._lane if priority is None else app._lane_index(priority),
+            # 0 is the default of the option: the task's own setting applies.
+            expire_ms=whole("expire_ms", expire_ms, 0, LONGEST_MS) or self._expire_ms,
+            unique=self._unique if unique is None else flag("unique", unique),
+            task_id=None if task_id is None else job_id(task_id),
+            delay_ms=whole("delay_ms", delay_ms, 0, LONGEST_MS),
+            schedule_ms=whole("schedule_ms", schedule_ms, 0, LATEST_MS),
+            headers=headers(headers_given, app._max_payload),
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+class BoundTask(Dispatch[P, R]):
+    """A task with options for the next enqueues; what `task.options(...)` returns."""
+
+    __slots__ = ()
+
+
+class Dispatchable(Dispatch[P, R]):
+    """What takes options per call."""
+
+    __slots__ = ()
+
+    def options(
+        self,
+        *,
+        task_id: str | None = None,
+        priority: str | None = None,
+        delay_ms: int = 0,
+        schedule_ms: int = 0,
+        expire_ms: int = 0,
+        headers: Mapping[str, str] | None = None,
+        unique: bool | None = None,
+    ) -> BoundTask[P, R]:
+        """The task with overrides for the enqueues made through what this returns.
+
+        `task_id`: the job's id; while a job of this id is unfinished, another enqueue gives that job.
+        `priority`: the lane. `delay_ms`: wait this long. `schedule_ms`: start at this epoch time in ms; wins over
+        `delay_ms`, and a time in the past means now. `expire_ms`: drop the job when it has not started this long
+        after its enqueue; 0 keeps the task's own setting. `headers`: strings that travel with the job. `unique`:
+        overrides the task's own setting.
+
+        Raises ValueError for an unknown lane, a negative number or a bad id.
+
+            await report.options(priority="low", delay_ms=5000).enqueue(2026)
+        """
+        return self._with(task_id, priority, delay_ms, schedule_ms, expire_ms, headers, unique)
+
+
+class TaskRef(Dispatchable[P, R]):
+    """A task known by its name only; what `app.ref(name)` returns. Its code may be anywhere."""
+
+    __slots__ = ()

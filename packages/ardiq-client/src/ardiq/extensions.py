@@ -1,0 +1,237 @@
+"""Values beyond plain msgpack, told apart by extension types, so that they arrive as what they were.
+
+A tuple or a set is an array whose first element is an empty extension that says which. So its parts are in the message
+like any others: no message inside a message, one depth limit, and nothing recursive here. Every other value is an
+extension whose bytes are a form that others can read too: ISO 8601 with the zone's name in brackets (RFC 9557), decimal
+digits, big-endian integers. Codes are part of the stored format: a code is never given a new meaning.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, time, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any, Final
+
+from ardiq.msgpack_typed import Extension
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+    from uuid import UUID
+    from zoneinfo import ZoneInfo
+
+TUPLE: Final = 1
+SET: Final = 2
+FROZENSET: Final = 3
+DATETIME: Final = 4
+DATE: Final = 5
+TIME: Final = 6
+TIMEDELTA: Final = 7
+UUID_CODE: Final = 8
+DECIMAL: Final = 9
+BIG_INT: Final = 10
+
+MARKED: Final = b"\xc7\x00"
+"""The first bytes of an empty extension: in a message without them there is no tuple and no set."""
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Unreadable(ValueError):
+    """An extension cannot be decoded; its message shows nothing of the data."""
+
+
+class _Mark:
+    """What the first element of a marked array decodes to."""
+
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[[list[object]], object]) -> None:
+        self.make = make
+
+
+def encode_other(value: object) -> object:
+    """What msgpack is to pack in place of a value that it does not know; TypeError when there is nothing."""
+    encoder = _encoders.get(type(value))
+    if encoder is None:
+        encoder = _encoder_of_base(value)
+    return encoder(value)
+
+
+def restore(items: list[object]) -> object:
+    """What an array stands for: itself, or the tuple or set that its mark says."""
+    return items[0].make(items[1:]) if items and isinstance(items[0], _Mark) else items
+
+
+def _marked(code: int) -> Callable[[Any], object]:
+    mark = Extension(code, b"")
+
+    def encode(value: Iterable[object]) -> list[object]:
+        return [mark, *value]
+
+    return encode
+
+
+def _encode_datetime(value: datetime) -> object:
+    return Extension(DATETIME, _with_zone(_plain_iso(value), value.tzinfo))
+
+
+def _plain_iso(value: datetime) -> str:
+    # A subclass may print itself otherwise.
+    return datetime.isoformat(value)
+
+
+def _encode_time(value: time) -> object:
+    return Extension(TIME, _with_zone(time.isoformat(value), value.tzinfo))
+
+
+def _with_zone(text: str, zone: tzinfo | None) -> bytes:
+    # Any zone of this kind has a name that leads back to it; of every other kind only the offset is kept.
+    key = getattr(zone, "key", None) if "zoneinfo" in sys.modules and _is_zone_info(zone) else None
+    return f"{text}[{key}]".encode() if key else text.encode()
+
+
+def _is_zone_info(zone: tzinfo | None) -> bool:
+    from zoneinfo import ZoneInfo
+
+    return isinstance(zone, ZoneInfo)
+
+
+def _encode_date(value: date) -> object:
+    return Extension(DATE, date.isoformat(value).encode())
+
+
+def _encode_timedelta(value: timedelta) -> object:
+    return Extension(TIMEDELTA, _integer_bytes(value // _MICROSECOND))
+
+
+def _encode_uuid(value: UUID) -> object:
+    return Extension(UUID_CODE, value.bytes)
+
+
+def _encode_decimal(value: Decimal) -> object:
+    return Extension(DECIMAL, str(value).encode())
+
+
+def _encode_int(value: int) -> object:
+    plain = int.__index__(value)
+    return plain if -(2**63) <= plain < 2**64 else Extension(BIG_INT, _integer_bytes(plain))
+
+
+def _integer_bytes(value: int) -> bytes:
+    return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
+
+
+_encoders: dict[type, Callable[[Any], object]] = {
+    tuple: _marked(TUPLE),
+    set: _marked(SET),
+    frozenset: _marked(FROZENSET),
+    datetime: _encode_datetime,
+    date: _encode_date,
+    time: _encode_time,
+    timedelta: _encode_timedelta,
+    int: _encode_int,
+}
+
+# A subclass (a StrEnum, an OrderedDict, a named tuple) is carried as its base: equal to what was sent, not of its type.
+_by_base: list[tuple[type, Callable[[Any], object]]] = [
+    (str, str.__str__),
+    (int, _encode_int),
+    (float, float.__float__),
+    (dict, dict[Any, Any]),
+    (list, list[Any]),
+    (bytes, lambda value: bytes(memoryview(value))),
+    *((base, _encoders[base]) for base in (tuple, set, frozenset, datetime, date, time, timedelta)),
+]
+
+
+def _encoder_of_base(value: object) -> Callable[[Any], object]:
+    # No value of these types can exist before their modules, which are not worth loading for nothing.
+    if (module := sys.modules.get("uuid")) is not None and isinstance(value, module.UUID):
+        return _encode_uuid
+    if (module := sys.modules.get("decimal")) is not None and isinstance(value, module.Decimal):
+        return _encode_decimal
+    for base, encoder in _by_base:
+        if isinstance(value, base):
+            return encoder
+    raise TypeError(f"a value of type {type(value).__name__} cannot be carried")
+
+
+def decode_other(code: int, data: bytes) -> object:
+    """The value of one extension; Unreadable when it is none of ours."""
+    decoder = _decoders.get(code)
+    if decoder is None:
+        raise Unreadable(f"extension type {code} is unknown; it may come from a newer ArdiQ")
+    return decoder(data)
+
+
+def _mark_of(make: Callable[[list[object]], object]) -> Callable[[bytes], object]:
+    mark = _Mark(make)
+
+    def decode(data: bytes) -> _Mark:
+        if data:
+            raise Unreadable("a mark is not empty")
+        return mark
+
+    return decode
+
+
+def _decode_datetime(data: bytes) -> datetime:
+    text, zone = _split_zone(data)
+    moment = datetime.fromisoformat(text)
+    if zone is None:
+        return moment
+    wall = moment.replace(tzinfo=zone)
+    for candidate in (wall, wall.replace(fold=1)):
+        if candidate.utcoffset() == moment.utcoffset():
+            return candidate
+    return moment.astimezone(zone)  # the rules of the zone differ here: keep the instant
+
+
+def _decode_time(data: bytes) -> time:
+    text, zone = _split_zone(data)
+    moment = time.fromisoformat(text)
+    return moment if zone is None else moment.replace(tzinfo=zone)
+
+
+def _split_zone(data: bytes) -> tuple[str, ZoneInfo | None]:
+    text, bracket, name = data.decode().partition("[")
+    if not bracket:
+        return text, None
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return text, ZoneInfo(name.removesuffix("]"))
+    except ZoneInfoNotFoundError as error:
+        raise Unreadable("a time zone is not known here; pip install tzdata") from error
+
+
+def _decode_timedelta(data: bytes) -> timedelta:
+    days, microseconds = divmod(int.from_bytes(data, "big", signed=True), 86_400_000_000)
+    return timedelta(days=days, microseconds=microseconds)
+
+
+def _decode_uuid(data: bytes) -> UUID:
+    from uuid import UUID
+
+    return UUID(bytes=data)
+
+
+def _decode_decimal(data: bytes) -> Decimal:
+    from decimal import Decimal
+
+    return Decimal(data.decode())
+
+
+_decoders: dict[int, Callable[[bytes], object]] = {
+    TUPLE: _mark_of(tuple),
+    SET: _mark_of(set),
+    FROZENSET: _mark_of(frozenset),
+    DATETIME: _decode_datetime,
+    DATE: lambda data: date.fromisoformat(data.decode()),
+    TIME: _decode_time,
+    TIMEDELTA: _decode_timedelta,
+    UUID_CODE: _decode_uuid,
+    DECIMAL: _decode_decimal,
+    BIG_INT: lambda data: int.from_bytes(data, "big", signed=True),
+}

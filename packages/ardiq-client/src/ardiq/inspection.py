@@ -1,0 +1,184 @@
+"""What can be asked about a queue and its jobs: the part of `Ardiq` that only looks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast, overload
+
+from ardiq.checks import job_id, patience_ms, whole
+from ardiq.errors import SerializationError
+from ardiq.options import Options
+from ardiq.results import DeadJob, TaskInfo, TaskResult, TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+
+    from ardiq.codec import Codec
+    from ardiq.connection import Connection
+    from ardiq_core import Port
+    from ardiq_core.shapes import JobRecord, ResultRecord
+
+T = TypeVar("T")
+
+
+class LaneState(TypedDict):
+    """One lane: how many jobs wait in it and how many workers hold."""
+
+    lane: str
+    waiting: int
+    held: int
+
+
+class WorkerState(TypedDict):
+    """One worker, as of its last sign of life."""
+
+    id: str
+    host: str
+    pid: int
+    concurrency: int
+    prefetch: int
+    held: int
+    running: int
+    started_ms: int
+    lease_left_ms: int
+    version: str
+
+
+class QueueState(TypedDict):
+    """A queue at one moment. `waiting` are the jobs that have not started, `unfinished` those and the running ones."""
+
+    name: str
+    lanes: list[LaneState]
+    scheduled: int
+    running: int
+    dead: int
+    unfinished: int
+    waiting: int
+    workers: list[WorkerState]
+    now_ms: int
+
+
+class Inspection(Options):
+    """Questions about the queue. The `_sync` forms are for code without an event loop and block the thread.
+
+    All raise BrokerError when Redis cannot be reached within `connect_timeout_s`.
+    """
+
+    _codec: Codec
+    _connection: Connection
+
+    async def result(self, task_id: str, timeout: float | timedelta | None = None) -> TaskResult[Any] | None:
+        """The result of a job.
+
+        With `timeout` (seconds) waits for it and raises TimeoutError when it does not come in time; without, returns
+        what there is now: the result or None.
+        """
+        send, patience = _result_request(task_id, timeout)
+        return self._read_result(await self._connection.ask(send), patience)
+
+    def result_sync(self, task_id: str, timeout: float | timedelta | None = None) -> TaskResult[Any] | None:
+        """As `result`, for code without an event loop."""
+        send, patience = _result_request(task_id, timeout)
+        return self._read_result(self._connection.ask_sync(send), patience)
+
+    async def status(self, task_id: str) -> TaskStatus:
+        """Where a job stands now; `not_found` when nothing is known of it, or no longer."""
+        return _read_status(await self._connection.ask(_lookup(task_id)))
+
+    def status_sync(self, task_id: str) -> TaskStatus:
+        """As `status`, for code without an event loop."""
+        return _read_status(self._connection.ask_sync(_lookup(task_id)))
+
+    async def info(self, task_id: str) -> TaskInfo | None:
+        """A snapshot of a job while it is unfinished, else None."""
+        return self._read_info(await self._connection.ask(_lookup(task_id)))
+
+    def info_sync(self, task_id: str) -> TaskInfo | None:
+        """As `info`, for code without an event loop."""
+        return self._read_info(self._connection.ask_sync(_lookup(task_id)))
+
+    async def queue_size(self) -> int:
+        """How many jobs wait to start, over all lanes, scheduled ones included; running ones do not count."""
+        return cast(int, await self._connection.ask(_depth))
+
+    def queue_size_sync(self) -> int:
+        """As `queue_size`, for code without an event loop."""
+        return cast(int, self._connection.ask_sync(_depth))
+
+    async def inspect(self) -> QueueState:
+        """The state of the queue: its lanes, counts and workers."""
+        state = await self._connection.ask(lambda port, ticket: port.inspect(ticket))
+        return cast(QueueState, {"name": self.queue_name, **state})
+
+    async def queues(self) -> list[str]:
+        """The names of all queues that this Redis has seen."""
+        return cast("list[str]", await self._connection.ask(lambda port, ticket: port.queues(ticket)))
+
+    @overload
+    async def jobs(self, state: Literal["dead"], limit: int = 100) -> list[DeadJob]: ...
+    @overload
+    async def jobs(self, state: Literal["queued", "scheduled", "running"], limit: int = 100) -> list[TaskInfo]: ...
+    @overload
+    async def jobs(self, state: str, limit: int = 100) -> list[TaskInfo] | list[DeadJob]: ...
+    async def jobs(self, state: str, limit: int = 100) -> list[TaskInfo] | list[DeadJob]:
+        """Up to `limit` jobs in a state, `queued`, `scheduled`, `running` or `dead`, oldest first.
+
+        Of a job whose arguments cannot be decoded here, `args` and `kwargs` are empty.
+        """
+        if state not in ("queued", "scheduled", "running", "dead"):
+            raise ValueError(f"state must be queued, scheduled, running or dead, not {state!r}")
+        whole("limit", limit, 1, 1_000_000)
+        answer = await self._connection.ask(lambda port, ticket: port.jobs(ticket, state, limit))
+        if state == "dead":
+            dead = cast("list[tuple[JobRecord, str]]", answer)
+            return [DeadJob(self._info(record, lenient=True), reason) for record, reason in dead]
+        return [self._info(record, lenient=True) for record in cast("list[JobRecord]", answer)]
+
+    def _read_result(self, record: ResultRecord | None, patience: int | None) -> TaskResult[Any] | None:
+        if record is None:
+            if patience is None:
+                return None
+            raise TimeoutError(f"no result within {patience / 1000:g}s; the job may still run, or wait for a worker")
+        value = record[1]
+        # The record has the fields of the result, in their order.
+        return TaskResult(
+            record[0], self._codec.decode_value(value) if isinstance(value, bytes) else value, *record[2:]
+        )
+
+    def _read_info(self, records: list[JobRecord]) -> TaskInfo | None:
+        record = records[0]
+        if record[1] in (TaskStatus.COMPLETE, TaskStatus.NOT_FOUND):
+            return None
+        return self._info(record)
+
+    def _info(self, record: JobRecord, *, lenient: bool = False) -> TaskInfo:
+        task_id, status, name, payload, enqueue_time, tries, due, headers, _lane, _worker = record
+        try:
+            args, kwargs = self._codec.decode_call(payload)
+        except SerializationError:
+            if not lenient:
+                raise
+            args, kwargs = (), {}
+        known = TaskStatus(status) if status in _STATUSES else TaskStatus.NOT_FOUND
+        return TaskInfo(task_id, name, args, kwargs, enqueue_time, tries, known, due, headers)
+
+
+_STATUSES = frozenset(TaskStatus)
+
+
+def _result_request(task_id: str, timeout: float | timedelta | None) -> tuple[Callable[[Port, int], None], int | None]:
+    job, patience = job_id(task_id), patience_ms(timeout)
+    return lambda port, ticket: port.result(ticket, job, patience), patience
+
+
+def _lookup(task_id: str) -> Callable[[Port, int], None]:
+    job = job_id(task_id)
+    return lambda port, ticket: port.lookup(ticket, [job])
+
+
+def _depth(port: Port, ticket: int) -> None:
+    port.depth(ticket)
+
+
+def _read_status(records: list[JobRecord]) -> TaskStatus:
+    return TaskStatus(records[0][1])

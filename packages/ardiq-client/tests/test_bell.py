@@ -1,0 +1,64 @@
+"""The bell wakes a loop, with or without the loop's help."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from ardiq.bell import Bell
+
+seen: ContextVar[str] = ContextVar("seen", default="nothing")
+
+
+class Readerless(asyncio.SelectorEventLoop):
+    """Watches no file descriptors for others."""
+
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:  # type: ignore[override]
+        raise NotImplementedError
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+@pytest.mark.parametrize("kind", [asyncio.SelectorEventLoop, Readerless])
+def test_it_rings_each_time_that_something_is_there(
+    kind: type[asyncio.AbstractEventLoop], pipe: tuple[int, int]
+) -> None:
+    async def listen() -> None:
+        rung: asyncio.Queue[tuple[bytes, str]] = asyncio.Queue()
+        seen.set("the listener's")
+        bell = Bell(asyncio.get_running_loop(), pipe[0], lambda: rung.put_nowait((os.read(pipe[0], 1), seen.get())))
+        async with asyncio.timeout(10):
+            for letter in (b"a", b"b", b"c"):
+                os.write(pipe[1], letter)
+                assert await rung.get() == (letter, "the listener's")
+        assert rung.empty()
+        bell.close()
+        bell.close()
+        os.write(pipe[1], b"d")
+        await asyncio.sleep(0.02)  # long enough for a ring, were there one
+        assert rung.empty()
+
+    with asyncio.Runner(loop_factory=kind) as runner:
+        runner.run(listen())
+    assert not [thread for thread in threading.enumerate() if thread.name == "ardiq-bell"]
+
+
+def test_a_bell_may_be_closed_after_its_loop(pipe: tuple[int, int]) -> None:
+    async def make() -> Bell:
+        return Bell(asyncio.get_running_loop(), pipe[0], lambda: None)
+
+    with asyncio.Runner(loop_factory=Readerless) as runner:
+        bell = runner.run(make())
+    os.write(pipe[1], b"a")
+    bell.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "ardiq-bell"]

@@ -1,0 +1,333 @@
+"""One run of a worker, from start to sign-off, on the event loop that called it.
+
+Jobs come in two ways: `Worker.take` when the bell rings, and `Worker.complete` in exchange for outcomes. Outcomes
+gather while the loop turns and are handed in once per turn; what comes back is started at once, and its outcomes wait
+for the next turn, so that I/O, timers and signals always get theirs.
+
+Shutdown, in this order: nothing more is fetched or fired, and what has not started goes back; running tasks have the
+grace period; those left are cancelled and handed back; when the last outcome is in, the engine settles and signs off;
+only then are the bell, the coroutines that would not end, and the threads put away.
+"""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ardiq.bell import Bell
+from ardiq.errors import BrokerError
+from ardiq_core import Worker
+from ardiq_worker.execute import Executor
+from ardiq_worker.logs import forward_logs
+from ardiq_worker.schedule import Timer
+from ardiq_worker.settings import Settings
+from ardiq_worker.threads import ThreadPool
+
+if TYPE_CHECKING:
+    from ardiq.app import Ardiq
+    from ardiq.cron import Schedule
+    from ardiq_core.shapes import Assignment, Submission
+
+logger = logging.getLogger("ardiq.worker")
+
+TURN_S = 0.005
+"""Starting jobs may take this long before the loop gets its turn: tasks that compute run within their start."""
+
+CANCEL_WAIT_S = 5.0
+"""How long a cancelled task may take to clean up before it is given up."""
+
+SETTLE_MARGIN_S = 10.0
+"""The engine bounds its sign-off by the connect timeout; so much later it is given up, whatever it does."""
+
+
+class _Phase(enum.Enum):
+    RUNNING = enum.auto()
+    STOPPING = enum.auto()  # tasks have their grace period, or are being cancelled
+    SETTLING = enum.auto()  # no task runs; the engine signs off
+    FAILED = enum.auto()  # the engine is gone; tasks are being cancelled
+    ENDED = enum.auto()
+
+
+class Runner:
+    """One run of `app`'s worker; make it on the loop that is to run it.
+
+    `stop`, `skip_grace` and `set_burst` may be called from any thread or signal handler, at any time, repeatedly.
+    """
+
+    def __init__(self, app: Ardiq, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._burst = settings.burst
+        self._loop = asyncio.get_running_loop()
+        self._core = app._core()
+        self._worker = Worker(
+            self._core,
+            worker_id=app.worker_id,
+            concurrency=settings.concurrency,
+            prefetch=settings.prefetch,
+            lease_ms=app.idle_timeout_ms,
+            result_ttl_ms=app.result_ttl_ms,
+            burst=settings.burst,
+        )
+        self._threads = ThreadPool(self._loop, settings.sync_concurrency)
+        self._executor = Executor(
+            self._loop,
+            self._threads,
+            self._flush,
+            tasks=app._registry,
+            codec=app._codec,
+            queue=app.queue_name,
+            cancel_wait_s=CANCEL_WAIT_S,
+        )
+        self._timer = Timer(
+            self._loop,
+            self._core.port,
+            app._schedules.values(),
+            poll_s=app.cron_poll_s,
+            now_ms=self._worker.now_ms,
+            submission=_occurrence,
+            paused=lambda: self._burst,
+        )
+        self._phase = _Phase.RUNNING
+        self._signed_off = False
+        self._failure: Exception | None = None
+        self._backlog: list[Assignment] = []
+        self._deadline: asyncio.TimerHandle | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def worker_id(self) -> str:
+        """The present incarnation; changes when a lease is lost."""
+        return self._worker.worker_id
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that this runs on."""
+        return self._loop
+
+    @property
+    def running(self) -> int:
+        """Tasks that run now."""
+        return self._executor.running
+
+    @property
+    def failed(self) -> int:
+        """Jobs that failed for good in this run."""
+        return self._executor.failed
+
+    @property
+    def abandoned(self) -> int:
+        """Tasks that were cut short and go on all the same: in threads, or by ignoring their cancellation."""
+        return self._executor.abandoned
+
+    def stop(self) -> None:
+        """Stop in order: see the head of this module."""
+        self._soon(self._begin_stop)
+
+    def skip_grace(self) -> None:
+        """Stop, and cancel what runs now instead of after the grace period."""
+        self._soon(self._end_grace)
+
+    def set_burst(self, burst: bool) -> None:
+        """Whether the run ends by itself when nothing waits, runs or is due."""
+        self._soon(lambda: self._change_burst(burst))
+
+    async def run(self) -> None:
+        """Work until stopped, or drained in burst mode.
+
+        Cancelling stops in order, a second cancellation skips the grace period; either is raised at the end. Raises
+        BrokerError when the engine gives up.
+        """
+        bell = Bell(self._loop, self._worker.fileno(), self._guarded(self._on_bell))
+        interruption: asyncio.CancelledError | None = None
+        try:
+            self._worker.start()
+            self._timer.start()
+            logger.info(
+                "worker %s serves queue %s: %d tasks at once, %d held",
+                *(self.worker_id, self._app.queue_name, self._settings.concurrency, self._settings.prefetch),
+            )
+            interruption = await self._until_ended()
+        finally:
+            self._phase = _Phase.ENDED
+            self._timer.close()
+            bell.close()
+            if not self._signed_off:
+                # Nobody will run what the engine fetches from now on: others get it as soon as it can tell them.
+                with suppress(Exception):
+                    self._worker.finish_stop()
+            try:
+                await self._executor.close()
+            finally:
+                self._threads.close()
+                self._forward_logs()
+        if self._failure is not None:
+            raise self._failure
+        logger.info("worker %s has signed off", self.worker_id)
+        if interruption is not None:
+            raise interruption
+
+    async def _until_ended(self) -> asyncio.CancelledError | None:
+        interruption = None
+        while self._phase is not _Phase.ENDED:
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            except asyncio.CancelledError as error:
+                self._guarded(self._begin_stop if interruption is None else self._end_grace)()
+                interruption = error
+        return interruption
+
+    # Jobs
+
+    def _on_bell(self) -> None:
+        self._executor.verbose = logger.isEnabledFor(logging.DEBUG)
+        assignments, notices = self._worker.take()
+        self._start(assignments)
+        for kind, detail in notices:
+            self._notice(kind, detail)
+
+    def _flush(self) -> None:
+        outcomes, self._executor.outcomes = self._executor.outcomes, []
+        if self._phase is _Phase.FAILED:
+            self._end_if_idle()
+            return
+        try:
+            assignments = self._worker.complete(outcomes)
+            if assignments:
+                self._start(assignments)
+            if self._phase is _Phase.STOPPING:
+                self._settle_if_idle()
+        except Exception as error:  # noqa: BLE001 - whichever it is, it ends the run and is raised there
+            self._fail(error)
+
+    def _start(self, assignments: list[Assignment]) -> None:
+        if self._phase is not _Phase.RUNNING:
+            for assignment in assignments:
+                self._executor.refuse(assignment)
+            return
+        if self._backlog:
+            self._backlog += assignments
+            return
+        start = self._executor.start
+        turn_ends = time.monotonic() + TURN_S
+        for position, assignment in enumerate(assignments, 1):
+            start(assignment)
+            if time.monotonic() > turn_ends and position < len(assignments):
+                self._backlog = assignments[position:]
+                self._loop.call_soon(self._guarded(self._start_backlog))
+                return
+
+    def _start_backlog(self) -> None:
+        backlog, self._backlog = self._backlog, []
+        self._start(backlog)
+
+    # What the engine says
+
+    def _notice(self, kind: str, detail: str) -> None:
+        if kind == "log":
+            self._forward_logs()
+        elif kind == "drained":
+            if self._burst:
+                self._begin_stop()
+        elif kind == "lost":
+            logger.info("worker %s works on as %s", detail, self.worker_id)  # the engine's log says why
+        elif kind == "stopped" and self._phase is _Phase.SETTLING:
+            self._signed_off = True
+            self._end()
+        elif kind in ("stopped", "failed"):
+            self._fail(BrokerError(detail or "the engine has stopped; the log says why"))
+
+    def _forward_logs(self) -> None:
+        forward_logs(self._core)
+
+    # The way to the end
+
+    def _change_burst(self, burst: bool) -> None:
+        self._burst = burst
+        self._worker.set_burst(burst)
+
+    def _begin_stop(self) -> None:
+        if self._phase is not _Phase.RUNNING:
+            return
+        self._phase = _Phase.STOPPING
+        running, grace_s = self.running, self._settings.shutdown_grace_s
+        logger.info("worker %s stops; %d running tasks have %gs to finish", self.worker_id, running, grace_s)
+        self._timer.close()
+        self._worker.begin_stop()
+        self._start_backlog()
+        self._limit(grace_s, self._end_grace)
+        self._settle_if_idle()
+
+    def _end_grace(self) -> None:
+        self._begin_stop()
+        if self._phase is _Phase.STOPPING:
+            # In the next turn: a task cancelled before its first step would end without an outcome.
+            self._loop.call_soon(self._executor.cancel_all)
+
+    def _settle_if_idle(self) -> None:
+        if self.running or self._executor.outcomes:
+            return
+        self._phase = _Phase.SETTLING
+        self._limit(self._app.connect_timeout_s + SETTLE_MARGIN_S, self._settles_too_long)
+        self._worker.finish_stop()
+
+    def _settles_too_long(self) -> None:
+        self._fail(BrokerError("the worker could not sign off; look at the Redis server"))
+
+    def _fail(self, error: Exception) -> None:
+        if self._phase in (_Phase.FAILED, _Phase.ENDED):
+            return
+        self._failure = error
+        self._phase = _Phase.FAILED
+        self._timer.close()
+        self._backlog.clear()
+        self._executor.cancel_all()
+        self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if not self.running:
+            self._end()
+
+    def _end(self) -> None:
+        self._phase = _Phase.ENDED
+        self._limit(0, None)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # Calls from elsewhere
+
+    def _limit(self, seconds: float, then: Callable[[], object] | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._loop.call_later(seconds, self._guarded(then)) if then is not None else None
+
+    def _soon(self, step: Callable[[], object]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._guarded(step))
+        except RuntimeError:  # the loop is closed, and nothing runs on it
+            logger.debug("the worker's loop is closed")
+
+    def _guarded(self, step: Callable[[], object]) -> Callable[[], None]:
+        """`step` for use as a callback of the loop: an error ends the run instead of leaving it deaf."""
+
+        def guarded() -> None:
+            if self._phase is _Phase.ENDED:
+                return
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001 - whichever it is, it ends the run and is raised there
+                self._fail(error)
+
+        return guarded
+
+
+def _occurrence(schedule: Schedule, fire_ms: int) -> Submission:
+    return schedule.task.options(task_id=f"cron:{schedule.name}:{fire_ms}")._submission((), {})

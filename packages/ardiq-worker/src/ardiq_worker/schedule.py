@@ -1,0 +1,231 @@
+"""Recurring tasks: which occurrence is due, and the timer that fires it.
+
+All arithmetic is in epoch milliseconds by the Redis clock. An occurrence is fired under the id
+`cron:<name>:<fire_ms>`, and the engine fires it once however many workers ask. What nobody looked at in time is
+skipped: only the latest occurrence since the last look counts, and only when it is not `MAX_LATE_MS` old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from ardiq.bell import Bell
+from ardiq.checks import LATEST_MS
+
+if TYPE_CHECKING:
+    from croniter import croniter
+
+    from ardiq.cron import Schedule
+    from ardiq_core import Port
+    from ardiq_core.shapes import Submission
+
+logger = logging.getLogger("ardiq.worker")
+
+MAX_LATE_MS = 60_000
+MIN_SLEEP_S = 0.001
+"""A timer may ring a little early; sleeping at least this long keeps that from becoming a busy loop."""
+
+CLOCK_TICKET = 0
+
+
+class Timing(Protocol):
+    """What this needs of a schedule: a name and exactly one of `spec` and `every_ms`."""
+
+    @property
+    def name(self) -> str:
+        """Name of the task that it fires."""
+        ...
+
+    @property
+    def spec(self) -> str | None:
+        """Cron expression in UTC; a sixth field, for seconds, comes first."""
+        ...
+
+    @property
+    def every_ms(self) -> int | None:
+        """Interval, aligned to the epoch."""
+        ...
+
+
+class Occurrences(Protocol):
+    """The moments of one schedule."""
+
+    def after(self, now_ms: int) -> int:
+        """The first occurrence later than `now_ms`."""
+        ...
+
+    def until(self, now_ms: int) -> int:
+        """The last occurrence not later than `now_ms`."""
+        ...
+
+
+class Interval:
+    """Every `every_ms`, counted from the epoch."""
+
+    def __init__(self, every_ms: int) -> None:
+        if every_ms < 1:
+            raise ValueError(f"an interval of {every_ms} ms is not possible")
+        self._every_ms = every_ms
+
+    def after(self, now_ms: int) -> int:
+        """The first multiple later than `now_ms`."""
+        return self.until(now_ms) + self._every_ms
+
+    def until(self, now_ms: int) -> int:
+        """The last multiple not later than `now_ms`."""
+        return now_ms // self._every_ms * self._every_ms
+
+
+class Cron:
+    """A cron expression, in UTC. Raises ValueError for one that is malformed or never comes true."""
+
+    def __init__(self, spec: str) -> None:
+        # Here, because it costs a worker without schedules several megabytes.
+        from croniter import croniter
+
+        if len(spec.split()) not in (5, 6) and not spec.startswith("@"):
+            raise ValueError(f"{spec!r} has {len(spec.split())} fields instead of 5, or 6 with seconds first")
+        self._spec = spec
+        self._croniter = croniter
+        self.after(0)
+
+    def after(self, now_ms: int) -> int:
+        """The first occurrence later than `now_ms`."""
+        return round(self._from(now_ms // 1000).get_next(float)) * 1000
+
+    def until(self, now_ms: int) -> int:
+        """The last occurrence not later than `now_ms`."""
+        return round(self._from(now_ms // 1000 + 1).get_prev(float)) * 1000
+
+    def _from(self, seconds: int) -> croniter:
+        return self._croniter(self._spec, seconds, second_at_beginning=True)
+
+
+def occurrences(schedule: Timing) -> Occurrences:
+    """The moments of `schedule`. Raises ValueError that names it when it has none."""
+    try:
+        if schedule.every_ms is not None:
+            return Interval(schedule.every_ms)
+        if schedule.spec is not None:
+            return Cron(schedule.spec)
+        raise ValueError("neither an expression nor an interval")
+    except ValueError as error:
+        raise ValueError(f"schedule of {schedule.name!r}: {error}") from error
+
+
+class Due:
+    """Decides, look by look, which occurrence of one schedule to fire."""
+
+    def __init__(self, moments: Occurrences, now_ms: int) -> None:
+        self._moments = moments
+        self._looked_ms = now_ms
+        self._failed_ms: int | None = None
+        self.next_ms = moments.after(now_ms)
+
+    def failed(self, fire_ms: int) -> None:
+        """The occurrence could not be fired; the next look tries it again, unless a later one has come or it is too old."""
+        self._failed_ms = fire_ms
+
+    def look(self, now_ms: int) -> int | None:
+        """The occurrence to fire now, if any; `next_ms` is later than `now_ms` afterwards."""
+        due, self._failed_ms = self._failed_ms, None
+        if now_ms < self._looked_ms:  # the clock was set back; what was fired before is not fired again by the engine
+            self.next_ms = self._moments.after(now_ms)
+        elif now_ms >= self.next_ms:
+            due = self._moments.until(now_ms)
+            self.next_ms = self._moments.after(now_ms)
+        self._looked_ms = now_ms
+        return due if due is not None and now_ms - due <= MAX_LATE_MS else None
+
+
+class Timer:
+    """Fires the occurrences of `schedules` through a mailbox of its own, until `close`.
+
+    `now_ms` is the Redis time, `submission` makes the job of one occurrence, and `paused` says that none is wanted.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        make_port: Callable[[], Port],
+        schedules: Iterable[Schedule],
+        *,
+        poll_s: float,
+        now_ms: Callable[[], int],
+        submission: Callable[[Schedule, int], Submission],
+        paused: Callable[[], bool],
+    ) -> None:
+        self._loop = loop
+        self._make_port = make_port
+        self._moments = [(schedule, occurrences(schedule)) for schedule in schedules]
+        for schedule, _ in self._moments:
+            submission(schedule, LATEST_MS)  # raises now what each occurrence would raise, for example a long name
+        self._poll_s = max(poll_s, MIN_SLEEP_S)
+        self._now_ms = now_ms
+        self._submission = submission
+        self._paused = paused
+        self._due: list[tuple[Schedule, Due]] = []
+        self._asked: dict[int, tuple[str, Due, int]] = {}
+        self._ticket = CLOCK_TICKET
+        self._handle: asyncio.TimerHandle | None = None
+        self._bell: Bell | None = None
+
+    def start(self) -> None:
+        """Ask for the Redis time, and look at the schedules from then on."""
+        if self._moments:
+            port = self._make_port()
+            self._bell = Bell(self._loop, port.fileno(), lambda: self._answered(port))
+            port.clock(CLOCK_TICKET)
+
+    def close(self) -> None:
+        """Fire nothing more. Twice is harmless."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        if self._bell is not None:
+            self._bell.close()
+            self._bell = None
+
+    def _answered(self, port: Port) -> None:
+        for ticket, answer in port.drain():
+            if ticket == CLOCK_TICKET:
+                self._know_time(port, answer)
+            else:
+                self._fired(*self._asked.pop(ticket), answer)
+
+    def _know_time(self, port: Port, answer: int | BaseException) -> None:
+        if isinstance(answer, BaseException):
+            self._handle = self._loop.call_later(self._poll_s, port.clock, CLOCK_TICKET)
+            return
+        self._due = [(schedule, Due(moments, answer)) for schedule, moments in self._moments]
+        self._look(port)
+
+    def _fired(self, name: str, due: Due, fire_ms: int, answer: bool | BaseException) -> None:
+        if isinstance(answer, BaseException):
+            logger.warning("schedule of %s could not be fired for %d: %s", name, fire_ms, answer)
+            due.failed(fire_ms)
+        elif answer:
+            logger.debug("schedule of %s fired for %d", name, fire_ms)
+
+    def _look(self, port: Port) -> None:
+        now = self._now_ms()
+        paused = self._paused()
+        for schedule, due in self._due:
+            fire_ms = due.look(now)
+            if fire_ms is not None and not paused:
+                self._fire(port, schedule, due, fire_ms)
+        # Time may have passed while firing.
+        wait_s = (min(due.next_ms for _, due in self._due) - self._now_ms()) / 1000
+        self._handle = self._loop.call_later(min(max(wait_s, MIN_SLEEP_S), self._poll_s), self._look, port)
+
+    def _fire(self, port: Port, schedule: Schedule, due: Due, fire_ms: int) -> None:
+        try:
+            submission = self._submission(schedule, fire_ms)
+            self._ticket += 1
+            port.fire(self._ticket, schedule.name, fire_ms, submission)
+            self._asked[self._ticket] = (schedule.name, due, fire_ms)
+        except Exception as error:  # noqa: BLE001 - one schedule that cannot be fired must not stop the others
+            logger.warning("schedule of %s could not be fired for %d: %s", schedule.name, fire_ms, error)

@@ -1,0 +1,182 @@
+"""Schedules that fire, on a real server."""
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from ardiq import Ardiq, current_task
+from ardiq_worker.schedule import Timer
+from tests.servers import Server
+
+
+@pytest.fixture
+def app(server: Server, queue_name: str) -> Ardiq:
+    return Ardiq(server.url, queue_name)
+
+
+def fired_ms() -> int:
+    """The moment that the present run was fired for, out of its id."""
+    context = current_task()
+    assert context is not None
+    kind, name, moment = context.task_id.split(":")
+    assert (kind, name) == ("cron", "tick")
+    assert context.tries == 1
+    return int(moment)
+
+
+async def until_stopped(*apps: Ardiq, **overrides: Any) -> None:
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(app.run(**overrides) for app in apps))
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_five_times_a_second_means_five_times_a_second(app: Ardiq, sync: bool) -> None:
+    moments: list[int] = []
+
+    def note() -> None:
+        moments.append(fired_ms())
+        if len(moments) == 8:
+            app.stop()
+
+    async def note_on_the_loop() -> None:
+        note()
+
+    app.cron(every=0.2, name="tick")(note if sync else note_on_the_loop)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await until_stopped(app)
+    took = loop.time() - began
+    steps = [later - earlier for earlier, later in pairwise(moments)]
+    assert all(moment % 200 == 0 for moment in moments)
+    # A machine that stands still for a while may skip one; the rest come in their turn.
+    assert steps.count(200) >= 6
+    assert took < 3.0
+
+
+async def test_an_expression_with_seconds_fires_on_the_second(app: Ardiq) -> None:
+    moments: list[int] = []
+
+    @app.cron("* * * * * *")
+    async def tick() -> None:
+        moments.append(fired_ms())
+        if len(moments) == 2:
+            app.stop()
+
+    await until_stopped(app)
+    assert all(moment % 1000 == 0 for moment in moments)
+    assert moments[1] - moments[0] in (1000, 2000)
+
+
+async def test_the_schedule_is_looked_at_once_per_poll_and_no_more_often(
+    server: Server, queue_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = Ardiq(server.url, queue_name, cron_poll_s=0.02)
+    clock = asyncio.get_running_loop().time
+    looks: list[float] = []
+
+    class Watched(Timer):
+        def _look(self, port: Any) -> None:
+            looks.append(clock())
+            if len(looks) == 30:
+                app.stop()
+            super()._look(port)
+
+    monkeypatch.setattr("ardiq_worker.runner.Timer", Watched)
+
+    @app.cron("0 0 29 2 *")
+    async def tick() -> None: ...
+
+    async with asyncio.timeout(10):  # the next occurrence is days away
+        await app.run()
+    assert min(later - earlier for earlier, later in pairwise(looks)) > 0.015
+
+
+async def test_an_occurrence_fires_once_however_many_workers_there_are(server: Server, queue_name: str) -> None:
+    moments: list[int] = []
+    apps = [Ardiq(server.url, queue_name) for _ in range(3)]
+
+    async def tick() -> None:
+        moments.append(fired_ms())
+        if len(moments) == 6:
+            for app in apps:
+                app.stop()
+
+    for app in apps:
+        app.cron(every=0.1)(tick)
+    await until_stopped(*apps)
+    assert len(set(moments)) == len(moments) >= 6
+    assert all(moment % 100 == 0 for moment in moments)
+
+
+async def test_occurrences_while_no_worker_runs_are_skipped(app: Ardiq) -> None:
+    moments: list[int] = []
+
+    @app.cron(every=0.1)
+    async def tick() -> None:
+        moments.append(fired_ms())
+        if len(moments) in (2, 4):
+            app.stop()
+
+    await until_stopped(app)
+    stopped = len(moments)
+    await asyncio.sleep(0.5)  # the pause is what is tested: five occurrences pass
+    await until_stopped(app)
+    assert moments[stopped] - moments[stopped - 1] >= 500
+    assert len(moments) == 4
+
+
+async def test_nothing_fires_in_burst_mode(app: Ardiq) -> None:
+    fired: list[int] = []
+
+    @app.cron(every=0.01)
+    async def tick() -> None:
+        fired.append(1)
+
+    @app.task
+    async def work() -> None:
+        await asyncio.sleep(0.1)
+
+    await work.enqueue()
+    await until_stopped(app, burst=True)
+    assert not fired
+
+
+async def test_a_schedule_that_went_from_the_code_stops(app: Ardiq, server: Server, queue_name: str) -> None:
+    fired = asyncio.Event()
+
+    @app.cron(every=0.05)
+    async def tick() -> None:
+        fired.set()
+        app.stop()
+
+    await until_stopped(app)
+    assert fired.is_set()
+    newer = Ardiq(server.url, queue_name)
+    fired_again: list[int] = []
+
+    @newer.task(name="tick")
+    async def no_schedule() -> None:
+        fired_again.append(1)
+
+    @newer.task
+    async def end() -> None:
+        newer.stop()
+
+    await newer.run(burst=True)  # takes what the old worker may have left
+    fired_again.clear()
+    await end.options(delay_ms=200).enqueue()
+    await until_stopped(newer)
+    assert not fired_again
+
+
+async def test_an_expression_that_never_comes_true_is_refused_at_the_start(app: Ardiq) -> None:
+    @app.cron("0 0 29 2 *")
+    async def tick() -> None: ...
+
+    # As one that the client lets pass, since it computes no dates.
+    app._schedules["tick"] = app._schedules["tick"]._replace(spec="0 0 30 2 *")
+    with pytest.raises(ValueError, match="'tick'"):
+        await until_stopped(app)
+    assert app._runner is None

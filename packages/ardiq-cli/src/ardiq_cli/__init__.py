@@ -1,0 +1,1 @@
+"""The command line of ArdiQ: one module per command, registered in `ardiq_cli.main`."""

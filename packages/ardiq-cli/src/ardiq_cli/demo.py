@@ -1,0 +1,30 @@
+"""`ardiq demo`: real work on real processes, one of which is killed, and a balance at the end."""
+
+from ardiq_cli.exits import CommandError, ExitCode, boundary
+from ardiq_cli.run import Verbose
+
+
+def demo(verbose: Verbose = False) -> None:
+    """Hash every file of this directory with two workers, kill one of them, and show that nothing is lost.
+
+    Needs nothing installed or running: it starts a Redis server of its own, unless $ARDIQ_REDIS_URL names one.
+    """
+    with boundary(verbose=verbose):
+        import asyncio
+        import signal
+        from pathlib import Path
+
+        from ardiq_cli.demo_environment import environment
+        from ardiq_cli.demo_files import collect
+
+        source = collect(Path.cwd())
+        if not source.paths:
+            raise CommandError("this directory has no files to work on", ExitCode.USAGE)
+        # A SIGTERM, like Ctrl-C, has to pass through the `finally` blocks that end what the demo started.
+        signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+        with environment() as scratch:
+            # After the environment is set: the tasks' application reads it when it is imported.
+            from ardiq_cli.demo_run import Demo
+
+            balance = asyncio.run(Demo(source, scratch).run())
+        raise SystemExit(ExitCode.OK if balance.clean else ExitCode.FAILED)

@@ -1,0 +1,101 @@
+"""What `ardiq demo` shows: progress while it runs, the balance at its end."""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+
+@dataclass
+class Balance:
+    """The numbers of one demo run; all are counted, none is assumed."""
+
+    jobs: int
+    """Enqueued by the demo, plus the firings of its cron schedule."""
+    failed: int
+    """Ended without success."""
+    retries: int
+    """Attempts after the first that followed a failed attempt."""
+    reclaimed: int
+    """Taken over from the killed worker, by the log of the other one."""
+    restarted: int
+    """Those among them that had been started; the others had only been fetched."""
+    lost: int
+    """Enqueued, but without a result."""
+    firings: int
+    seconds: float
+    files: int
+    size: int
+    lines: int
+    sha256: str
+
+    @property
+    def clean(self) -> bool:
+        return self.lost == 0 and self.failed == 0
+
+
+class Screen:
+    """A progress bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[now]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("files", total=None, now="")
+        self._tenths = 0
+
+    def __enter__(self) -> "Screen":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self._console.print(line, markup=False)
+
+    def show(self, done: int, total: int, now: str) -> None:
+        """How far the fan-out is, and what is going on."""
+        self._progress.update(self._task, completed=done, total=total, now=now)
+        tenths = done * 10 // total
+        if not self._console.is_terminal and tenths > self._tenths:
+            self._tenths = tenths
+            self.say(f"{done}/{total} files, {now}")
+
+    def close_with(self, balance: Balance) -> None:
+        """The table at the end."""
+        table = Table(show_header=False, title="ardiq demo", title_justify="left")
+        table.add_column()
+        table.add_column(justify="right")
+        table.add_column()
+        rows = [
+            ("jobs", f"{balance.jobs}", f"{balance.firings} of them fired by the one-second schedule"),
+            ("retries", f"{balance.retries}", "of the job that fails twice"),
+            (
+                "reclaimed after the crash",
+                f"{balance.reclaimed}",
+                f"from the killed worker; {balance.restarted} on record as started",
+            ),
+            ("failed", f"{balance.failed}", ""),
+            ("lost", f"{balance.lost}", "nothing" if balance.lost == 0 else "jobs without a result"),
+            ("seconds", f"{balance.seconds:.1f}", ""),
+            (
+                "jobs per second",
+                f"{balance.jobs / balance.seconds:.0f}",
+                "mostly the pauses that stand for a slow disk",
+            ),
+            ("read", f"{balance.files} files", f"{balance.size:,} bytes, {balance.lines:,} lines"),
+            ("sha-256 of all", balance.sha256[:12], ""),
+        ]
+        for row in rows:
+            table.add_row(*row)
+        self._console.print(table)

@@ -1,0 +1,79 @@
+"""Exit codes, and the one place where an exception becomes a readable line."""
+
+import os
+import sys
+import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
+from enum import IntEnum
+
+from ardiq_cli.version import check_version
+
+
+class ExitCode(IntEnum):
+    """What `ardiq` tells the shell."""
+
+    OK = 0
+    FAILED = 1
+    """A job or the run failed."""
+    USAGE = 2
+    """Wrong arguments, or the application could not be imported."""
+    UNREACHABLE = 3
+    """Redis does not answer."""
+    NOT_FOUND = 4
+    TIMEOUT = 5
+    INTERRUPTED = 130
+    """Ctrl-C in a command that has nothing to finish (the shell's own convention)."""
+
+
+class CommandError(Exception):
+    """A failure that already has the sentence that the user should read."""
+
+    def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def complain(message: str) -> None:
+    """Write one line to standard error."""
+    print(f"ardiq: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def boundary(*, verbose: bool = False) -> Generator[None, None, None]:
+    """Run a command; end the process with its exit code and one line when something is raised.
+
+    With `verbose` the traceback goes before that line.
+    """
+    try:
+        check_version()
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(ExitCode.INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader (`head`, a pager) has seen enough. What is still buffered must not raise again when the
+        # interpreter flushes it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(ExitCode.OK) from None
+    except Exception as error:  # noqa: BLE001 - this is where all of them end
+        if verbose:
+            traceback.print_exception(error)
+        message, code = explain(error)
+        complain(message)
+        raise SystemExit(code) from None
+
+
+def explain(error: Exception) -> tuple[str, ExitCode]:
+    """The sentence and the exit code for an exception."""
+    if isinstance(error, CommandError):
+        return str(error), error.code
+    if isinstance(error, ImportError):
+        return str(error), ExitCode.USAGE
+    # Imported here: nothing of ardiq may be on the path to `--help`, and where ardiq cannot be imported we are done.
+    from ardiq.errors import ArdiqError, BrokerError
+
+    if isinstance(error, BrokerError):
+        return f"Redis is unreachable: {error}", ExitCode.UNREACHABLE
+    if isinstance(error, ArdiqError):
+        return str(error), ExitCode.FAILED
+    return f"{type(error).__name__}: {error}", ExitCode.FAILED

@@ -1,0 +1,53 @@
+"""The console script `ardiq`: which commands there are. What they do is in the module of each.
+
+Those modules import what they need when they run, so that `--help` only costs the parser.
+"""
+
+from typing import Annotated
+
+import typer
+
+from ardiq_cli.demo import demo
+from ardiq_cli.dev import dev
+from ardiq_cli.drain import drain
+from ardiq_cli.inspect import inspect_app
+from ardiq_cli.run import run
+
+# Without markup mode typer prints help and usage errors without rich, which would take longer than all the rest.
+# Its tracebacks are off altogether: they show local variables, and those may be secrets.
+app = typer.Typer(
+    name="ardiq",
+    help="Run and look after ArdiQ workers.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(run)
+app.add_typer(inspect_app, name="inspect")
+app.command()(drain)
+app.command()(dev)
+app.command()(demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"ardiq {version('ardiq-cli')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Run and look after ArdiQ workers."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,183 @@
+"""Keeps a number of identical child processes alive, and ends them together.
+
+The first child starts alone. When it cannot start at all (a broken import, no Redis), the others could not either, and it
+alone says why; once it has announced itself, the others follow.
+
+A child that dies by a signal or with a non-zero status is replaced, after a pause that doubles each time it happens
+again soon. One that ends with a status named as final (0; in burst mode also 1: some jobs failed) is not. Children are in process groups of their own, so
+that Ctrl-C in a terminal reaches them once, through us, and not a second time from the kernel: a second signal
+means "skip the grace period".
+"""
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from ardiq_cli.exits import ExitCode
+from ardiq_cli.tether import Tether
+
+log = logging.getLogger("ardiq.supervisor")
+
+_CANNOT_START = (ExitCode.USAGE, ExitCode.UNREACHABLE)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Pauses before a respawn, in seconds."""
+
+    first: float = 0.2
+    longest: float = 30.0
+    settled: float = 60.0
+    """A child that lived this long starts the count anew."""
+
+    def after(self, previous: float | None, lived: float) -> float:
+        """The next pause, given the one before and how long the child then lived."""
+        if previous is None or lived >= self.settled:
+            return self.first
+        return min(previous * 2, self.longest)
+
+
+Command = Callable[[str, int | None], Sequence[str]]
+"""A child's command line, from the tether's argument and the descriptor on which it announces that it has started."""
+
+
+class Supervisor:
+    """`count` children, each started by the command line that `command` gives."""
+
+    def __init__(
+        self,
+        command: Command,
+        count: int,
+        backoff: Backoff | None = None,
+        *,
+        final: Collection[int] = (ExitCode.OK,),
+    ) -> None:
+        self._final = final
+        self._command = command
+        self._count = count
+        self._backoff = backoff or Backoff()
+        self._children: dict[int, asyncio.subprocess.Process] = {}
+        self._go = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._signals = 0
+        self._tether = Tether()
+
+    async def run(self) -> int:
+        """Run until all children have finished or the supervisor was told to stop; the exit status for the shell."""
+        loop = asyncio.get_running_loop()
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, self._forward, number)
+        try:
+            log.info("starting %d worker processes", self._count)
+            codes = await self._keep_all()
+        finally:
+            for number in _STOP_SIGNALS:
+                loop.remove_signal_handler(number)
+            self._tether.close()
+        return next((code for code in codes if code != ExitCode.OK), ExitCode.OK)
+
+    async def _keep_all(self) -> list[int]:
+        loop = asyncio.get_running_loop()
+        readable, writable = os.pipe()
+        loop.add_reader(readable, self._hear, readable)
+        try:
+            async with asyncio.TaskGroup() as group:
+                keepers = [group.create_task(self._keep(1, writable))]
+                keepers[0].add_done_callback(lambda _: self._go.set())
+                await self._go.wait()
+                if not self._stopping.is_set():
+                    keepers += [group.create_task(self._keep(slot)) for slot in range(2, self._count + 1)]
+        finally:
+            loop.remove_reader(readable)
+            os.close(readable)
+        return [keeper.result() for keeper in keepers]
+
+    def _hear(self, readable: int) -> None:
+        asyncio.get_running_loop().remove_reader(readable)
+        if os.read(readable, 1):
+            self._go.set()
+        # End of file: the first child died before it announced itself. Its keeper knows what that means.
+
+    def _forward(self, number: signal.Signals) -> None:
+        self._signals += 1
+        self._stopping.set()
+        self._go.set()
+        if self._signals > 2:
+            # Two polite requests did not end them (a blocked loop cannot hear them): what they hold is redelivered.
+            number = signal.SIGKILL
+        log.info("%s: passing it on to %d worker processes", number.name, len(self._children))
+        for child in self._children.values():
+            if child.returncode is None:
+                child.send_signal(number)
+
+    async def _keep(self, slot: int, announce: int | None = None) -> int:
+        pause: float | None = None
+        while True:
+            started = time.monotonic()
+            code = await self._run_child(slot, announce)
+            if self._stopping.is_set():
+                return self._end_of_stopped(slot, code)
+            if code in self._final:
+                log.info("worker process %d has finished", slot)
+                return code
+            if announce is not None and not self._go.is_set() and code in _CANNOT_START:
+                self._stopping.set()
+                return code
+            announce = None
+            self._go.set()
+            pause = self._backoff.after(pause, time.monotonic() - started)
+            # Jitter, lest a fault that hit all children at once makes them come back at once.
+            seconds = pause * random.uniform(0.75, 1.25)
+            log.error("worker process %d %s; starting another in %.1f s", slot, _death(code), seconds)
+            if await self._stopped_within(seconds):
+                return ExitCode.OK
+
+    async def _run_child(self, slot: int, announce: int | None) -> int:
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *self._command(self._tether.argument, announce),
+                pass_fds=self._tether.fds if announce is None else (*self._tether.fds, announce),
+                process_group=0,
+            )
+        finally:
+            if announce is not None:
+                os.close(announce)
+        self._children[slot] = child
+        log.debug("worker process %d has pid %d", slot, child.pid)
+        if self._stopping.is_set():
+            # The stop came while this one was being started, so it was not among those that were told.
+            child.terminate()
+        try:
+            return await child.wait()
+        finally:
+            del self._children[slot]
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _end_of_stopped(self, slot: int, code: int) -> int:
+        # A child killed by the very signal that we passed on had not come far enough to handle it.
+        if code == ExitCode.OK or -code in _STOP_SIGNALS:
+            return ExitCode.OK
+        log.error("worker process %d %s", slot, _death(code))
+        return ExitCode.FAILED
+
+
+def _death(code: int) -> str:
+    if code >= 0:
+        return f"ended with status {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

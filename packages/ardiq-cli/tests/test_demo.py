@@ -1,0 +1,130 @@
+"""`ardiq demo`: real files in, a killed worker in the middle, a true balance at the end."""
+
+import hashlib
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ardiq_cli.demo_files import MAX_FILES, collect
+from ardiq_cli.exits import ExitCode
+from tests.programs import StartProgram, alive, eventually
+
+OnTerminal = Callable[..., tuple[int, str]]
+FILES = 60
+
+
+@pytest.fixture
+def files(project: Path) -> list[Path]:
+    """The project is a directory full of files, in two levels."""
+    (project / "pyproject.toml").write_text("# none\n")
+    (project / "sub").mkdir()
+    made = [project / ("sub" if n % 2 else "") / f"file-{n:02}.txt" for n in range(FILES - 1)]
+    for n, file in enumerate(made):
+        file.write_text(f"line {n}\n" * n)
+    return [*made, project / "pyproject.toml"]
+
+
+def row(output: str, name: str) -> str:
+    found = re.search(rf"│ {name} +│ +(.+?) │", output)
+    assert found, output
+    return found[1].strip()
+
+
+def test_demo_survives_its_killed_worker(
+    ardiq: StartProgram, files: list[Path], project: Path, without_url: None
+) -> None:
+    started = time.monotonic()
+    program = ardiq("demo", COLUMNS="120")
+    assert program.end() == ExitCode.OK, program.output
+    assert time.monotonic() - started < 25
+    output = program.output
+    assert f"{FILES} files of" in output
+    assert "(SIGKILL)" in output
+    assert row(output, "lost") == "0"
+    assert row(output, "failed") == "0"
+    assert row(output, "retries") == "2"
+    assert int(row(output, "reclaimed after the crash")) >= 1
+    firings = int(re.search(r"(\d+) of them fired", output)[1])  # type: ignore[index]
+    assert firings >= 2
+    # A job per file, the aggregate, the delayed one, the one that fails twice, and what the schedule fired.
+    assert int(row(output, "jobs")) == FILES + 3 + firings
+    # The aggregate is of the true contents, in order.
+    ordered = sorted(files, key=lambda file: file.relative_to(project).as_posix())
+    digest = hashlib.sha256("".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in ordered).encode())
+    assert row(output, "sha-256 of all") == digest.hexdigest()[:12]
+    assert row(output, "read") == f"{FILES} files"
+    assert f"{sum(file.stat().st_size for file in files):,} bytes" in output
+    # Nothing stays behind: no process, no file in the project.
+    pids = [int(pid) for pid in re.findall(r"processes? (\d+)", output) + re.findall(r" and (\d+), lease", output)]
+    assert len(pids) >= 2
+    assert not any(alive(pid) for pid in pids)
+    assert not (project / ".ardiq").exists()
+
+
+def test_demo_on_a_terminal_shows_a_progress_bar(on_terminal: OnTerminal, files: list[Path], without_url: None) -> None:
+    status, screen = on_terminal("demo")
+    assert status == ExitCode.OK, screen
+    assert re.search(rf"\b\d+/{FILES}\b", screen)
+    assert "━" in screen
+    assert "1 of 2 workers alive" in screen
+    assert "lost" in screen
+
+
+def test_interrupted_demo_leaves_nothing_running(ardiq: StartProgram, files: list[Path], without_url: None) -> None:
+    program = ardiq("demo")
+    program.await_output(", lease ")
+    first, second = re.search(r"processes (\d+) and (\d+)", program.output).groups()  # type: ignore[union-attr]
+    socket = Path(re.search(r"on (\S+\.sock)", program.output)[1])  # type: ignore[index]
+    program.send(signal.SIGINT)
+    assert program.end() == ExitCode.INTERRUPTED
+    assert not alive(int(first))
+    assert not alive(int(second))
+    assert not socket.exists()
+    assert "Traceback" not in program.output
+
+
+def test_killed_demo_leaves_nothing_running(ardiq: StartProgram, files: list[Path], without_url: None) -> None:
+    program = ardiq("demo")
+    program.await_output(", lease ")
+    pids = [int(pid) for pid in re.search(r"processes (\d+) and (\d+)", program.output).groups()]  # type: ignore[union-attr]
+    program.send(signal.SIGKILL)
+    program.end()
+    eventually(lambda: not any(alive(pid) for pid in pids), "the end of the workers")
+
+
+def test_directory_without_files_is_status_2(ardiq: StartProgram, project: Path, without_url: None) -> None:
+    (project / "pyproject.toml").unlink()
+    program = ardiq("demo")
+    assert program.end() == ExitCode.USAGE
+    assert program.output == "ardiq: this directory has no files to work on\n"
+
+
+def test_input_is_what_git_would_track(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("ignored\n")
+    for name in ("kept", "ignored"):
+        (tmp_path / name).touch()
+    without_git = collect(tmp_path).paths
+    assert without_git == ["ignored", "kept"]
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    assert collect(tmp_path).paths == [".gitignore", "kept"]
+
+
+def test_input_leaves_out_what_is_hidden_built_or_installed(tmp_path: Path) -> None:
+    for name in ("src/a.py", ".hidden/b", "node_modules/c", "env/pyvenv.cfg", "env/lib/d", "target/e"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to("src/a.py")
+    assert collect(tmp_path).paths == ["src/a.py"]
+
+
+def test_input_is_limited(tmp_path: Path) -> None:
+    for n in range(MAX_FILES + 5):
+        (tmp_path / f"{n:05}").touch()
+    found = collect(tmp_path)
+    assert len(found.paths) == MAX_FILES
+    assert found.found == MAX_FILES + 5

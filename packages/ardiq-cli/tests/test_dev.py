@@ -1,0 +1,125 @@
+"""`ardiq dev`: a worker with a server of the project's own, shared, durable and never an orphan."""
+
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ardiq import Ardiq
+from ardiq_cli.embedded import answers, project_place
+from ardiq_cli.exits import ExitCode
+from tests.programs import Program, StartProgram, alive, eventually
+from tests.servers import Server
+
+Module = Callable[[str], None]
+
+TASKS = """
+    from ardiq import Ardiq
+    app = Ardiq()
+    @app.task
+    async def double(n): return 2 * n
+"""
+
+
+@pytest.fixture
+def url(project: Path, module: Module, without_url: None) -> str:
+    """Where the project's development server will be; its `tasks.py` has a task."""
+    module(TASKS)
+    return project_place(project).url
+
+
+def server_pid(program: Program) -> int:
+    return int(re.findall(r"development server \(pid (\d+)\)", program.output)[-1])
+
+
+def result_of(url: str, number: int) -> object:
+    result = Ardiq(redis_url=url).ref("double").enqueue_sync(number).result_sync(timeout=20)
+    assert result is not None
+    return result.value
+
+
+def test_dev_brings_its_own_server(ardiq: StartProgram, url: str) -> None:
+    program = ardiq("dev", "tasks:app")
+    program.await_output(" serves ")
+    assert f"ARDIQ_REDIS_URL={url}" in program.output
+    assert result_of(url, 21) == 42
+    pid = server_pid(program)
+    program.send(signal.SIGINT)
+    assert program.end() == ExitCode.OK
+    assert "has signed off" in program.output
+    assert not alive(pid)
+
+
+def test_jobs_survive_from_one_run_to_the_next(ardiq: StartProgram, url: str) -> None:
+    program = ardiq("dev", "tasks:app")
+    program.await_output(" serves ")
+    job = Ardiq(redis_url=url).ref("double").options(delay_ms=1000).enqueue_sync(4)
+    program.send(signal.SIGTERM)
+    program.end()
+    program = ardiq("dev", "tasks:app")
+    program.await_output(" serves ")
+    result = job.result_sync(timeout=20)
+    assert result is not None
+    assert result.value == 8
+
+
+def test_killed_dev_leaves_no_server_behind(ardiq: StartProgram, url: str) -> None:
+    program = ardiq("dev", "tasks:app")
+    program.await_output(" serves ")
+    pid = server_pid(program)
+    assert alive(pid)
+    program.send(signal.SIGKILL)
+    program.end()
+    eventually(lambda: not alive(pid), "the end of the server")
+
+
+def test_second_dev_shares_the_server_and_carries_on_without_the_first(
+    ardiq: StartProgram, url: str, project: Path
+) -> None:
+    first = ardiq("dev", "tasks:app")
+    first.await_output(" serves ")
+    second = ardiq("dev", "tasks:app")
+    second.await_output(" serves ")
+    assert "shared with another command" in second.output
+    first.send(signal.SIGKILL)
+    first.end()
+    second.await_output("starting it again")
+    eventually(lambda: answers(project_place(project).socket), "the second's server")
+    assert result_of(url, 5) == 10
+    second.send(signal.SIGTERM)
+    assert second.end() == ExitCode.OK
+
+
+def test_dev_takes_the_server_that_the_environment_names(
+    ardiq: StartProgram, module: Module, server: Server, queue_name: str, project: Path
+) -> None:
+    module(TASKS.replace("Ardiq()", f"Ardiq(queue_name={queue_name!r})"))
+    program = ardiq("dev", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    program.await_output(" serves ")
+    assert "development server" not in program.output
+    assert not (project / ".ardiq").exists()
+    program.send(signal.SIGTERM)
+    assert program.end() == ExitCode.OK
+
+
+def test_dev_starts_no_server_for_an_application_that_names_its_own(
+    ardiq: StartProgram, module: Module, server: Server, queue_name: str, project: Path, without_url: None
+) -> None:
+    module(TASKS.replace("Ardiq()", f"Ardiq(redis_url={server.url!r}, queue_name={queue_name!r})"))
+    program = ardiq("dev", "tasks:app")
+    program.await_output(" serves ")
+    assert "no development server is needed" in program.output
+    assert not (project / ".ardiq").exists()
+    program.send(signal.SIGTERM)
+    assert program.end() == ExitCode.OK
+
+
+def test_dev_with_a_broken_module_is_status_2_and_starts_nothing(
+    ardiq: StartProgram, module: Module, project: Path, without_url: None
+) -> None:
+    module("raise RuntimeError('no settings')")
+    program = ardiq("dev", "tasks:app")
+    assert program.end() == ExitCode.USAGE
+    assert not (project / ".ardiq").exists()

@@ -1,0 +1,95 @@
+"""MODULE:APP: what can be said wrongly, and what the user is then told. All of it is exit code 2."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ardiq_cli.exits import ExitCode
+
+Ask = Callable[..., subprocess.CompletedProcess[str]]
+Module = Callable[[str], None]
+
+
+def complaint(ask: Ask, target: str, *options: str) -> str:
+    done = ask("run", target, *options)
+    assert done.returncode == ExitCode.USAGE
+    lines = done.stderr.splitlines()
+    assert "Traceback" not in done.stderr
+    assert lines[-1].startswith("ardiq: ")
+    return lines[-1]
+
+
+@pytest.mark.parametrize("target", ["tasks", "tasks:", ":app", "a/b.py:app", "a..b:app", ""])
+def test_target_of_another_form(ask: Ask, target: str) -> None:
+    assert "is not MODULE:APP, such as shop.tasks:app" in complaint(ask, target)
+
+
+def test_module_that_does_not_exist(ask: Ask, project: Path) -> None:
+    said = complaint(ask, "nowhere:app")
+    assert "there is no module 'nowhere'" in said
+    assert str(project) in said
+
+
+def test_package_that_does_not_exist(ask: Ask) -> None:
+    assert "there is no module 'nowhere'" in complaint(ask, "nowhere.tasks:app")
+
+
+def test_module_that_imports_what_is_not_installed(ask: Ask, module: Module) -> None:
+    module("import not_installed_anywhere")
+    said = complaint(ask, "tasks:app")
+    assert "importing tasks failed" in said
+    assert "not_installed_anywhere" in said
+    assert "tasks.py:1" in said
+
+
+def test_module_that_raises(ask: Ask, module: Module) -> None:
+    module("\n\nraise RuntimeError('no settings')")
+    assert "tasks.py:3: RuntimeError: no settings" in complaint(ask, "tasks:app")
+
+
+def test_module_that_exits(ask: Ask, module: Module) -> None:
+    module("import sys\nsys.exit(0)")
+    assert "importing tasks failed" in complaint(ask, "tasks:app")
+
+
+def test_module_with_a_syntax_error(ask: Ask, module: Module) -> None:
+    module("def (")
+    assert "SyntaxError" in complaint(ask, "tasks:app")
+
+
+def test_name_that_is_not_there_and_the_one_that_is(ask: Ask, module: Module) -> None:
+    module("from ardiq import Ardiq\nqueue = Ardiq()\n")
+    assert "tasks has no 'app'; did you mean tasks:queue?" in complaint(ask, "tasks:app")
+
+
+def test_name_of_something_else(ask: Ask, module: Module) -> None:
+    module("app = 42")
+    assert "tasks:app is a int, not an Ardiq application" in complaint(ask, "tasks:app")
+
+
+def test_broken_module_is_reported_once_however_many_workers(ask: Ask, module: Module) -> None:
+    module("raise RuntimeError('no settings')")
+    done = ask("run", "tasks:app", "--workers", "4")
+    assert done.returncode == ExitCode.USAGE
+    assert done.stderr.count("no settings") == 1
+
+
+def test_verbose_shows_where_the_module_raised(ask: Ask, module: Module) -> None:
+    module("raise RuntimeError('no settings')")
+    done = ask("run", "tasks:app", "--verbose")
+    assert done.returncode == ExitCode.USAGE
+    assert "Traceback" in done.stderr
+
+
+def test_application_inside_an_object_and_a_package(project: Path) -> None:
+    (project / "shop").mkdir()
+    (project / "shop" / "__init__.py").touch()
+    source = "from ardiq import Ardiq\nclass Settings:\n    app = Ardiq(queue_name='inner')\n"
+    (project / "shop" / "tasks.py").write_text(source)
+    code = "from ardiq_cli.load import load_app; print(load_app('shop.tasks:Settings.app').queue_name)"
+    # -P: the current directory is importable because load_app makes it so.
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=project, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "inner"

@@ -1,0 +1,143 @@
+"""The command line as such: help, version, usage errors, and that a mistake costs a line, not a traceback."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from ardiq_cli.exits import ExitCode
+
+Ask = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_help_names_every_command(ask: Ask) -> None:
+    done = ask("--help")
+    assert done.returncode == ExitCode.OK
+    for command in ("run", "inspect", "drain", "dev", "demo"):
+        assert f"  {command} " in done.stdout
+
+
+def test_help_loads_neither_the_queue_nor_rich() -> None:
+    code = """
+import sys
+from ardiq_cli.main import app
+app(["--help"], standalone_mode=False)
+print([name for name in ("ardiq", "ardiq_core", "ardiq_worker", "rich", "asyncio", "croniter") if name in sys.modules])
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1] == "[]"
+
+
+def test_version(ask: Ask) -> None:
+    assert ask("--version").stdout.strip() == f"ardiq {version('ardiq-cli')}"
+
+
+@pytest.mark.parametrize("distribution", ["ardiq_client", "ardiq_worker", "ardiq_cli"])
+def test_distributions_of_different_versions_are_one_line_and_status_2(
+    ask: Ask, project: Path, tmp_path: Path, distribution: str
+) -> None:
+    (project / "tasks.py").write_text("from ardiq import Ardiq\napp = Ardiq()\n")
+    (tmp_path / f"{distribution}-9.8.7.dist-info").mkdir()
+    done = ask("run", "tasks:app", PYTHONPATH=str(tmp_path))
+    assert done.returncode == ExitCode.USAGE
+    (line,) = done.stderr.splitlines()
+    name = distribution.replace("_", "-")
+    assert line.startswith(f"ardiq: {name} 9.8.7 and ardiq-")
+    assert "do not belong together: pip install" in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("frobnicate",),
+        ("run",),
+        ("run", "tasks:app", "--workers", "0"),
+        ("run", "tasks:app", "--workers", "1000000"),
+        ("run", "tasks:app", "--concurrency", "1000001"),
+        ("run", "tasks:app", "--grace", "inf"),
+        ("run", "tasks:app", "--concurrency", "none"),
+        ("run", "tasks:app", "--log-format", "xml"),
+        ("inspect", "jobs", "--state", "lost"),
+        ("drain", "--timeout", "-1"),
+    ],
+)
+def test_wrong_usage_is_status_2(ask: Ask, arguments: tuple[str, ...]) -> None:
+    done = ask(*arguments)
+    assert done.returncode == ExitCode.USAGE
+    assert "Error: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+COMMANDS_THAT_CONNECT = [
+    ("inspect", "queues"),
+    ("inspect", "jobs", "an-id"),
+    ("drain",),
+    ("run", "tasks:app"),
+    ("run", "tasks:app", "--workers", "3"),
+    ("dev", "tasks:app"),
+]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS_THAT_CONNECT, ids=" ".join)
+def test_unreachable_redis_is_one_line_and_status_3(
+    ask: Ask, module: Callable[[str], None], arguments: tuple[str, ...]
+) -> None:
+    module("from ardiq import Ardiq\napp = Ardiq()\n")
+    done = ask(*arguments)
+    assert done.returncode == ExitCode.UNREACHABLE
+    complaints = [line for line in done.stderr.splitlines() if line.startswith("ardiq: ")]
+    assert len(complaints) == 1
+    assert "unreachable" in complaints[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_bad_url_is_status_2_and_its_password_stays_secret(ask: Ask) -> None:
+    done = ask("inspect", "queues", "--url", "ftp://me:hunter2@localhost:1")
+    assert done.returncode == ExitCode.USAGE
+    assert done.stderr.count("\n") == 1
+    assert "hunter2" not in done.stderr + done.stdout
+
+
+def test_password_of_an_unreachable_server_stays_secret(ask: Ask) -> None:
+    done = ask("inspect", "queues", "--verbose", "--url", "redis://me:hunter2@127.0.0.1:1")
+    assert done.returncode == ExitCode.UNREACHABLE
+    assert "hunter2" not in done.stderr + done.stdout
+
+
+def test_verbose_shows_the_traceback_before_the_line(ask: Ask) -> None:
+    done = ask("inspect", "queues", "--verbose")
+    assert done.returncode == ExitCode.UNREACHABLE
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("ardiq: Redis is unreachable")
+
+
+def test_reader_that_has_seen_enough_is_no_error(environment: dict[str, str], tmp_path: Path) -> None:
+    code = """
+from ardiq_cli.exits import boundary
+with boundary():
+    for n in range(200_000):
+        print(n)
+"""
+    readable, writable = os.pipe()
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=writable, stderr=subprocess.PIPE, env=environment)
+    os.close(writable)
+    assert os.read(readable, 1) == b"0"
+    os.close(readable)
+    _, error = process.communicate(timeout=30)
+    assert error == b""
+    assert process.returncode == ExitCode.OK
+
+
+def test_json_log_is_one_object_per_line(ask: Ask, module: Callable[[str], None]) -> None:
+    module(
+        "import logging\nfrom ardiq import Ardiq\napp = Ardiq()\nlogging.getLogger('shop').warning('hello %s', 'there')\n"
+    )
+    done = ask("run", "tasks:app", "--log-format", "json")
+    first = json.loads(done.stderr.splitlines()[0])
+    assert (first["level"], first["logger"], first["message"]) == ("warning", "shop", "hello there")
+    assert {"time", "pid"} <= set(first)

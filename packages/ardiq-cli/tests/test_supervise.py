@@ -1,0 +1,178 @@
+"""The supervisor, with plain programs as children: real processes, real signals."""
+
+import os
+import re
+import signal
+import textwrap
+from itertools import pairwise
+
+import pytest
+
+from ardiq_cli.exits import ExitCode
+from ardiq_cli.supervise import Backoff
+from tests.programs import Program, StartProgram, alive, eventually
+
+SUPERVISOR = textwrap.dedent("""
+    import asyncio, logging, sys
+    from ardiq_cli.supervise import Backoff, Supervisor
+    logging.basicConfig(level="INFO", format="%(message)s")
+    code, count = sys.argv[1], int(sys.argv[2])
+    def command(tether, announce):
+        return [sys.executable, "-c", code, tether, "-" if announce is None else str(announce)]
+    backoff = Backoff(first=0.05, longest=0.4, settled=60)
+    sys.exit(asyncio.run(Supervisor(command, count, backoff).run()))
+""")
+
+# Every child ties itself, announces itself if it is asked to, and says what it hears.
+CHILD = textwrap.dedent(r"""
+    import os, signal, sys, time
+    from ardiq_cli.tether import tie
+    def say(line):
+        os.write(1, f"{{line}}\n".encode())  # in one piece: all children write to one file
+    def hear(number, frame):
+        say(f"{{os.getpid()}} heard {{signal.Signals(number).name}}")
+        {on_signal}
+    signal.signal(signal.SIGTERM, hear)
+    signal.signal(signal.SIGINT, hear)
+    tie(sys.argv[1])
+    if sys.argv[2] != "-":
+        os.write(int(sys.argv[2]), b"!")
+    say(f"child {{os.getpid()}}")
+    {then}
+    while True:
+        signal.pause()
+""")
+
+
+def child(*, on_signal: str = "sys.exit(0)", then: str = "pass") -> str:
+    return CHILD.format(on_signal=on_signal, then=then)
+
+
+def pids(program: Program) -> list[int]:
+    return [int(number) for number in re.findall(r"^child (\d+)$", program.output, re.MULTILINE)]
+
+
+@pytest.fixture
+def supervise(start: StartProgram) -> StartProgram:
+    return lambda code, count=2: start("-c", SUPERVISOR, code, str(count))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_signal_reaches_every_child_once(supervise: StartProgram, number: signal.Signals) -> None:
+    supervisor = supervise(child(), 3)
+    supervisor.await_output("child ", 3)
+    supervisor.send(number)
+    assert supervisor.end() == ExitCode.OK
+    assert supervisor.output.count(f"heard {number.name}") == 3
+    assert not [pid for pid in pids(supervisor) if alive(pid)]
+
+
+def test_interrupt_of_the_whole_foreground_group_reaches_every_child_once(supervise: StartProgram) -> None:
+    supervisor = supervise(child(), 2)
+    supervisor.await_output("child ", 2)
+    os.killpg(os.getpgid(supervisor.pid), signal.SIGINT)  # what Ctrl-C in a terminal does
+    assert supervisor.end() == ExitCode.OK
+    assert supervisor.output.count("heard SIGINT") == 2
+
+
+def test_second_signal_is_passed_on_and_a_third_kills(supervise: StartProgram) -> None:
+    supervisor = supervise(child(on_signal="pass"), 2)
+    supervisor.await_output("child ", 2)
+    supervisor.send(signal.SIGTERM)
+    supervisor.await_output("heard SIGTERM", 2)
+    supervisor.send(signal.SIGTERM)
+    supervisor.await_output("heard SIGTERM", 4)
+    assert supervisor.process.poll() is None
+    supervisor.send(signal.SIGTERM)
+    assert supervisor.end() == ExitCode.FAILED
+    assert not [pid for pid in pids(supervisor) if alive(pid)]
+
+
+@pytest.mark.parametrize("how", ["os.kill(os.getpid(), signal.SIGKILL)", "os._exit(3)", "sys.exit(1)"])
+def test_child_that_dies_is_replaced(supervise: StartProgram, how: str) -> None:
+    # The first process of each slot dies, its replacement stays.
+    marker = f"f = os.open('seen', os.O_CREAT | os.O_APPEND | os.O_WRONLY); n = os.lseek(f, 0, 2); os.write(f, b'x')\nif n < 2: {how}"
+    supervisor = supervise(child(then=marker), 2)
+    supervisor.await_output("child ", 4)
+    assert supervisor.output.count("starting another in") == 2
+    supervisor.send(signal.SIGTERM)
+    assert supervisor.end() == ExitCode.OK
+    assert not [pid for pid in pids(supervisor) if alive(pid)]
+
+
+def test_killed_child_is_replaced_while_the_others_go_on(supervise: StartProgram) -> None:
+    supervisor = supervise(child(), 3)
+    supervisor.await_output("child ", 3)
+    before = pids(supervisor)
+    os.kill(before[1], signal.SIGKILL)
+    supervisor.await_output("child ", 4)
+    assert "was killed by SIGKILL; starting another" in supervisor.output
+    assert alive(before[0])
+    assert alive(before[2])
+    supervisor.send(signal.SIGTERM)
+    assert supervisor.end() == ExitCode.OK
+
+
+def test_pause_before_a_respawn_grows_and_is_bounded(supervise: StartProgram) -> None:
+    supervisor = supervise(child(then="sys.exit(1)"), 1)
+    supervisor.await_output("starting another in", 7)
+    supervisor.send(signal.SIGTERM)
+    assert supervisor.end() == ExitCode.OK
+    pauses = [float(found) for found in re.findall(r"another in ([\d.]+) s", supervisor.output)]
+    assert pauses[0] <= 0.1
+    assert max(pauses) <= 0.5
+
+
+def test_backoff_doubles_up_to_its_limit_and_starts_anew_after_a_long_life() -> None:
+    backoff = Backoff(first=1, longest=8, settled=60)
+    pauses: list[float] = []
+    for _ in range(5):
+        pauses.append(backoff.after(pauses[-1] if pauses else None, lived=0.1))
+    assert pauses == [1, 2, 4, 8, 8]
+    assert all(later >= earlier for earlier, later in pairwise(pauses))
+    assert backoff.after(8, lived=60) == 1
+
+
+def test_stop_during_the_pause_ends_at_once(supervise: StartProgram) -> None:
+    supervisor = supervise(child(then="sys.exit(1)"), 1)
+    supervisor.await_output("starting another in 0.4")  # jitter: some pause of about 0.4 s comes up
+    supervisor.send(signal.SIGTERM)
+    assert supervisor.end() == ExitCode.OK
+
+
+def test_children_that_finish_are_not_replaced(supervise: StartProgram) -> None:
+    supervisor = supervise(child(then="sys.exit(0)"), 3)
+    assert supervisor.end() == ExitCode.OK
+    assert len(pids(supervisor)) == 3
+
+
+@pytest.mark.parametrize("code", [ExitCode.USAGE, ExitCode.UNREACHABLE])
+def test_first_child_that_cannot_start_ends_everything_with_its_status(supervise: StartProgram, code: ExitCode) -> None:
+    supervisor = supervise(f"import sys; print('no way', flush=True); sys.exit({int(code)})", 4)
+    assert supervisor.end() == code
+    assert supervisor.output.count("no way") == 1
+
+
+def test_later_child_that_cannot_start_is_tried_again(supervise: StartProgram) -> None:
+    then = "f = os.open('seen', os.O_CREAT | os.O_APPEND | os.O_WRONLY); n = os.lseek(f, 0, 2); os.write(f, b'x')\nif n == 1: os._exit(2)"
+    supervisor = supervise(child(then=then), 2)
+    supervisor.await_output("child ", 3)
+    supervisor.send(signal.SIGTERM)
+    assert supervisor.end() == ExitCode.OK
+
+
+def test_children_die_with_a_killed_supervisor(supervise: StartProgram) -> None:
+    supervisor = supervise(child(on_signal="pass"), 3)
+    supervisor.await_output("child ", 3)
+    assert all(alive(pid) for pid in pids(supervisor))
+    supervisor.send(signal.SIGKILL)
+    supervisor.end()
+    eventually(lambda: not any(alive(pid) for pid in pids(supervisor)), "the end of all children")
+
+
+def test_child_that_fails_while_stopping_makes_the_run_fail(supervise: StartProgram) -> None:
+    supervisor = supervise(child(on_signal="os._exit(9)"), 2)
+    supervisor.await_output("child ", 2)
+    supervisor.send(signal.SIGTERM)
+    assert supervisor.end() == ExitCode.FAILED
+    assert "ended with status 9" in supervisor.output

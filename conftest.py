@@ -1,0 +1,48 @@
+"""What every test of the repository can ask for: a server, a queue name of its own, further servers to break."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.servers import KINDS, Kind, Server, binary
+
+ServerFactory = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def server_kind() -> Kind:
+    """Which server the tests run against: $ARDIQ_TEST_SERVER, else Redis where there is one, else Valkey."""
+    asked = os.environ.get("ARDIQ_TEST_SERVER")
+    if not asked:
+        return "redis" if binary("redis") else "valkey"
+    for kind in KINDS:
+        if kind == asked:
+            return kind
+    pytest.exit(f"ARDIQ_TEST_SERVER must be one of {', '.join(KINDS)}, not {asked!r}", returncode=4)
+
+
+@pytest.fixture(scope="session")
+def server(server_kind: Kind) -> Iterator[Server]:
+    """The server that the tests of one session share; whoever stops or empties one takes `make_server`."""
+    with Server(server_kind) as shared:
+        yield shared
+
+
+@pytest.fixture
+def make_server(server_kind: Kind) -> Iterator[ServerFactory]:
+    """A function that starts further servers for one test: takes the keyword arguments of `Server`."""
+    with ExitStack() as servers:
+
+        def start(**options: object) -> Server:
+            return servers.enter_context(Server(server_kind, **options))  # type: ignore[arg-type]
+
+        yield start
+
+
+@pytest.fixture
+def queue_name() -> str:
+    """A queue that no other test uses."""
+    return f"test-{uuid.uuid4().hex}"

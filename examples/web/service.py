@@ -1,0 +1,65 @@
+"""A web service that hands work to a queue. Its environment has the client only: pip install ardiq-client fastapi uvicorn.
+
+Run it with `uvicorn service:api`; the worker, with the task's code, is `worker.py` and runs elsewhere.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from ardiq import Ardiq, BrokerError, TaskStatus
+
+# Queue and lanes as in worker.py. Redis is where $ARDIQ_REDIS_URL says.
+queue = Ardiq(queue_name="reports", priorities=["default", "urgent"])
+word_report = queue.ref("reports.words")
+
+api = FastAPI(title="Word reports")
+
+
+class Order(BaseModel):
+    """What a caller sends."""
+
+    text: str
+    urgent: bool = False
+
+
+class Report(BaseModel):
+    """What a caller gets: how far it is, then the report or what went wrong."""
+
+    id: str
+    status: TaskStatus
+    report: dict[str, Any] | None = None
+    error: str | None = None
+
+
+@api.post("/reports", status_code=202)
+async def order_report(order: Order) -> Report:
+    """Enqueue a report and return at once."""
+    lane = "urgent" if order.urgent else "default"
+    job = await word_report.options(priority=lane, expire_ms=600_000).enqueue(order.text)
+    return Report(id=job.id, status=TaskStatus.QUEUED)
+
+
+@api.get("/reports/{report_id}")
+async def get_report(report_id: str, wait: float = Query(0, ge=0, le=30)) -> Report:
+    """The report, or how far it is; with `wait`, up to so many seconds later."""
+    try:
+        result = await queue.result(report_id, timeout=wait or None)
+    except TimeoutError:
+        result = None
+    if result is None:
+        status = await queue.status(report_id)
+        if status is TaskStatus.NOT_FOUND:
+            raise HTTPException(404, "there is no such report, or it has expired")
+        return Report(id=report_id, status=status)
+    if not result.success:
+        return Report(id=report_id, status=TaskStatus.COMPLETE, error=result.value)
+    return Report(id=report_id, status=TaskStatus.COMPLETE, report=result.value)
+
+
+@api.exception_handler(BrokerError)
+async def redis_is_away(_request: Request, _error: BrokerError) -> JSONResponse:
+    """Redis is unreachable: nothing was accepted, and the caller may try again."""
+    return JSONResponse({"detail": "the queue is away; try again"}, status_code=503, headers={"Retry-After": "5"})

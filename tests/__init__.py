@@ -1,0 +1,1 @@
+"""Tests across the packages, and the servers that all tests share."""

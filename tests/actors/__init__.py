@@ -1,0 +1,12 @@
+"""Programs that the tests start as processes of their own: workers, producers, and what speed is compared with."""
+
+EXITS = {
+    "client": 0,
+    "open_loop": 0,
+    "threads": 0,
+    "worker": 0,
+    "worker_in_open_loop": 0,
+    "worker_in_thread": 0,
+    "error": 3,
+}
+"""The ways to end of `tests.actors.exits`, with their exit statuses."""

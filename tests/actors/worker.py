@@ -1,0 +1,10 @@
+"""A worker without the command line: `python -m tests.actors.worker`. Signals do what they do by default."""
+
+import asyncio
+import logging
+
+from tests.actors.jobs import app
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    asyncio.run(app.run())

@@ -1,0 +1,63 @@
+"""An executor on a real loop, without a server: for the worker's tests of how one job runs."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from ardiq import Ardiq
+from ardiq_core import SUCCESS
+from ardiq_worker.execute import Executor
+from ardiq_worker.threads import ThreadPool
+
+Outcome = tuple[int, int, bytes | str | None, int | None, str | None, str | None]
+
+
+class Bench:
+    """An app, an executor for it, and the outcomes as they come."""
+
+    def __init__(self, cancel_wait_s: float = 10.0) -> None:
+        self.app = Ardiq("redis://localhost:1", concurrency=4)
+        self.threads = ThreadPool(asyncio.get_running_loop(), 4)
+        self.outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+        self.flushes = 0
+        self.executor = Executor(
+            asyncio.get_running_loop(),
+            self.threads,
+            self.flush,
+            tasks=self.app._registry,
+            codec=self.app._codec,
+            queue=self.app.queue_name,
+            cancel_wait_s=cancel_wait_s,
+        )
+        self._slots = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+        outcomes, self.executor.outcomes = self.executor.outcomes, []
+        for one in outcomes:
+            self.outcomes.put_nowait(one)
+
+    def start(
+        self, name: str, *args: Any, tries: int = 1, payload: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> int:
+        self._slots += 1
+        body = self.app._codec.encode_call(args, {}) if payload is None else payload
+        self.executor.start((self._slots, f"id-{self._slots}", name, body, tries, 1234, headers, "default"))
+        return self._slots
+
+    async def next(self) -> Outcome:
+        async with asyncio.timeout(10):
+            return await self.outcomes.get()
+
+    async def run(self, fn: Callable[..., Any], *args: Any, tries: int = 1, **options: Any) -> Outcome:
+        self.app.task(**{"name": f"task-{self._slots}", **options})(fn)
+        slot = self.start(options.get("name", f"task-{self._slots}"), *args, tries=tries)
+        outcome = await self.next()
+        assert outcome[0] == slot
+        assert self.executor.running == 0
+        return outcome
+
+    def value(self, outcome: Outcome) -> Any:
+        assert outcome[1] == SUCCESS, outcome
+        assert isinstance(outcome[2], bytes)
+        return self.app._codec.decode_value(outcome[2])

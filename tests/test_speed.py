@@ -1,0 +1,63 @@
+"""A first check that the hot path is the one that was designed. Times are only shown; what is counted is asserted."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+from tests.conftest import FleetFactory, Measured, ServerFactory
+from tests.fleet import Fleet
+
+JOBS = 20_000
+
+
+def rate(fleet: Fleet, *arguments: str, **options: int) -> float:
+    program = fleet.start(*arguments, **options)
+    assert program.end() == 0, program.output
+    said = json.loads(program.output.splitlines()[-1])
+    assert said.get("finished", JOBS) == JOBS
+    return float(said["jobs_per_s"])
+
+
+def test_one_worker_drains_twenty_thousand_jobs_with_few_commands(
+    make_server: ServerFactory, make_fleet: FleetFactory, measured: Measured
+) -> None:
+    server = make_server()
+    fleet = make_fleet(server)
+    floor = rate(fleet, "-m", "tests.actors.floor", server.url, str(JOBS))
+    server.cli("FLUSHALL")
+    server.cli("CONFIG", "RESETSTAT")
+    ours = rate(fleet, "-m", "tests.actors.drain", str(JOBS), concurrency=100)
+    statistics = server.cli("INFO", "commandstats")
+
+    def per_job(command: str) -> float:
+        return float(statistics.get(f"cmdstat_{command}", {"calls": 0})["calls"]) / JOBS
+
+    measured("jobs/s drained", ours)
+    measured("jobs/s of the floor", floor)
+    measured("% of the floor", 100 * ours / floor)
+    measured("script calls per thousand jobs", 1000 * per_job("evalsha"))
+    # Script calls of the whole life of a job, its enqueue included, and all blocking reads.
+    assert per_job("evalsha") + per_job("xreadgroup") <= 0.2
+    # One record at enqueue, one result; acknowledgements and deletions go in batches.
+    assert per_job("set") == 2
+    assert per_job("xadd") == 1
+    assert per_job("xack") <= 0.1
+    assert per_job("xdel") <= 0.1
+    assert per_job("hset") <= 0.1
+    assert per_job("publish") == 0
+
+
+def test_how_long_help_takes(measured: Measured) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+    def once() -> float:
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "ardiq_cli", "--help"]
+        subprocess.run(command, env=environment, capture_output=True, check=True)
+        return time.perf_counter() - start
+
+    once()  # writes the byte code
+    # The best of several: other processes on the machine only ever make it longer. What it loads is asserted elsewhere.
+    measured("ms until `ardiq --help` has answered (300 at most)", 1000 * min(once() for _ in range(5)))

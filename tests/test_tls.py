@@ -1,0 +1,81 @@
+"""Redis behind TLS: the address `rediss://`, with certificate and host name verified."""
+
+import asyncio
+import json
+import os
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Server
+
+CERTIFICATE = Path(__file__).parent / "certificate" / "localhost.pem"
+
+PROGRAM = """
+import json, sys
+from ardiq import Ardiq, BrokerError
+said = []
+for url in sys.argv[2:]:
+    app = Ardiq(url, sys.argv[1], connect_timeout_s=5)
+    try:
+        app.ref("work").enqueue_sync()
+        said.append(app.queue_size_sync())
+    except BrokerError as error:
+        said.append(str(error))
+print(json.dumps(said))
+"""
+
+
+async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError, ssl.SSLError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+@pytest.fixture
+async def tls_port(server: Server) -> AsyncIterator[int]:
+    """Where the server can be reached by TLS: not every build of it can do that itself."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERTIFICATE)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.gather(relay(reader, server_writer), relay(server_reader, writer))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as listener:
+        yield listener.sockets[0].getsockname()[1]
+
+
+async def ask(queue: str, *urls: str, trusted: bool) -> list[object]:
+    """What a program gets to hear that trusts the certificate, or only what this machine trusts."""
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PROGRAM, queue, *urls),
+        env={**os.environ, "SSL_CERT_FILE": str(CERTIFICATE)} if trusted else None,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    output, errors = await program.communicate()
+    assert (program.returncode, errors.decode()) == (0, "")
+    answers: list[object] = json.loads(output)
+    return answers
+
+
+async def test_jobs_go_through_tls(tls_port: int, queue_name: str) -> None:
+    urls = [f"{scheme}://localhost:{tls_port}" for scheme in ("rediss", "valkeys")]
+    assert await ask(queue_name, *urls, trusted=True) == [1, 2]
+
+
+async def test_a_certificate_that_is_not_trusted_or_of_another_host_is_refused(tls_port: int, queue_name: str) -> None:
+    (unknown,) = await ask(queue_name, f"rediss://localhost:{tls_port}", trusted=False)
+    (elsewhere,) = await ask(queue_name, f"rediss://127.0.0.1:{tls_port}", trusted=True)
+    for said in (unknown, elsewhere):
+        assert isinstance(said, str)
+        assert "cannot reach Redis" in said
+        assert "certificate" in said

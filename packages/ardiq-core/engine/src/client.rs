@@ -212,13 +212,15 @@ impl Client {
         });
     }
 
-    /// The Redis time; answers [`Answer::Number`].
+    /// The Redis time; answers [`Answer::Number`]. From then on the client's clock runs.
     pub fn clock(&self, port: &Arc<Port>, ticket: Ticket) {
         self.request(port, ticket, |shared, patience| async move {
             let reply = shared.link.command(&redis::cmd("TIME"), patience).await?;
             let (seconds, micros): (i64, i64) =
                 redis::from_redis_value(reply).map_err(|error| Error::Protocol(error.to_string()))?;
-            Ok(Answer::Number(seconds * 1000 + micros / 1000))
+            let now_ms = seconds * 1000 + micros / 1000;
+            shared.clock.observe(u64::try_from(now_ms).unwrap_or_default());
+            Ok(Answer::Number(now_ms))
         });
     }
 

@@ -184,6 +184,18 @@ fn cut_connections(server: &Server) {
 }
 
 #[test]
+fn a_client_that_was_told_the_time_knows_it_before_any_worker_has_fetched() {
+    let server = Server::start(&[]);
+    let host = Host::new(&server.url());
+    assert_eq!(host.client.shared().clock.now_ms(), 0);
+    let Ok(Answer::Number(told)) = host.ask(|client, port, ticket| client.clock(port, ticket)) else {
+        panic!("the time was asked for");
+    };
+    let known = i64::try_from(host.client.shared().clock.now_ms()).unwrap();
+    assert!((told..told + 60_000).contains(&known), "{known} is not {told} and what has passed since");
+}
+
+#[test]
 fn a_job_runs_and_its_result_is_pushed_to_who_waits() {
     let server = Server::start(&[]);
     let host = Host::new(&server.url());

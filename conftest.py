@@ -1,6 +1,7 @@
 """What every test of the repository can ask for: a server, a queue name of its own, further servers to break."""
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,6 +11,10 @@ import pytest
 from tests.servers import KINDS, Kind, Server, binary
 
 ServerFactory = Callable[..., Server]
+
+# A shell starts what it puts into the background with SIGINT ignored, and all programs that the tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -37,16 +37,16 @@ impl<'a> Reader<'a> {
     }
 
     pub fn boolean(&mut self) -> Result<bool, Reason> {
-        decode::read_bool(&mut self.0).map_err(|_| "not an boolean where one belongs".to_owned())
+        decode::read_bool(&mut self.0).map_err(|_| "not a boolean where one belongs".to_owned())
     }
 
     pub fn text(&mut self) -> Result<&'a str, Reason> {
-        let length = decode::read_str_len(&mut self.0).map_err(|_| "not an text where one belongs".to_owned())?;
+        let length = decode::read_str_len(&mut self.0).map_err(|_| "not a text where one belongs".to_owned())?;
         std::str::from_utf8(self.take(length)?).map_err(|_| "not a text where one belongs".to_owned())
     }
 
     pub fn bytes(&mut self) -> Result<&'a [u8], Reason> {
-        let length = decode::read_bin_len(&mut self.0).map_err(|_| "not an bytes where one belongs".to_owned())?;
+        let length = decode::read_bin_len(&mut self.0).map_err(|_| "not bytes where one belongs".to_owned())?;
         self.take(length)
     }
 
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
     }
 
     pub fn text_map(&mut self) -> Result<Vec<(String, String)>, Reason> {
-        let length = decode::read_map_len(&mut self.0).map_err(|_| "not an map where one belongs".to_owned())?;
+        let length = decode::read_map_len(&mut self.0).map_err(|_| "not a map where one belongs".to_owned())?;
         let length = self.bounded(length)?;
         (0..length).map(|_| Ok((self.text()?.to_owned(), self.text()?.to_owned()))).collect()
     }

@@ -140,6 +140,13 @@ def tests(session: nox.Session, server: str) -> None:
 
 
 @nox.session(python=PYTHON)
+def bench(session: nox.Session) -> None:
+    """Measures ArdiQ beside its peers, its floor and its ceiling; `-- --quick` only shows that all of it runs."""
+    install(session, "bench", editable=False)
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(python=PYTHON)
 def docs(session: nox.Session) -> None:
     """The site, into site/; a broken link is an error."""
     session.install("--group", "docs")
@@ -171,11 +178,12 @@ def dist(session: nox.Session) -> None:
     session.log("in dist/: %s", ", ".join(sorted(path.name for path in out.glob("ardiq*"))))
 
 
-def install(session: nox.Session, group: str) -> None:
+def install(session: nox.Session, group: str, *, editable: bool = True) -> None:
     """All four packages and a dependency group: the core from its wheel, the others as links to their sources."""
     wheel = next(path for path in core_artefacts(session) if path.suffix == ".whl")
-    linked = [part for package in PYTHON_PACKAGES for part in ("--editable", str(package))]
-    session.install("--reinstall-package", "ardiq-core", str(wheel), *linked, "--group", group)
+    others = [part for package in PYTHON_PACKAGES for part in (["--editable"] if editable else []) + [str(package)]]
+    renewed = [part for name in ("core", "client", "worker", "cli") for part in ("--reinstall-package", f"ardiq-{name}")]
+    session.install(*renewed, str(wheel), *others, "--group", group)
 
 
 def core_artefacts(session: nox.Session) -> list[Path]:

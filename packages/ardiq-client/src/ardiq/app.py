@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from ardiq.checks import flag, kind_of, task_name
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+CHUNK = 1000
+"""Jobs that one request of `enqueue_many` carries: as many as one call of the engine's script takes."""
 
 
 class Ardiq(Inspection):
@@ -191,18 +195,18 @@ class Ardiq(Inspection):
     async def enqueue_many(self, calls: Iterable[Prepared[R]]) -> list[Job[R]]:
         """Enqueue many calls, a thousand to a round trip; their jobs in order. Each thousand is accepted as a whole.
 
-        jobs = await app.enqueue_many([add.prepare(n, 1) for n in range(10_000)])
+        Of a generator the next thousand is taken, and encoded, while those before are under way: the fastest way to
+        enqueue. When one raises, or Redis goes away, what was sent before stays enqueued.
+
+            jobs = await app.enqueue_many(add.prepare(n, 1) for n in range(10_000))
         """
-        submissions = self._submissions(calls)
-        if not submissions:
-            return []
-        ids = await self._connection.ask(lambda port, ticket: port.enqueue(ticket, submissions))
-        return [Job(self, job_id) for job_id in cast("list[str]", ids)]
+        ids = await self._connection.enqueue_many(self._chunks(calls))
+        return [Job(self, job_id) for chunk in ids for job_id in chunk]
 
     def enqueue_many_sync(self, calls: Iterable[Prepared[R]]) -> list[Job[R]]:
         """As `enqueue_many`, for code without an event loop."""
-        submissions = self._submissions(calls)
-        return [Job(self, job_id) for job_id in self._connection.enqueue_sync(submissions)] if submissions else []
+        ids = self._connection.enqueue_many_sync(self._chunks(calls))
+        return [Job(self, job_id) for chunk in ids for job_id in chunk]
 
     async def run(self, **overrides: Any) -> None:  # what the worker's own command line passes on
         """Run a worker until `stop` is called, or, in burst mode, until nothing is left. May be called again.
@@ -242,15 +246,20 @@ class Ardiq(Inspection):
             raise ValueError(f"priority {lane!r} is none of the app's priorities {self.priorities!r}")
         return index
 
-    def _submissions(self, calls: Iterable[object]) -> list[Submission]:
-        submissions: list[Submission] = []
-        for call in calls:
-            if not isinstance(call, Prepared):
-                raise TypeError(f"enqueue_many takes what task.prepare(...) returns, not {kind_of(call)}")
-            if call._app is not self:
-                raise ValueError(f"the call of {call._submission[1]!r} was prepared with another app")
-            submissions.append(call._submission)
-        return submissions
+    def _chunks(self, calls: Iterable[object]) -> Iterator[list[Submission]]:
+        """The submissions of `calls`, a thousand at a time; what is there as a whole is checked as a whole first."""
+        if isinstance(calls, list | tuple):
+            submissions = [self._submission_of(call) for call in cast("Sequence[object]", calls)]
+            return (submissions[first : first + CHUNK] for first in range(0, len(submissions), CHUNK))
+        made = map(self._submission_of, calls)
+        return iter(lambda: list(islice(made, CHUNK)), [])
+
+    def _submission_of(self, call: object) -> Submission:
+        if not isinstance(call, Prepared):
+            raise TypeError(f"enqueue_many takes what task.prepare(...) returns, not {kind_of(call)}")
+        if call._app is not self:
+            raise ValueError(f"the call of {call._submission[1]!r} was prepared with another app")
+        return call._submission
 
     def _core(self) -> Core:
         return self._connection.core()

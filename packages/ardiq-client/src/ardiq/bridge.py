@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import weakref
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ardiq.bell import Bell
 from ardiq.errors import BrokerError
 from ardiq.job import Job
+from ardiq.mailbox import AHEAD
 
 if TYPE_CHECKING:
     from ardiq.app import Ardiq
@@ -56,15 +58,31 @@ class LoopBridge:
 
     async def ask(self, send: Callable[[Port, int], None]) -> Any:
         """Make one request and wait for its answer."""
-        future: Future[Any] = asyncio.get_running_loop().create_future()
-        ticket = self._ticket = self._ticket + 1
-        self._waiting[ticket] = future
+        return (await self.ask_in_turn((send,)))[0]
+
+    async def ask_in_turn(self, sends: Iterable[Callable[[Port, int], None]]) -> list[Any]:
+        """Make requests, `AHEAD` of them under way at a time, and wait for all; the answers in order."""
+        loop, answers = asyncio.get_running_loop(), list[Any]()
+        under_way: deque[tuple[int, Future[Any]]] = deque()
         try:
-            send(self._port, ticket)
-            return await future
+            for send in sends:
+                ticket = self._ticket = self._ticket + 1
+                future = self._waiting[ticket] = loop.create_future()
+                under_way.append((ticket, future))
+                send(self._port, ticket)
+                if len(under_way) > AHEAD:
+                    answers.append(await under_way[0][1])
+                    under_way.popleft()
+            while under_way:
+                answers.append(await under_way[0][1])
+                under_way.popleft()
         finally:
-            if self._waiting.pop(ticket, None) is not None:  # the caller has given up, or nothing was sent
-                self._port.forget(ticket)
+            for ticket, future in under_way:
+                if self._waiting.pop(ticket, None) is not None:  # the caller has given up, or nothing was sent
+                    self._port.forget(ticket)
+                elif future.done() and not future.cancelled():
+                    future.exception()  # one error is enough, and it is on its way
+        return answers
 
     def detach(self) -> None:
         """Stop watching the descriptor; whoever still waits gets an error."""

@@ -32,6 +32,12 @@ DEEPEST = 1000
 """A result that is larger than this could nest too deep to be read; a smaller one has no room to."""
 
 
+NIL = b"\xc0"
+
+BUFFER = 1024
+"""Where a message begins to be written; it grows with it. The library's own choice, 256 KB, takes longer to get than to fill."""
+
+
 class Codec:
     """Encodes and decodes for one app; has no state and serves any number of threads."""
 
@@ -64,7 +70,7 @@ class Codec:
 def _encode_call(args: tuple[Any, ...], kwargs: dict[str, Any], fn: Callable[..., Any] | None = None) -> bytes:
     """The payload of a call; `fn`, when known, lends its parameter names to the error."""
     try:
-        payload = Packer(default=encode_other, strict_types=True).pack([list(args), kwargs])
+        payload = Packer(default=encode_other, strict_types=True, buf_size=BUFFER).pack([list(args), kwargs])
     except Exception as error:
         raise _refusal(args, kwargs, fn, error) from error
     if len(payload) > DEEPEST:
@@ -73,8 +79,10 @@ def _encode_call(args: tuple[Any, ...], kwargs: dict[str, Any], fn: Callable[...
 
 
 def _encode_value(value: Any) -> bytes:
+    if value is None:  # what most tasks return
+        return NIL
     try:
-        data = Packer(default=encode_other, strict_types=True).pack(value)
+        data = Packer(default=encode_other, strict_types=True, buf_size=BUFFER).pack(value)
     except Exception as error:
         raise SerializationError(f"the value, of type {kind_of(value)}, {_reason(error)}; {_ADVICE}") from error
     if len(data) > DEEPEST:

@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ardiq.errors import BrokerError
@@ -81,9 +81,19 @@ class Connection:
             bridge = self._bridge_of(loop)
         return bridge.enqueue(app, loop, submission)
 
-    def enqueue_sync(self, submissions: Sequence[Submission]) -> list[str]:
-        """Hand in jobs from a thread without a loop; gives their ids."""
-        ids: list[str] = self.ask_sync(lambda port, ticket: port.enqueue(ticket, submissions))
+    def enqueue_sync(self, submission: Submission) -> str:
+        """Hand in one job from a thread without a loop; gives its id."""
+        ids: list[str] = self.ask_sync(_enqueue([submission]))
+        return ids[0]
+
+    async def enqueue_many(self, chunks: Iterable[list[Submission]]) -> list[list[str]]:
+        """Hand in jobs from the running loop, several chunks under way at a time; gives their ids."""
+        ids: list[list[str]] = await self._bridge_of(self._running_loop()).ask_in_turn(map(_enqueue, chunks))
+        return ids
+
+    def enqueue_many_sync(self, chunks: Iterable[list[Submission]]) -> list[list[str]]:
+        """As `enqueue_many`, from a thread without a loop."""
+        ids: list[list[str]] = self._mailbox().ask_in_turn(map(_enqueue, chunks))
         return ids
 
     async def ask(self, send: Send) -> Any:
@@ -92,11 +102,7 @@ class Connection:
 
     def ask_sync(self, send: Send) -> Any:
         """Make one request from a thread without a loop and wait for the answer."""
-        core = self.core()
-        known: tuple[Core, ThreadMailbox] | None = getattr(self._local, "mailbox", None)
-        if known is None or known[0] is not core:
-            known = self._local.mailbox = (core, ThreadMailbox(core))
-        return known[1].ask(send)
+        return self._mailbox().ask(send)
 
     def close(self) -> None:
         """End the connection for good: the app is gone, or the interpreter exits. From any thread, at most 2 s."""
@@ -131,6 +137,14 @@ class Connection:
         self._running_loop = get_running_loop
         return get_running_loop()
 
+    def _mailbox(self) -> ThreadMailbox:
+        """That of the present thread."""
+        core = self.core()
+        known: tuple[Core, ThreadMailbox] | None = getattr(self._local, "mailbox", None)
+        if known is None or known[0] is not core:
+            known = self._local.mailbox = (core, ThreadMailbox(core))
+        return known[1]
+
     def _bridge_of(self, loop: AbstractEventLoop) -> LoopBridge:
         from ardiq.bridge import LoopBridge
 
@@ -143,6 +157,10 @@ class Connection:
                 bridge = self._bridges[loop] = LoopBridge(core, loop)
             self._bridge = bridge
         return bridge
+
+
+def _enqueue(jobs: list[Submission]) -> Send:
+    return lambda port, ticket: port.enqueue(ticket, jobs)
 
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()

@@ -90,7 +90,7 @@ class Dispatch(Generic[P, R]):
     def enqueue_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """As `enqueue`, for code without an event loop: sends the call and returns its `Job`."""
         app = self._app
-        return Job(app, app._connection.enqueue_sync([self._submission(args, kwargs)])[0])
+        return Job(app, app._connection.enqueue_sync(self._submission(args, kwargs)))
 
     def prepare(self, /, *args: P.args, **kwargs: P.kwargs) -> Prepared[R]:
         """Encode one call for `app.enqueue_many`."""

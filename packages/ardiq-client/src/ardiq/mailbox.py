@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ardiq.errors import BrokerError
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 LOOK_MS = 1000
 """How often a waiting thread looks whether the core has been closed. The core itself bounds how long a call takes."""
+
+AHEAD = 3
+"""Requests that follow the one whose answer is awaited: while Redis works on one, the next is made."""
 
 abandoned: list[object] = []
 """What belongs to the process that this one was forked from: never dropped, for its threads are not here to let go."""
@@ -33,19 +37,36 @@ class ThreadMailbox:
 
     def ask(self, send: Callable[[Port, int], None]) -> Any:
         """Make one request and wait for its answer; a signal's exception, such as KeyboardInterrupt, ends the wait."""
-        ticket = self._ticket = self._ticket + 1
-        self._open.add(ticket)
-        answered = False
+        return self.ask_in_turn((send,))[0]
+
+    def ask_in_turn(self, sends: Iterable[Callable[[Port, int], None]]) -> list[Any]:
+        """Make requests, `AHEAD` of them under way at a time, and wait for all; the answers in order."""
+        answers: list[Any] = []
+        under_way: deque[int] = deque()
         try:
-            send(self._port, ticket)
-            while ticket not in self._answers:
-                self._receive()
-            answered = True
+            for send in sends:
+                ticket = self._ticket = self._ticket + 1
+                self._open.add(ticket)
+                under_way.append(ticket)
+                send(self._port, ticket)
+                if len(under_way) > AHEAD:
+                    answers.append(self._answer(under_way[0]))
+                    under_way.popleft()
+            while under_way:
+                answers.append(self._answer(under_way[0]))
+                under_way.popleft()
         finally:
-            self._open.discard(ticket)
-            answer = self._answers.pop(ticket, None)
-            if not answered:
-                self._port.forget(ticket)
+            for ticket in under_way:
+                self._open.discard(ticket)
+                if self._answers.pop(ticket, None) is None:
+                    self._port.forget(ticket)
+        return answers
+
+    def _answer(self, ticket: int) -> Any:
+        while ticket not in self._answers:
+            self._receive()
+        self._open.discard(ticket)
+        answer = self._answers.pop(ticket)
         if isinstance(answer, BaseException):
             raise answer
         return answer

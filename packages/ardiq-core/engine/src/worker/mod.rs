@@ -22,8 +22,6 @@ mod work;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -284,11 +282,6 @@ impl Worker {
             lease::sign_off(&state).await;
         });
         self.state.work.notify_one();
-    }
-
-    /// How long signing off may take.
-    pub fn sign_off_limit(&self) -> Duration {
-        self.state.shared.link.connect_limit()
     }
 }
 

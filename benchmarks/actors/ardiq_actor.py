@@ -1,0 +1,73 @@
+"""ArdiQ."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ardiq import Ardiq
+from probe import late, ran
+from work import NAP_S
+from work import crunch as compute
+
+
+class Actor:
+    def __init__(self, url: str, concurrency: int) -> None:
+        self.app = app = Ardiq(url, "bench", concurrency=concurrency)
+
+        @app.task
+        async def noop(payload: bytes | None = None) -> None:
+            ran()
+
+        @app.task
+        def blocking(payload: bytes | None = None) -> None:
+            ran()
+
+        @app.task
+        async def nap(payload: bytes | None = None) -> None:
+            await asyncio.sleep(NAP_S)
+            ran()
+
+        @app.task
+        async def crunch(payload: bytes | None = None) -> None:
+            compute()
+
+        @app.task
+        async def due(due_ms: int) -> None:
+            late(due_ms)
+
+        self.tasks: dict[str, Any] = {task.name: task for task in (noop, blocking, nap, crunch, due)}
+
+    async def __aenter__(self) -> "Actor":
+        return self
+
+    async def __aexit__(self, *exception: object) -> None: ...
+
+    async def bulk(self, task: str, payloads: Sequence[bytes | None]) -> None:
+        prepare = self.tasks[task].prepare
+        await self.app.enqueue_many([prepare() if payload is None else prepare(payload) for payload in payloads])
+
+    async def gathered(self, task: str, count: int) -> None:
+        enqueue = self.tasks[task].enqueue
+        for first in range(0, count, 1000):
+            await asyncio.gather(*[enqueue() for _ in range(first, min(first + 1000, count))])
+
+    async def sequential(self, task: str, count: int) -> None:
+        enqueue = self.tasks[task].enqueue
+        for _ in range(count):
+            await enqueue()
+
+    async def round_trips(self, count: int) -> list[float]:
+        enqueue, seconds = self.tasks["noop"].enqueue, []
+        for _ in range(count):
+            started = time.perf_counter()
+            await (await enqueue()).result(timeout=30)
+            seconds.append(time.perf_counter() - started)
+        return seconds
+
+    async def delayed(self, count: int, due_ms: int) -> None:
+        prepare = self.tasks["due"].options(schedule_ms=due_ms).prepare
+        await self.app.enqueue_many([prepare(due_ms) for _ in range(count)])
+
+    async def work(self) -> None:
+        await self.app.run()

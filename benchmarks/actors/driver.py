@@ -1,0 +1,64 @@
+"""Runs one role of one contender: `driver.py ACTOR ROLE [ARGUMENT...]`; what it has to say is one line of JSON.
+
+An actor is a module with a class `Actor`. Its methods are coroutines, for contenders without a loop too:
+
+    Actor(url, concurrency)
+    bulk(task, payloads)         enqueue one job per payload by the fastest way that its documentation shows
+    gathered(task, count)        single enqueues, all under way at the same time
+    sequential(task, count)      single enqueues, one after another
+    round_trips(count)           seconds from enqueue to result in hand, one after another
+    delayed(count, due_ms)       jobs that are all due at one time (epoch ms)
+    work()                       run a worker until killed
+
+Tasks are `noop`, `blocking`, `nap` and `crunch`; what a contender cannot do it does not define.
+"""
+
+import asyncio
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+from typing import Any
+
+
+async def _produce(actor: Any, role: str, arguments: list[str]) -> dict[str, Any]:
+    if role == "bulk":
+        task, count, size = arguments[0], int(arguments[1]), int(arguments[2])
+        payloads = [b"x" * size if size else None] * count
+        step = actor.bulk(task, payloads)
+    elif role in ("gathered", "sequential"):
+        step = getattr(actor, role)(arguments[0], int(arguments[1]))
+    elif role == "round_trips":
+        step = actor.round_trips(int(arguments[0]))
+    else:
+        step = actor.delayed(int(arguments[0]), int(arguments[1]))
+    cpu, started = time.process_time(), time.perf_counter()
+    answer = await step
+    said: dict[str, Any] = {"seconds": time.perf_counter() - started, "cpu_s": time.process_time() - cpu}
+    if isinstance(answer, list):
+        said["each"] = answer
+    said["rss_kb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return said
+
+
+async def _main(name: str, role: str, arguments: list[str]) -> None:
+    module = importlib.import_module(name)
+    actor = module.Actor(os.environ["BENCH_URL"], int(os.environ.get("BENCH_CONCURRENCY", "100")))
+    if role == "work":
+        await actor.work()
+        return
+    async with actor:
+        # Connected and warm before the clock starts.
+        if role != "delayed":
+            await actor.bulk("noop", [None])
+        said = await _produce(actor, role, arguments)
+    print(json.dumps(said), flush=True)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    asyncio.run(_main(sys.argv[1], sys.argv[2], sys.argv[3:]))
+    sys.stdout.flush()
+    os._exit(0)  # some contenders leave threads behind that would wait for seconds

@@ -1,0 +1,68 @@
+"""`python -m benchmarks.plots`: the figures as bar charts, for the README and the docs."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+from benchmarks.contenders import ROOT
+
+PLACE = ROOT / "docs" / "images"
+OURS, FLOOR, PEERS = "#b7410e", "#8d99ae", "#c9ced6"
+
+CHARTS = (
+    ("drain", "drain", "jobs/s", "Tasks per second, one worker process (no-op, results stored)", True),
+    ("cpu", "drain", "worker CPU us/job", "Worker CPU per task, all threads, in µs", False),
+    ("memory", "drain", "worker RSS MB", "Memory of a worker after the run, in MB", False),
+    ("bulk", "bulk", "jobs/s", "Jobs per second, bulk enqueue", True),
+    ("round-trip", "round-trip", "p50 ms", "Enqueue to result in hand, idle worker, median in ms (logarithmic)", False),
+)
+
+
+def main() -> None:
+    """Draw all charts from the file of figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.plots", description=__doc__)
+    parser.add_argument("--figures", type=Path, default=ROOT / "benchmarks" / "figures.json")
+    options = parser.parse_args()
+    rounds = report.read(options.figures)["rounds"]
+    PLACE.mkdir(parents=True, exist_ok=True)
+    for name, scenario, figure, title, more_is_better in CHARTS:
+        if scenario in rounds:
+            draw(PLACE / f"{name}.svg", title, rounds[scenario], figure, more_is_better=more_is_better)
+
+
+def draw(
+    path: Path, title: str, scenario: Mapping[str, Sequence[report.Figures]], figure: str, *, more_is_better: bool
+) -> None:
+    """One chart: a bar per contender, the best on top, medians with the lowest and the highest round."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams.update({"svg.hashsalt": "ardiq", "svg.fonttype": "none", "font.family": "sans-serif"})
+    plot: Any = __import__("matplotlib.pyplot").pyplot
+    shown = {name: rounds for name, rounds in scenario.items() if any(figure in each for each in rounds)}
+    names = sorted(shown, key=lambda name: report.median(shown[name], figure), reverse=not more_is_better)
+    medians = [report.median(shown[name], figure) for name in names]
+    spreads = [report.spread(shown[name], figure) for name in names]
+    errors = [
+        [median - low for median, (low, _) in zip(medians, spreads, strict=True)],
+        [high - median for median, (_, high) in zip(medians, spreads, strict=True)],
+    ]
+    colours = [OURS if name == "ardiq" else FLOOR if name == "floor" else PEERS for name in names]
+    drawing, axes = plot.subplots(figsize=(7.5, 0.42 * len(names) + 1))
+    bars = axes.barh(names, medians, xerr=errors, color=colours, ecolor="#555555", capsize=2)
+    axes.bar_label(bars, [report.number(median) for median in medians], padding=6)
+    if "logarithmic" in title:
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(0, max(high for _, high in spreads) * 1.15)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    drawing.tight_layout()
+    drawing.savefig(path, metadata={"Date": None})
+    plot.close(drawing)
+
+
+if __name__ == "__main__":
+    main()

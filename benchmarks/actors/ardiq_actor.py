@@ -45,7 +45,7 @@ class Actor:
 
     async def bulk(self, task: str, payloads: Sequence[bytes | None]) -> None:
         prepare = self.tasks[task].prepare
-        await self.app.enqueue_many([prepare() if payload is None else prepare(payload) for payload in payloads])
+        await self.app.enqueue_many(prepare() if one is None else prepare(one) for one in payloads)
 
     async def gathered(self, task: str, count: int) -> None:
         enqueue = self.tasks[task].enqueue
@@ -67,7 +67,7 @@ class Actor:
 
     async def delayed(self, count: int, due_ms: int) -> None:
         prepare = self.tasks["due"].options(schedule_ms=due_ms).prepare
-        await self.app.enqueue_many([prepare(due_ms) for _ in range(count)])
+        await self.app.enqueue_many(prepare(due_ms) for _ in range(count))
 
     async def work(self) -> None:
         await self.app.run()

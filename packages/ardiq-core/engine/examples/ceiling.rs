@@ -47,8 +47,18 @@ async fn enqueue(link: &Link, keys: &Keys, jobs: usize) -> Result<f64, Box<dyn E
     link.command(&redis::cmd("PING"), Patience::Endless).await?;
     let job = Submission { name: "noop".into(), body: vec![0x92, 0x90, 0x80], ..Submission::default() };
     let started = Instant::now();
-    for chunk in prepare(vec![job; jobs])? {
-        produce::enqueue(link, keys, &chunk, Patience::Endless).await?;
+    let chunks = prepare(vec![job; jobs])?;
+    for pair in chunks.chunks(2) {
+        // The second is on its way while the server works on the first.
+        let (first, second) = tokio::join!(produce::enqueue(link, keys, &pair[0], Patience::Endless), async {
+            if let Some(chunk) = pair.get(1) {
+                produce::enqueue(link, keys, chunk, Patience::Endless).await
+            } else {
+                Ok(Vec::new())
+            }
+        },);
+        first?;
+        second?;
     }
     Ok(started.elapsed().as_secs_f64())
 }

@@ -4,7 +4,7 @@
 -- ARGV  group, worker, most jobs, ">" for new work or "0" for what this worker was sent already (after a lost reply)
 -- out   now, lease (1 held, 0 lost: nothing delivered), ms until the next job is due (-1 none; not looked up when the
 --       batch is full), unfinished jobs in all (only when nothing was found, else -1),
---       then per stream with work: its position from 0, entries as XREADGROUP gives them
+--       then per stream with work: its position from 0, and one list of entry id, job id, entry value, entry id, …
 local group, worker, left, from = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local lease = call('ZSCORE', KEYS[1], worker)
 if not lease or tonumber(lease) < 0 then return { now, 0, -1, -1 } end
@@ -21,21 +21,28 @@ local function read(stream)
   return reply and reply[1] and reply[1][2]
 end
 
--- What was deleted while pending comes back without its fields: there is nothing left to run, so it is only acknowledged.
-local function present(stream, entries)
-  local kept = {}
-  for _, entry in ipairs(entries) do
-    if entry[2] then kept[#kept + 1] = entry else call('XACK', stream, group, entry[1]) end
+-- Flat, since every table in a reply costs as much as two strings.
+local function flat(stream, entries)
+  local list = {}
+  for n = 1, #entries do
+    local entry, fields = entries[n][1], entries[n][2]
+    if fields then
+      local last = #list
+      list[last + 1], list[last + 2], list[last + 3] = entry, fields[1], fields[2]
+    else
+      -- It was deleted while pending: there is nothing left to run, so it is only acknowledged.
+      call('XACK', stream, group, entry)
+    end
   end
-  return kept
+  return list
 end
 
 for i = 3, #KEYS do
   local entries = read(KEYS[i])
   if entries and #entries > 0 then
-    if from == '>' then left = left - #entries else entries = present(KEYS[i], entries) end
+    if from == '>' then left = left - #entries end
     out[#out + 1] = i - 3
-    out[#out + 1] = entries
+    out[#out + 1] = flat(KEYS[i], entries)
     if left <= 0 then break end
   end
 end

@@ -2,7 +2,7 @@
 --
 -- KEYS  due, running, waiters, dead, then pairs (returned stream, lane stream)
 -- ARGV  base, job prefix, unique prefix, wake channel, group, default result TTL in ms,
---       then per stream: its position from 0 after the four, number of jobs, and per job: entry id, id, spec, data
+--       then per stream: its position from 0 after the four, number of jobs, and per job (oldest entry first): entry id, id, spec, data
 --       spec "" is a finished run with the default TTL, else "<outcome> <number> <recorded start 0|1> <unique digest or ->":
 --         D  finished; number = TTL in ms, 0 not stored, negative for ever; data = result record
 --         X  finished and dead-lettered; likewise
@@ -10,8 +10,12 @@
 --         H  handed back, to be delivered before new work; data = header
 -- out   positions (from 0, over all jobs) whose delivery no longer stood: nothing was changed for them
 local base, job_prefix, unique_prefix, wake, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local default_ttl = tonumber(ARGV[6])
+-- As it came: a number would be printed anew for every job.
+local default_ttl = ARGV[6]
+local stored_for_a_while = tonumber(default_ttl) > 0
 local refused, finished, started, earliest, seen = {}, {}, {}, nil, 0
+-- Most of the time nobody waits.
+local awaited = call('EXISTS', KEYS[3]) == 1
 -- Beyond this many bytes a message would take the subscriber's connection down with it (the server limits what piles up for
 -- one): callers are told to read the result, provided that it is kept long enough for that.
 local LARGEST_MESSAGE, READABLE_MS = 65536, 10000
@@ -33,8 +37,10 @@ end
 
 local function finish(id, job_key, record, ttl)
   store(job_key, record, ttl)
-  finished[#finished + 1] = id
-  finished[#finished + 1] = #record > LARGEST_MESSAGE and (ttl < 0 or ttl >= READABLE_MS) and '' or record
+  if awaited then
+    finished[#finished + 1] = id
+    finished[#finished + 1] = #record > LARGEST_MESSAGE and (ttl < 0 or ttl >= READABLE_MS) and '' or record
+  end
 end
 
 -- One branch per outcome other than the common one; false when the job's value is gone.
@@ -70,6 +76,28 @@ local function settle(s, entry, id, spec, data)
   return true
 end
 
+local function older(a, b)
+  local a_ms, a_number = string.match(a, '^(%d+)-(%d+)$')
+  local b_ms, b_number = string.match(b, '^(%d+)-(%d+)$')
+  if a_ms ~= b_ms then return tonumber(a_ms) < tonumber(b_ms) end
+  return tonumber(a_number) < tonumber(b_number)
+end
+
+-- Delete settled entries that the group had delivered. It delivers in order, so whatever is older than the oldest entry that
+-- is still pending was settled: it goes at one cut, for which the server drops whole nodes instead of searching each entry.
+local function delete(stream, entries)
+  local pending, count = call('XPENDING', stream, group)[2], #entries
+  local low, high = 0, pending and count or count - 1
+  if pending and not older(entries[count], pending) then
+    while low < high do
+      local middle = math.ceil((low + high) / 2)
+      if older(entries[middle], pending) then low = middle else high = middle - 1 end
+    end
+  end
+  if high > 0 then call('XTRIM', stream, 'MINID', pending or entries[count]) end
+  if high < count then call('XDEL', stream, unpack(entries, high + 1)) end
+end
+
 local i = 7
 while i <= #ARGV do
   local s, count = ARGV[i] + 5, tonumber(ARGV[i + 1])
@@ -82,26 +110,26 @@ while i <= #ARGV do
     i = i + 4
     if not all_held and not is_at(call('GET', job_prefix .. id), entry) then
       refused[#refused + 1] = seen
+    elseif spec == '' and stored_for_a_while and not awaited then
+      call('PSETEX', job_prefix .. id, default_ttl, data)
     elseif spec == '' then
-      finish(id, job_prefix .. id, data, default_ttl)
+      finish(id, job_prefix .. id, data, tonumber(default_ttl))
     elseif not settle(s, entry, id, spec, data) then
       refused[#refused + 1] = seen
     end
     seen = seen + 1
   end
-  call('XDEL', stream, unpack(entries))
+  if all_held then delete(stream, entries) else call('XDEL', stream, unpack(entries)) end
 end
 
 if #started > 0 then call('HDEL', KEYS[2], unpack(started)) end
 if earliest then announce_due(KEYS[1], wake, earliest) end
-if #finished > 0 and call('EXISTS', KEYS[3]) == 1 then
-  for n = 1, #finished, 2 do
-    local waiting = call('HGET', KEYS[3], finished[n])
-    if waiting then
-      local message = struct.pack('>H', #finished[n]) .. finished[n] .. finished[n + 1]
-      for channel in string.gmatch(waiting, '(%S+) %d+\n') do call('PUBLISH', channel, message) end
-      call('HDEL', KEYS[3], finished[n])
-    end
+for n = 1, #finished, 2 do
+  local waiting = call('HGET', KEYS[3], finished[n])
+  if waiting then
+    local message = struct.pack('>H', #finished[n]) .. finished[n] .. finished[n + 1]
+    for channel in string.gmatch(waiting, '(%S+) %d+\n') do call('PUBLISH', channel, message) end
+    call('HDEL', KEYS[3], finished[n])
   end
 end
 return refused

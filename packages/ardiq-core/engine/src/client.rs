@@ -190,7 +190,7 @@ impl Client {
                 let patience = Patience::within(shared.link.connect_limit());
                 let existing = produce::enqueue(&shared.link, &shared.keys, &chunk, patience).await?;
                 let first = ids.len();
-                ids.extend(chunk.into_iter().map(|job| job.id));
+                ids.extend(chunk.jobs.into_iter().map(|job| job.id));
                 for (position, id) in existing {
                     if let Some(own) = ids.get_mut(first + position) {
                         *own = id;
@@ -205,7 +205,7 @@ impl Client {
     pub fn fire(&self, port: &Arc<Port>, ticket: Ticket, schedule: String, fire_ms: u64, job: Submission) {
         self.request(port, ticket, move |shared, patience| async move {
             let mut fired = false;
-            for job in prepare(vec![job])?.iter().flatten() {
+            for job in prepare(vec![job])?.iter().flat_map(|chunk| &chunk.jobs) {
                 fired |= produce::fire(&shared.link, &shared.keys, &schedule, fire_ms, job, patience).await?;
             }
             Ok(Answer::Flag(fired))

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::protocol::envelope::Envelope;
-use crate::scripts::produce::{CHUNK, NewJob};
+use crate::scripts::produce::{CHUNK, Chunk, NewJob};
 
 /// A job as the caller gives it.
 #[derive(Debug, Clone, Default)]
@@ -30,48 +30,62 @@ pub struct Submission {
 /// Bytes after which a chunk is full, so that no call keeps the server busy for long.
 const CHUNK_BYTES: usize = 4 << 20;
 
+impl Submission {
+    /// Roughly how many bytes are to be sent for it.
+    fn size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.body.len() + headers + 128
+    }
+}
+
 /// Make chunks that are enqueued atomically, each.
 ///
 /// # Errors
 /// When the operating system gives no random numbers.
-pub fn prepare(jobs: Vec<Submission>) -> Result<Vec<Vec<NewJob>>> {
-    let mut random = vec![0; jobs.len() * 24];
-    getrandom::fill(&mut random).map_err(|error| Error::Invalid(format!("no random numbers: {error}")))?;
-    let mut chunks = Vec::with_capacity(jobs.len() / CHUNK + 1);
-    let mut chunk = Vec::with_capacity(jobs.len().min(CHUNK));
-    let mut bytes = 0;
-    for (job, random) in jobs.into_iter().zip(random.chunks_exact(24)) {
-        let (id, nonce) = random.split_at(16);
-        let mut own = [0; 8];
-        own.copy_from_slice(nonce);
-        let unique = job.unique.as_deref().map(hex);
-        let envelope = Envelope {
-            nonce: own,
-            name: job.name,
-            body: job.body,
-            expire_ms: job.expire_ms,
-            unique: unique.clone(),
-            headers: job.headers,
-        };
-        let job = NewJob {
-            id: job.id.unwrap_or_else(|| hex(id)),
-            lane: job.lane,
-            delay_ms: job.delay_ms,
-            due_ms: job.due_ms,
-            unique,
-            envelope: envelope.encode(),
-        };
-        if chunk.len() == CHUNK || (bytes + job.envelope.len() > CHUNK_BYTES && !chunk.is_empty()) {
-            chunks.push(std::mem::take(&mut chunk));
-            bytes = 0;
+pub fn prepare(jobs: Vec<Submission>) -> Result<Vec<Chunk>> {
+    let count = jobs.len();
+    let mut random = vec![0; count * 16];
+    fill(&mut random)?;
+    let mut chunks: Vec<Chunk> = Vec::with_capacity(count / CHUNK + 1);
+    let mut room = 0;
+    for (position, (job, random)) in jobs.into_iter().zip(random.chunks_exact(16)).enumerate() {
+        let size = job.size();
+        if chunks.last().is_none_or(|chunk| chunk.jobs.len() == CHUNK || size > room) {
+            let mut nonce = [0; 8];
+            fill(&mut nonce)?;
+            chunks.push(Chunk { nonce, jobs: Vec::with_capacity(CHUNK.min(count - position)) });
+            room = CHUNK_BYTES;
         }
-        bytes += job.envelope.len();
-        chunk.push(job);
-    }
-    if !chunk.is_empty() {
-        chunks.push(chunk);
+        room = room.saturating_sub(size);
+        if let Some(chunk) = chunks.last_mut() {
+            chunk.jobs.push(new_job(job, random, chunk.nonce));
+        }
     }
     Ok(chunks)
+}
+
+fn fill(random: &mut [u8]) -> Result<()> {
+    getrandom::fill(random).map_err(|error| Error::Invalid(format!("no random numbers: {error}")))
+}
+
+fn new_job(job: Submission, random: &[u8], nonce: [u8; 8]) -> NewJob {
+    let unique = job.unique.as_deref().map(hex);
+    let envelope = Envelope {
+        nonce,
+        name: job.name,
+        body: job.body,
+        expire_ms: job.expire_ms,
+        unique: unique.clone(),
+        headers: job.headers,
+    };
+    NewJob {
+        id: job.id.unwrap_or_else(|| hex(random)),
+        lane: job.lane,
+        delay_ms: job.delay_ms,
+        due_ms: job.due_ms,
+        unique,
+        envelope: envelope.encode(),
+    }
 }
 
 /// 32 random hexadecimal digits.
@@ -107,19 +121,24 @@ mod tests {
 
     #[test]
     fn chunks_are_bounded_in_number_and_bytes() {
-        let sizes =
-            |jobs: Vec<Submission>| prepare(jobs).map(|chunks| chunks.iter().map(Vec::len).collect::<Vec<_>>()).ok();
+        let sizes = |jobs: Vec<Submission>| {
+            prepare(jobs).map(|chunks| chunks.iter().map(|chunk| chunk.jobs.len()).collect::<Vec<_>>()).ok()
+        };
         assert_eq!(sizes(vec![job(10); 2500]), Some(vec![1000, 1000, 500]));
         assert_eq!(sizes(vec![job(1 << 20); 7]), Some(vec![3, 3, 1]));
         assert_eq!(sizes(Vec::new()), Some(Vec::new()));
     }
 
     #[test]
-    fn ids_are_32_hexadecimal_digits_and_differ() {
-        let Ok(chunks) = prepare(vec![job(1); 2]) else { unreachable!("the machine has an entropy source") };
-        let (first, second) = (&chunks[0][0], &chunks[0][1]);
-        assert!(first.id.len() == 32 && first.id.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        assert_ne!(first.id, second.id);
-        assert_ne!(first.envelope[1..9], second.envelope[1..9]);
+    fn ids_are_32_hexadecimal_digits_and_differ_and_each_chunk_has_its_nonce() {
+        let Ok(chunks) = prepare(vec![job(1); CHUNK + 1]) else { unreachable!("the machine has an entropy source") };
+        let [first, second] = &chunks[..] else { panic!("{} chunks", chunks.len()) };
+        let (a, b) = (&first.jobs[0], &first.jobs[1]);
+        assert!(a.id.len() == 32 && a.id.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        assert_ne!(a.id, b.id);
+        assert_ne!(first.nonce, second.nonce);
+        assert_eq!(a.envelope[1..9], first.nonce);
+        assert_eq!(b.envelope[1..9], first.nonce);
+        assert_eq!(second.jobs[0].envelope[1..9], second.nonce);
     }
 }

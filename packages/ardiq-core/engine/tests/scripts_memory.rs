@@ -9,7 +9,7 @@ use ardiq_engine::scripts::produce::{self, NewJob};
 use ardiq_engine::scripts::{deliver, look};
 use ardiq_engine::url;
 use std::sync::Arc;
-use support::{HIGH, LIMIT, LOW, Queue, TTL, again, back, dead, done, job, patience, promote};
+use support::{HIGH, LIMIT, LOW, Queue, TTL, again, back, call_of, dead, done, job, patience, promote};
 
 async fn set_memory(queue: &Queue, bytes: &str) {
     let _: String = queue.ask("CONFIG", ("SET", "maxmemory-policy", "noeviction", "maxmemory", bytes)).await;
@@ -24,7 +24,7 @@ async fn with_full_memory_new_work_is_refused_and_the_rest_of_a_job_s_life_goes_
     let mut sent = queue.take("w", 4).await;
     set_memory(&queue, "1").await;
 
-    let refused = produce::enqueue(&queue.link, &queue.keys, &[job("too much")], patience()).await;
+    let refused = produce::enqueue(&queue.link, &queue.keys, &call_of(&[job("too much")]), patience()).await;
     assert!(matches!(&refused, Err(Error::Refused(text)) if text.contains("OOM")), "{refused:?}");
     let refused = produce::fire(&queue.link, &queue.keys, "tick", 1, &job("tick"), patience()).await;
     assert!(matches!(&refused, Err(Error::Refused(_))), "{refused:?}");
@@ -59,6 +59,6 @@ async fn a_connection_can_be_made_while_the_memory_is_full() {
     let fresh = Link::new(address, Arc::clone(&queue.keys), LIMIT, Arc::new(|_, _| {}));
     let refused = deliver::settle(&fresh, &queue.keys, &[done(&entry, TTL)], TTL, patience()).await;
     assert!(refused.is_ok_and(|positions| positions.is_empty()));
-    let answer = produce::enqueue(&fresh, &queue.keys, &[job("b")], patience()).await;
+    let answer = produce::enqueue(&fresh, &queue.keys, &call_of(&[job("b")]), patience()).await;
     assert!(matches!(&answer, Err(Error::Refused(_))), "{answer:?}");
 }

@@ -103,6 +103,32 @@ async fn a_call_that_is_tried_again_finds_its_job_finished_even_when_no_result_i
 }
 
 #[tokio::test]
+async fn an_id_that_a_call_has_twice_is_one_job_also_when_it_is_tried_again() {
+    let queue = Queue::start();
+    let twice = [job("a"), job("a"), NewJob { delay_ms: 60_000, ..job("a") }];
+    queue.enqueue(&twice).await;
+    assert_eq!(queue.length(LOW).await, 1);
+    let entry = queue.take("w", 1).await.remove(0);
+    queue.settle(&[done(&entry, TTL)]).await;
+    queue.enqueue(&twice).await;
+    assert_eq!((queue.length(LOW).await, queue.kind("a").await), (0, Some('R')));
+}
+
+#[tokio::test]
+async fn runs_of_jobs_that_are_alike_keep_their_order_and_their_positions() {
+    let queue = Queue::start();
+    queue.enqueue(&[unique("holder", 1)]).await;
+    let low = |id: &str| job(id);
+    let high = |id: &str| NewJob { lane: 1, ..job(id) };
+    let later = |id: &str| NewJob { delay_ms: 60_000, ..job(id) };
+    let jobs = [low("a"), low("b"), high("c"), high("d"), later("e"), later("f"), unique("g", 1), low("h")];
+    assert_eq!(queue.enqueue(&jobs).await, [(6, "holder".to_owned())]);
+    let order: Vec<String> = queue.take("w", 6).await.into_iter().map(|entry| entry.id).collect();
+    assert_eq!(order, ["c", "d", "holder", "a", "b", "h"]);
+    assert!(due_at(&queue, "e").await.is_some() && due_at(&queue, "f").await.is_some());
+}
+
+#[tokio::test]
 async fn an_unfinished_job_holds_its_identity_and_its_id_is_given_for_others() {
     let queue = Queue::start();
     assert!(queue.enqueue(&[unique("first", 1)]).await.is_empty());

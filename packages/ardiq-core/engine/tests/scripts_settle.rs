@@ -5,7 +5,7 @@ mod support;
 
 use ardiq_engine::protocol::entry::Header;
 use ardiq_engine::protocol::record::Place;
-use ardiq_engine::scripts::deliver::{BATCH, Settlement, Verdict};
+use ardiq_engine::scripts::deliver::{BATCH, Entry, Settlement, Verdict};
 use ardiq_engine::scripts::look;
 use ardiq_engine::scripts::produce::NewJob;
 use support::{
@@ -252,4 +252,69 @@ async fn of_a_large_result_callers_only_hear_that_it_is_there_unless_it_is_not_k
     let told: Vec<Vec<u8>> = queue.pushes().await.into_iter().map(|(_, message)| message).collect();
     assert_eq!(told, [b"\x00\x05large".to_vec(), [b"\x00\x07dropped", &large[..]].concat()]);
     assert_eq!(queue.record("large").await, Some(large));
+}
+
+/// Ids of the entries that are in the low lane.
+async fn left(queue: &Queue) -> Vec<String> {
+    let entries: Vec<(String, Vec<Vec<u8>>)> = queue.ask("XRANGE", (&queue.keys.streams[LOW], "-", "+")).await;
+    entries.into_iter().map(|(entry, _)| entry).collect()
+}
+
+/// A queue with so many jobs, and so many of them delivered.
+async fn delivered(jobs: usize, sent: usize) -> (Queue, Vec<Entry>) {
+    let queue = Queue::start();
+    let jobs: Vec<NewJob> = (0..jobs).map(|number| job(&number.to_string())).collect();
+    queue.enqueue(&jobs).await;
+    let sent = queue.take("w", sent).await;
+    (queue, sent)
+}
+
+fn names(entries: &[Entry]) -> Vec<String> {
+    entries.iter().map(|one| one.entry.clone()).collect()
+}
+
+#[tokio::test]
+async fn what_is_settled_is_deleted_and_nothing_else_whatever_is_still_pending() {
+    let ways: [(&str, &[usize], &[usize]); 6] = [
+        ("all", &[0, 1, 2, 3, 4, 5], &[]),
+        ("the oldest", &[0, 1, 2], &[3, 4, 5]),
+        ("the newest", &[3, 4, 5], &[0, 1, 2]),
+        ("around one", &[0, 1, 3, 4, 5], &[2]),
+        ("one", &[2], &[0, 1, 3, 4, 5]),
+        ("every other", &[1, 3, 5], &[0, 2, 4]),
+    ];
+    for (which, settled, pending) in ways {
+        let (queue, sent) = delivered(8, 6).await;
+        let fresh = left(&queue).await[6..].to_vec();
+        let batch: Vec<Settlement> = settled.iter().map(|&number| done(&sent[number], TTL)).collect();
+        assert!(queue.settle(&batch).await.is_empty());
+        let kept = pending.iter().map(|&number| sent[number].entry.clone()).chain(fresh);
+        assert_eq!(left(&queue).await, kept.collect::<Vec<_>>(), "{which}");
+        assert_eq!(queue.pending(LOW).await, pending.len() as i64, "{which}");
+    }
+}
+
+#[tokio::test]
+async fn outcomes_in_any_order_of_batches_leave_exactly_the_rest() {
+    let (queue, mut open) = delivered(300, 300).await;
+    // Every batch takes some from all over, as tasks of different lengths do.
+    for step in [7, 3, 5, 2, 11, 1] {
+        let batch: Vec<Settlement> = open.iter().step_by(step).map(|entry| done(entry, TTL)).collect();
+        assert!(queue.settle(&batch).await.is_empty());
+        open = open.into_iter().enumerate().filter(|(number, _)| number % step != 0).map(|(_, entry)| entry).collect();
+        assert_eq!(left(&queue).await, names(&open));
+    }
+    assert!(open.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_group_made_anew_has_not_delivered_stays() {
+    let (queue, sent) = delivered(6, 4).await;
+    let all = left(&queue).await;
+    let _: i64 = queue.ask("XGROUP", ("DESTROY", &queue.keys.streams[LOW], &queue.keys.queue)).await;
+    let again = queue.fetch("w", 1).await.entries;
+    assert_eq!(names(&again), all[..1], "the new group begins with the oldest");
+    // One of these is the new group's, and what lies between is nobody's yet.
+    assert!(queue.settle(&[done(&sent[0], TTL), done(&sent[3], TTL)]).await.is_empty());
+    assert_eq!(left(&queue).await, [&all[1..3], &all[4..]].concat());
 }

@@ -67,12 +67,21 @@ pub async fn fetch(
         entries: Vec::with_capacity(count.min(1024)),
     };
     while let (Some(stream), Some(entries)) = (items.next(), items.next()) {
-        read_entries(usize::try_from(reply::int(&stream)?).unwrap_or_default(), entries, &mut fetched.entries)?;
+        let stream = usize::try_from(reply::int(&stream)?).unwrap_or_default();
+        let mut parts = reply::array(entries)?.into_iter();
+        while let (Some(entry), Some(id), Some(value)) = (parts.next(), parts.next(), parts.next()) {
+            fetched.entries.push(Entry {
+                stream,
+                entry: reply::text(entry)?,
+                id: reply::lossy_text(id)?,
+                value: reply::bytes(value)?,
+            });
+        }
     }
     Ok(fetched)
 }
 
-/// Append entries in the form that XREADGROUP and XRANGE give them.
+/// Append entries in the form that XREADGROUP gives them.
 pub fn read_entries(stream: usize, entries: Value, into: &mut Vec<Entry>) -> Result<()> {
     for item in reply::array(entries)? {
         let mut parts = reply::array(item)?.into_iter();
@@ -83,8 +92,12 @@ pub fn read_entries(stream: usize, entries: Value, into: &mut Vec<Entry>) -> Res
             (Some(id), Some(value)) => (id, value),
             _ => (Value::BulkString(Vec::new()), Value::BulkString(Vec::new())),
         };
-        let id = String::from_utf8_lossy(&reply::bytes(id)?).into_owned();
-        into.push(Entry { stream, entry: reply::text(entry)?, id, value: reply::bytes(value)? });
+        into.push(Entry {
+            stream,
+            entry: reply::text(entry)?,
+            id: reply::lossy_text(id)?,
+            value: reply::bytes(value)?,
+        });
     }
     Ok(())
 }
@@ -147,7 +160,8 @@ pub const BATCH: usize = 500;
 
 /// Commit at most [`BATCH`] verdicts. Returns the settlements, by position, whose delivery did not stand any more.
 ///
-/// `batch` must be ordered by stream: the script acknowledges per stream.
+/// `batch` must be ordered by stream and entry (see [`entry_number`]): the script acknowledges per stream, and deletes what
+/// is oldest at one go.
 pub async fn settle(
     link: &Link,
     keys: &Keys,
@@ -180,6 +194,12 @@ pub async fn settle(
         }
     }
     positions(link.call(&SETTLE, &cmd, patience).await?)
+}
+
+/// An entry id as numbers, in whose order entries are delivered.
+pub fn entry_number(entry: &str) -> (u64, u64) {
+    let (ms, number) = entry.split_once('-').unwrap_or_default();
+    (ms.parse().unwrap_or_default(), number.parse().unwrap_or_default())
 }
 
 fn positions(value: Value) -> Result<Vec<usize>> {

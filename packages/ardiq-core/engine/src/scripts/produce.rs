@@ -24,12 +24,32 @@ pub struct NewJob {
     pub envelope: Vec<u8>,
 }
 
+impl NewJob {
+    fn is_plain(&self) -> bool {
+        self.delay_ms == 0 && self.due_ms == 0 && self.unique.is_none()
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        let options = |job: &Self| (job.lane, job.delay_ms, job.due_ms);
+        options(self) == options(other) && self.unique == other.unique
+    }
+}
+
 /// Most jobs that one call carries.
 pub const CHUNK: usize = 1000;
 
-/// Enqueue at most [`CHUNK`] jobs atomically. Returns position and id of the jobs that exist already under the same identity.
-pub async fn enqueue(link: &Link, keys: &Keys, jobs: &[NewJob], patience: Patience) -> Result<Vec<(usize, String)>> {
-    let cmd = enqueue_cmd(keys, jobs);
+/// Jobs that are accepted together.
+#[derive(Debug, Clone, Default)]
+pub struct Chunk {
+    /// Tells a repeated try of this call from another call; the envelopes have it too.
+    pub nonce: [u8; 8],
+    /// At most [`CHUNK`].
+    pub jobs: Vec<NewJob>,
+}
+
+/// Enqueue jobs atomically. Returns position and id of the jobs that exist already under the same identity.
+pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience) -> Result<Vec<(usize, String)>> {
+    let cmd = enqueue_cmd(keys, chunk);
     let mut out = reply::array(link.call(&ENQUEUE, &cmd, patience).await?)?.into_iter().skip(1);
     let mut existing = Vec::new();
     while let (Some(position), Some(id)) = (out.next(), out.next()) {
@@ -38,21 +58,24 @@ pub async fn enqueue(link: &Link, keys: &Keys, jobs: &[NewJob], patience: Patien
     Ok(existing)
 }
 
-fn enqueue_cmd(keys: &Keys, jobs: &[NewJob]) -> Cmd {
+fn enqueue_cmd(keys: &Keys, chunk: &Chunk) -> Cmd {
     let mut names = vec![keys.due.as_str(), &keys.known_lanes];
     names.extend(keys.lane_streams.iter().map(String::as_str));
-    let bytes = jobs.iter().map(|job| job.envelope.len() + 64).sum();
-    let mut cmd = ENQUEUE.call(&names, 5 + 3 * jobs.len(), bytes);
-    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.wake).arg(LANE);
-    for job in jobs {
-        cmd.arg(&job.id);
-        if job.delay_ms == 0 && job.due_ms == 0 && job.unique.is_none() {
-            cmd.arg(job.lane);
+    let bytes = chunk.jobs.iter().map(|job| job.envelope.len() + 64).sum();
+    let mut cmd = ENQUEUE.call(&names, 8 + 2 * chunk.jobs.len(), bytes);
+    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.wake).arg(LANE).arg(&chunk.nonce);
+    for run in chunk.jobs.chunk_by(NewJob::is_like) {
+        let first = &run[0];
+        if first.is_plain() {
+            cmd.arg(first.lane);
         } else {
-            let unique = job.unique.as_deref().unwrap_or("-");
-            cmd.arg(format!("{} {} {} {unique}", job.lane, job.delay_ms, job.due_ms));
+            let unique = first.unique.as_deref().unwrap_or("-");
+            cmd.arg(format!("{} {} {} {unique}", first.lane, first.delay_ms, first.due_ms));
         }
-        cmd.arg(&job.envelope);
+        cmd.arg(run.len());
+        for job in run {
+            cmd.arg(&job.id).arg(&job.envelope);
+        }
     }
     cmd
 }

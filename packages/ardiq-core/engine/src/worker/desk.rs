@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::scripts::deliver::{Entry, Start};
+use crate::scripts::deliver::{Entry, Start, entry_number};
 
 use super::job::Job;
 use super::judge::{Finished, Outcome, POISON_DEATHS, batch_size};
@@ -211,8 +211,7 @@ impl Desk {
     }
 
     fn rises(&mut self, entry: &Entry) -> bool {
-        let (ms, number) = entry.entry.split_once('-').unwrap_or_default();
-        let id = (ms.parse().unwrap_or_default(), number.parse().unwrap_or_default());
+        let id = entry_number(&entry.entry);
         match self.newest.get_mut(entry.stream) {
             Some(newest) if id > *newest => {
                 *newest = id;

@@ -61,7 +61,7 @@ async fn write_outcomes(state: &State, finished: Vec<Finished>) -> Result<()> {
     }
     let (worker, ttl, count) = (state.identity(), state.settings.result_ttl_ms, finished.len());
     let mut batch: Vec<Settlement> = finished.into_iter().map(|one| judge(one, &worker, ttl)).collect();
-    batch.sort_by_key(|one| one.stream);
+    batch.sort_by_cached_key(|one| (one.stream, deliver::entry_number(&one.entry)));
     let before = *state.shared.link.sessions().borrow();
     let refused = match deliver::settle(&state.shared.link, &state.shared.keys, &batch, ttl, Patience::Endless).await {
         Ok(refused) => refused,

@@ -14,7 +14,7 @@ use ardiq_engine::protocol::entry::Header;
 use ardiq_engine::protocol::envelope::Envelope;
 use ardiq_engine::protocol::keys::Keys;
 use ardiq_engine::scripts::deliver::{self, Entry, Fetched, Settlement, Source, Start, Verdict};
-use ardiq_engine::scripts::produce::{self, NewJob};
+use ardiq_engine::scripts::produce::{self, Chunk, NewJob};
 use ardiq_engine::scripts::upkeep::{self, Promoted, Reclaimed};
 use ardiq_engine::url;
 use redis::{FromRedisValue, ToRedisArgs};
@@ -76,7 +76,7 @@ impl Queue {
     }
 
     pub async fn enqueue(&self, jobs: &[NewJob]) -> Vec<(usize, String)> {
-        produce::enqueue(&self.link, &self.keys, jobs, patience()).await.unwrap()
+        produce::enqueue(&self.link, &self.keys, &call_of(jobs), patience()).await.unwrap()
     }
 
     pub async fn sign_on(&self, worker: &str) {
@@ -209,6 +209,11 @@ pub fn job(id: &str) -> NewJob {
 pub fn job_of_call(id: &str, call: u64) -> NewJob {
     let envelope = Envelope { nonce: nonce(call), name: "task".into(), body: b"args".to_vec(), ..Envelope::default() };
     NewJob { id: id.into(), lane: 0, delay_ms: 0, due_ms: 0, unique: None, envelope: envelope.encode() }
+}
+
+/// One call; its nonce is that of the first job.
+pub fn call_of(jobs: &[NewJob]) -> Chunk {
+    Chunk { nonce: jobs[0].envelope[1..9].try_into().unwrap(), jobs: jobs.to_vec() }
 }
 
 pub fn start_of(entry: &Entry) -> Start {

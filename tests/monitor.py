@@ -50,8 +50,8 @@ class Monitor:
 
     def commits(self, key: str) -> list[str]:
         """The jobs for which a result was written, once for every time; `key` is the prefix of job records."""
-        written = re.compile(rf' "{re.escape(key)}([^"]+)" "[RT]')
-        found = (written.match(each.rest) for each in self.commands if each.name == "SET")
+        written = re.compile(rf' "{re.escape(key)}([^"]+)" (?:"\d+" )?"[RT]')
+        found = (written.match(each.rest) for each in self.commands if each.name in ("SET", "PSETEX"))
         return [match[1] for match in found if match]
 
     def _listen(self) -> None:

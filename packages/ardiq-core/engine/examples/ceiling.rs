@@ -16,7 +16,7 @@ use ardiq_engine::scripts::deliver::{self, Settlement, Source, Verdict};
 use ardiq_engine::scripts::{produce, upkeep};
 use ardiq_engine::submit::{Submission, prepare};
 use ardiq_engine::url;
-use ardiq_engine::worker::job::Job;
+use ardiq_engine::worker::job::{Delivery, Job};
 use ardiq_engine::worker::judge::{Finished, Outcome, judge};
 
 const WORKER: &str = "ceiling";
@@ -74,7 +74,7 @@ async fn drain(link: &Link, keys: &Keys, jobs: usize, batch: usize) -> Result<f6
             deliver::fetch(link, keys, WORKER, batch, Source::New, Patience::Endless),
         );
         settled += ready.len() - refused?;
-        ready = fetched?.entries.into_iter().map(|entry| outcome(Job::read(entry).0)).collect();
+        ready = fetched?.entries.into_iter().map(|entry| outcome(Delivery::read(entry).job)).collect();
         if ready.is_empty() && settled < jobs {
             return Err(format!("{settled} of {jobs} jobs were there").into());
         }

@@ -4,7 +4,8 @@
 use ardiq_engine::protocol::entry::{Header, SUSPECT};
 use ardiq_engine::protocol::envelope::Envelope;
 use ardiq_engine::scripts::deliver::{BATCH, Entry};
-use ardiq_engine::worker::desk::{Assignment, Desk, RECORD_AFTER_MS};
+use ardiq_engine::worker::desk::{Assignment, Desk, RECORD_AFTER_MS, UnderWay};
+use ardiq_engine::worker::job::Delivery;
 use ardiq_engine::worker::judge::{Outcome, POISON_DEATHS};
 
 /// Redis time and monotonic time at which things happen unless a test says otherwise.
@@ -40,8 +41,12 @@ fn desk(concurrency: usize, prefetch: usize) -> Desk {
     desk
 }
 
+fn deliveries(entries: impl IntoIterator<Item = Entry>) -> Vec<Delivery> {
+    entries.into_iter().map(Delivery::read).collect()
+}
+
 fn receive(desk: &mut Desk, entries: impl IntoIterator<Item = Entry>) {
-    desk.receive(entries.into_iter().collect(), false, NOW);
+    desk.receive(deliveries(entries), false, NOW);
 }
 
 fn hand_out(desk: &mut Desk) -> Vec<Assignment> {
@@ -60,14 +65,14 @@ fn succeed(desk: &mut Desk, slot: usize) {
 
 /// Answer the vetting of all suspects that wait for it.
 fn vet(desk: &mut Desk) -> Vec<Assignment> {
-    let slots: Vec<usize> = desk.plan(MONO).vet.into_iter().map(|(slot, _)| slot).collect();
+    let slots: Vec<usize> = desk.plan(MONO, UnderWay::default()).vet.into_iter().map(|(slot, _)| slot).collect();
     let mut out = Vec::new();
     desk.vetted(&slots, &[], NOW, &mut out);
     out
 }
 
 fn outcomes(desk: &mut Desk) -> Vec<(String, Outcome)> {
-    desk.plan(MONO).settle.into_iter().map(|one| (one.job.id, one.outcome)).collect()
+    desk.plan(MONO, UnderWay::default()).settle.into_iter().map(|one| (one.job.id, one.outcome)).collect()
 }
 
 #[test]
@@ -95,33 +100,58 @@ fn an_assignment_carries_the_call() {
 #[test]
 fn no_more_than_the_concurrency_runs_and_no_more_than_the_prefetch_is_asked_for() {
     let mut desk = desk(2, 5);
-    assert_eq!(desk.plan(MONO).fetch, 5);
+    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 5);
     receive(&mut desk, (0..5).map(|number| entry(3, number)));
-    assert_eq!(desk.plan(MONO).fetch, 0);
+    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 0);
     let runs = hand_out(&mut desk);
     assert_eq!((runs.len(), desk.running(), desk.held()), (2, 2, 5));
     succeed(&mut desk, runs[0].slot);
-    assert_eq!((desk.plan(MONO).fetch, desk.held()), (1, 4), "an outcome that waits to be written holds no place");
+    assert_eq!(
+        (desk.plan(MONO, UnderWay::default()).fetch, desk.held()),
+        (1, 4),
+        "an outcome that waits to be written holds no place"
+    );
     desk.reserve(1);
-    assert_eq!(desk.plan(MONO).fetch, 0, "a place is promised once");
+    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 0, "a place is promised once");
     desk.unreserve(1);
-    assert_eq!(desk.plan(MONO).fetch, 1);
+    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 1);
+}
+
+#[test]
+fn one_request_of_each_kind_is_under_way_and_a_recovery_waits_for_both() {
+    let (outcomes, fetch) = (UnderWay { outcomes: true, fetch: false }, UnderWay { outcomes: false, fetch: true });
+    let mut desk = desk(2, 4);
+    receive(&mut desk, [entry(3, 1), entry(3, 2)]);
+    let run = hand_out(&mut desk).remove(0);
+    succeed(&mut desk, run.slot);
+    let plan = desk.plan(MONO, UnderWay { outcomes: true, fetch: true });
+    assert!(!plan.has_outcomes() && plan.fetch == 0);
+    let plan = desk.plan(MONO, outcomes);
+    assert!(!plan.has_outcomes() && plan.fetch == 3, "jobs are asked for while outcomes are being written");
+    desk.must_recover();
+    for busy in [outcomes, fetch] {
+        let plan = desk.plan(MONO, busy);
+        assert!(!plan.recover && !plan.has_outcomes() && plan.fetch == 0, "nothing new before what is under way ends");
+    }
+    assert!(desk.plan(MONO, UnderWay::default()).recover);
+    let plan = desk.plan(MONO, fetch);
+    assert!(plan.settle.len() == 1 && plan.fetch == 0, "outcomes are written while jobs are being asked for");
 }
 
 #[test]
 fn a_prefetch_like_the_concurrency_holds_nothing_ahead() {
     let mut desk = desk(2, 2);
-    assert_eq!(desk.plan(MONO).fetch, 2);
+    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 2);
     receive(&mut desk, [entry(3, 1), entry(3, 2)]);
     assert_eq!(hand_out(&mut desk).len(), 2);
-    assert_eq!(desk.plan(MONO).fetch, 0);
+    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 0);
     succeed(&mut desk, 0);
-    assert_eq!(desk.plan(MONO).fetch, 1);
+    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 1);
 }
 
 #[test]
 fn a_prefetch_below_the_concurrency_is_raised_to_it() {
-    assert_eq!(desk(4, 1).plan(MONO).fetch, 4);
+    assert_eq!(desk(4, 1).plan(MONO, UnderWay::default()).fetch, 4);
 }
 
 #[test]
@@ -129,7 +159,8 @@ fn empty_lanes_are_waited_for_and_not_asked_again() {
     let mut desk = desk(2, 4);
     assert!(!desk.wants_to_wait(), "ask before waiting");
     desk.set_dry(true);
-    assert!(desk.wants_to_wait() && desk.plan(MONO).is_idle());
+    let plan = desk.plan(MONO, UnderWay::default());
+    assert!(desk.wants_to_wait() && !plan.has_outcomes() && plan.fetch == 0 && !plan.recover);
     desk.reserve(1);
     assert!(!desk.wants_to_wait(), "one read waits at a time");
     desk.unreserve(1);
@@ -151,7 +182,7 @@ fn a_job_whose_time_has_passed_expires_only_before_its_first_try() {
         ],
     );
     assert_eq!(ids(&hand_out(&mut desk)), ["job2", "job3", "job4"]);
-    let plan = desk.plan(MONO);
+    let plan = desk.plan(MONO, UnderWay::default());
     assert_eq!((plan.settle[0].job.id.as_str(), &plan.settle[0].outcome), ("job1", &Outcome::Expired));
     assert_eq!((plan.settle[0].started_ms, plan.settle[0].recorded), (0, false));
     assert_eq!(plan.settle.len(), 1);
@@ -172,16 +203,20 @@ fn a_suspect_runs_only_after_its_start_was_recorded() {
     receive(&mut desk, [suspect(1, 0), entry(3, 2)]);
     assert_eq!(ids(&hand_out(&mut desk)), ["job2"], "an innocent does not wait");
     assert_eq!(desk.running(), 2, "a suspect has its place while it is being vetted");
-    let plan = desk.plan(MONO);
+    let plan = desk.plan(MONO, UnderWay::default());
     assert_eq!((plan.vet.len(), plan.record.len()), (1, 0));
     assert_eq!((plan.vet[0].1.id.as_str(), plan.vet[0].1.entry.as_str()), ("job1", "1-0"));
-    assert_eq!(desk.plan(MONO + 1_000).vet, plan.vet, "asked again until it is answered, never as a plain record");
+    assert_eq!(
+        desk.plan(MONO + 1_000, UnderWay::default()).vet,
+        plan.vet,
+        "asked again until it is answered, never as a plain record"
+    );
     let mut out = Vec::new();
     desk.vetted(&[plan.vet[0].0], &[], NOW + 5, &mut out);
     assert_eq!((ids(&out), out[0].body.as_slice()), (vec!["job1"], &b"args"[..]));
-    assert!(desk.plan(MONO).vet.is_empty());
+    assert!(desk.plan(MONO, UnderWay::default()).vet.is_empty());
     succeed(&mut desk, out[0].slot);
-    let settled = desk.plan(MONO).settle.remove(0);
+    let settled = desk.plan(MONO, UnderWay::default()).settle.remove(0);
     assert!(settled.recorded && settled.started_ms == NOW + 5, "it started when the answer came");
 }
 
@@ -190,7 +225,7 @@ fn a_suspect_that_is_somebody_elses_by_now_is_dropped() {
     let mut desk = desk(2, 2);
     receive(&mut desk, [suspect(1, 0), suspect(2, 1)]);
     assert!(hand_out(&mut desk).is_empty());
-    let slots: Vec<usize> = desk.plan(MONO).vet.iter().map(|(slot, _)| *slot).collect();
+    let slots: Vec<usize> = desk.plan(MONO, UnderWay::default()).vet.iter().map(|(slot, _)| *slot).collect();
     let mut out = Vec::new();
     desk.vetted(&slots, &[0], NOW, &mut out);
     assert_eq!((ids(&out), desk.running(), outcomes(&mut desk).len()), (vec!["job2"], 1, 0));
@@ -240,14 +275,14 @@ fn nothing_starts_and_nothing_is_asked_for_beyond_the_lease() {
     let mut desk = Desk::new(2, 4, 4);
     receive(&mut desk, [entry(3, 1)]);
     assert!(hand_out(&mut desk).is_empty(), "no lease yet");
-    assert_eq!(desk.plan(MONO).fetch, 0);
+    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 0);
     desk.extend_lease(LEASE_END);
     let mut out = Vec::new();
     desk.hand_out(NOW, LEASE_END, &mut out);
     assert!(out.is_empty(), "the lease is over at its end");
-    assert_eq!(desk.plan(LEASE_END).fetch, 0);
+    assert_eq!(desk.plan(LEASE_END, UnderWay::default()).fetch, 0);
     desk.hand_out(NOW, LEASE_END - 1, &mut out);
-    assert_eq!((out.len(), desk.plan(LEASE_END - 1).fetch), (1, 3));
+    assert_eq!((out.len(), desk.plan(LEASE_END - 1, UnderWay::default()).fetch), (1, 3));
 }
 
 #[test]
@@ -260,9 +295,9 @@ fn a_lost_lease_drops_what_has_not_started_and_lets_runs_end() {
     assert_eq!(desk.lose_lease(), 3);
     assert_eq!((desk.held(), desk.running()), (1, 1));
     assert!(!desk.wants_to_wait());
-    assert!(hand_out(&mut desk).is_empty() && desk.plan(MONO).fetch == 0);
+    assert!(hand_out(&mut desk).is_empty() && desk.plan(MONO, UnderWay::default()).fetch == 0);
     desk.extend_lease(LEASE_END);
-    assert_eq!(desk.plan(MONO).fetch, 7, "the lanes are asked again");
+    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 7, "the lanes are asked again");
     succeed(&mut desk, runs[0].slot);
     assert_eq!(outcomes(&mut desk).len(), 1, "its outcome is offered; the script decides");
 }
@@ -285,12 +320,12 @@ fn a_recovery_passes_over_what_is_known_and_takes_in_the_rest() {
     succeed(&mut desk, runs[0].slot);
     desk.must_recover();
     assert!(!desk.wants_to_wait());
-    let plan = desk.plan(MONO);
+    let plan = desk.plan(MONO, UnderWay::default());
     assert!(plan.recover && plan.fetch == 0 && plan.settle.is_empty(), "alone: what is under way would not be known");
     let known = [entry(3, 1), entry(3, 2), entry(3, 3), suspect(4, 2)];
-    desk.receive(known.into_iter().chain([entry(3, 9), entry(1, 2)]).collect(), true, NOW);
+    desk.receive(deliveries(known.into_iter().chain([entry(3, 9), entry(1, 2)])), true, NOW);
     assert_eq!(desk.held(), 5, "same number in another stream is another delivery");
-    let plan = desk.plan(MONO);
+    let plan = desk.plan(MONO, UnderWay::default());
     assert!(!plan.recover, "asked once");
     assert_eq!(plan.settle.len(), 1);
 }
@@ -300,7 +335,7 @@ fn a_recovery_knows_parked_jobs_too() {
     let mut desk = desk(4, 8);
     receive(&mut desk, [suspect(1, 2), suspect(2, 2)]);
     hand_out(&mut desk);
-    desk.receive(vec![suspect(1, 2), suspect(2, 2)], true, NOW);
+    desk.receive(deliveries([suspect(1, 2), suspect(2, 2)]), true, NOW);
     assert_eq!(desk.held(), 2);
 }
 
@@ -310,7 +345,7 @@ fn stop_hands_back_what_has_not_started_and_what_comes_later() {
     receive(&mut desk, [suspect(1, 2), suspect(2, 2), entry(3, 3), entry(3, 4)]);
     let runs = hand_out(&mut desk);
     assert_eq!(ids(&runs), ["job3"]);
-    let vetting: Vec<usize> = desk.plan(MONO).vet.iter().map(|(slot, _)| *slot).collect();
+    let vetting: Vec<usize> = desk.plan(MONO, UnderWay::default()).vet.iter().map(|(slot, _)| *slot).collect();
     desk.stop(NOW);
     let mut back: Vec<String> = Vec::new();
     for (id, outcome) in outcomes(&mut desk) {
@@ -323,11 +358,11 @@ fn stop_hands_back_what_has_not_started_and_what_comes_later() {
     assert_eq!(outcomes(&mut desk), [("job5".into(), Outcome::HandBack)]);
     let mut out = Vec::new();
     desk.vetted(&vetting, &[], NOW, &mut out);
-    let late = desk.plan(MONO).settle.remove(0);
+    let late = desk.plan(MONO, UnderWay::default()).settle.remove(0);
     assert!(out.is_empty() && late.recorded, "the record of its start has to go with it");
     assert_eq!((late.job.id.as_str(), late.outcome), ("job1", Outcome::HandBack));
     assert!(hand_out(&mut desk).is_empty() && !desk.wants_to_wait());
-    assert_eq!((desk.plan(MONO).fetch, desk.running()), (0, 1));
+    assert_eq!((desk.plan(MONO, UnderWay::default()).fetch, desk.running()), (0, 1));
     desk.give_back(runs[0].slot, NOW);
     assert_eq!(outcomes(&mut desk), [("job3".into(), Outcome::HandBack)]);
 }
@@ -337,18 +372,18 @@ fn only_a_run_that_lasts_is_recorded_and_only_once() {
     let mut desk = desk(2, 2);
     receive(&mut desk, [entry(3, 1)]);
     let runs = hand_out(&mut desk);
-    let early = desk.plan(MONO + RECORD_AFTER_MS - 1);
+    let early = desk.plan(MONO + RECORD_AFTER_MS - 1, UnderWay::default());
     assert_eq!((early.record.len(), early.next_ms), (0, Some(MONO + RECORD_AFTER_MS)));
-    let due = desk.plan(MONO + RECORD_AFTER_MS);
+    let due = desk.plan(MONO + RECORD_AFTER_MS, UnderWay::default());
     assert_eq!((due.record[0].0, due.record[0].1.tries, due.record[0].1.started_ms), (runs[0].slot, 1, NOW));
-    let after = desk.plan(MONO + 1_000);
+    let after = desk.plan(MONO + 1_000, UnderWay::default());
     assert_eq!((after.record.len(), after.next_ms), (0, None));
     succeed(&mut desk, runs[0].slot);
-    assert!(desk.plan(MONO).settle[0].recorded);
+    assert!(desk.plan(MONO, UnderWay::default()).settle[0].recorded);
     receive(&mut desk, [entry(3, 2)]);
     let short = hand_out(&mut desk);
     succeed(&mut desk, short[0].slot);
-    let plan = desk.plan(MONO + 1_000);
+    let plan = desk.plan(MONO + 1_000, UnderWay::default());
     assert!(!plan.settle[0].recorded && plan.record.is_empty(), "it settled first and costs nothing extra");
 }
 
@@ -360,7 +395,10 @@ fn outcomes_go_out_in_bounded_batches_and_count_until_they_are_written() {
     for run in hand_out(&mut desk) {
         succeed(&mut desk, run.slot);
     }
-    assert_eq!((desk.plan(MONO).settle.len(), desk.plan(MONO).settle.len()), (BATCH, 7));
+    assert_eq!(
+        (desk.plan(MONO, UnderWay::default()).settle.len(), desk.plan(MONO, UnderWay::default()).settle.len()),
+        (BATCH, 7)
+    );
     assert!(!desk.is_settled() && !desk.is_empty());
     desk.settled(BATCH);
     assert!(!desk.is_settled());
@@ -387,5 +425,5 @@ fn a_run_never_ends_before_it_began() {
     receive(&mut desk, [entry(3, 1)]);
     let slot = hand_out(&mut desk)[0].slot;
     assert!(desk.complete(slot, Outcome::Retry(0), NOW - 500));
-    assert_eq!(desk.plan(MONO).settle[0].finished_ms, NOW);
+    assert_eq!(desk.plan(MONO, UnderWay::default()).settle[0].finished_ms, NOW);
 }

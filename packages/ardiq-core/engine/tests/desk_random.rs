@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ardiq_engine::protocol::entry::{Header, SUSPECT};
 use ardiq_engine::protocol::envelope::Envelope;
 use ardiq_engine::scripts::deliver::Entry;
-use ardiq_engine::worker::desk::{Assignment, Desk};
+use ardiq_engine::worker::desk::{Assignment, Desk, UnderWay};
+use ardiq_engine::worker::job::Delivery;
 use ardiq_engine::worker::judge::{Outcome, POISON_DEATHS};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -122,7 +123,7 @@ impl World {
     }
 
     fn plan(&mut self) -> Result<(), TestCaseError> {
-        let plan = self.desk.plan(self.now);
+        let plan = self.desk.plan(self.now, UnderWay::default());
         if !plan.settle.is_empty() {
             self.batches.push(plan.settle.len());
         }
@@ -174,15 +175,17 @@ impl World {
         match *event {
             Event::Receive { share, kind } => {
                 let count = self.asked * usize::from(share) / 255;
-                let entries = (0..count).map(|n| self.make(kind.wrapping_add((n as u8).wrapping_mul(37)))).collect();
-                self.desk.receive(entries, false, 5);
+                let entries: Vec<Entry> =
+                    (0..count).map(|n| self.make(kind.wrapping_add((n as u8).wrapping_mul(37)))).collect();
+                self.desk.receive(entries.into_iter().map(Delivery::read).collect(), false, 5);
                 self.desk.unreserve(self.asked);
                 self.asked = 0;
             }
             Event::Repeat => {
                 // What the server would send again: all that is neither settled nor taken over.
                 let open = |id: &&String| !self.settled.contains(*id) && !self.dropped.contains(*id);
-                let again = self.entries.keys().filter(open).map(|id| self.entries[id].clone()).collect();
+                let again =
+                    self.entries.keys().filter(open).map(|id| Delivery::read(self.entries[id].clone())).collect();
                 let held = self.desk.held();
                 self.desk.receive(again, true, 5);
                 prop_assert_eq!(self.desk.held(), held, "nothing new was sent");

@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 
-use crate::scripts::deliver::{Entry, Start, entry_number};
+use crate::scripts::deliver::{Start, entry_number};
 
-use super::job::Job;
+use super::job::{Delivery, Job};
 use super::judge::{Finished, Outcome, POISON_DEATHS, batch_size};
 
 /// A run that outlives this is recorded; shorter ones settle first and cost nothing extra.
@@ -51,7 +51,16 @@ struct Run {
     recorded: bool,
 }
 
-/// What is to be done now, in one round trip.
+/// Requests that have not been answered.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Outcomes and starts are being written.
+    pub outcomes: bool,
+    /// Jobs were asked for.
+    pub fetch: bool,
+}
+
+/// What is to be done now.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// Outcomes to write.
@@ -69,9 +78,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Is there nothing to do?
-    pub fn is_idle(&self) -> bool {
-        self.settle.is_empty() && self.record.is_empty() && self.vet.is_empty() && self.fetch == 0 && !self.recover
+    /// Is there something to write?
+    pub fn has_outcomes(&self) -> bool {
+        !(self.settle.is_empty() && self.record.is_empty() && self.vet.is_empty())
     }
 }
 
@@ -189,13 +198,12 @@ impl Desk {
     }
 
     /// Take deliveries in. Known ones, as a recovery or a group made anew may bring, are passed over.
-    pub fn receive(&mut self, entries: Vec<Entry>, check_known: bool, now_ms: u64) {
-        for entry in entries {
-            let rises = self.rises(&entry);
-            if (check_known || !rises) && self.knows(&entry) {
+    pub fn receive(&mut self, deliveries: Vec<Delivery>, check_known: bool, now_ms: u64) {
+        for Delivery { job, fault } in deliveries {
+            let rises = self.rises(&job);
+            if (check_known || !rises) && self.knows(&job) {
                 continue;
             }
-            let (job, fault) = Job::read(entry);
             match fault {
                 Some(reason) => self.finish_unstarted(job, Outcome::Undecodable(reason), now_ms),
                 None if job.header.deaths >= POISON_DEATHS => self.finish_unstarted(job, Outcome::Poison, now_ms),
@@ -210,23 +218,23 @@ impl Desk {
         }
     }
 
-    fn rises(&mut self, entry: &Entry) -> bool {
-        let id = entry_number(&entry.entry);
-        match self.newest.get_mut(entry.stream) {
-            Some(newest) if id > *newest => {
-                *newest = id;
+    fn rises(&mut self, job: &Job) -> bool {
+        let number = entry_number(&job.entry);
+        match self.newest.get_mut(job.stream) {
+            Some(newest) if number > *newest => {
+                *newest = number;
                 true
             }
             _ => false,
         }
     }
 
-    fn knows(&self, entry: &Entry) -> bool {
-        let same = |job: &Job| job.stream == entry.stream && job.entry == entry.entry;
+    fn knows(&self, job: &Job) -> bool {
+        let same = |known: &Job| known.stream == job.stream && known.entry == job.entry;
         self.runs.iter().flatten().any(|run| same(&run.job))
             || self.finished.iter().any(|finished| same(&finished.job))
             || self.parked.iter().any(same)
-            || self.buffer.get(entry.stream).is_some_and(|lane| lane.iter().any(same))
+            || self.buffer.get(job.stream).is_some_and(|lane| lane.iter().any(same))
     }
 
     fn finish_unstarted(&mut self, job: Job, outcome: Outcome, now_ms: u64) {
@@ -313,13 +321,25 @@ impl Desk {
         }
     }
 
-    /// What is to be done now.
-    pub fn plan(&mut self, monotonic_ms: i64) -> Plan {
-        if std::mem::take(&mut self.recover) {
+    /// What is to be done now, beside what is under way already.
+    pub fn plan(&mut self, monotonic_ms: i64, under_way: UnderWay) -> Plan {
+        if self.recover {
             // Alone: deliveries and outcomes that are under way at the same time would not be known when the answer comes.
-            return Plan { recover: true, ..Plan::default() };
+            let recover = under_way == UnderWay::default();
+            self.recover = !recover;
+            return Plan { recover, ..Plan::default() };
         }
         let mut plan = Plan::default();
+        if !under_way.outcomes {
+            self.plan_outcomes(monotonic_ms, &mut plan);
+        }
+        if !under_way.fetch && !self.stopping && !self.dry && monotonic_ms < self.lease_until_ms {
+            plan.fetch = self.prefetch.saturating_sub(self.held() + self.reserved);
+        }
+        plan
+    }
+
+    fn plan_outcomes(&mut self, monotonic_ms: i64, plan: &mut Plan) {
         let take = batch_size(&self.finished);
         plan.settle = self.finished.drain(..take).collect();
         self.settling += take;
@@ -344,10 +364,6 @@ impl Desk {
                 plan.next_ms = Some(plan.next_ms.map_or(due, |next| next.min(due)));
             }
         }
-        if !self.stopping && !self.dry && monotonic_ms < self.lease_until_ms {
-            plan.fetch = self.prefetch.saturating_sub(self.held() + self.reserved);
-        }
-        plan
     }
 
     /// Outcomes were written (or refused for good).

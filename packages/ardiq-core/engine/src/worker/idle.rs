@@ -9,6 +9,7 @@ use redis::Value;
 use redis::aio::MultiplexedConnection;
 use tokio::time::timeout;
 
+use super::job::Delivery;
 use super::{State, lock};
 use crate::error::{Error, Remedy, Result, remedy};
 use crate::link::{Patience, RESPONSE_LIMIT};
@@ -71,7 +72,7 @@ async fn wait(state: &State, mut conn: MultiplexedConnection) -> Result<Option<M
             let entries = entries(state, value)?;
             let waited_in_vain = entries.is_empty();
             if worker == state.identity() {
-                desk.receive(entries, true, state.now_ms());
+                desk.receive(entries.into_iter().map(Delivery::read).collect(), true, state.now_ms());
                 state.hand_out(&mut desk);
             }
             // After a job there may be more; in burst mode the end of the queue has to be seen.

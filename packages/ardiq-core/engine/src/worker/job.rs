@@ -19,28 +19,38 @@ pub struct Job {
     pub envelope: Envelope,
 }
 
-impl Job {
-    /// Take an entry apart. Of what cannot be read, the call stays empty, and the reason comes along.
-    pub fn read(entry: Entry) -> (Self, Option<String>) {
+/// A job as it arrived; of one that cannot be read, the call is empty.
+#[derive(Debug, Clone, Default)]
+pub struct Delivery {
+    /// The job.
+    pub job: Job,
+    /// Why it cannot be read, if it cannot.
+    pub fault: Option<String>,
+}
+
+impl Delivery {
+    /// Take an entry apart.
+    pub fn read(entry: Entry) -> Self {
         let Entry { stream, entry, id, value } = entry;
-        let mut job = Self { stream, entry, id, ..Self::default() };
+        let mut job = Job { stream, entry, id, ..Job::default() };
         let Some((header, envelope)) = Header::split(&value) else {
-            return (job, Some("the entry is cut short".into()));
+            return Self { job, fault: Some("the entry is cut short".into()) };
         };
         job.header = header;
-        match Envelope::decode(envelope) {
+        let fault = match Envelope::decode(envelope) {
             Ok(envelope) => {
                 job.envelope = envelope;
-                (job, None)
+                None
             }
             Err(reason) => {
                 // The nonce stands before everything that a version may change.
                 if let Some(nonce) = envelope.get(1..9).and_then(|nonce| nonce.try_into().ok()) {
                     job.envelope.nonce = nonce;
                 }
-                (job, Some(reason))
+                Some(reason)
             }
-        }
+        };
+        Self { job, fault }
     }
 }
 
@@ -52,10 +62,10 @@ mod tests {
     fn what_cannot_be_read_keeps_its_identity() {
         let value = [&Header { tries: 4, ..Header::default() }.encode()[..], b"\x63nonceABCrest"].concat();
         let entry = Entry { stream: 1, entry: "1-0".into(), id: "a".into(), value };
-        let (job, reason) = Job::read(entry);
+        let Delivery { job, fault: reason } = Delivery::read(entry);
         assert_eq!((job.id.as_str(), job.header.tries, &job.envelope.nonce), ("a", 4, b"nonceABC"));
         assert!(reason.is_some_and(|reason| reason.contains("version 99")));
-        let (_, reason) = Job::read(Entry { stream: 0, entry: "1-0".into(), id: "a".into(), value: vec![1] });
+        let reason = Delivery::read(Entry { stream: 0, entry: "1-0".into(), id: "a".into(), value: vec![1] }).fault;
         assert!(reason.is_some_and(|reason| reason.contains("cut short")));
     }
 }

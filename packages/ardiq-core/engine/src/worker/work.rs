@@ -1,12 +1,14 @@
-//! The loop that does the desk's bidding: outcomes out, starts recorded, jobs in, in one round trip.
+//! The loop that does the desk's bidding: outcomes out, starts recorded, jobs in.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::desk::Plan;
+use super::desk::{Plan, UnderWay};
+use super::job::Delivery;
 use super::judge::{Finished, judge, unwritable};
 use super::{State, lock};
 use crate::clock::monotonic_ms;
@@ -18,40 +20,69 @@ use crate::scripts::deliver::{self, Fetched, Settlement, Source, Start};
 /// Read back after a lost reply beyond what a worker may hold: a job for every lane that the blocked read brought.
 const MARGIN: usize = 100;
 
-/// Run until the worker has stopped.
+type Request<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+
+/// Run until the worker has stopped. Outcomes and fetches are on their way at the same time, one request of each kind: while
+/// one reply is taken apart the server works on the other request.
 pub async fn run(state: Arc<State>) -> Result<()> {
+    let (mut outcomes, mut fetch): (Option<Request<'_>>, Option<Request<'_>>) = (None, None);
     loop {
-        let plan = lock(&state.desk).plan(monotonic_ms());
-        if !plan.is_idle() {
-            carry_out(&state, plan).await?;
+        let under_way = UnderWay { outcomes: outcomes.is_some(), fetch: fetch.is_some() };
+        let plan = lock(&state.desk).plan(monotonic_ms(), under_way);
+        let next_ms = plan.next_ms;
+        if plan.recover {
+            read_back(&state).await?;
             continue;
         }
-        state.idle.notify_one();
-        match plan.next_ms {
-            Some(at) => {
-                let left = Duration::from_millis(u64::try_from(at - monotonic_ms()).unwrap_or(1).max(1));
-                tokio::select! { () = state.work.notified() => {}, () = sleep(left) => {} }
+        if plan.fetch > 0 {
+            lock(&state.desk).reserve(plan.fetch);
+            fetch = Some(Box::pin(read_new(&state, plan.fetch)));
+        } else if fetch.is_none() {
+            state.idle.notify_one();
+        }
+        if plan.has_outcomes() {
+            outcomes = Some(Box::pin(write(&state, plan)));
+        }
+        let done = tokio::select! {
+            biased; // outcomes go out first
+            done = under(&mut outcomes) => done,
+            done = under(&mut fetch) => done,
+            () = state.work.notified() => Ok(()),
+            () = until(next_ms) => Ok(()),
+        };
+        if done.is_err() {
+            // What was sent is waited for: a job in a reply that nobody reads would be known to nobody.
+            for rest in [outcomes, fetch].into_iter().flatten() {
+                let _ = rest.await;
             }
-            None => state.work.notified().await,
+            return done;
         }
     }
 }
 
-async fn carry_out(state: &State, plan: Plan) -> Result<()> {
-    let Plan { mut settle, record, vet, fetch, recover, .. } = plan;
-    lock(&state.desk).reserve(fetch);
-    // What is on its way out still counts as delivered: read back meanwhile, it would be taken for a lost reply and run again.
-    let before = if recover { write_outcomes(state, std::mem::take(&mut settle)).await } else { Ok(()) };
-    // All requests go out on one connection, in this order, before the first answer is awaited.
-    let (settled, recorded, vetted, recovered, fetched) = tokio::join!(
-        write_outcomes(state, settle),
-        record_starts(state, record),
-        vet_starts(state, vet),
-        read_back(state, recover),
-        read_new(state, fetch, recover),
+/// The end of a request, which is then under way no more. For ever when there is none.
+async fn under(request: &mut Option<Request<'_>>) -> Result<()> {
+    let Some(running) = request else { return std::future::pending().await };
+    let done = running.await;
+    *request = None;
+    done
+}
+
+async fn until(monotonic: Option<i64>) {
+    match monotonic {
+        Some(at) => sleep(Duration::from_millis(u64::try_from(at - monotonic_ms()).unwrap_or(1).max(1))).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn write(state: &State, plan: Plan) -> Result<()> {
+    // All go out on one connection, in this order, before the first answer is awaited.
+    let (settled, recorded, vetted) = tokio::join!(
+        write_outcomes(state, plan.settle),
+        record_starts(state, plan.record),
+        vet_starts(state, plan.vet),
     );
-    lock(&state.desk).unreserve(fetch);
-    before.and(settled).and(recorded).and(vetted).and(recovered).and(fetched)
+    settled.and(recorded).and(vetted)
 }
 
 /// Write outcomes until they are written; they are not given up while the engine lives.
@@ -133,17 +164,14 @@ async fn vet_starts(state: &State, runs: Vec<(usize, Start)>) -> Result<()> {
     Ok(())
 }
 
-async fn read_back(state: &State, recover: bool) -> Result<()> {
-    if !recover {
-        return Ok(());
-    }
+async fn read_back(state: &State) -> Result<()> {
     let worker = state.identity();
     let (link, keys) = (&state.shared.link, &state.shared.keys);
     let mut count = state.settings.prefetch + MARGIN;
     loop {
         let fetched = deliver::fetch(link, keys, &worker, count, Source::Own, Patience::Endless).await?;
         let cut = fetched.entries.chunk_by(|a, b| a.stream == b.stream).any(|stream| stream.len() == count);
-        take_in(state, fetched, 0, &worker, true);
+        take_in(state, fetched, 0, &worker);
         if !cut {
             return Ok(());
         }
@@ -152,18 +180,17 @@ async fn read_back(state: &State, recover: bool) -> Result<()> {
     }
 }
 
-async fn read_new(state: &State, count: usize, recovering: bool) -> Result<()> {
-    if count == 0 {
-        return Ok(());
-    }
+async fn read_new(state: &State, count: usize) -> Result<()> {
     let worker = state.identity();
     let (link, keys) = (&state.shared.link, &state.shared.keys);
-    let fetched = deliver::fetch(link, keys, &worker, count, Source::New, Patience::Endless).await?;
-    take_in(state, fetched, count, &worker, recovering);
+    let fetched = deliver::fetch(link, keys, &worker, count, Source::New, Patience::Endless).await;
+    lock(&state.desk).unreserve(count);
+    take_in(state, fetched?, count, &worker);
     Ok(())
 }
 
-fn take_in(state: &State, fetched: Fetched, asked: usize, worker: &str, check_known: bool) {
+/// Take in what was fetched; `asked` is 0 for what is read back, which may be known.
+fn take_in(state: &State, fetched: Fetched, asked: usize, worker: &str) {
     state.shared.clock.observe(fetched.now_ms);
     if !fetched.held {
         // Nothing is asked for without a lease; the renewing loop signs on anew at once, and sets things going again.
@@ -174,17 +201,22 @@ fn take_in(state: &State, fetched: Fetched, asked: usize, worker: &str, check_kn
         // The lease was lost meanwhile: this was sent to whom we were, and others take it over.
         return;
     }
+    let drained = fetched.unfinished == Some(0);
+    // Before the desk is locked: the event loop's thread may want it.
+    let deliveries: Vec<Delivery> = fetched.entries.into_iter().map(Delivery::read).collect();
+    let burst = state.burst.load(Ordering::Acquire);
     let mut desk = lock(&state.desk);
-    let (count, drained) = (fetched.entries.len(), fetched.unfinished == Some(0));
-    // A fetch and a blocked read never have the same job; what is read back may be known, and what is fetched beside it too.
-    desk.receive(fetched.entries, check_known, state.now_ms());
-    if count < asked {
-        desk.set_dry(true);
+    let nothing_came = asked > 0 && drained && desk.held() == 0;
+    if deliveries.len() < asked {
+        // A queue that is to be emptied is asked again behind the outcomes that are under way.
+        let ask_again = burst && nothing_came && !desk.is_settled();
+        desk.set_dry(!ask_again);
     }
+    desk.receive(deliveries, asked == 0, state.now_ms());
     state.hand_out(&mut desk);
-    let nothing_left = drained && desk.held() == 0 && desk.is_settled();
+    let nothing_left = nothing_came && desk.is_settled();
     drop(desk);
-    if nothing_left && asked > 0 && state.burst.load(Ordering::Acquire) {
+    if nothing_left && burst {
         state.notify("drained", "");
     }
 }

@@ -2,14 +2,18 @@
 
 import argparse
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.contenders import ALL, ROOT
-from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Scenario
+from benchmarks.contenders import ALL, OURS, ROOT
+from benchmarks.scenarios import FULL, MOST, QUICK, SCENARIOS, Scenario
 from benchmarks.stage import RunFailed, Stage
+
+
+ROUNDS = 5
 
 
 def main() -> int:
@@ -22,6 +26,8 @@ def main() -> int:
     parser.add_argument("--server", choices=["redis", "valkey"], default=None)
     parser.add_argument("--out", type=Path, default=ROOT / ".bench" / "figures.json", help="where the figures go")
     options = parser.parse_args()
+    # As Ctrl-C does: through the blocks that end what was started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     wanted = [one for one in SCENARIOS if not options.scenario or one.name in options.scenario]
     names = set(options.contender or [one.name for one in ALL])
@@ -34,12 +40,17 @@ def main() -> int:
         rounds = report.read(options.out)["rounds"]  # the others keep their figures
     failures = 0
     for scenario in wanted:
-        count = 1 if options.quick or scenario.once else options.rounds or 5
+        count = 1 if options.quick or scenario.once else options.rounds or ROUNDS
         figures, failed = run(scenario, names, count, quick=options.quick, server=server)
         rounds[scenario.name] = figures
         failures += failed
         report.write(options.out, rounds, {**report.machine(), "server": server})
         print(f"\n## {scenario.title}\n\n{report.table(figures)}", flush=True)
+    for figure, most in MOST.items():
+        for each in rounds.get("counters", {}).get(OURS.name, []):
+            if each[figure] > most:
+                failures += 1
+                print(f"{figure}: {each[figure]:.3f}, and {most:g} is the most that is allowed", file=sys.stderr)
     return 1 if failures else 0
 
 

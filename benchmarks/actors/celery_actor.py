@@ -52,5 +52,5 @@ class Actor:
         return seconds
 
     async def work(self) -> None:
-        options = ["--pool=threads", f"--concurrency={self.concurrency}", "--loglevel=ERROR", "--quiet"]
-        self.app.worker_main(["worker", *options, "--without-gossip", "--without-mingle"])
+        options = ["--pool=threads", f"--concurrency={self.concurrency}", "--loglevel=ERROR"]
+        self.app.worker_main(["--quiet", "worker", *options, "--without-gossip", "--without-mingle"])

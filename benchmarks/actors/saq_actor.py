@@ -26,7 +26,8 @@ async def crunch(ctx: Any, *, payload: str | None = None) -> None:
 
 class Actor:
     def __init__(self, url: str, concurrency: int) -> None:
-        self.queue: Any = Queue.from_url(url, name="bench")
+        # Its pool of connections has to hold one for each that is under way.
+        self.queue: Any = Queue.from_url(f"{url}?max_connections={2 * concurrency + 200}", name="bench")
         self.concurrency = concurrency
 
     async def __aenter__(self) -> "Actor":

@@ -182,7 +182,9 @@ def install(session: nox.Session, group: str, *, editable: bool = True) -> None:
     """All four packages and a dependency group: the core from its wheel, the others as links to their sources."""
     wheel = next(path for path in core_artefacts(session) if path.suffix == ".whl")
     others = [part for package in PYTHON_PACKAGES for part in (["--editable"] if editable else []) + [str(package)]]
-    renewed = [part for name in ("core", "client", "worker", "cli") for part in ("--reinstall-package", f"ardiq-{name}")]
+    renewed = [
+        part for name in ("core", "client", "worker", "cli") for part in ("--reinstall-package", f"ardiq-{name}")
+    ]
     session.install(*renewed, str(wheel), *others, "--group", group)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.contenders import ROOT
+from benchmarks.page import FIGURES
 
 PLACE = ROOT / "docs" / "images"
 OURS, FLOOR, PEERS = "#b7410e", "#8d99ae", "#c9ced6"
@@ -23,7 +24,7 @@ CHARTS = (
 def main() -> None:
     """Draw all charts from the file of figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plots", description=__doc__)
-    parser.add_argument("--figures", type=Path, default=ROOT / "benchmarks" / "figures.json")
+    parser.add_argument("--figures", type=Path, default=FIGURES)
     options = parser.parse_args()
     rounds = report.read(options.figures)["rounds"]
     PLACE.mkdir(parents=True, exist_ok=True)

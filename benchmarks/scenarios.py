@@ -310,4 +310,3 @@ def installed(stage: Stage, contender: Contender, size: Size) -> Figures:
 
 def _megabytes(files: list[Path]) -> float:
     return sum(path.stat().st_size for path in files if path.exists() and path.suffix != ".pyc") / 1e6
-

@@ -4,7 +4,6 @@ import hashlib
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,19 +28,22 @@ def files(project: Path) -> list[Path]:
     return [*made, project / "pyproject.toml"]
 
 
-def row(output: str, name: str) -> str:
-    found = re.search(rf"│ {name} +│ +(.+?) │", output)
+def parts(pattern: str, output: str) -> list[str]:
+    """What the groups of `pattern` stand for in `output`."""
+    found = re.search(pattern, output)
     assert found, output
-    return found[1].strip()
+    return [str(part) for part in found.groups()]
+
+
+def row(output: str, name: str) -> str:
+    return parts(rf"│ {name} +│ +(.+?) │", output)[0].strip()
 
 
 def test_demo_survives_its_killed_worker(
     ardiq: StartProgram, files: list[Path], project: Path, without_url: None
 ) -> None:
-    started = time.monotonic()
     program = ardiq("demo", COLUMNS="120")
     assert program.end() == ExitCode.OK, program.output
-    assert time.monotonic() - started < 25
     output = program.output
     assert f"{FILES} files of" in output
     assert "(SIGKILL)" in output
@@ -49,7 +51,7 @@ def test_demo_survives_its_killed_worker(
     assert row(output, "failed") == "0"
     assert row(output, "retries") == "2"
     assert int(row(output, "reclaimed after the crash")) >= 1
-    firings = int(re.search(r"(\d+) of them fired", output)[1])  # type: ignore[index]
+    firings = int(parts(r"(\d+) of them fired", output)[0])
     assert firings >= 2
     # A job per file, the aggregate, the delayed one, the one that fails twice, and what the schedule fired.
     assert int(row(output, "jobs")) == FILES + 3 + firings
@@ -78,8 +80,8 @@ def test_demo_on_a_terminal_shows_a_progress_bar(on_terminal: OnTerminal, files:
 def test_interrupted_demo_leaves_nothing_running(ardiq: StartProgram, files: list[Path], without_url: None) -> None:
     program = ardiq("demo")
     program.await_output(", lease ")
-    first, second = re.search(r"processes (\d+) and (\d+)", program.output).groups()  # type: ignore[union-attr]
-    socket = Path(re.search(r"on (\S+\.sock)", program.output)[1])  # type: ignore[index]
+    first, second = parts(r"processes (\d+) and (\d+)", program.output)
+    socket = Path(parts(r"on (\S+\.sock)", program.output)[0])
     program.send(signal.SIGINT)
     assert program.end() == ExitCode.INTERRUPTED
     assert not alive(int(first))
@@ -91,7 +93,7 @@ def test_interrupted_demo_leaves_nothing_running(ardiq: StartProgram, files: lis
 def test_killed_demo_leaves_nothing_running(ardiq: StartProgram, files: list[Path], without_url: None) -> None:
     program = ardiq("demo")
     program.await_output(", lease ")
-    pids = [int(pid) for pid in re.search(r"processes (\d+) and (\d+)", program.output).groups()]  # type: ignore[union-attr]
+    pids = [int(pid) for pid in parts(r"processes (\d+) and (\d+)", program.output)]
     program.send(signal.SIGKILL)
     program.end()
     eventually(lambda: not any(alive(pid) for pid in pids), "the end of the workers")

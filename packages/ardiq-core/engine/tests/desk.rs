@@ -118,24 +118,36 @@ fn no_more_than_the_concurrency_runs_and_no_more_than_the_prefetch_is_asked_for(
 }
 
 #[test]
-fn one_request_of_each_kind_is_under_way_and_a_recovery_waits_for_both() {
-    let (outcomes, fetch) = (UnderWay { outcomes: true, fetch: false }, UnderWay { outcomes: false, fetch: true });
+fn a_recovery_waits_for_what_is_under_way_and_nothing_new_begins_before_it() {
+    let (outcomes, fetch) = (UnderWay { outcomes: true, fetches: 0 }, UnderWay { outcomes: false, fetches: 1 });
     let mut desk = desk(2, 4);
     receive(&mut desk, [entry(3, 1), entry(3, 2)]);
     let run = hand_out(&mut desk).remove(0);
     succeed(&mut desk, run.slot);
-    let plan = desk.plan(MONO, UnderWay { outcomes: true, fetch: true });
-    assert!(!plan.has_outcomes() && plan.fetch == 0);
     let plan = desk.plan(MONO, outcomes);
     assert!(!plan.has_outcomes() && plan.fetch == 3, "jobs are asked for while outcomes are being written");
     desk.must_recover();
     for busy in [outcomes, fetch] {
         let plan = desk.plan(MONO, busy);
-        assert!(!plan.recover && !plan.has_outcomes() && plan.fetch == 0, "nothing new before what is under way ends");
+        assert!(!plan.recover && !plan.has_outcomes() && plan.fetch == 0);
     }
     assert!(desk.plan(MONO, UnderWay::default()).recover);
-    let plan = desk.plan(MONO, fetch);
-    assert!(plan.settle.len() == 1 && plan.fetch == 0, "outcomes are written while jobs are being asked for");
+    assert_eq!(desk.plan(MONO, fetch).settle.len(), 1, "outcomes are written while jobs are being asked for");
+}
+
+#[test]
+fn a_second_fetch_follows_the_first_when_there_is_room_for_a_batch() {
+    let fetches = |fetches| UnderWay { outcomes: false, fetches };
+    let mut desk = desk(4, 8);
+    let asked = desk.plan(MONO, fetches(0)).fetch;
+    assert_eq!(asked, 8);
+    desk.reserve(5);
+    assert_eq!(desk.plan(MONO, fetches(1)).fetch, 3);
+    desk.reserve(2);
+    assert_eq!(desk.plan(MONO, fetches(1)).fetch, 0, "one place is not worth a request beside another");
+    assert_eq!(desk.plan(MONO, fetches(0)).fetch, 1);
+    desk.unreserve(7);
+    assert_eq!(desk.plan(MONO, fetches(2)).fetch, 0, "two are enough");
 }
 
 #[test]

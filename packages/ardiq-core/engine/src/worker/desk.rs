@@ -56,9 +56,12 @@ struct Run {
 pub struct UnderWay {
     /// Outcomes and starts are being written.
     pub outcomes: bool,
-    /// Jobs were asked for.
-    pub fetch: bool,
+    /// Requests for jobs.
+    pub fetches: usize,
 }
+
+/// Requests for jobs that may be under way: with two, the server has the next one when it has answered the first.
+const MOST_FETCHES: usize = 2;
 
 /// What is to be done now.
 #[derive(Debug, Default)]
@@ -333,8 +336,10 @@ impl Desk {
         if !under_way.outcomes {
             self.plan_outcomes(monotonic_ms, &mut plan);
         }
-        if !under_way.fetch && !self.stopping && !self.dry && monotonic_ms < self.lease_until_ms {
-            plan.fetch = self.prefetch.saturating_sub(self.held() + self.reserved);
+        if under_way.fetches < MOST_FETCHES && !self.stopping && !self.dry && monotonic_ms < self.lease_until_ms {
+            let room = self.prefetch.saturating_sub(self.held() + self.reserved);
+            // Beside one that is under way another is only worth its while for a batch.
+            plan.fetch = if under_way.fetches == 0 || room >= self.concurrency.div_ceil(2) { room } else { 0 };
         }
         plan
     }

@@ -1,8 +1,11 @@
 //! The loop that does the desk's bidding: outcomes out, starts recorded, jobs in.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -20,14 +23,36 @@ use crate::scripts::deliver::{self, Fetched, Settlement, Source, Start};
 /// Read back after a lost reply beyond what a worker may hold: a job for every lane that the blocked read brought.
 const MARGIN: usize = 100;
 
-type Request<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+/// Requests of one kind that are under way, the oldest first.
+#[derive(Default)]
+struct Requests<'a>(VecDeque<Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>>);
 
-/// Run until the worker has stopped. Outcomes and fetches are on their way at the same time, one request of each kind: while
-/// one reply is taken apart the server works on the other request.
+impl<'a> Requests<'a> {
+    fn add(&mut self, request: impl Future<Output = Result<()>> + Send + 'a) {
+        self.0.push_back(Box::pin(request));
+    }
+
+    /// The end of one of them, which is then under way no more. Never, when there is none.
+    async fn next(&mut self) -> Result<()> {
+        poll_fn(|context| {
+            for position in 0..self.0.len() {
+                if let Poll::Ready(done) = self.0[position].as_mut().poll(context) {
+                    drop(self.0.remove(position));
+                    return Poll::Ready(done);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Run until the worker has stopped. Outcomes and fetches are under way at the same time: while one reply is taken apart the
+/// server works on another request.
 pub async fn run(state: Arc<State>) -> Result<()> {
-    let (mut outcomes, mut fetch): (Option<Request<'_>>, Option<Request<'_>>) = (None, None);
+    let (mut outcomes, mut fetches) = (Requests::default(), Requests::default());
     loop {
-        let under_way = UnderWay { outcomes: outcomes.is_some(), fetch: fetch.is_some() };
+        let under_way = UnderWay { outcomes: !outcomes.0.is_empty(), fetches: fetches.0.len() };
         let plan = lock(&state.desk).plan(monotonic_ms(), under_way);
         let next_ms = plan.next_ms;
         if plan.recover {
@@ -36,36 +61,28 @@ pub async fn run(state: Arc<State>) -> Result<()> {
         }
         if plan.fetch > 0 {
             lock(&state.desk).reserve(plan.fetch);
-            fetch = Some(Box::pin(read_new(&state, plan.fetch)));
-        } else if fetch.is_none() {
+            fetches.add(read_new(&state, plan.fetch));
+        } else if fetches.0.is_empty() {
             state.idle.notify_one();
         }
         if plan.has_outcomes() {
-            outcomes = Some(Box::pin(write(&state, plan)));
+            outcomes.add(write(&state, plan));
         }
         let done = tokio::select! {
             biased; // outcomes go out first
-            done = under(&mut outcomes) => done,
-            done = under(&mut fetch) => done,
+            done = outcomes.next() => done,
+            done = fetches.next() => done,
             () = state.work.notified() => Ok(()),
             () = until(next_ms) => Ok(()),
         };
         if done.is_err() {
             // What was sent is waited for: a job in a reply that nobody reads would be known to nobody.
-            for rest in [outcomes, fetch].into_iter().flatten() {
+            for rest in outcomes.0.into_iter().chain(fetches.0) {
                 let _ = rest.await;
             }
             return done;
         }
     }
-}
-
-/// The end of a request, which is then under way no more. For ever when there is none.
-async fn under(request: &mut Option<Request<'_>>) -> Result<()> {
-    let Some(running) = request else { return std::future::pending().await };
-    let done = running.await;
-    *request = None;
-    done
 }
 
 async fn until(monotonic: Option<i64>) {

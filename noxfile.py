@@ -107,6 +107,9 @@ def types(session: nox.Session) -> None:
     session.run(
         "mypy", "tests", "tools", "conftest.py", "noxfile.py", *(["examples"] if (ROOT / "examples").is_dir() else [])
     )
+    # The actors run in the environments of others; what the harness shares with them is checked with it.
+    harness = sorted(str(path) for path in (ROOT / "benchmarks").glob("*.py"))
+    session.run("mypy", *harness, "benchmarks/actors/probe.py")
     session.run("pyright", "--pythonpath", str(Path(session.bin, "python")))
     session.run("stubtest", "ardiq_core", "--mypy-config-file", "pyproject.toml")
     session.run("pytest", "packages/ardiq-client/tests/test_typing.py")

@@ -12,7 +12,6 @@ from benchmarks.contenders import ALL, OURS, ROOT
 from benchmarks.scenarios import FULL, MOST, QUICK, SCENARIOS, Scenario
 from benchmarks.stage import RunFailed, Stage
 
-
 ROUNDS = 5
 
 
@@ -36,13 +35,13 @@ def main() -> int:
             contender.prepare()
     server = options.server or ("redis" if shutil.which("redis-server") else "valkey")
     rounds: report.Rounds = {}
-    if options.out.exists() and options.scenario:
+    if options.out.exists() and (options.scenario or options.contender):
         rounds = report.read(options.out)["rounds"]  # the others keep their figures
     failures = 0
     for scenario in wanted:
         count = 1 if options.quick or scenario.once else options.rounds or ROUNDS
         figures, failed = run(scenario, names, count, quick=options.quick, server=server)
-        rounds[scenario.name] = figures
+        rounds.setdefault(scenario.name, {}).update(figures)
         failures += failed
         report.write(options.out, rounds, {**report.machine(), "server": server})
         print(f"\n## {scenario.title}\n\n{report.table(figures)}", flush=True)

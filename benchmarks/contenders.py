@@ -19,15 +19,15 @@ ENVIRONMENTS = ROOT / ".bench"
 class Contender:
     """One program that is measured.
 
-    `packages`: what its environment holds, none for that of the harness. `tasks`: what its actor can run. `options`:
-    what its actor can do beyond bulk, sequential, round trips and work. `threads`: of a worker for short tasks, where
+    `packages`: what its environment holds, none for that of the harness. `tasks`: what its actor can run. `imports`: what a program that
+    enqueues has to import. `threads`: of a worker for short tasks, where
     more make it slower; None where concurrency is coroutines.
     """
 
     name: str
     actor: str
     packages: tuple[str, ...] = ()
-    module: str = ""
+    imports: str = ""
     tasks: frozenset[str] = frozenset({"noop", "nap", "crunch"})
     gathers: bool = False
     delays: bool = False
@@ -67,16 +67,28 @@ class Contender:
 ASYNC = frozenset({"noop", "nap", "crunch"})
 BOTH = ASYNC | {"blocking"}
 
-OURS = Contender("ardiq", "ardiq_actor", (), "ardiq", BOTH, gathers=True, delays=True)
+OURS = Contender("ardiq", "ardiq_actor", (), "import ardiq", BOTH, gathers=True, delays=True)
 FLOOR = Contender("floor", "floor_actor", tasks=frozenset({"noop"}))
 PEERS = (
-    Contender("arq", "arq_actor", ("arq==0.28.0", "redis[hiredis]==5.3.1"), "arq", ASYNC, gathers=True),
-    Contender("streaq", "streaq_actor", ("streaq==7.2.0",), "streaq", BOTH, gathers=True),
-    Contender("taskiq", "taskiq_actor", ("taskiq==0.13.0", "taskiq-redis==1.2.4"), "taskiq_redis", BOTH, gathers=True),
-    Contender("saq", "saq_actor", ("saq[hiredis]==0.26.4", "typing-extensions==4.16.0"), "saq", ASYNC, gathers=True),
-    Contender("dramatiq", "dramatiq_actor", ("dramatiq[redis]==2.2.1",), "dramatiq", BOTH, threads=8),
-    Contender("celery", "celery_actor", ("celery[redis]==5.7.0",), "celery", BOTH, threads=8, most_concurrency=100),
-    Contender("rq", "rq_actor", ("rq==3.0.0",), "rq", BOTH, threads=1, most_concurrency=1),
+    Contender("arq", "arq_actor", ("arq==0.28.0", "redis[hiredis]==5.3.1"), "import arq", ASYNC, gathers=True),
+    Contender("streaq", "streaq_actor", ("streaq==7.2.0",), "import streaq", BOTH, gathers=True),
+    Contender(
+        "taskiq", "taskiq_actor", ("taskiq==0.13.0", "taskiq-redis==1.2.4"), "import taskiq_redis", BOTH, gathers=True
+    ),
+    Contender(
+        "saq", "saq_actor", ("saq[hiredis]==0.26.4", "typing-extensions==4.16.0"), "import saq", ASYNC, gathers=True
+    ),
+    Contender("dramatiq", "dramatiq_actor", ("dramatiq[redis]==2.2.1",), "import dramatiq", BOTH, threads=8),
+    Contender(
+        "celery",
+        "celery_actor",
+        ("celery[redis]==5.7.0",),
+        "from celery import Celery",
+        BOTH,
+        threads=8,
+        most_concurrency=100,
+    ),
+    Contender("rq", "rq_actor", ("rq==3.0.0",), "import rq", BOTH, threads=1, most_concurrency=1),
 )
 ALL = (OURS, FLOOR, *PEERS)
 

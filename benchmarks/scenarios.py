@@ -204,13 +204,13 @@ def _naps(stage: Stage, contender: Contender, concurrency: int, size: Size) -> F
     return {"jobs/s": figures["jobs/s"], "of the possible": figures["jobs/s"] / (concurrency / 0.1)}
 
 
-@scenario("crunch-1", "2.4 ms of hashing, one worker process", (OURS, *PEERS))
+@scenario("crunch-1", "Two milliseconds of hashing, one worker process", (OURS, *PEERS))
 def crunch_1(stage: Stage, contender: Contender, size: Size) -> Figures:
     figures = drained(stage, contender, "crunch", size.crunches, contender.threads or 16)
     return {"jobs/s": figures["jobs/s"]}
 
 
-@scenario("crunch-2", "2.4 ms of hashing, two worker processes", (OURS, *PEERS))
+@scenario("crunch-2", "Two milliseconds of hashing, two worker processes", (OURS, *PEERS))
 def crunch_2(stage: Stage, contender: Contender, size: Size) -> Figures:
     return drained(stage, contender, "crunch", size.crunches, contender.threads or 16, processes=2)
 
@@ -286,7 +286,7 @@ def imported(stage: Stage, contender: Contender, size: Size) -> Figures:
         "def rss():\n"
         "    return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('VmRSS'))\n"
         "before, started = rss(), time.perf_counter()\n"
-        f"import {contender.module}\n"
+        f"{contender.imports}\n"
         "seconds = time.perf_counter() - started\n"
         "print(json.dumps({'seconds': seconds, 'kb': rss() - before}))"
     )

@@ -29,6 +29,8 @@ from ardiq.options import _DEFAULTS
 from ardiq.task import TaskOptions
 from ardiq_cli.exits import ExitCode
 from ardiq_cli.main import app as command_line
+from benchmarks.page import FIGURES, filled
+from benchmarks.report import read
 from tests.servers import Server
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -257,3 +259,8 @@ def test_the_command_line_page_lists_every_option(name: str, command: Any) -> No
 
 def test_the_command_line_page_lists_every_exit_code() -> None:
     assert [int(code) for code in first_cells("reference/cli.md", "Exit codes")] == [code.value for code in ExitCode]
+
+
+def test_the_figures_of_the_performance_page_are_those_that_were_measured() -> None:
+    page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    assert filled(page, read(FIGURES)["rounds"]) == page, "stale: python -m benchmarks.page"

@@ -5,10 +5,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ardiq import Ardiq
 from probe import late, ran
 from work import NAP_S
 from work import crunch as compute
+
+from ardiq import Ardiq
 
 
 class Actor:

@@ -20,6 +20,7 @@ import os
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -58,7 +59,7 @@ async def _main(name: str, role: str, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
     asyncio.run(_main(sys.argv[1], sys.argv[2], sys.argv[3:]))
     sys.stdout.flush()
     os._exit(0)  # some contenders leave threads behind that would wait for seconds

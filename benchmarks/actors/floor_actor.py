@@ -7,6 +7,7 @@ those, whose Redis traffic stays off the interpreter, should not be slower.
 import asyncio
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -59,10 +60,8 @@ class Actor:
     def __init__(self, url: str, concurrency: int) -> None:
         self.server = redis.Redis.from_url(url)
         self.add, self.turn = self.server.register_script(ADD), self.server.register_script(TURN)
-        try:
+        with suppress(redis.ResponseError):  # it is there already
             self.server.xgroup_create(KEYS[0], "workers", id="0", mkstream=True)
-        except redis.ResponseError:
-            pass  # there already
 
     async def __aenter__(self) -> "Actor":
         return self
@@ -90,11 +89,9 @@ class Actor:
             arguments = [b"worker", BATCH, KEEP_MS, *outcomes]
             outcomes.clear()
             next_turn = loop.run_in_executor(None, lambda args=arguments: self.turn(keys=KEYS, args=args))
-            for job in jobs:
-                loop.create_task(run(*job))
-            expected = 3 * len(jobs)
+            running = [loop.create_task(run(*job)) for job in jobs]
             jobs = await next_turn
-            while len(outcomes) < expected:
+            while len(outcomes) < 3 * len(running):  # noqa: ASYNC110 - an event for each job would cost more than the job
                 await asyncio.sleep(0)
             if not jobs and not outcomes:
                 await asyncio.sleep(0.1)

@@ -6,7 +6,7 @@ from probe import ran
 
 NAP_S = 0.1
 CRUNCH_ROUNDS = 5500
-"""About 2.4 ms of SHA-256 on the machine that the figures of docs/performance.md come from."""
+"""About two milliseconds of SHA-256."""
 
 
 def crunch() -> None:

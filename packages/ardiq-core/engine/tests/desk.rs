@@ -1,79 +1,17 @@
 //! The decisions of the desk, one by one. `desk_random.rs` has what must hold in any order of events.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
 
-use ardiq_engine::protocol::entry::{Header, SUSPECT};
-use ardiq_engine::protocol::envelope::Envelope;
+#[path = "support/desks.rs"]
+mod desks;
+
+use ardiq_engine::protocol::entry::Header;
 use ardiq_engine::scripts::deliver::{BATCH, Entry};
-use ardiq_engine::worker::desk::{Assignment, Desk, RECORD_AFTER_MS, UnderWay};
-use ardiq_engine::worker::job::Delivery;
+use ardiq_engine::worker::desk::{Assignment, Desk, RECORD_AFTER_MS};
 use ardiq_engine::worker::judge::{Outcome, POISON_DEATHS};
-
-/// Redis time and monotonic time at which things happen unless a test says otherwise.
-const NOW: u64 = 10_000;
-const MONO: i64 = 50;
-const LEASE_END: i64 = 1_000;
-
-fn entry_with(stream: usize, number: usize, header: Header, expire_ms: u64) -> Entry {
-    let envelope = Envelope {
-        name: "task".into(),
-        body: b"args".to_vec(),
-        headers: vec![("trace".into(), "x".into())],
-        expire_ms,
-        ..Envelope::default()
-    };
-    let value = [&header.encode()[..], &envelope.encode()].concat();
-    Entry { stream, entry: format!("{number}-0"), id: format!("job{number}"), value }
-}
-
-fn entry(stream: usize, number: usize) -> Entry {
-    entry_with(stream, number, Header::default(), 0)
-}
-
-/// A job taken over from a dead worker, with so many deaths behind it.
-fn suspect(number: usize, deaths: u8) -> Entry {
-    let header = Header { tries: u16::from(deaths), deaths, flags: SUSPECT, ..Header::default() };
-    entry_with(0, number, header, 0)
-}
-
-fn desk(concurrency: usize, prefetch: usize) -> Desk {
-    let mut desk = Desk::new(concurrency, prefetch, 4);
-    desk.extend_lease(LEASE_END);
-    desk
-}
-
-fn deliveries(entries: impl IntoIterator<Item = Entry>) -> Vec<Delivery> {
-    entries.into_iter().map(Delivery::read).collect()
-}
-
-fn receive(desk: &mut Desk, entries: impl IntoIterator<Item = Entry>) {
-    desk.receive(deliveries(entries), false, NOW);
-}
-
-fn hand_out(desk: &mut Desk) -> Vec<Assignment> {
-    let mut out = Vec::new();
-    desk.hand_out(NOW, MONO, &mut out);
-    out
-}
-
-fn ids(assignments: &[Assignment]) -> Vec<&str> {
-    assignments.iter().map(|one| one.id.as_str()).collect()
-}
-
-fn succeed(desk: &mut Desk, slot: usize) {
-    assert!(desk.complete(slot, Outcome::Success(Vec::new(), None), NOW));
-}
-
-/// Answer the vetting of all suspects that wait for it.
-fn vet(desk: &mut Desk) -> Vec<Assignment> {
-    let slots: Vec<usize> = desk.plan(MONO, UnderWay::default()).vet.into_iter().map(|(slot, _)| slot).collect();
-    let mut out = Vec::new();
-    desk.vetted(&slots, &[], NOW, &mut out);
-    out
-}
-
-fn outcomes(desk: &mut Desk) -> Vec<(String, Outcome)> {
-    desk.plan(MONO, UnderWay::default()).settle.into_iter().map(|one| (one.job.id, one.outcome)).collect()
-}
+use ardiq_engine::worker::plan::UnderWay;
+use desks::{
+    LEASE_END, MONO, NOW, deliveries, desk, entry, entry_with, hand_out, ids, outcomes, receive, succeed, suspect, vet,
+};
 
 #[test]
 fn higher_lanes_start_first_and_returned_work_before_new_work_whatever_came_first() {
@@ -95,89 +33,6 @@ fn an_assignment_carries_the_call() {
     let [run] = <[Assignment; 1]>::try_from(hand_out(&mut desk)).unwrap();
     assert_eq!((run.name.as_str(), run.body.as_slice(), run.tries, run.enqueued_ms), ("task", &b"args"[..], 3, 77));
     assert_eq!((run.headers, run.stream), (vec![("trace".into(), "x".into())], 3));
-}
-
-#[test]
-fn no_more_than_the_concurrency_runs_and_no_more_than_the_prefetch_is_asked_for() {
-    let mut desk = desk(2, 5);
-    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 5);
-    receive(&mut desk, (0..5).map(|number| entry(3, number)));
-    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 0);
-    let runs = hand_out(&mut desk);
-    assert_eq!((runs.len(), desk.running(), desk.held()), (2, 2, 5));
-    succeed(&mut desk, runs[0].slot);
-    assert_eq!(
-        (desk.plan(MONO, UnderWay::default()).fetch, desk.held()),
-        (1, 4),
-        "an outcome that waits to be written holds no place"
-    );
-    desk.reserve(1);
-    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 0, "a place is promised once");
-    desk.unreserve(1);
-    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 1);
-}
-
-#[test]
-fn a_recovery_waits_for_what_is_under_way_and_nothing_new_begins_before_it() {
-    let (outcomes, fetch) = (UnderWay { outcomes: true, fetches: 0 }, UnderWay { outcomes: false, fetches: 1 });
-    let mut desk = desk(2, 4);
-    receive(&mut desk, [entry(3, 1), entry(3, 2)]);
-    let run = hand_out(&mut desk).remove(0);
-    succeed(&mut desk, run.slot);
-    let plan = desk.plan(MONO, outcomes);
-    assert!(!plan.has_outcomes() && plan.fetch == 3, "jobs are asked for while outcomes are being written");
-    desk.must_recover();
-    for busy in [outcomes, fetch] {
-        let plan = desk.plan(MONO, busy);
-        assert!(!plan.recover && !plan.has_outcomes() && plan.fetch == 0);
-    }
-    assert!(desk.plan(MONO, UnderWay::default()).recover);
-    assert_eq!(desk.plan(MONO, fetch).settle.len(), 1, "outcomes are written while jobs are being asked for");
-}
-
-#[test]
-fn a_second_fetch_follows_the_first_when_there_is_room_for_a_batch() {
-    let fetches = |fetches| UnderWay { outcomes: false, fetches };
-    let mut desk = desk(4, 8);
-    let asked = desk.plan(MONO, fetches(0)).fetch;
-    assert_eq!(asked, 8);
-    desk.reserve(5);
-    assert_eq!(desk.plan(MONO, fetches(1)).fetch, 3);
-    desk.reserve(2);
-    assert_eq!(desk.plan(MONO, fetches(1)).fetch, 0, "one place is not worth a request beside another");
-    assert_eq!(desk.plan(MONO, fetches(0)).fetch, 1);
-    desk.unreserve(7);
-    assert_eq!(desk.plan(MONO, fetches(2)).fetch, 0, "two are enough");
-}
-
-#[test]
-fn a_prefetch_like_the_concurrency_holds_nothing_ahead() {
-    let mut desk = desk(2, 2);
-    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 2);
-    receive(&mut desk, [entry(3, 1), entry(3, 2)]);
-    assert_eq!(hand_out(&mut desk).len(), 2);
-    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 0);
-    succeed(&mut desk, 0);
-    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 1);
-}
-
-#[test]
-fn a_prefetch_below_the_concurrency_is_raised_to_it() {
-    assert_eq!(desk(4, 1).plan(MONO, UnderWay::default()).fetch, 4);
-}
-
-#[test]
-fn empty_lanes_are_waited_for_and_not_asked_again() {
-    let mut desk = desk(2, 4);
-    assert!(!desk.wants_to_wait(), "ask before waiting");
-    desk.set_dry(true);
-    let plan = desk.plan(MONO, UnderWay::default());
-    assert!(desk.wants_to_wait() && !plan.has_outcomes() && plan.fetch == 0 && !plan.recover);
-    desk.reserve(1);
-    assert!(!desk.wants_to_wait(), "one read waits at a time");
-    desk.unreserve(1);
-    receive(&mut desk, (0..4).map(|number| entry(3, number)));
-    assert!(!desk.wants_to_wait(), "a full desk wants nothing");
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use ardiq_engine::protocol::entry::{Header, SUSPECT};
 use ardiq_engine::protocol::envelope::Envelope;
 use ardiq_engine::scripts::deliver::Entry;
-use ardiq_engine::worker::desk::{Assignment, Desk, UnderWay};
+use ardiq_engine::worker::desk::{Assignment, Desk};
 use ardiq_engine::worker::job::Delivery;
 use ardiq_engine::worker::judge::{Outcome, POISON_DEATHS};
+use ardiq_engine::worker::plan::UnderWay;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 

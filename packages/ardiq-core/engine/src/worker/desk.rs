@@ -9,6 +9,10 @@ use crate::scripts::deliver::{Start, entry_number};
 
 use super::job::{Delivery, Job};
 use super::judge::{Finished, Outcome, POISON_DEATHS, batch_size};
+use super::plan::{Plan, UnderWay};
+
+/// Requests for jobs that may be under way: with two, the server has the next one when it has answered the first.
+const MOST_FETCHES: usize = 2;
 
 /// A run that outlives this is recorded; shorter ones settle first and cost nothing extra.
 pub const RECORD_AFTER_MS: i64 = 5;
@@ -49,42 +53,6 @@ struct Run {
     /// Monotonic.
     since_ms: i64,
     recorded: bool,
-}
-
-/// Requests that have not been answered.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct UnderWay {
-    /// Outcomes and starts are being written.
-    pub outcomes: bool,
-    /// Requests for jobs.
-    pub fetches: usize,
-}
-
-/// Requests for jobs that may be under way: with two, the server has the next one when it has answered the first.
-const MOST_FETCHES: usize = 2;
-
-/// What is to be done now.
-#[derive(Debug, Default)]
-pub struct Plan {
-    /// Outcomes to write.
-    pub settle: Vec<Finished>,
-    /// Starts to record, of jobs that run.
-    pub record: Vec<(usize, Start)>,
-    /// Starts to record before the jobs run.
-    pub vet: Vec<(usize, Start)>,
-    /// Jobs to ask for.
-    pub fetch: usize,
-    /// Read back what this worker was sent already.
-    pub recover: bool,
-    /// Monotonic time at which a run will have to be recorded.
-    pub next_ms: Option<i64>,
-}
-
-impl Plan {
-    /// Is there something to write?
-    pub fn has_outcomes(&self) -> bool {
-        !(self.settle.is_empty() && self.record.is_empty() && self.vet.is_empty())
-    }
 }
 
 /// See the module.

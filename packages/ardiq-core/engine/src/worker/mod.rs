@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `job` | a delivered job, taken apart |
 //! | `desk` | what is held and what to do next (no I/O) |
+//! | `plan` | what the desk wants done |
 //! | `judge` | from an outcome to what is written (no I/O) |
 //! | `work` | the loop that settles, records starts and fetches |
 //! | `idle` | the blocking read while there is no work |
@@ -16,6 +17,7 @@ mod idle;
 pub mod job;
 pub mod judge;
 mod lease;
+pub mod plan;
 mod supervise;
 mod upkeep;
 mod work;

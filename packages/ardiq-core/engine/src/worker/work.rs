@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::desk::{Plan, UnderWay};
 use super::job::Delivery;
 use super::judge::{Finished, judge, unwritable};
+use super::plan::{Plan, UnderWay};
 use super::{State, lock};
 use crate::clock::monotonic_ms;
 use crate::error::Result;

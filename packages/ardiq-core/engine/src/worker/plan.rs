@@ -1,0 +1,37 @@
+//! What the desk wants done, and what it is told of what is being done.
+
+use super::judge::Finished;
+use crate::scripts::deliver::Start;
+
+/// Requests that have not been answered.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Outcomes and starts are being written.
+    pub outcomes: bool,
+    /// Requests for jobs.
+    pub fetches: usize,
+}
+
+/// What is to be done now.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Outcomes to write.
+    pub settle: Vec<Finished>,
+    /// Starts to record, of jobs that run.
+    pub record: Vec<(usize, Start)>,
+    /// Starts to record before the jobs run.
+    pub vet: Vec<(usize, Start)>,
+    /// Jobs to ask for.
+    pub fetch: usize,
+    /// Read back what this worker was sent already.
+    pub recover: bool,
+    /// Monotonic time at which a run will have to be recorded.
+    pub next_ms: Option<i64>,
+}
+
+impl Plan {
+    /// Is there something to write?
+    pub fn has_outcomes(&self) -> bool {
+        !(self.settle.is_empty() && self.record.is_empty() && self.vet.is_empty())
+    }
+}

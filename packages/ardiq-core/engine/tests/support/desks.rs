@@ -1,0 +1,77 @@
+//! A desk with what the tests put on it.
+#![allow(dead_code)] // Not every test needs all of it.
+
+use ardiq_engine::protocol::entry::{Header, SUSPECT};
+use ardiq_engine::protocol::envelope::Envelope;
+use ardiq_engine::scripts::deliver::Entry;
+use ardiq_engine::worker::desk::{Assignment, Desk};
+use ardiq_engine::worker::job::Delivery;
+use ardiq_engine::worker::judge::Outcome;
+use ardiq_engine::worker::plan::UnderWay;
+
+/// Redis time and monotonic time at which things happen unless a test says otherwise.
+pub const NOW: u64 = 10_000;
+pub const MONO: i64 = 50;
+pub const LEASE_END: i64 = 1_000;
+
+pub fn entry_with(stream: usize, number: usize, header: Header, expire_ms: u64) -> Entry {
+    let envelope = Envelope {
+        name: "task".into(),
+        body: b"args".to_vec(),
+        headers: vec![("trace".into(), "x".into())],
+        expire_ms,
+        ..Envelope::default()
+    };
+    let value = [&header.encode()[..], &envelope.encode()].concat();
+    Entry { stream, entry: format!("{number}-0"), id: format!("job{number}"), value }
+}
+
+pub fn entry(stream: usize, number: usize) -> Entry {
+    entry_with(stream, number, Header::default(), 0)
+}
+
+/// A job taken over from a dead worker, with so many deaths behind it.
+pub fn suspect(number: usize, deaths: u8) -> Entry {
+    let header = Header { tries: u16::from(deaths), deaths, flags: SUSPECT, ..Header::default() };
+    entry_with(0, number, header, 0)
+}
+
+pub fn desk(concurrency: usize, prefetch: usize) -> Desk {
+    let mut desk = Desk::new(concurrency, prefetch, 4);
+    desk.extend_lease(LEASE_END);
+    desk
+}
+
+pub fn deliveries(entries: impl IntoIterator<Item = Entry>) -> Vec<Delivery> {
+    entries.into_iter().map(Delivery::read).collect()
+}
+
+pub fn receive(desk: &mut Desk, entries: impl IntoIterator<Item = Entry>) {
+    desk.receive(deliveries(entries), false, NOW);
+}
+
+pub fn hand_out(desk: &mut Desk) -> Vec<Assignment> {
+    let mut out = Vec::new();
+    desk.hand_out(NOW, MONO, &mut out);
+    out
+}
+
+pub fn ids(assignments: &[Assignment]) -> Vec<&str> {
+    assignments.iter().map(|one| one.id.as_str()).collect()
+}
+
+pub fn succeed(desk: &mut Desk, slot: usize) {
+    assert!(desk.complete(slot, Outcome::Success(Vec::new(), None), NOW));
+}
+
+/// Answer the vetting of all suspects that wait for it.
+pub fn vet(desk: &mut Desk) -> Vec<Assignment> {
+    let slots: Vec<usize> = desk.plan(MONO, UnderWay::default()).vet.into_iter().map(|(slot, _)| slot).collect();
+    let mut out = Vec::new();
+    desk.vetted(&slots, &[], NOW, &mut out);
+    out
+}
+
+pub fn outcomes(desk: &mut Desk) -> Vec<(String, Outcome)> {
+    desk.plan(MONO, UnderWay::default()).settle.into_iter().map(|one| (one.job.id, one.outcome)).collect()
+}

@@ -4,6 +4,7 @@ Every peer has a virtual environment of its own with pinned versions, made on fi
 floor run in the environment of the harness; the ceiling is an example program of the engine.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -53,9 +54,15 @@ class Contender:
         if stamp.exists() and stamp.read_text() == wanted:
             return
         uv = [sys.executable, "-m", "uv"]
-        subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)], check=True)
+        # The versions that we build and test with are not theirs.
+        free = {
+            name: value for name, value in os.environ.items() if name not in ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT")
+        }
+        subprocess.run(
+            [*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)], check=True, env=free
+        )
         install = [*uv, "pip", "install", "--quiet", "--python", str(self.python), *self.packages]
-        subprocess.run(install, check=True)
+        subprocess.run(install, check=True, env=free)
         stamp.write_text(wanted)
 
     def command(self, role: str, *arguments: object) -> Sequence[str]:

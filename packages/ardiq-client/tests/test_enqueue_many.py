@@ -38,6 +38,7 @@ async def test_the_next_calls_are_made_while_those_before_are_under_way(
 ) -> None:
     made = sent = 0
     ahead: list[int] = []
+    under_way: list[int] = []
 
     def calls() -> Iterator[Any]:
         nonlocal made
@@ -52,6 +53,7 @@ async def test_the_next_calls_are_made_while_those_before_are_under_way(
         def enqueue(self, ticket: int, jobs: list[Any]) -> None:
             nonlocal sent
             ahead.append(made - sent)
+            under_way.append(len(bridge._waiting))
             sent += len(jobs)
             port.enqueue(ticket, jobs)
 
@@ -62,6 +64,8 @@ async def test_the_next_calls_are_made_while_those_before_are_under_way(
     jobs = await app.enqueue_many(calls())
     assert [job.id for job in jobs] == [f"n{number}" for number in range(10_000)]
     assert ahead == [1000] * 10  # no thousand was made before the one before it had been sent
+    assert under_way[:4] == [1, 2, 3, 4]  # nobody waited for an answer until then
+    assert max(under_way) == 4
     assert await app.queue_size() == 10_000
 
 

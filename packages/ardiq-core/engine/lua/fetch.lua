@@ -4,7 +4,7 @@
 -- ARGV  group, worker, most jobs, ">" for new work or "0" for what this worker was sent already (after a lost reply)
 -- out   now, lease (1 held, 0 lost: nothing delivered), ms until the next job is due (-1 none; not looked up when the
 --       batch is full), unfinished jobs in all (only when nothing was found, else -1),
---       then per stream with work: its position from 0, and one list of entry id, job id, entry value, entry id, …
+--       then per stream with work: its position from 0, and one list of entry id, label, envelope, entry id, …
 local group, worker, left, from = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local lease = call('ZSCORE', KEYS[1], worker)
 if not lease or tonumber(lease) < 0 then return { now, 0, -1, -1 } end

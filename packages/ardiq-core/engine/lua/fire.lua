@@ -12,5 +12,5 @@ if ARGV[7] ~= '-' then
   if holder_of(job_prefix, unique_key, id) then return 0 end
   call('SET', unique_key, id)
 end
-place(base, KEYS[2], job_prefix .. id, id, struct.pack('>HBBBI8', 0, 0, 0, 0, now) .. ARGV[8])
+place(base, KEYS[2], job_prefix .. id, struct.pack('>HBBBI8', 0, 0, 0, 0, now) .. id, ARGV[8])
 return 1

@@ -8,8 +8,9 @@ for _, id in ipairs(ids) do
   local job_key = ARGV[2] .. id
   local record = call('GET', job_key)
   if record and sub(record, 1, 1) == 'd' then
-    local length = string.byte(record, 10)
-    place(ARGV[1], ARGV[1] .. sub(record, 11, 10 + length), job_key, id, sub(record, 11 + length))
+    local header = 11 + string.byte(record, 10)
+    local label = sub(record, header, header + HEADER - 1) .. id
+    place(ARGV[1], ARGV[1] .. sub(record, 11, header - 1), job_key, label, sub(record, header + HEADER))
   end
 end
 if #ids > 0 then call('ZREM', KEYS[1], unpack(ids)) end

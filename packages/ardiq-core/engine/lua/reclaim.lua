@@ -28,10 +28,11 @@ local taken, started, left = 0, 0, tonumber(ARGV[5])
 local function take_over(s, entry)
   local found = call('XRANGE', KEYS[s], entry, entry)
   if not found[1] then return end
-  local id, value = found[1][2][1], found[1][2][2]
+  local label, envelope = found[1][2][1], found[1][2][2]
+  local id = sub(label, HEADER + 1)
   local job_key = job_prefix .. id
   if not is_at(call('GET', job_key), entry) then return end
-  local tries, deaths, misses, flags, enqueued = struct.unpack('>HBBBI8', value)
+  local tries, deaths, misses, flags, enqueued = struct.unpack('>HBBBI8', label)
   local run = call('HGET', KEYS[3], id)
   if run and sub(run, 1, #entry + 1) == entry .. ' ' then
     tries, deaths, started = math.min(tries + 1, 65535), math.min(deaths + 1, 255), started + 1
@@ -39,7 +40,7 @@ local function take_over(s, entry)
   end
   if flags % 2 == 0 then flags = flags + SUSPECT end
   local returned = s % 2 == 0 and s or s - 1
-  place(base, KEYS[returned], job_key, id, struct.pack('>HBBBI8', tries, deaths, misses, flags, enqueued) .. sub(value, HEADER + 1))
+  place(base, KEYS[returned], job_key, struct.pack('>HBBBI8', tries, deaths, misses, flags, enqueued) .. id, envelope)
   taken = taken + 1
 end
 

@@ -2,8 +2,10 @@
 --
 -- KEYS  due, running, waiters, dead, then pairs (returned stream, lane stream)
 -- ARGV  base, job prefix, unique prefix, wake channel, group, default result TTL in ms,
---       then per stream: its position from 0 after the four, number of jobs, and per job (oldest entry first): entry id, id, spec, data
---       spec "" is a finished run with the default TTL, else "<outcome> <number> <recorded start 0|1> <unique digest or ->":
+--       then per stream: its position from 0 after the four, number of jobs, and per job (oldest entry first): entry id,
+--       key of the job, spec, data
+--       spec "" is a finished run with the default TTL, else
+--       "<outcome> <number> <recorded start 0|1> <unique digest or -> <key of the body or ->":
 --         D  finished; number = TTL in ms, 0 not stored, negative for ever; data = result record
 --         X  finished and dead-lettered; likewise
 --         R  again later; number = delay in ms; data = new header
@@ -30,47 +32,57 @@ local function store(job_key, record, ttl)
   end
 end
 
-local function value_at(stream, entry)
-  local found = call('XRANGE', stream, entry, entry)
-  return found[1] and found[1][2][2]
-end
+local function id_of(job_key) return sub(job_key, #job_prefix + 1) end
 
-local function finish(id, job_key, record, ttl)
+local function finish(job_key, record, ttl)
   store(job_key, record, ttl)
   if awaited then
-    finished[#finished + 1] = id
+    finished[#finished + 1] = id_of(job_key)
     finished[#finished + 1] = #record > LARGEST_MESSAGE and (ttl < 0 or ttl >= READABLE_MS) and '' or record
   end
 end
 
--- One branch per outcome other than the common one; false when the job's value is gone.
-local function settle(s, entry, id, spec, data)
-  local outcome, number, recorded, unique = string.match(spec, '^(%u) (%-?%d+) (%d) (%S+)$')
-  local stream, job_key = KEYS[s], job_prefix .. id
+-- A job that cannot be run anywhere, whole: with its body, should that be kept apart.
+local function bury(id, record, fields, body)
+  local letter = { 'id', id, 'record', record, 'value', fields and sub(fields[1], 1, HEADER) .. fields[2] or '' }
+  local apart = body ~= '-' and call('GET', body)
+  if apart then letter[7], letter[8] = 'body', apart end
+  call('XADD', KEYS[4], 'MAXLEN', '~', 100000, '*', unpack(letter))
+end
+
+-- Run again: at once, after a delay, or ahead of new work.
+local function put_back(s, job_key, id, outcome, delay, header, envelope)
+  local lane = s % 2 == 1 and s + 1 or s
+  if outcome == 'H' then
+    place(base, KEYS[lane - 1], job_key, header .. id, envelope)
+  elseif delay > 0 then
+    local suffix = sub(KEYS[lane], #base + 1)
+    call('SET', job_key, 'd' .. nonce_of(envelope) .. string.char(#suffix) .. suffix .. header .. envelope)
+    call('ZADD', KEYS[1], now + delay, id)
+    earliest = math.min(earliest or now + delay, now + delay)
+  else
+    place(base, KEYS[lane], job_key, header .. id, envelope)
+  end
+end
+
+-- One branch per outcome other than the common one; false when there is nothing left that could be run again.
+local function settle(s, entry, job_key, spec, data)
+  local outcome, number, recorded, unique, body = string.match(spec, '^(%u) (%-?%d+) (%d) (%S+) (.+)$')
+  local id, found = id_of(job_key), outcome ~= 'D' and call('XRANGE', KEYS[s], entry, entry)[1]
   number = tonumber(number)
-  local value = outcome ~= 'D' and value_at(stream, entry)
   if outcome == 'R' or outcome == 'H' then
-    if not value then
-      -- Somebody deleted the entry: there is nothing left to run again, and the id must not stay taken.
+    if not found then
+      -- Somebody deleted the entry: the id must not stay taken.
       call('SET', job_key, 'T' .. sub(call('GET', job_key) or '', 2, 9), 'PX', TOMBSTONE_MS)
+      if body ~= '-' then call('UNLINK', body) end
       return false
     end
-    value = data .. sub(value, HEADER + 1)
-    local lane = s % 2 == 1 and s + 1 or s
-    if outcome == 'H' then
-      place(base, KEYS[lane - 1], job_key, id, value)
-    elseif number > 0 then
-      local suffix = sub(KEYS[lane], #base + 1)
-      call('SET', job_key, 'd' .. nonce_of(value) .. string.char(#suffix) .. suffix .. value)
-      call('ZADD', KEYS[1], now + number, id)
-      earliest = math.min(earliest or now + number, now + number)
-    else
-      place(base, KEYS[lane], job_key, id, value)
-    end
+    put_back(s, job_key, id, outcome, number, data, found[2][2])
   else
-    if outcome == 'X' then call('XADD', KEYS[4], 'MAXLEN', '~', 100000, '*', 'id', id, 'record', data, 'value', value or '') end
-    finish(id, job_key, data, number)
+    if outcome == 'X' then bury(id, data, found and found[2], body) end
+    finish(job_key, data, number)
     if unique ~= '-' and call('GET', unique_prefix .. unique) == id then call('DEL', unique_prefix .. unique) end
+    if body ~= '-' then call('UNLINK', body) end
   end
   if recorded == '1' then started[#started + 1] = id end
   return true
@@ -106,15 +118,15 @@ while i <= #ARGV do
   for n = 1, count do entries[n] = ARGV[i + (n - 1) * 4] end
   local all_held = call('XACK', stream, group, unpack(entries)) == count
   for n = 1, count do
-    local entry, id, spec, data = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+    local entry, job_key, spec, data = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
     i = i + 4
-    if not all_held and not is_at(call('GET', job_prefix .. id), entry) then
+    if not all_held and not is_at(call('GET', job_key), entry) then
       refused[#refused + 1] = seen
     elseif spec == '' and stored_for_a_while and not awaited then
-      call('PSETEX', job_prefix .. id, default_ttl, data)
+      call('PSETEX', job_key, default_ttl, data)
     elseif spec == '' then
-      finish(id, job_prefix .. id, data, tonumber(default_ttl))
-    elseif not settle(s, entry, id, spec, data) then
+      finish(job_key, data, tonumber(default_ttl))
+    elseif not settle(s, entry, job_key, spec, data) then
       refused[#refused + 1] = seen
     end
     seen = seen + 1

@@ -58,7 +58,8 @@ pub fn remedy(error: &RedisError) -> Remedy {
         ErrorKind::Io | ErrorKind::Parse => Remedy::Reconnect,
         _ if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() => Remedy::Reconnect,
         _ => match error.code() {
-            Some("BUSY" | "MISCONF" | "NOREPLICAS") => Remedy::Wait,
+            // GONE is of our own: what was sent ahead of a script ran out before it came.
+            Some("BUSY" | "MISCONF" | "NOREPLICAS" | "GONE") => Remedy::Wait,
             _ if error.to_string().contains("max number of clients") => Remedy::Reconnect,
             _ => Remedy::GiveUp,
         },
@@ -83,6 +84,7 @@ mod tests {
             ("MASTERDOWN Link with MASTER is down", Remedy::Wait),
             ("BUSY Redis is busy running a script", Remedy::Wait),
             ("MISCONF Redis is configured to save RDB snapshots", Remedy::Wait),
+            ("GONE the body that was sent ahead", Remedy::Wait),
             ("READONLY You can't write against a read only replica", Remedy::Reconnect),
             ("ERR max number of clients reached", Remedy::Reconnect),
             ("OOM command not allowed when used memory > 'maxmemory'", Remedy::GiveUp),

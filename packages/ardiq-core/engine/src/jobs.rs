@@ -7,7 +7,8 @@ use crate::protocol::entry::Header;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::keys::{LANE, RETURNED};
 use crate::protocol::record::{Outcome, Place, ResultRecord};
-use crate::scripts::look::{self, Found};
+use crate::scripts::deliver::bodies;
+use crate::scripts::look::{self, Found, Letter};
 
 /// A snapshot of one job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,10 +39,44 @@ pub struct JobRecord {
 pub async fn look_up(shared: &Shared, ids: &[String], patience: Patience) -> Result<Vec<JobRecord>> {
     let mut records = Vec::with_capacity(ids.len());
     for ids in ids.chunks(500) {
-        let found = look::lookup(&shared.link, &shared.keys, ids, patience).await?;
-        records.extend(ids.iter().zip(found).map(|(id, found)| snapshot(id, &found)));
+        let mut page = snapshots(shared, ids, patience).await?;
+        let gone = add_bodies(shared, &mut page, patience).await?;
+        if !gone.is_empty() {
+            // Those jobs have ended meanwhile, and their bodies with them.
+            let ids: Vec<String> = gone.iter().map(|&position| ids[position].clone()).collect();
+            for (position, later) in gone.into_iter().zip(snapshots(shared, &ids, patience).await?) {
+                page[position] = later;
+            }
+        }
+        records.extend(page.into_iter().map(|(record, _)| record));
     }
     Ok(records)
+}
+
+/// A snapshot, and the key of its body when that is kept apart.
+type Snapshot = (JobRecord, Option<String>);
+
+async fn snapshots(shared: &Shared, ids: &[String], patience: Patience) -> Result<Vec<Snapshot>> {
+    let found = look::lookup(&shared.link, &shared.keys, ids, patience).await?;
+    let with_key = |(id, found): (&String, Found)| {
+        let (record, nonce) = snapshot(id, &found);
+        (record, nonce.map(|nonce| shared.keys.body(id, nonce)))
+    };
+    Ok(ids.iter().zip(found).map(with_key).collect())
+}
+
+/// Read the bodies that are kept apart; gives the positions of those that are not there.
+async fn add_bodies(shared: &Shared, page: &mut [Snapshot], patience: Patience) -> Result<Vec<usize>> {
+    let (positions, names): (Vec<usize>, Vec<String>) =
+        page.iter().enumerate().filter_map(|(position, (_, name))| Some((position, name.clone()?))).unzip();
+    let mut gone = Vec::new();
+    for (position, body) in positions.into_iter().zip(bodies(&shared.link, &names, patience).await?) {
+        match body {
+            Some(body) => page[position].0.body = body,
+            None => gone.push(position),
+        }
+    }
+    Ok(gone)
 }
 
 /// Some jobs in one state.
@@ -58,9 +93,12 @@ pub async fn dead(shared: &Shared, most: usize, patience: Patience) -> Result<Ve
     let letters = look::dead(&shared.link, &shared.keys, most, patience).await?;
     Ok(letters
         .into_iter()
-        .map(|(id, record, value)| {
+        .map(|Letter { id, record, value, body }| {
             let mut job = JobRecord { id, status: "complete", ..JobRecord::default() };
             fill(&mut job, &value);
+            if !body.is_empty() {
+                job.body = body;
+            }
             let reason = match ResultRecord::decode(&record).map(|result| result.outcome) {
                 Ok(Outcome::Failure(text)) => text,
                 Ok(Outcome::Value(_)) => String::new(),
@@ -71,13 +109,15 @@ pub async fn dead(shared: &Shared, most: usize, patience: Patience) -> Result<Ve
         .collect())
 }
 
-fn snapshot(id: &str, found: &Found) -> JobRecord {
+/// What a job's keys say, and the nonce of its enqueue when its body is kept apart.
+fn snapshot(id: &str, found: &Found) -> (JobRecord, Option<[u8; 8]>) {
     let mut job = JobRecord { id: id.to_owned(), status: "not_found", ..JobRecord::default() };
+    let mut apart = None;
     match found.record.as_deref().and_then(Place::of) {
         Some(Place::Stream(stream)) => {
             job.status = "queued";
             job.lane = lane_of(stream);
-            fill(&mut job, &found.value);
+            apart = fill(&mut job, &found.value);
             if let Some(worker) = found.run.split(' ').nth(1) {
                 job.status = "running";
                 job.worker = Some(worker.to_owned());
@@ -88,23 +128,22 @@ fn snapshot(id: &str, found: &Found) -> JobRecord {
             job.status = "scheduled";
             job.lane = lane_of(stream);
             job.due_ms = found.due_ms;
-            fill(&mut job, value);
+            apart = fill(&mut job, value);
         }
         Some(Place::Finished { stored: true }) => job.status = "complete",
         Some(Place::Finished { stored: false }) | None => {}
     }
-    job
+    (job, apart)
 }
 
 fn lane_of(stream: &str) -> String {
     stream.strip_prefix(LANE).or_else(|| stream.strip_prefix(RETURNED)).unwrap_or(stream).to_owned()
 }
 
-/// Take over what an entry value says; bytes that cannot be read are shown as the body, so that nothing is hidden.
-fn fill(job: &mut JobRecord, value: &[u8]) {
-    let Some((header, envelope)) = Header::split(value) else {
-        return;
-    };
+/// Take over what header and envelope say; bytes that cannot be read are shown as the body, so that nothing is hidden. Gives
+/// the nonce when the body is kept apart.
+fn fill(job: &mut JobRecord, value: &[u8]) -> Option<[u8; 8]> {
+    let (header, envelope) = Header::split(value)?;
     job.tries = u64::from(header.tries);
     job.enqueued_ms = header.enqueued_ms;
     match Envelope::decode(envelope) {
@@ -112,14 +151,19 @@ fn fill(job: &mut JobRecord, value: &[u8]) {
             job.name = envelope.name;
             job.body = envelope.body;
             job.headers = envelope.headers;
+            header.is_apart().then_some(envelope.nonce)
         }
-        Err(_) => job.body = envelope.to_vec(),
+        Err(_) => {
+            job.body = envelope.to_vec();
+            None
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::entry::APART;
 
     fn value() -> Vec<u8> {
         let header = Header { tries: 1, enqueued_ms: 99, ..Header::default() };
@@ -133,6 +177,7 @@ mod tests {
 
     #[test]
     fn every_state_is_told_from_record_and_run() {
+        let snapshot = |id: &str, found: &Found| super::snapshot(id, found).0;
         let queued = snapshot("a", &found(Some(b"q12345678170-0 lane:low"), value(), ""));
         assert_eq!(
             (queued.status, queued.lane.as_str(), queued.tries, queued.name.as_str()),
@@ -146,5 +191,16 @@ mod tests {
         assert_eq!(snapshot("a", &found(Some(b"R12345678"), Vec::new(), "")).status, "complete");
         assert_eq!(snapshot("a", &found(Some(b"T12345678"), Vec::new(), "")).status, "not_found");
         assert_eq!(snapshot("a", &found(None, Vec::new(), "")).status, "not_found");
+    }
+
+    #[test]
+    fn of_a_body_that_is_kept_apart_the_key_is_told() {
+        let header = Header { flags: APART, ..Header::default() };
+        let value = [&header.encode()[..], &Envelope { nonce: *b"nonceABC", ..Envelope::default() }.encode()].concat();
+        let record = [b"d12345678\x08lane:low", &value[..]].concat();
+        for found in [found(Some(b"q12345678170-0 lane:low"), value, ""), found(Some(&record), Vec::new(), "")] {
+            assert_eq!(snapshot("a", &found).1, Some(*b"nonceABC"));
+        }
+        assert_eq!(snapshot("a", &found(Some(b"q12345678170-0 lane:low"), super::tests::value(), "")).1, None);
     }
 }

@@ -30,11 +30,24 @@ pub struct Submission {
 /// Bytes after which a chunk is full, so that no call keeps the server busy for long.
 const CHUNK_BYTES: usize = 4 << 20;
 
+/// Arguments that take more bytes are kept apart. A script makes a string of its own of whatever passes through it, and
+/// computes its hash byte by byte: from here on that costs more than a key.
+pub const LARGE_BODY: usize = 4096;
+
 impl Submission {
     /// Roughly how many bytes are to be sent for it.
     fn size(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.body.len() + headers + 128
+    }
+
+    fn is_large(&self) -> bool {
+        self.body.len() > LARGE_BODY
+    }
+
+    /// Would its body have the key of another one's? Those of a call differ by the job's id.
+    fn collides(&self, chunk: &Chunk) -> bool {
+        self.is_large() && self.id.as_ref().is_some_and(|id| chunk.jobs.iter().any(|other| other.id == *id))
     }
 }
 
@@ -50,7 +63,7 @@ pub fn prepare(jobs: Vec<Submission>) -> Result<Vec<Chunk>> {
     let mut room = 0;
     for (position, (job, random)) in jobs.into_iter().zip(random.chunks_exact(16)).enumerate() {
         let size = job.size();
-        if chunks.last().is_none_or(|chunk| chunk.jobs.len() == CHUNK || size > room) {
+        if chunks.last().is_none_or(|chunk| chunk.jobs.len() == CHUNK || size > room || job.collides(chunk)) {
             let mut nonce = [0; 8];
             fill(&mut nonce)?;
             chunks.push(Chunk { nonce, jobs: Vec::with_capacity(CHUNK.min(count - position)) });
@@ -70,21 +83,24 @@ fn fill(random: &mut [u8]) -> Result<()> {
 
 fn new_job(job: Submission, random: &[u8], nonce: [u8; 8]) -> NewJob {
     let unique = job.unique.as_deref().map(hex);
+    let (inside, body) = if job.is_large() { (Vec::new(), job.body) } else { (job.body, Vec::new()) };
     let envelope = Envelope {
         nonce,
         name: job.name,
-        body: job.body,
+        body: inside,
         expire_ms: job.expire_ms,
         unique: unique.clone(),
         headers: job.headers,
     };
     NewJob {
+        is_new: job.id.is_none(),
         id: job.id.unwrap_or_else(|| hex(random)),
         lane: job.lane,
         delay_ms: job.delay_ms,
         due_ms: job.due_ms,
         unique,
         envelope: envelope.encode(),
+        body,
     }
 }
 
@@ -127,6 +143,17 @@ mod tests {
         assert_eq!(sizes(vec![job(10); 2500]), Some(vec![1000, 1000, 500]));
         assert_eq!(sizes(vec![job(1 << 20); 7]), Some(vec![3, 3, 1]));
         assert_eq!(sizes(Vec::new()), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_large_body_stands_apart_and_no_two_of_a_chunk_have_one_key() {
+        let of = |id: &str, body: usize| Submission { id: Some(id.into()), ..job(body) };
+        let jobs = vec![of("a", LARGE_BODY), of("a", LARGE_BODY + 1), of("b", 1 << 16), of("a", 1 << 16)];
+        let Ok(chunks) = prepare(jobs) else { unreachable!("the machine has an entropy source") };
+        let sizes: Vec<Vec<usize>> =
+            chunks.iter().map(|chunk| chunk.jobs.iter().map(|job| job.body.len()).collect()).collect();
+        assert_eq!(sizes, [vec![0], vec![LARGE_BODY + 1, 1 << 16], vec![1 << 16]]);
+        assert!(chunks[1].jobs[0].envelope.len() < 100 && chunks[0].jobs[0].envelope.len() > LARGE_BODY);
     }
 
     #[test]

@@ -125,9 +125,9 @@ fn a_job_that_took_three_processes_with_it_is_settled_as_poison_without_a_run() 
 #[test]
 fn an_entry_that_cannot_be_read_is_settled_and_blocks_nothing() {
     let mut desk = desk(2, 4);
-    let cut = Entry { value: vec![0; 5], ..entry(1, 1) };
+    let cut = Entry { header: None, ..entry(1, 1) };
     let mut newer = entry(1, 2);
-    newer.value[13] = 99;
+    newer.envelope[0] = 99;
     receive(&mut desk, [cut, newer, entry(3, 3)]);
     assert_eq!(ids(&hand_out(&mut desk)), ["job3"]);
     let settled = outcomes(&mut desk);

@@ -6,7 +6,7 @@ mod support;
 use ardiq_engine::protocol::record::Place;
 use ardiq_engine::scripts::look::{self, Found, QueueView};
 use ardiq_engine::scripts::produce::NewJob;
-use support::{Queue, TTL, back, dead, done, job, patience, result_of};
+use support::{Queue, TTL, back, dead, done, job, patience, result_of, value_of};
 
 async fn wait(queue: &Queue, id: &str, channel: &str, ms: u64) -> Vec<u8> {
     look::wait(&queue.link, &queue.keys, id, channel, ms, patience()).await.unwrap()
@@ -105,10 +105,10 @@ async fn lookup_tells_every_state_apart() {
     let [running, done, delivered, queued, scheduled, unknown] =
         <[Found; 6]>::try_from(lookup(&queue, &all).await).unwrap();
     assert_eq!(running.run, format!("{} w 5 1", sent[0].entry));
-    assert_eq!((&running.value, running.due_ms), (&sent[0].value, None));
+    assert_eq!((&running.value, running.due_ms), (&value_of(&sent[0]), None));
     assert_eq!(done.record, Some(result_of(&sent[1])));
     assert!(done.value.is_empty() && done.run.is_empty());
-    assert_eq!((&delivered.value, delivered.run.as_str()), (&sent[2].value, ""));
+    assert_eq!((&delivered.value, delivered.run.as_str()), (&value_of(&sent[2]), ""));
     assert!(queued.value.ends_with(&job("queued").envelope));
     let record = scheduled.record.unwrap();
     assert!(matches!(Place::of(&record), Some(Place::Due("lane:low", _))));
@@ -200,6 +200,6 @@ async fn list_gives_the_newest_dead_letters_first() {
         queue.settle(&[dead(&entry, TTL)]).await;
     }
     let letters = look::dead(&queue.link, &queue.keys, 2, patience()).await.unwrap();
-    let order: Vec<&str> = letters.iter().map(|(id, ..)| id.as_str()).collect();
+    let order: Vec<&str> = letters.iter().map(|letter| letter.id.as_str()).collect();
     assert_eq!(order, ["c", "b"]);
 }

@@ -23,7 +23,7 @@ pub struct Table {
 pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:queues", "set", "names of all queues on the server", "for ever"],
     ["ardiq:{<queue>}:job:<id>", "string", "the job record: where the job is, in the end its result", "until the job has ended, then for the result's TTL"],
-    ["ardiq:{<queue>}:lane:<lane>", "stream", "work of a lane: job id and entry value", "for ever; an entry until its job is settled"],
+    ["ardiq:{<queue>}:lane:<lane>", "stream", "work of a lane: entries of one field, its name the label, its value the envelope", "for ever; an entry until its job is settled"],
     ["ardiq:{<queue>}:returned:<lane>", "stream", "work of a lane that was handed back or taken over; served before `lane:`", "as `lane:`"],
     ["ardiq:{<queue>}:due", "sorted set", "scheduled jobs by due time in epoch ms", "a member until it is promoted"],
     ["ardiq:{<queue>}:running", "hash", "recorded starts by job id: `<entry id> <worker> <start ms> <tries>`", "a field until the job is settled or taken over"],
@@ -31,9 +31,10 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:worker-info", "hash", "what workers say about themselves, by worker", "as `workers`"],
     ["ardiq:{<queue>}:waiters", "hash", "who waits for a result, by job id: lines of `<channel> <epoch ms at which the wait ends>`", "a field until the result is sent, or the wait is over and `tidy` comes by"],
     ["ardiq:{<queue>}:cron", "hash", "the last occurrence that was fired, in epoch ms, by schedule", "for ever, a field per schedule"],
-    ["ardiq:{<queue>}:dead", "stream", "dead letters: job id, result record, entry value", "for ever, about the last 100 000"],
+    ["ardiq:{<queue>}:dead", "stream", "dead letters: job id, result record, header and envelope, the body if it was kept apart", "for ever, about the last 100 000"],
     ["ardiq:{<queue>}:lanes", "set", "lanes that were ever used", "for ever"],
     ["ardiq:{<queue>}:unique:<digest>", "string", "id of the unfinished job that has this identity", "until that job has ended"],
+    ["ardiq:{<queue>}:body:<id>:<nonce>", "string", "arguments of a job that are too large for a script; the nonce in hexadecimal", "a minute, and from the enqueue on until the job has ended"],
     ["ardiq:{<queue>}:wake", "channel", "a due time in epoch ms that is earlier than all before it", "—"],
     ["ardiq:{<queue>}:push:<process>", "channel", "results for the callers of one process: length of the id (2 bytes), id, result record (nothing when it is large, see *Waiters*)", "—"],
 ];
@@ -42,7 +43,7 @@ pub static KEYS: &[[&str; 4]] = &[
 #[rustfmt::skip]
 pub static RECORDS: &[[&str; 3]] = &[
     ["q", "`<entry id> <stream>`, the stream without the queue's prefix", "in a stream: waits for a worker, or one has it"],
-    ["d", "length of the stream's name (1 byte), stream, entry value", "in the due set: waits for its time"],
+    ["d", "length of the stream's name (1 byte), stream, header, envelope", "in the due set: waits for its time"],
     ["R", "the result, in msgpack", "finished, the result is stored"],
     ["T", "nothing", "finished, the result is not stored; kept for 30 s so that a repeated enqueue is recognised"],
 ];
@@ -53,12 +54,14 @@ pub static FORMS: &[[&str; 4]] = &[
     ["header", "tries", "u16", "starts that are spent"],
     ["header", "deaths", "u8", "worker processes that died while it ran"],
     ["header", "misses", "u8", "deliveries to workers that did not know the task"],
-    ["header", "flags", "u8", "bit 0: suspect, its next start is recorded before it happens; the others are free"],
+    ["header", "flags", "u8", "bit 0: suspect, its next start is recorded before it happens; bit 1: the body is kept apart, under a key of its own; the others are free"],
     ["header", "enqueued", "u64", "epoch ms of the enqueue"],
+    ["label", "header", "13 bytes", "as above"],
+    ["label", "id", "text", "job id"],
     ["envelope", "version", "u8", "1; a reader refuses a higher one with a dead letter"],
     ["envelope", "nonce", "8 bytes", "random; tells a repeated try of one enqueue from another enqueue with the same id"],
     ["envelope", "name", "text", "registered name of the task"],
-    ["envelope", "body", "bytes", "the arguments, as the client's serializer wrote them"],
+    ["envelope", "body", "bytes", "the arguments, as the client's serializer wrote them; empty when they are kept apart"],
     ["envelope", "expire", "integer", "ms from the enqueue after which a job that has not started is dropped; 0 = never"],
     ["envelope", "unique", "text or nil", "identity of a unique job, in hexadecimal"],
     ["envelope", "headers", "map of text", "text that travels along"],
@@ -182,14 +185,15 @@ mod tests {
     fn the_keys_are_those_that_the_code_spells() {
         let keys = Keys::new("<queue>", &["<lane>".into()]);
         let (one_job, push) = (keys.job("<id>"), keys.push("<process>"));
+        let body = keys.body("<id>", [0; 8]).replace(&"0".repeat(16), "<nonce>");
         // Taken apart without `..`, so that a new key has to be entered here, and then in the catalogue.
         #[rustfmt::skip]
         let Keys {
-            queue: _, lanes: _, base: _, job: _, unique, due, running, workers, worker_info, waiters, cron, dead,
+            queue: _, lanes: _, base: _, job: _, unique, body: _, due, running, workers, worker_info, waiters, cron, dead,
             known_lanes, wake, lane_streams, streams,
         } = &keys;
         let unique = format!("{unique}<digest>");
-        let mut spelled = BTreeSet::from([QUEUES, &one_job, &push, &unique, due, running, workers, worker_info]);
+        let mut spelled = BTreeSet::from([QUEUES, &one_job, &push, &unique, &body, due, running, workers, worker_info]);
         spelled.extend([waiters.as_str(), cron, dead, known_lanes, wake]);
         spelled.extend(lane_streams.iter().chain(streams).map(String::as_str));
         assert_eq!(column(KEYS, 0), spelled);

@@ -6,6 +6,9 @@ pub const HEADER: usize = 13;
 /// Flag: taken over from a dead worker, so its next start is recorded before it happens.
 pub const SUSPECT: u8 = 1;
 
+/// Flag: the arguments are not in the envelope but under a key of their own, see `Keys::body`.
+pub const APART: u8 = 2;
+
 /// What the protocol knows of a job besides the call itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Header {
@@ -15,7 +18,7 @@ pub struct Header {
     pub deaths: u8,
     /// Deliveries to workers that did not know the task.
     pub misses: u8,
-    /// See [`SUSPECT`].
+    /// See [`SUSPECT`] and [`APART`].
     pub flags: u8,
     /// Epoch milliseconds of the enqueue.
     pub enqueued_ms: u64,
@@ -33,9 +36,9 @@ impl Header {
         out
     }
 
-    /// Split an entry value into header and envelope.
-    pub fn split(value: &[u8]) -> Option<(Self, &[u8])> {
-        let (head, envelope) = value.split_at_checked(HEADER)?;
+    /// Take a header off what it stands in front of: the job id of an entry's label, or an envelope.
+    pub fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (head, rest) = bytes.split_at_checked(HEADER)?;
         Some((
             Self {
                 tries: u16::from_be_bytes([head[0], head[1]]),
@@ -44,13 +47,18 @@ impl Header {
                 flags: head[4],
                 enqueued_ms: u64::from_be_bytes(head[5..].try_into().ok()?),
             },
-            envelope,
+            rest,
         ))
     }
 
     /// Must the next start be recorded before it happens?
     pub fn is_suspect(&self) -> bool {
         self.flags & SUSPECT != 0
+    }
+
+    /// Are the arguments kept under a key of their own?
+    pub fn is_apart(&self) -> bool {
+        self.flags & APART != 0
     }
 }
 

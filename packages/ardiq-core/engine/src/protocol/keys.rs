@@ -22,6 +22,8 @@ pub struct Keys {
     pub job: String,
     /// Prefix of the keys that hold unique identities.
     pub unique: String,
+    /// Prefix of the keys that hold arguments which are too large for a script.
+    pub body: String,
     /// Sorted set of scheduled jobs by due time.
     pub due: String,
     /// Hash of recorded runs by job id.
@@ -57,6 +59,7 @@ impl Keys {
             lanes: lanes.to_vec(),
             job: key("job:"),
             unique: key("unique:"),
+            body: key("body:"),
             due: key("due"),
             running: key("running"),
             workers: key("workers"),
@@ -75,6 +78,11 @@ impl Keys {
     /// Record of a job.
     pub fn job(&self, id: &str) -> String {
         format!("{}{id}", self.job)
+    }
+
+    /// Where the large arguments of one enqueue of a job are. Two enqueues of one id never share them.
+    pub fn body(&self, id: &str, nonce: [u8; 8]) -> String {
+        format!("{}{id}:{:016x}", self.body, u64::from_be_bytes(nonce))
     }
 
     /// Channel on which a process gets its results.

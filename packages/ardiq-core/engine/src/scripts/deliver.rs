@@ -1,10 +1,12 @@
 //! Scripts that bring jobs to a worker and their outcomes back.
 
+use futures_util::future::try_join_all;
 use redis::Value;
 
 use super::{FETCH, SETTLE, START, reply};
 use crate::error::{Error, Result};
 use crate::link::{Link, Patience};
+use crate::protocol::entry::{HEADER, Header};
 use crate::protocol::keys::Keys;
 
 /// One stream entry as it was delivered.
@@ -16,8 +18,23 @@ pub struct Entry {
     pub entry: String,
     /// Job id; empty when the entry was deleted by somebody else.
     pub id: String,
-    /// Header and envelope.
-    pub value: Vec<u8>,
+    /// What the protocol knows; `None` when the label is cut short.
+    pub header: Option<Header>,
+    /// What the producer wrote.
+    pub envelope: Vec<u8>,
+}
+
+impl Entry {
+    fn read(stream: usize, entry: Value, label: Value, envelope: Value) -> Result<Self> {
+        let (entry, mut label, envelope) = (reply::text(entry)?, reply::bytes(label)?, reply::bytes(envelope)?);
+        let header = Header::split(&label).map(|(header, _)| header);
+        if header.is_some() {
+            label.drain(..HEADER);
+        }
+        // Somebody else may have written it, whatever it is.
+        let id = String::from_utf8(label).unwrap_or_else(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+        Ok(Self { stream, entry, id, header, envelope })
+    }
 }
 
 /// What a fetch found.
@@ -69,13 +86,8 @@ pub async fn fetch(
     while let (Some(stream), Some(entries)) = (items.next(), items.next()) {
         let stream = usize::try_from(reply::int(&stream)?).unwrap_or_default();
         let mut parts = reply::array(entries)?.into_iter();
-        while let (Some(entry), Some(id), Some(value)) = (parts.next(), parts.next(), parts.next()) {
-            fetched.entries.push(Entry {
-                stream,
-                entry: reply::text(entry)?,
-                id: reply::lossy_text(id)?,
-                value: reply::bytes(value)?,
-            });
+        while let (Some(entry), Some(label), Some(envelope)) = (parts.next(), parts.next(), parts.next()) {
+            fetched.entries.push(Entry::read(stream, entry, label, envelope)?);
         }
     }
     Ok(fetched)
@@ -88,16 +100,10 @@ pub fn read_entries(stream: usize, entries: Value, into: &mut Vec<Entry>) -> Res
         let [entry, fields] = reply::head(&mut parts)?;
         // An entry that was deleted while pending comes without fields.
         let mut fields = reply::array(fields)?.into_iter();
-        let (id, value) = match (fields.next(), fields.next()) {
-            (Some(id), Some(value)) => (id, value),
-            _ => (Value::BulkString(Vec::new()), Value::BulkString(Vec::new())),
-        };
-        into.push(Entry {
-            stream,
-            entry: reply::text(entry)?,
-            id: reply::lossy_text(id)?,
-            value: reply::bytes(value)?,
-        });
+        let nothing = || Value::BulkString(Vec::new());
+        let (label, envelope) =
+            (fields.next().unwrap_or_else(nothing), fields.next().unwrap_or_else(nothing));
+        into.push(Entry::read(stream, entry, label, envelope)?);
     }
     Ok(())
 }
@@ -151,8 +157,20 @@ pub struct Settlement {
     pub recorded: bool,
     /// Identity that it holds, in hexadecimal.
     pub unique: Option<String>,
+    /// The nonce of its enqueue, when its body is kept apart: the body goes with the job.
+    pub apart: Option<[u8; 8]>,
     /// What becomes of it.
     pub verdict: Verdict,
+}
+
+impl Settlement {
+    /// Is it the common one, for which the script needs no words?
+    fn is_plain(&self, default_ttl_ms: i64) -> bool {
+        matches!(self.verdict, Verdict::Done(_, ttl) if ttl == default_ttl_ms)
+            && !self.recorded
+            && self.unique.is_none()
+            && self.apart.is_none()
+    }
 }
 
 /// Most settlements that one call carries.
@@ -183,17 +201,31 @@ pub async fn settle(
                 Verdict::Again(delay, header) => ('R', i64::try_from(*delay).unwrap_or(i64::MAX), header),
                 Verdict::Back(header) => ('H', 0, header),
             };
-            cmd.arg(&one.entry).arg(&one.id);
-            if outcome == 'D' && number == default_ttl_ms && !one.recorded && one.unique.is_none() {
+            cmd.arg(&one.entry).arg(keys.job(&one.id));
+            if one.is_plain(default_ttl_ms) {
                 cmd.arg("");
             } else {
-                let unique = one.unique.as_deref().unwrap_or("-");
-                cmd.arg(format!("{outcome} {number} {} {unique}", u8::from(one.recorded)));
+                let (recorded, unique) = (u8::from(one.recorded), one.unique.as_deref().unwrap_or("-"));
+                let body = one.apart.map_or_else(|| "-".to_owned(), |nonce| keys.body(&one.id, nonce));
+                cmd.arg(format!("{outcome} {number} {recorded} {unique} {body}"));
             }
             cmd.arg(data);
         }
     }
     positions(link.call(&SETTLE, &cmd, patience).await?)
+}
+
+/// The bodies under these keys, in order; `None` for one that is not there.
+pub async fn bodies(link: &Link, names: &[String], patience: Patience) -> Result<Vec<Option<Vec<u8>>>> {
+    let read = names.iter().map(|name| async move {
+        let mut get = redis::cmd("GET");
+        get.arg(name);
+        match link.command(&get, patience).await? {
+            Value::Nil => Ok(None),
+            body => reply::bytes(body).map(Some),
+        }
+    });
+    try_join_all(read).await
 }
 
 /// An entry id as numbers, in whose order entries are delivered.

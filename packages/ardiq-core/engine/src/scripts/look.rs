@@ -27,7 +27,7 @@ pub async fn wait(
 pub struct Found {
     /// The job record; `None` when there is none.
     pub record: Option<Vec<u8>>,
-    /// Entry value, empty unless the job is in a stream.
+    /// Header and envelope, empty unless the job is in a stream.
     pub value: Vec<u8>,
     /// Due time, when scheduled.
     pub due_ms: Option<u64>,
@@ -136,19 +136,32 @@ pub async fn ids(link: &Link, keys: &Keys, state: &str, most: usize, patience: P
     list(link, keys, state, most, patience).await?.into_iter().map(reply::text).collect()
 }
 
-/// Dead letters, the newest first: job id, result record, entry value.
-pub async fn dead(
-    link: &Link,
-    keys: &Keys,
-    most: usize,
-    patience: Patience,
-) -> Result<Vec<(String, Vec<u8>, Vec<u8>)>> {
+/// A dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// Job id.
+    pub id: String,
+    /// Its result record.
+    pub record: Vec<u8>,
+    /// Header and envelope; empty when the entry was gone.
+    pub value: Vec<u8>,
+    /// Its arguments, when they were kept apart; else empty.
+    pub body: Vec<u8>,
+}
+
+/// Dead letters, the newest first.
+pub async fn dead(link: &Link, keys: &Keys, most: usize, patience: Patience) -> Result<Vec<Letter>> {
     list(link, keys, "dead", most, patience)
         .await?
         .into_iter()
         .map(|item| {
-            let [id, record, value] = reply::head(&mut reply::array(item)?.into_iter())?;
-            Ok((reply::text(id)?, reply::bytes(record)?, reply::bytes(value)?))
+            let [id, record, value, body] = reply::head(&mut reply::array(item)?.into_iter())?;
+            Ok(Letter {
+                id: reply::text(id)?,
+                record: reply::bytes(record)?,
+                value: reply::bytes(value)?,
+                body: reply::bytes(body)?,
+            })
         })
         .collect()
 }

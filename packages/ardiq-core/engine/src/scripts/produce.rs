@@ -1,5 +1,6 @@
 //! Scripts that bring jobs in.
 
+use futures_util::future::try_join_all;
 use redis::Cmd;
 
 use super::{ENQUEUE, FIRE, reply};
@@ -12,6 +13,8 @@ use crate::protocol::keys::{Keys, LANE};
 pub struct NewJob {
     /// Job id.
     pub id: String,
+    /// Was the id made for this very enqueue, so that nothing else can have it?
+    pub is_new: bool,
     /// Position of its lane, lowest first.
     pub lane: usize,
     /// Milliseconds to wait; 0 = none.
@@ -22,16 +25,22 @@ pub struct NewJob {
     pub unique: Option<String>,
     /// The encoded envelope.
     pub envelope: Vec<u8>,
+    /// The arguments, when they are kept apart from the envelope; else empty.
+    pub body: Vec<u8>,
 }
 
 impl NewJob {
+    fn is_apart(&self) -> bool {
+        !self.body.is_empty()
+    }
+
     fn is_plain(&self) -> bool {
-        self.delay_ms == 0 && self.due_ms == 0 && self.unique.is_none()
+        self.is_new && self.delay_ms == 0 && self.due_ms == 0 && self.unique.is_none() && !self.is_apart()
     }
 
     fn is_like(&self, other: &Self) -> bool {
-        let options = |job: &Self| (job.lane, job.delay_ms, job.due_ms);
-        options(self) == options(other) && self.unique == other.unique
+        let options = |job: &Self| (job.is_new, job.lane, job.delay_ms, job.due_ms);
+        options(self) == options(other) && self.unique == other.unique && !self.is_apart() && !other.is_apart()
     }
 }
 
@@ -47,10 +56,23 @@ pub struct Chunk {
     pub jobs: Vec<NewJob>,
 }
 
+/// How long a body that was sent ahead of its job waits for it.
+const BODY_WAITS_MS: u64 = 60_000;
+
 /// Enqueue jobs atomically. Returns position and id of the jobs that exist already under the same identity.
+///
+/// Large bodies go ahead of the script on the same connection: a script would have to make strings of its own of them, over
+/// and over. It keeps those whose jobs it accepts; the others run out. `NX` leaves the body of an earlier try as it is.
 pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience) -> Result<Vec<(usize, String)>> {
     let cmd = enqueue_cmd(keys, chunk);
-    let mut out = reply::array(link.call(&ENQUEUE, &cmd, patience).await?)?.into_iter().skip(1);
+    let ahead = chunk.jobs.iter().filter(|job| job.is_apart()).map(|job| async move {
+        let mut put = Cmd::with_capacity(6, job.body.len() + 256);
+        put.arg("SET").arg(keys.body(&job.id, chunk.nonce)).arg(&job.body).arg("NX").arg("PX").arg(BODY_WAITS_MS);
+        link.command(&put, patience).await
+    });
+    let (ahead, answer) = tokio::join!(biased; try_join_all(ahead), link.call(&ENQUEUE, &cmd, patience));
+    ahead?;
+    let mut out = reply::array(answer?)?.into_iter().skip(1);
     let mut existing = Vec::new();
     while let (Some(position), Some(id)) = (out.next(), out.next()) {
         existing.push((usize::try_from(reply::int(&position)?).unwrap_or(usize::MAX), reply::text(id)?));
@@ -70,7 +92,8 @@ fn enqueue_cmd(keys: &Keys, chunk: &Chunk) -> Cmd {
             cmd.arg(first.lane);
         } else {
             let unique = first.unique.as_deref().unwrap_or("-");
-            cmd.arg(format!("{} {} {} {unique}", first.lane, first.delay_ms, first.due_ms));
+            let body = if first.is_apart() { keys.body(&first.id, chunk.nonce) } else { "-".to_owned() };
+            cmd.arg(format!("{} {} {} {unique} {body}", first.lane, first.delay_ms, first.due_ms));
         }
         cmd.arg(run.len());
         for job in run {

@@ -43,12 +43,6 @@ pub fn text(value: Value) -> Result<String> {
     String::from_utf8(bytes).map_err(|error| Error::Protocol(format!("text expected: {error}")))
 }
 
-/// Text from elsewhere, whatever it is.
-pub fn lossy_text(value: Value) -> Result<String> {
-    let bytes = bytes(value)?;
-    Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
-}
-
 /// Take exactly `N` leading items; what follows stays in the iterator.
 pub fn head<const N: usize>(items: &mut std::vec::IntoIter<Value>) -> Result<[Value; N]> {
     let taken: Vec<Value> = items.by_ref().take(N).collect();

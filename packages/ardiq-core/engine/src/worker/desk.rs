@@ -14,6 +14,9 @@ use super::plan::{Plan, UnderWay};
 /// Requests for jobs that may be under way: with two, the server has the next one when it has answered the first.
 const MOST_FETCHES: usize = 2;
 
+/// Jobs that one request asks for at most, so that no call keeps the server busy for long.
+const MOST_FETCHED: usize = 500;
+
 /// A run that outlives this is recorded; shorter ones settle first and cost nothing extra.
 pub const RECORD_AFTER_MS: i64 = 5;
 
@@ -179,7 +182,12 @@ impl Desk {
                 Some(reason) => self.finish_unstarted(job, Outcome::Undecodable(reason), now_ms),
                 None if job.header.deaths >= POISON_DEATHS => self.finish_unstarted(job, Outcome::Poison, now_ms),
                 None => match self.buffer.get_mut(job.stream) {
-                    Some(lane) => lane.push_back(job),
+                    Some(lane) if rises => lane.push_back(job),
+                    Some(lane) => {
+                        // Another request was answered first, as one whose bodies had to be read does.
+                        let number = entry_number(&job.entry);
+                        lane.insert(lane.partition_point(|other| entry_number(&other.entry) < number), job);
+                    }
                     None => self.parked.push_back(job),
                 },
             }
@@ -305,9 +313,10 @@ impl Desk {
             self.plan_outcomes(monotonic_ms, &mut plan);
         }
         if under_way.fetches < MOST_FETCHES && !self.stopping && !self.dry && monotonic_ms < self.lease_until_ms {
-            let room = self.prefetch.saturating_sub(self.held() + self.reserved);
+            let room = self.prefetch.saturating_sub(self.held() + self.reserved).min(MOST_FETCHED);
             // Beside one that is under way another is only worth its while for a batch.
-            plan.fetch = if under_way.fetches == 0 || room >= self.concurrency.div_ceil(2) { room } else { 0 };
+            let batch = self.concurrency.div_ceil(2).min(MOST_FETCHED);
+            plan.fetch = if under_way.fetches == 0 || room >= batch { room } else { 0 };
         }
         plan
     }

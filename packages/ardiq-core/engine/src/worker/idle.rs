@@ -10,7 +10,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::time::timeout;
 
 use super::job::Delivery;
-use super::{State, lock};
+use super::{State, lock, work};
 use crate::error::{Error, Remedy, Result, remedy};
 use crate::link::{Patience, RESPONSE_LIMIT};
 use crate::scripts::deliver::{Entry, read_entries};
@@ -65,14 +65,18 @@ async fn wait(state: &State, mut conn: MultiplexedConnection) -> Result<Option<M
         Ok(Err(error)) => Err(remedy(&error)),
         Err(_) => Err(Remedy::Reconnect),
     };
+    let outcome = match outcome {
+        Ok(value) => Ok(deliveries(state, value).await),
+        Err(remedy) => Err(remedy),
+    };
     let mut desk = lock(&state.desk);
     desk.unreserve(1);
     match outcome {
-        Ok(value) => {
-            let entries = entries(state, value)?;
-            let waited_in_vain = entries.is_empty();
+        Ok(deliveries) => {
+            let deliveries = deliveries?;
+            let waited_in_vain = deliveries.is_empty();
             if worker == state.identity() {
-                desk.receive(entries.into_iter().map(Delivery::read).collect(), true, state.now_ms());
+                desk.receive(deliveries, true, state.now_ms());
                 state.hand_out(&mut desk);
             }
             // After a job there may be more; in burst mode the end of the queue has to be seen.
@@ -96,6 +100,12 @@ async fn wait(state: &State, mut conn: MultiplexedConnection) -> Result<Option<M
             Ok(Some(conn))
         }
     }
+}
+
+async fn deliveries(state: &State, value: Value) -> Result<Vec<Delivery>> {
+    let mut deliveries: Vec<Delivery> = entries(state, value)?.into_iter().map(Delivery::read).collect();
+    work::add_bodies(state, &mut deliveries).await?;
+    Ok(deliveries)
 }
 
 /// The reply is a map from stream to entries (RESP3), or pairs of them (RESP2).

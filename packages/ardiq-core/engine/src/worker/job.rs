@@ -19,6 +19,13 @@ pub struct Job {
     pub envelope: Envelope,
 }
 
+impl Job {
+    /// The nonce of its enqueue, when its body is kept apart.
+    pub fn apart(&self) -> Option<[u8; 8]> {
+        self.header.is_apart().then_some(self.envelope.nonce)
+    }
+}
+
 /// A job as it arrived; of one that cannot be read, the call is empty.
 #[derive(Debug, Clone, Default)]
 pub struct Delivery {
@@ -31,13 +38,13 @@ pub struct Delivery {
 impl Delivery {
     /// Take an entry apart.
     pub fn read(entry: Entry) -> Self {
-        let Entry { stream, entry, id, value } = entry;
+        let Entry { stream, entry, id, header, envelope } = entry;
         let mut job = Job { stream, entry, id, ..Job::default() };
-        let Some((header, envelope)) = Header::split(&value) else {
-            return Self { job, fault: Some("the entry is cut short".into()) };
+        let Some(header) = header else {
+            return Self { job, fault: Some("the entry's label is cut short".into()) };
         };
         job.header = header;
-        let fault = match Envelope::decode(envelope) {
+        let fault = match Envelope::decode(&envelope) {
             Ok(envelope) => {
                 job.envelope = envelope;
                 None
@@ -52,6 +59,14 @@ impl Delivery {
         };
         Self { job, fault }
     }
+
+    /// The job's body has been read, or is not there.
+    pub fn set_body(&mut self, body: Option<Vec<u8>>) {
+        match body {
+            Some(body) => self.job.envelope.body = body,
+            None => self.fault = Some("its arguments are gone from Redis".into()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -60,12 +75,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_keeps_its_identity() {
-        let value = [&Header { tries: 4, ..Header::default() }.encode()[..], b"\x63nonceABCrest"].concat();
-        let entry = Entry { stream: 1, entry: "1-0".into(), id: "a".into(), value };
-        let Delivery { job, fault: reason } = Delivery::read(entry);
+        let header = Some(Header { tries: 4, ..Header::default() });
+        let mut entry =
+            Entry { stream: 1, entry: "1-0".into(), id: "a".into(), header, envelope: b"\x63nonceABCrest".to_vec() };
+        let Delivery { job, fault: reason } = Delivery::read(entry.clone());
         assert_eq!((job.id.as_str(), job.header.tries, &job.envelope.nonce), ("a", 4, b"nonceABC"));
         assert!(reason.is_some_and(|reason| reason.contains("version 99")));
-        let reason = Delivery::read(Entry { stream: 0, entry: "1-0".into(), id: "a".into(), value: vec![1] }).fault;
-        assert!(reason.is_some_and(|reason| reason.contains("cut short")));
+        entry.header = None;
+        assert!(Delivery::read(entry).fault.is_some_and(|reason| reason.contains("cut short")));
     }
 }

@@ -1,6 +1,6 @@
 //! From the outcome of a run to what is to be written: one branch per outcome, no I/O.
 
-use crate::protocol::entry::Header;
+use crate::protocol::entry::{Header, SUSPECT};
 use crate::protocol::record::{self, ResultRecord};
 use crate::scripts::deliver::{BATCH, Settlement, Verdict};
 
@@ -42,8 +42,8 @@ pub enum Outcome {
 /// Largest result that is written; a server takes values of at most 512 MiB, and cuts the connection at larger ones.
 const LARGEST_RESULT: usize = 256 << 20;
 
-/// After so many bytes a batch of outcomes is full: a server cuts off who sends it a gigabyte at once.
-const BATCH_BYTES: usize = 16 << 20;
+/// After so many bytes a batch of outcomes is full: the script that takes them in keeps the server from all else meanwhile.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// How many of `finished` go out together.
 pub fn batch_size(finished: &[Finished]) -> usize {
@@ -150,7 +150,7 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
             Verdict::Dead(failed(Fault::of(format!("undecodable job: {reason}"))), default_ttl_ms)
         }
         Outcome::Retry(delay_ms) => {
-            let header = Header { tries: header.tries.saturating_add(1), flags: 0, ..header };
+            let header = Header { tries: header.tries.saturating_add(1), flags: header.flags & !SUSPECT, ..header };
             Verdict::Again(delay_ms.min(LONGEST_DELAY_MS), header.encode().to_vec())
         }
         Outcome::HandBack => Verdict::Back(header.encode().to_vec()),
@@ -163,7 +163,8 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
             Verdict::Again(1000 * u64::from(header.misses).pow(2), header.encode().to_vec())
         }
     };
-    Settlement { stream: job.stream, entry: job.entry, id: job.id, recorded, unique: job.envelope.unique, verdict }
+    let apart = job.apart();
+    Settlement { stream: job.stream, entry: job.entry, id: job.id, recorded, unique: job.envelope.unique, apart, verdict }
 }
 
 /// What is written instead of a result that the server refuses, as one beyond its limits: the job has run, and must not
@@ -188,6 +189,7 @@ pub fn unwritable(settlement: Settlement, reason: &str) -> Settlement {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::entry::APART;
     use crate::protocol::envelope::Envelope;
 
     fn finished(outcome: Outcome, header: Header) -> Finished {
@@ -244,6 +246,16 @@ mod tests {
         assert_eq!(verdict(Outcome::HandBack, header), Verdict::Back(header.encode().to_vec()));
         let longest = verdict(Outcome::Retry(u64::MAX), header);
         assert!(matches!(longest, Verdict::Again(LONGEST_DELAY_MS, _)));
+    }
+
+    #[test]
+    fn a_body_that_is_kept_apart_stays_with_the_job_until_it_ends() {
+        let header = Header { flags: SUSPECT | APART, ..Header::default() };
+        let kept = judge(finished(Outcome::Retry(5), header), "w", 300);
+        let Verdict::Again(5, bytes) = kept.verdict else { unreachable!() };
+        assert_eq!(bytes, Header { tries: 1, flags: APART, ..header }.encode(), "no suspect any more, and still apart");
+        assert_eq!(kept.apart, Some([0; 8]));
+        assert_eq!(judge(finished(Outcome::HandBack, Header::default()), "w", 300).apart, None);
     }
 
     #[test]

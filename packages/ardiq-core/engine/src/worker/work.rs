@@ -188,7 +188,8 @@ async fn read_back(state: &State) -> Result<()> {
     loop {
         let fetched = deliver::fetch(link, keys, &worker, count, Source::Own, Patience::Endless).await?;
         let cut = fetched.entries.chunk_by(|a, b| a.stream == b.stream).any(|stream| stream.len() == count);
-        take_in(state, fetched, 0, &worker);
+        let (fetched, deliveries) = read(state, fetched).await?;
+        take_in(state, &fetched, deliveries, 0, &worker);
         if !cut {
             return Ok(());
         }
@@ -200,14 +201,42 @@ async fn read_back(state: &State) -> Result<()> {
 async fn read_new(state: &State, count: usize) -> Result<()> {
     let worker = state.identity();
     let (link, keys) = (&state.shared.link, &state.shared.keys);
-    let fetched = deliver::fetch(link, keys, &worker, count, Source::New, Patience::Endless).await;
+    let fetched = match deliver::fetch(link, keys, &worker, count, Source::New, Patience::Endless).await {
+        Ok(fetched) => read(state, fetched).await,
+        Err(error) => Err(error),
+    };
     lock(&state.desk).unreserve(count);
-    take_in(state, fetched?, count, &worker);
+    let (fetched, deliveries) = fetched?;
+    take_in(state, &fetched, deliveries, count, &worker);
+    Ok(())
+}
+
+/// Take entries apart, before the desk is locked: the event loop's thread may want it.
+async fn read(state: &State, mut fetched: Fetched) -> Result<(Fetched, Vec<Delivery>)> {
+    let mut deliveries = std::mem::take(&mut fetched.entries).into_iter().map(Delivery::read).collect::<Vec<_>>();
+    add_bodies(state, &mut deliveries).await?;
+    Ok((fetched, deliveries))
+}
+
+/// Read the bodies that are kept apart.
+pub(super) async fn add_bodies(state: &State, deliveries: &mut [Delivery]) -> Result<()> {
+    let waiting = deliveries.iter_mut().filter(|one| one.fault.is_none());
+    let mut waiting: Vec<(String, &mut Delivery)> = waiting
+        .filter_map(|one| one.job.apart().map(|nonce| (state.shared.keys.body(&one.job.id, nonce), one)))
+        .collect();
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = waiting.iter_mut().map(|(name, _)| std::mem::take(name)).collect();
+    let bodies = deliver::bodies(&state.shared.link, &names, Patience::Endless).await?;
+    for ((_, delivery), body) in waiting.into_iter().zip(bodies) {
+        delivery.set_body(body);
+    }
     Ok(())
 }
 
 /// Take in what was fetched; `asked` is 0 for what is read back, which may be known.
-fn take_in(state: &State, fetched: Fetched, asked: usize, worker: &str) {
+fn take_in(state: &State, fetched: &Fetched, deliveries: Vec<Delivery>, asked: usize, worker: &str) {
     state.shared.clock.observe(fetched.now_ms);
     if !fetched.held {
         // Nothing is asked for without a lease; the renewing loop signs on anew at once, and sets things going again.
@@ -219,8 +248,6 @@ fn take_in(state: &State, fetched: Fetched, asked: usize, worker: &str) {
         return;
     }
     let drained = fetched.unfinished == Some(0);
-    // Before the desk is locked: the event loop's thread may want it.
-    let deliveries: Vec<Delivery> = fetched.entries.into_iter().map(Delivery::read).collect();
     let burst = state.burst.load(Ordering::Acquire);
     let mut desk = lock(&state.desk);
     let nothing_came = asked > 0 && drained && desk.held() == 0;

@@ -22,8 +22,8 @@ pub fn entry_with(stream: usize, number: usize, header: Header, expire_ms: u64) 
         expire_ms,
         ..Envelope::default()
     };
-    let value = [&header.encode()[..], &envelope.encode()].concat();
-    Entry { stream, entry: format!("{number}-0"), id: format!("job{number}"), value }
+    let (entry, id) = (format!("{number}-0"), format!("job{number}"));
+    Entry { stream, entry, id, header: Some(header), envelope: envelope.encode() }
 }
 
 pub fn entry(stream: usize, number: usize) -> Entry {

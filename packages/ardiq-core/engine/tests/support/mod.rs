@@ -208,7 +208,16 @@ pub fn job(id: &str) -> NewJob {
 /// A job whose enqueue is told from others by `call`.
 pub fn job_of_call(id: &str, call: u64) -> NewJob {
     let envelope = Envelope { nonce: nonce(call), name: "task".into(), body: b"args".to_vec(), ..Envelope::default() };
-    NewJob { id: id.into(), lane: 0, delay_ms: 0, due_ms: 0, unique: None, envelope: envelope.encode() }
+    NewJob {
+        id: id.into(),
+        is_new: false,
+        lane: 0,
+        delay_ms: 0,
+        due_ms: 0,
+        unique: None,
+        envelope: envelope.encode(),
+        body: Vec::new(),
+    }
 }
 
 /// One call; its nonce is that of the first job.
@@ -221,18 +230,22 @@ pub fn start_of(entry: &Entry) -> Start {
 }
 
 pub fn header_of(entry: &Entry) -> Header {
-    Header::split(&entry.value).unwrap().0
+    entry.header.unwrap()
+}
+
+/// Header and envelope, as they stand where a job is not in a stream.
+pub fn value_of(entry: &Entry) -> Vec<u8> {
+    [&header_of(entry).encode()[..], &entry.envelope].concat()
 }
 
 /// A result record of the job's own enqueue.
 pub fn result_of(entry: &Entry) -> Vec<u8> {
-    let envelope = Header::split(&entry.value).unwrap().1;
-    [b"R", &envelope[1..9], b"result"].concat()
+    [b"R", &entry.envelope[1..9], b"result"].concat()
 }
 
 pub fn settlement(entry: &Entry, verdict: Verdict) -> Settlement {
     let (stream, id) = (entry.stream, entry.id.clone());
-    Settlement { stream, entry: entry.entry.clone(), id, recorded: false, unique: None, verdict }
+    Settlement { stream, entry: entry.entry.clone(), id, recorded: false, unique: None, apart: None, verdict }
 }
 
 pub fn done(entry: &Entry, ttl: i64) -> Settlement {

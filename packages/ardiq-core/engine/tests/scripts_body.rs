@@ -1,0 +1,169 @@
+//! Bodies that are kept apart: they come with their jobs, stay as long as these, and go with them.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+
+mod support;
+
+use ardiq_engine::error::Error;
+use ardiq_engine::link::Patience;
+use ardiq_engine::protocol::entry::APART;
+use ardiq_engine::scripts::ENQUEUE;
+use ardiq_engine::scripts::deliver::{self, Entry, Settlement};
+use ardiq_engine::scripts::look::{self, Letter};
+use ardiq_engine::scripts::produce::{self, NewJob};
+use std::time::Duration;
+use support::{
+    LOW, Queue, RETURNED_LOW, TTL, again, back, dead, done, header_of, job, job_of_call, patience, promote,
+    result_of, value_of,
+};
+
+const BODY: &[u8] = b"a body that is large";
+
+fn apart(id: &str, call: u64) -> NewJob {
+    NewJob { body: BODY.to_vec(), ..job_of_call(id, call) }
+}
+
+fn key(queue: &Queue, id: &str, call: u64) -> String {
+    queue.keys.body(id, call.to_be_bytes())
+}
+
+fn with_body(one: Settlement) -> Settlement {
+    Settlement { apart: Some(1u64.to_be_bytes()), ..one }
+}
+
+async fn bodies(queue: &Queue) -> Vec<String> {
+    queue.names().await.into_iter().filter(|name| name.starts_with("body:")).collect()
+}
+
+async fn ttl(queue: &Queue, name: &str) -> i64 {
+    queue.ask("PTTL", name).await
+}
+
+async fn delivered(queue: &Queue) -> Entry {
+    queue.enqueue(&[apart("a", 1)]).await;
+    queue.take("w", 1).await.remove(0)
+}
+
+#[tokio::test]
+async fn a_body_is_kept_under_a_key_of_its_own_for_as_long_as_its_job() {
+    let queue = Queue::start();
+    let entry = delivered(&queue).await;
+    assert_eq!((header_of(&entry).flags, &entry.envelope), (APART, &job("a").envelope));
+    let name = key(&queue, "a", 1);
+    assert_eq!(ttl(&queue, &name).await, -1, "it does not run out");
+    let read = deliver::bodies(&queue.link, &[name, key(&queue, "a", 2)], patience()).await.unwrap();
+    assert_eq!(read, [Some(BODY.to_vec()), None]);
+    assert!(queue.settle(&[with_body(done(&entry, TTL))]).await.is_empty());
+    assert!(bodies(&queue).await.is_empty());
+}
+
+#[tokio::test]
+async fn it_stays_while_the_job_is_handed_back_retried_delayed_and_taken_over() {
+    let queue = Queue::start();
+    let entry = delivered(&queue).await;
+    assert!(queue.settle(&[with_body(back(&entry))]).await.is_empty());
+    let entry = queue.fetch("w", 1).await.entries.remove(0);
+    assert!(queue.settle(&[with_body(again(&entry, 60_000))]).await.is_empty());
+    let _: i64 = queue.ask("ZADD", (&queue.keys.due, 1, "a")).await;
+    assert_eq!(promote(&queue, 10).await.moved, 1);
+    let entry = queue.fetch("w", 1).await.entries.remove(0);
+    assert_eq!((header_of(&entry).tries, header_of(&entry).flags & APART), (1, APART));
+    queue.let_lease_end("w").await;
+    queue.sign_on("other").await;
+    assert_eq!(queue.reclaim("other", 10, false).await.taken, 1);
+    let entry = queue.fetch("other", 1).await.entries.remove(0);
+    assert_eq!((entry.stream, header_of(&entry).flags & APART), (RETURNED_LOW, APART));
+    assert_eq!(bodies(&queue).await.len(), 1);
+    assert!(queue.settle(&[with_body(done(&entry, 0))]).await.is_empty());
+    assert!(bodies(&queue).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_dead_letter_takes_it_along() {
+    let queue = Queue::start();
+    let entry = delivered(&queue).await;
+    assert!(queue.settle(&[with_body(dead(&entry, TTL))]).await.is_empty());
+    assert!(bodies(&queue).await.is_empty());
+    let letters = look::dead(&queue.link, &queue.keys, 5, patience()).await.unwrap();
+    let (record, value) = (result_of(&entry), value_of(&entry));
+    assert_eq!(letters, [Letter { id: "a".into(), record, value, body: BODY.to_vec() }]);
+}
+
+#[tokio::test]
+async fn it_goes_with_a_job_whose_entry_somebody_has_deleted() {
+    let queue = Queue::start();
+    let entry = delivered(&queue).await;
+    let _: i64 = queue.ask("XDEL", (&queue.keys.streams[LOW], &entry.entry)).await;
+    assert_eq!(queue.settle(&[with_body(again(&entry, 5))]).await, [0]);
+    assert!(bodies(&queue).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_stale_worker_cannot_take_it_away() {
+    let queue = Queue::start();
+    let entry = delivered(&queue).await;
+    queue.let_lease_end("w").await;
+    queue.sign_on("other").await;
+    queue.reclaim("other", 10, false).await;
+    assert_eq!(queue.settle(&[with_body(done(&entry, TTL))]).await, [0]);
+    assert_eq!(bodies(&queue).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_is_tried_again_keeps_the_body_of_its_unfinished_job_and_leaves_none_of_a_finished_one() {
+    let queue = Queue::start();
+    let delayed = NewJob { delay_ms: 60_000, ..apart("delayed", 1) };
+    for _ in 0..2 {
+        assert!(queue.enqueue(&[apart("a", 1), delayed.clone()]).await.is_empty());
+    }
+    assert_eq!(queue.length(LOW).await, 1);
+    for id in ["a", "delayed"] {
+        assert_eq!(ttl(&queue, &key(&queue, id, 1)).await, -1, "{id}");
+    }
+    let entry = queue.take("w", 1).await.remove(0);
+    queue.settle(&[with_body(done(&entry, TTL))]).await;
+    queue.enqueue(&[apart("a", 1)]).await;
+    assert_eq!(bodies(&queue).await, ["body:delayed:0000000000000001"]);
+}
+
+#[tokio::test]
+async fn the_body_of_an_enqueue_that_makes_no_job_is_dropped_and_the_holders_stays() {
+    let queue = Queue::start();
+    let unique = |call| NewJob { unique: Some("u".into()), ..apart("holder", call) };
+    queue.enqueue(&[unique(1), apart("taken", 1)]).await;
+    let other = NewJob { id: "other".into(), ..unique(2) };
+    assert_eq!(queue.enqueue(&[other]).await, [(0, "holder".into())]);
+    queue.enqueue(&[apart("taken", 3)]).await;
+    assert_eq!(bodies(&queue).await, ["body:holder:0000000000000001", "body:taken:0000000000000001"]);
+}
+
+#[tokio::test]
+async fn without_its_body_a_job_is_not_accepted() {
+    let queue = Queue::start();
+    queue.enqueue(&[job("first")]).await;
+    let before = queue.snapshot().await;
+    let (keys, lane) = (&queue.keys, &queue.keys.streams[LOW]);
+    let mut cmd = redis::cmd("EVALSHA");
+    cmd.arg(ENQUEUE.sha()).arg(3).arg(&keys.due).arg(&keys.known_lanes).arg(lane);
+    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.wake).arg("lane:").arg("12345678");
+    cmd.arg("0 0 0 - nowhere").arg(1).arg("a").arg("\x01".to_owned() + "12345678rest");
+    let short = Patience::within(Duration::from_millis(100));
+    let refused = queue.link.call(&ENQUEUE, &cmd, short).await;
+    assert!(matches!(&refused, Err(Error::Unreachable { reason, .. }) if reason.contains("GONE")), "{refused:?}");
+    assert_eq!(queue.snapshot().await, before);
+}
+
+#[tokio::test]
+async fn a_body_whose_job_never_comes_runs_out_by_itself() {
+    let queue = Queue::start();
+    let name = key(&queue, "a", 1);
+    let _: String = queue.ask("SET", (&name, BODY, "NX", "PX", 60_000)).await;
+    queue.enqueue(&[job("a")]).await;
+    assert!(ttl(&queue, &name).await > 0, "nobody has claimed it");
+    // And the other way round: when memory is full neither is taken.
+    let _: String = queue.ask("CONFIG", ("SET", "maxmemory", 1)).await;
+    let call = support::call_of(&[apart("b", 1)]);
+    let refused = produce::enqueue(&queue.link, &queue.keys, &call, patience()).await;
+    assert!(matches!(refused, Err(Error::Refused(_))));
+    let _: String = queue.ask("CONFIG", ("SET", "maxmemory", 0)).await;
+    assert_eq!(bodies(&queue).await, ["body:a:0000000000000001"]);
+}

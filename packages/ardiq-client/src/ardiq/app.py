@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from ardiq.checks import flag, kind_of, task_name
@@ -46,6 +45,9 @@ R = TypeVar("R")
 
 CHUNK = 1000
 """Jobs that one request of `enqueue_many` carries: as many as one call of the engine's script takes."""
+
+CHUNK_BYTES = 1024 * 1024
+"""A request with so many bytes of arguments is full, so that large ones are sent while the next are encoded."""
 
 
 class Ardiq(Inspection):
@@ -249,10 +251,8 @@ class Ardiq(Inspection):
     def _chunks(self, calls: Iterable[object]) -> Iterator[list[Submission]]:
         """The submissions of `calls`, a thousand at a time; what is there as a whole is checked as a whole first."""
         if isinstance(calls, list | tuple):
-            submissions = [self._submission_of(call) for call in cast("Sequence[object]", calls)]
-            return (submissions[first : first + CHUNK] for first in range(0, len(submissions), CHUNK))
-        made = map(self._submission_of, calls)
-        return iter(lambda: list(islice(made, CHUNK)), [])
+            return _chunks([self._submission_of(call) for call in cast("Sequence[object]", calls)])
+        return _chunks(map(self._submission_of, calls))
 
     def _submission_of(self, call: object) -> Submission:
         if not isinstance(call, Prepared):
@@ -267,6 +267,19 @@ class Ardiq(Inspection):
     def __repr__(self) -> str:
         # Without the URL: there may be a password in it.
         return f"<Ardiq queue={self.queue_name!r} priorities={self.priorities!r} tasks={len(self._registry)}>"
+
+
+def _chunks(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:
+    chunk: list[Submission] = []
+    room = CHUNK_BYTES
+    for submission in submissions:
+        chunk.append(submission)
+        room -= len(submission[-1])
+        if room <= 0 or len(chunk) == CHUNK:
+            yield chunk
+            chunk, room = [], CHUNK_BYTES
+    if chunk:
+        yield chunk
 
 
 def _check_task_options(decorator: str, options: TaskOptions) -> None:

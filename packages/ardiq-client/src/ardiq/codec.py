@@ -32,6 +32,9 @@ DEEPEST = 1000
 """A result that is larger than this could nest too deep to be read; a smaller one has no room to."""
 
 
+_FLAT: frozenset[type] = frozenset({bytes, str, int, float, bool, type(None)})
+"""Values of these types do not nest, however large they are: a megabyte of bytes need not be walked over."""
+
 NIL = b"\xc0"
 
 BUFFER = 1024
@@ -73,7 +76,7 @@ def _encode_call(args: tuple[Any, ...], kwargs: dict[str, Any], fn: Callable[...
         payload = Packer(default=encode_other, strict_types=True, buf_size=BUFFER).pack([list(args), kwargs])
     except Exception as error:
         raise _refusal(args, kwargs, fn, error) from error
-    if len(payload) > DEEPEST:
+    if len(payload) > DEEPEST and not (_FLAT.issuperset(map(type, args)) and _FLAT.issuperset(map(type, kwargs.values()))):
         _check_readable(payload)
     return payload
 
@@ -85,7 +88,7 @@ def _encode_value(value: Any) -> bytes:
         data = Packer(default=encode_other, strict_types=True, buf_size=BUFFER).pack(value)
     except Exception as error:
         raise SerializationError(f"the value, of type {kind_of(value)}, {_reason(error)}; {_ADVICE}") from error
-    if len(data) > DEEPEST:
+    if len(data) > DEEPEST and type(value) not in _FLAT:
         _check_readable(data)
     return data
 

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::stream::{StreamExt, iter};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -21,7 +22,7 @@ use crate::protocol::record::ResultRecord;
 use crate::results::Waiting;
 use crate::runtime::Runtime;
 use crate::scripts::look::{self, QueueView};
-use crate::scripts::produce;
+use crate::scripts::produce::{self, Chunk};
 use crate::submit::{Submission, prepare};
 use crate::url;
 
@@ -77,6 +78,9 @@ pub struct Client {
     shared: Arc<Shared>,
     process: u32,
 }
+
+/// Calls of the enqueue script that one request has under way: together a thousand jobs.
+const CHUNKS_UNDER_WAY: usize = 4;
 
 /// Longest wait for a result: ten years, so that no limit overflows a clock.
 const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -185,18 +189,12 @@ impl Client {
     pub fn enqueue(&self, port: &Arc<Port>, ticket: Ticket, jobs: Vec<Submission>) {
         self.request(port, ticket, |shared, _| async move {
             let mut ids = Vec::with_capacity(jobs.len());
-            for chunk in prepare(jobs)? {
-                // For each chunk: many of them on a slow line are no server that is out of reach.
-                let patience = Patience::within(shared.link.connect_limit());
-                let existing = produce::enqueue(&shared.link, &shared.keys, &chunk, patience).await?;
-                let first = ids.len();
-                ids.extend(chunk.jobs.into_iter().map(|job| job.id));
-                for (position, id) in existing {
-                    if let Some(own) = ids.get_mut(first + position) {
-                        *own = id;
-                    }
-                }
+            // Several under way make one round trip of them; more would only wait here or there.
+            let mut accepted = iter(prepare(jobs)?).map(|chunk| accept(&shared, chunk)).buffered(CHUNKS_UNDER_WAY);
+            while let Some(of_chunk) = accepted.next().await {
+                ids.append(&mut of_chunk?);
             }
+            drop(accepted);
             Ok(Answer::Ids(ids))
         });
     }
@@ -324,6 +322,20 @@ fn sink(waiting: Arc<Waiting>, push: String, wake: String, due: watch::Sender<u6
             due.send_replace(at.unwrap_or_default());
         }
     })
+}
+
+/// Enqueue a chunk; gives the ids of its jobs, or of those that exist in their place.
+async fn accept(shared: &Shared, chunk: Chunk) -> Result<Vec<String>> {
+    // For each chunk: many of them on a slow line are no server that is out of reach.
+    let patience = Patience::within(shared.link.connect_limit());
+    let existing = produce::enqueue(&shared.link, &shared.keys, &chunk, patience).await?;
+    let mut ids: Vec<String> = chunk.jobs.into_iter().map(|job| job.id).collect();
+    for (position, id) in existing {
+        if let Some(own) = ids.get_mut(position) {
+            *own = id;
+        }
+    }
+    Ok(ids)
 }
 
 async fn look_now(shared: &Shared, id: &str) -> Result<Option<Arc<ResultRecord>>> {

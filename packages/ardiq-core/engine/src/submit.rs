@@ -140,7 +140,7 @@ mod tests {
         let sizes = |jobs: Vec<Submission>| {
             prepare(jobs).map(|chunks| chunks.iter().map(|chunk| chunk.jobs.len()).collect::<Vec<_>>()).ok()
         };
-        assert_eq!(sizes(vec![job(10); 2500]), Some(vec![1000, 1000, 500]));
+        assert_eq!(sizes(vec![job(10); 600]), Some(vec![250, 250, 100]));
         assert_eq!(sizes(vec![job(1 << 20); 7]), Some(vec![3, 3, 1]));
         assert_eq!(sizes(Vec::new()), Some(Vec::new()));
     }

@@ -173,8 +173,8 @@ impl Settlement {
     }
 }
 
-/// Most settlements that one call carries.
-pub const BATCH: usize = 500;
+/// Most settlements that one call carries, and most jobs that one brings: one or two milliseconds of the server's time.
+pub const BATCH: usize = 200;
 
 /// Commit at most [`BATCH`] verdicts. Returns the settlements, by position, whose delivery did not stand any more.
 ///

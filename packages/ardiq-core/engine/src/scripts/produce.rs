@@ -44,8 +44,8 @@ impl NewJob {
     }
 }
 
-/// Most jobs that one call carries.
-pub const CHUNK: usize = 1000;
+/// Most jobs that one call carries: about a millisecond of the server's time.
+pub const CHUNK: usize = 250;
 
 /// Jobs that are accepted together.
 #[derive(Debug, Clone, Default)]

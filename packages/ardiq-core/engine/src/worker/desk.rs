@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::scripts::deliver::{Start, entry_number};
+use crate::scripts::deliver::{BATCH, Start, entry_number};
 
 use super::job::{Delivery, Job};
 use super::judge::{Finished, Outcome, POISON_DEATHS, batch_size};
@@ -13,9 +13,6 @@ use super::plan::{Plan, UnderWay};
 
 /// Requests for jobs that may be under way: with two, the server has the next one when it has answered the first.
 const MOST_FETCHES: usize = 2;
-
-/// Jobs that one request asks for at most, so that no call keeps the server busy for long.
-const MOST_FETCHED: usize = 500;
 
 /// A run that outlives this is recorded; shorter ones settle first and cost nothing extra.
 pub const RECORD_AFTER_MS: i64 = 5;
@@ -313,10 +310,10 @@ impl Desk {
             self.plan_outcomes(monotonic_ms, &mut plan);
         }
         if under_way.fetches < MOST_FETCHES && !self.stopping && !self.dry && monotonic_ms < self.lease_until_ms {
-            let room = self.prefetch.saturating_sub(self.held() + self.reserved).min(MOST_FETCHED);
+            let room = self.prefetch.saturating_sub(self.held() + self.reserved).min(BATCH);
             // Beside one that is under way another is only worth its while for a batch.
-            let batch = self.concurrency.div_ceil(2).min(MOST_FETCHED);
-            plan.fetch = if under_way.fetches == 0 || room >= batch { room } else { 0 };
+            let worthwhile = self.concurrency.div_ceil(2).min(BATCH);
+            plan.fetch = if under_way.fetches == 0 || room >= worthwhile { room } else { 0 };
         }
         plan
     }

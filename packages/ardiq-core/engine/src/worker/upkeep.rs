@@ -13,7 +13,7 @@ use crate::logs::Level;
 use crate::scripts::upkeep;
 
 /// Jobs that one promotion moves: well under a millisecond of the server's time.
-const PROMOTE_LIMIT: usize = 100;
+const PROMOTE_LIMIT: usize = 50;
 
 /// Jobs that one reclaim moves.
 const RECLAIM_LIMIT: usize = 100;

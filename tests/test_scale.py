@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import threading
+from collections.abc import Callable
 
 from ardiq import Ardiq
+from tests.conftest import ServerFactory
 from tests.fleet import Fleet
 from tests.programs import eventually
 from tests.servers import Server
@@ -83,13 +85,38 @@ async def test_enqueues_of_one_moment_share_their_round_trips(fleet: Fleet, serv
     assert await fleet.app.queue_size() == MANY + 1
 
 
-async def test_many_prepared_calls_take_a_round_trip_per_thousand(fleet: Fleet, server: Server) -> None:
-    echo = fleet.app.ref("echo")
-    await echo.enqueue(0)
+def test_many_prepared_calls_are_sent_by_the_thousand(make_server: ServerFactory, queue_name: str) -> None:
+    server = make_server()
+    app = Ardiq(server.url, queue_name, connect_timeout_s=60)
+    echo = app.ref("echo")
+    echo.enqueue_sync(0)
     before = calls(server, "evalsha")
-    jobs = await fleet.app.enqueue_many([echo.options(task_id=f"n{n}").prepare(n) for n in range(2500)])
-    assert calls(server, "evalsha") - before == 3
+    jobs = app.enqueue_many_sync([echo.options(task_id=f"n{n}").prepare(n) for n in range(2500)])
+    assert calls(server, "evalsha") - before == 10  # each keeps the server for a millisecond, not for four
     assert [job.id for job in jobs] == [f"n{n}" for n in range(2500)]
+    # A round trip for a thousand: the server has them all before it has answered any.
+    quarter = buffered(server, lambda: app.enqueue_many_sync([echo.prepare(n) for n in range(250)]))
+    thousand = buffered(server, lambda: app.enqueue_many_sync([echo.prepare(n) for n in range(1000)]), 3 * quarter)
+    assert thousand > 3 * quarter
+
+
+def buffered(server: Server, enqueue: Callable[[], object], at_least: int = 1) -> int:
+    """Bytes that a paused server has of an enqueue."""
+
+    def total() -> int:
+        clients = server.client().client_list()
+        return max(int(one["tot-mem"]) for one in clients if one["cmd"] == "evalsha")
+
+    idle = total()
+    server.cli("CLIENT", "PAUSE", 60_000, "WRITE")
+    thread = threading.Thread(target=enqueue)
+    thread.start()
+    eventually(lambda: total() - idle > at_least and total() == total(), "the enqueue is with the server")
+    size = total() - idle
+    assert thread.is_alive()
+    server.cli("CLIENT", "UNPAUSE")
+    thread.join()
+    return size
 
 
 def test_many_loops_and_threads_share_one_app_and_a_worker(server: Server, queue_name: str) -> None:

@@ -44,7 +44,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CHUNK = 1000
-"""Jobs that one request of `enqueue_many` carries: as many as one call of the engine's script takes."""
+"""Jobs that one request of `enqueue_many` carries: they make one round trip."""
 
 CHUNK_BYTES = 1024 * 1024
 """A request with so many bytes of arguments is full, so that large ones are sent while the next are encoded."""
@@ -195,7 +195,7 @@ class Ardiq(Inspection):
         return self.ref(name).enqueue(*args, **kwargs)
 
     async def enqueue_many(self, calls: Iterable[Prepared[R]]) -> list[Job[R]]:
-        """Enqueue many calls, a thousand to a round trip; their jobs in order. Each thousand is accepted as a whole.
+        """Enqueue many calls, a thousand to a round trip; their jobs in order. Each 250 are accepted as a whole.
 
         Of a generator the next thousand is taken, and encoded, while those before are under way: the fastest way to
         enqueue. When one raises, or Redis goes away, what was sent before stays enqueued.

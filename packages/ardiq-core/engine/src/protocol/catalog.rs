@@ -6,6 +6,7 @@ use super::{entry, envelope, record};
 use crate::scripts::ALL;
 use crate::scripts::deliver::BATCH;
 use crate::scripts::produce::CHUNK;
+use crate::submit::LARGE_BODY;
 
 /// One kind of row: the names of its columns, and its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +57,6 @@ pub static FORMS: &[[&str; 4]] = &[
     ["header", "misses", "u8", "deliveries to workers that did not know the task"],
     ["header", "flags", "u8", "bit 0: suspect, its next start is recorded before it happens; bit 1: the body is kept apart, under a key of its own; the others are free"],
     ["header", "enqueued", "u64", "epoch ms of the enqueue"],
-    ["label", "header", "13 bytes", "as above"],
-    ["label", "id", "text", "job id"],
     ["envelope", "version", "u8", "1; a reader refuses a higher one with a dead letter"],
     ["envelope", "nonce", "8 bytes", "random; tells a repeated try of one enqueue from another enqueue with the same id"],
     ["envelope", "name", "text", "registered name of the task"],
@@ -157,7 +156,8 @@ fn versions() -> Table {
         ("bytes of a header", entry::HEADER as u64),
         ("bytes of a record before its body", record::PREFIX as u64),
         ("jobs in one call of enqueue, at most", CHUNK as u64),
-        ("outcomes in one call of settle, at most", BATCH as u64),
+        ("jobs asked for in one call of fetch, and outcomes in one call of settle, at most", BATCH as u64),
+        ("bytes of a body above which it is kept apart", LARGE_BODY as u64),
     ];
     let rows = rows.iter().map(|(what, number)| vec![(*what).to_owned(), number.to_string()]);
     Table { name: "versions", columns: &["what", "number"], rows: rows.collect() }

@@ -1,0 +1,122 @@
+"""Arguments that are too large for a script: kept apart from the call, and yet the same to those who enqueue and run."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+
+from ardiq import Ardiq, current_task
+from tests.conftest import FleetFactory
+from tests.programs import eventually
+from tests.servers import Server
+
+SIZES = [4_000, 5_000, 64_000, 1_000_000]
+"""Around the bound, and well above it."""
+
+LARGE = b"x" * 50_000
+
+
+def bodies(server: Server, queue: str) -> list[bytes]:
+    return list(server.client().scan_iter(f"ardiq:{{{queue}}}:body:*", count=1000))
+
+
+@pytest.fixture
+async def app(server: Server, queue_name: str) -> AsyncIterator[Ardiq]:
+    app = Ardiq(server.url, queue_name, concurrency=8)
+
+    @app.task(backoff_ms=1)
+    async def size(value: bytes, fail: int = 0) -> int:
+        run = current_task()
+        if run is not None and run.tries <= fail:
+            raise ValueError("not yet")
+        return len(value)
+
+    yield app
+    app.stop()
+
+
+async def worked(app: Ardiq) -> None:
+    app.burst = True
+    async with asyncio.timeout(60):
+        await app.run()
+
+
+async def test_they_arrive_whole_by_every_way_and_nothing_is_left_of_them(app: Ardiq, server: Server) -> None:
+    size = app.ref("size")
+    jobs = await app.enqueue_many([size.prepare(b"x" * length) for length in SIZES])
+    jobs += await asyncio.gather(*(size.enqueue(b"x" * length) for length in SIZES))
+    jobs += [await size.options(delay_ms=50).enqueue(b"x" * length) for length in SIZES]
+    jobs += [await size.options(unique=True).enqueue(b"x" * length) for length in SIZES]
+    jobs += [await size.options(task_id=f"n{length}").enqueue(b"x" * length, fail=2) for length in SIZES]
+    jobs += [await asyncio.to_thread(size.enqueue_sync, b"x" * length) for length in SIZES]
+    assert len(bodies(server, app.queue_name)) == 6 * 3
+    await worked(app)
+    results = [await job.result() for job in jobs]
+    assert [result and result.value for result in results] == 6 * SIZES
+    assert [result and result.tries for result in results] == [1] * 16 + [3] * 4 + [1] * 4
+    assert bodies(server, app.queue_name) == []
+
+
+async def test_they_are_shown_while_the_job_waits_and_when_it_is_dead(app: Ardiq, server: Server) -> None:
+    waiting = await app.ref("size").enqueue(LARGE)
+    later = await app.ref("size").options(delay_ms=60_000).enqueue(LARGE, fail=1)
+    for job, kwargs in ((waiting, {}), (later, {"fail": 1})):
+        info = await job.info()
+        assert info is not None
+        assert (info.args, info.kwargs) == ((LARGE,), kwargs)
+    assert [one.args for one in await app.jobs("scheduled")] == [(LARGE,)]
+    unreadable = Ardiq(server.url, app.queue_name, serializer=lambda _: LARGE, deserializer=lambda _: None)
+    dead = await unreadable.ref("size").enqueue()
+    server.cli("ZREM", f"ardiq:{{{app.queue_name}}}:due", later.id)
+    await worked(app)
+    (letter,) = await app.jobs("dead")
+    assert letter.info.task_id == dead.id
+    assert f"{len(LARGE)} bytes cannot be decoded" in letter.reason, "the bytes are kept, wherever they were"
+    left = bodies(server, app.queue_name)
+    assert len(left) == 1, "that of the scheduled job"
+    assert later.id.encode() in left[0]
+
+
+async def test_a_second_enqueue_of_an_unfinished_job_changes_nothing_of_its_arguments(
+    app: Ardiq, server: Server
+) -> None:
+    size = app.ref("size")
+    first = await size.options(task_id="one").enqueue(LARGE)
+    assert await size.options(task_id="one").enqueue(LARGE + b"more") == first
+    alike = await app.enqueue_many([size.options(task_id="two").prepare(LARGE + b"x" * n) for n in range(3)])
+    assert len(set(alike)) == 1
+    assert len(bodies(server, app.queue_name)) == 2
+    await worked(app)
+    results = [await job.result() for job in (first, alike[0])]
+    assert [result and result.value for result in results] == [len(LARGE)] * 2
+    assert bodies(server, app.queue_name) == []
+
+
+async def test_without_its_arguments_a_job_is_a_dead_letter_and_the_others_run(app: Ardiq, server: Server) -> None:
+    lost, other = await app.enqueue_many([app.ref("size").prepare(LARGE) for _ in range(2)])
+    (body,) = [key for key in bodies(server, app.queue_name) if lost.id.encode() in key]
+    server.cli("DEL", body)
+    await worked(app)
+    result = await lost.result()
+    assert result is not None
+    assert (result.success, result.value) == (False, "undecodable job: its arguments are gone from Redis")
+    fine = await other.result()
+    assert fine is not None
+    assert fine.value == len(LARGE)
+
+
+def test_they_survive_the_death_and_the_stop_of_their_worker(make_fleet: FleetFactory) -> None:
+    fleet = make_fleet(idle_timeout_ms=1000)
+    held, echo = fleet.enqueue("held"), fleet.enqueue_many("echo", [(LARGE,) for _ in range(5)])
+    first = fleet.worker(concurrency=1, prefetch=3)
+    fleet.await_held(pending=3, running=1)
+    first.send(signal.SIGKILL)
+    second = fleet.command_line("--grace", "0.1", concurrency=1, prefetch=3)
+    eventually(lambda: len(fleet.starts(held)) == 2, "the second worker has taken over")
+    second.send(signal.SIGTERM)
+    assert second.end() == 0, second.output
+    fleet.open_gate()
+    fleet.worker(concurrency=2)
+    assert [result.value for result in fleet.results(echo)] == [LARGE] * 5
+    eventually(lambda: bodies(fleet.server, fleet.queue) == [], "no body is left")

@@ -76,7 +76,9 @@ def _encode_call(args: tuple[Any, ...], kwargs: dict[str, Any], fn: Callable[...
         payload = Packer(default=encode_other, strict_types=True, buf_size=BUFFER).pack([list(args), kwargs])
     except Exception as error:
         raise _refusal(args, kwargs, fn, error) from error
-    if len(payload) > DEEPEST and not (_FLAT.issuperset(map(type, args)) and _FLAT.issuperset(map(type, kwargs.values()))):
+    if len(payload) > DEEPEST and not (
+        _FLAT.issuperset(map(type, args)) and _FLAT.issuperset(map(type, kwargs.values()))
+    ):
         _check_readable(payload)
     return payload
 

@@ -107,7 +107,8 @@ impl World {
             envelope.truncate(2);
         }
         let stream = usize::from(kind / 16) % STREAMS;
-        let entry = Entry { stream, entry: format!("{number}-0"), id: number.to_string(), header: Some(header), envelope };
+        let entry =
+            Entry { stream, entry: format!("{number}-0"), id: number.to_string(), header: Some(header), envelope };
         self.entries.insert(entry.id.clone(), entry.clone());
         entry
     }
@@ -205,9 +206,10 @@ impl World {
         prop_assert!(self.desk.running() <= self.concurrency, "{} run at once", self.desk.running());
         prop_assert!(self.running.len() <= self.desk.running());
         prop_assert!(self.desk.held() <= self.prefetch, "{} are held", self.desk.held());
-        let last_chances = self.running.values().filter(|id| {
-            self.entries[*id].header.is_some_and(|header| header.deaths + 1 == POISON_DEATHS)
-        });
+        let last_chances = self
+            .running
+            .values()
+            .filter(|id| self.entries[*id].header.is_some_and(|header| header.deaths + 1 == POISON_DEATHS));
         prop_assert!(last_chances.count() <= 1, "two jobs on their last chance run at once");
         Ok(())
     }

@@ -10,8 +10,8 @@ use ardiq_engine::scripts::deliver::{self, Entry, Settlement};
 use ardiq_engine::scripts::look::{self, Letter};
 use ardiq_engine::scripts::produce::{self, NewJob};
 use support::{
-    LOW, Queue, RETURNED_LOW, TTL, again, back, dead, done, header_of, job, job_of_call, patience, promote,
-    result_of, value_of,
+    LOW, Queue, RETURNED_LOW, TTL, again, back, dead, done, header_of, job, job_of_call, patience, promote, result_of,
+    value_of,
 };
 
 const BODY: &[u8] = b"a body that is large";

@@ -117,7 +117,8 @@ async fn an_id_that_a_call_has_twice_is_one_job_also_when_it_is_tried_again() {
 #[tokio::test]
 async fn many_jobs_with_new_ids_are_written_at_one_go_and_once_also_when_the_call_is_tried_again() {
     let queue = Queue::start();
-    let jobs: Vec<NewJob> = (0..produce::CHUNK).map(|number| NewJob { is_new: true, ..job(&number.to_string()) }).collect();
+    let jobs: Vec<NewJob> =
+        (0..produce::CHUNK).map(|number| NewJob { is_new: true, ..job(&number.to_string()) }).collect();
     queue.enqueue(&jobs).await;
     let sent = queue.take("w", produce::CHUNK).await;
     let ids: Vec<&str> = sent.iter().map(|entry| entry.id.as_str()).collect();

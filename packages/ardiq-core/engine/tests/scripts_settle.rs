@@ -60,7 +60,10 @@ async fn a_dead_letter_is_a_result_and_keeps_its_bytes() {
     let entry = queue.deliver("a", "w").await;
     assert!(queue.settle(&[dead(&entry, 5_000)]).await.is_empty());
     let letters = look::dead(&queue.link, &queue.keys, 10, patience()).await.unwrap();
-    assert_eq!(letters, [Letter { id: "a".into(), record: result_of(&entry), value: value_of(&entry), body: Vec::new() }]);
+    assert_eq!(
+        letters,
+        [Letter { id: "a".into(), record: result_of(&entry), value: value_of(&entry), body: Vec::new() }]
+    );
     assert_eq!(queue.record("a").await, Some(result_of(&entry)));
     assert!((1..=5_000).contains(&ttl(&queue, "a").await));
     assert_eq!((queue.length(LOW).await, queue.pending(LOW).await), (0, 0));

@@ -101,8 +101,7 @@ pub fn read_entries(stream: usize, entries: Value, into: &mut Vec<Entry>) -> Res
         // An entry that was deleted while pending comes without fields.
         let mut fields = reply::array(fields)?.into_iter();
         let nothing = || Value::BulkString(Vec::new());
-        let (label, envelope) =
-            (fields.next().unwrap_or_else(nothing), fields.next().unwrap_or_else(nothing));
+        let (label, envelope) = (fields.next().unwrap_or_else(nothing), fields.next().unwrap_or_else(nothing));
         into.push(Entry::read(stream, entry, label, envelope)?);
     }
     Ok(())

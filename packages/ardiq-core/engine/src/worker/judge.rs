@@ -164,7 +164,15 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
         }
     };
     let apart = job.apart();
-    Settlement { stream: job.stream, entry: job.entry, id: job.id, recorded, unique: job.envelope.unique, apart, verdict }
+    Settlement {
+        stream: job.stream,
+        entry: job.entry,
+        id: job.id,
+        recorded,
+        unique: job.envelope.unique,
+        apart,
+        verdict,
+    }
 }
 
 /// What is written instead of a result that the server refuses, as one beyond its limits: the job has run, and must not

@@ -5,10 +5,12 @@ use ardiq_engine::jobs::JobRecord;
 use ardiq_engine::protocol::info::Info;
 use ardiq_engine::protocol::record::{self, ResultRecord};
 use ardiq_engine::scripts::look::QueueView;
-use ardiq_engine::submit::Submission;
+use ardiq_engine::submit::{LARGE_BODY, Submission};
 use ardiq_engine::worker::judge::{Fault, Outcome};
+use bytes::Bytes;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 const SUCCESS: u8 = 0;
@@ -41,6 +43,17 @@ fn bytes(item: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     Ok(item.cast::<PyBytes>().map_err(|_| PyTypeError::new_err("bytes expected"))?.as_bytes().to_vec())
 }
 
+/// Large arguments are not copied: they stay in the caller's object until they have been sent. What it takes to let go of
+/// that object is done by the next call that holds the interpreter's lock.
+fn body(item: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+    let bytes = item.cast::<PyBytes>().map_err(|_| PyTypeError::new_err("bytes expected"))?;
+    if bytes.as_bytes().len() > LARGE_BODY {
+        Ok(Bytes::from_owner(PyBackedBytes::from(bytes.clone())))
+    } else {
+        Ok(bytes.as_bytes().to_vec().into())
+    }
+}
+
 fn headers(item: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
     if item.is_none() {
         return Ok(Vec::new());
@@ -62,7 +75,7 @@ pub fn submission(item: &Bound<'_, PyAny>) -> PyResult<Submission> {
         expire_ms: fields.get_borrowed_item(5)?.extract()?,
         unique: if unique.is_none() { None } else { Some(bytes(&unique)?) },
         headers: headers(&fields.get_item(7)?)?,
-        body: bytes(&fields.get_item(8)?)?,
+        body: body(&fields.get_item(8)?)?,
     })
 }
 

@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 async fn enqueue(link: &Link, keys: &Keys, jobs: usize) -> Result<f64, Box<dyn Error>> {
     link.command(&redis::cmd("PING"), Patience::Endless).await?;
-    let job = Submission { name: "noop".into(), body: vec![0x92, 0x90, 0x80], ..Submission::default() };
+    let job = Submission { name: "noop".into(), body: vec![0x92, 0x90, 0x80].into(), ..Submission::default() };
     let started = Instant::now();
     let chunks = prepare(vec![job; jobs])?;
     for pair in chunks.chunks(2) {

@@ -1,5 +1,7 @@
 //! From what the caller gives to what the script takes: ids, nonces, envelopes, chunks.
 
+use bytes::Bytes;
+
 use crate::error::{Error, Result};
 use crate::protocol::envelope::Envelope;
 use crate::scripts::produce::{CHUNK, Chunk, NewJob};
@@ -23,8 +25,8 @@ pub struct Submission {
     pub unique: Option<Vec<u8>>,
     /// Text that travels along.
     pub headers: Vec<(String, String)>,
-    /// Encoded arguments.
-    pub body: Vec<u8>,
+    /// Encoded arguments; large ones may stay where the caller has them.
+    pub body: Bytes,
 }
 
 /// Bytes after which a chunk is full, so that no call keeps the server busy for long.
@@ -83,7 +85,7 @@ fn fill(random: &mut [u8]) -> Result<()> {
 
 fn new_job(job: Submission, random: &[u8], nonce: [u8; 8]) -> NewJob {
     let unique = job.unique.as_deref().map(hex);
-    let (inside, body) = if job.is_large() { (Vec::new(), job.body) } else { (job.body, Vec::new()) };
+    let (inside, body) = if job.is_large() { (Vec::new(), job.body) } else { (job.body.into(), Bytes::new()) };
     let envelope = Envelope {
         nonce,
         name: job.name,
@@ -132,7 +134,7 @@ mod tests {
     use super::*;
 
     fn job(body: usize) -> Submission {
-        Submission { name: "t".into(), body: vec![0; body], ..Submission::default() }
+        Submission { name: "t".into(), body: vec![0; body].into(), ..Submission::default() }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use support::{
 const BODY: &[u8] = b"a body that is large";
 
 fn apart(id: &str, call: u64) -> NewJob {
-    NewJob { body: BODY.to_vec(), ..job_of_call(id, call) }
+    NewJob { body: BODY.into(), ..job_of_call(id, call) }
 }
 
 fn key(queue: &Queue, id: &str, call: u64) -> String {

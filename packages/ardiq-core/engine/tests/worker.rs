@@ -157,7 +157,12 @@ fn value(run: &Assignment) -> Outcome {
 }
 
 fn task(id: &str) -> Submission {
-    Submission { id: Some(id.into()), name: "echo".into(), body: id.as_bytes().to_vec(), ..Submission::default() }
+    Submission {
+        id: Some(id.into()),
+        name: "echo".into(),
+        body: id.as_bytes().to_vec().into(),
+        ..Submission::default()
+    }
 }
 
 fn tasks(count: usize) -> Vec<Submission> {

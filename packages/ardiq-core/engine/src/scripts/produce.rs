@@ -1,5 +1,6 @@
 //! Scripts that bring jobs in.
 
+use bytes::Bytes;
 use futures_util::future::try_join_all;
 use redis::Cmd;
 
@@ -26,7 +27,7 @@ pub struct NewJob {
     /// The encoded envelope.
     pub envelope: Vec<u8>,
     /// The arguments, when they are kept apart from the envelope; else empty.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 impl NewJob {
@@ -67,7 +68,7 @@ pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience
     let cmd = enqueue_cmd(keys, chunk);
     let ahead = chunk.jobs.iter().filter(|job| job.is_apart()).map(|job| async move {
         let mut put = Cmd::with_capacity(6, job.body.len() + 256);
-        put.arg("SET").arg(keys.body(&job.id, chunk.nonce)).arg(&job.body).arg("NX").arg("PX").arg(BODY_WAITS_MS);
+        put.arg("SET").arg(keys.body(&job.id, chunk.nonce)).arg(&job.body[..]).arg("NX").arg("PX").arg(BODY_WAITS_MS);
         link.command(&put, patience).await
     });
     let (ahead, answer) = tokio::join!(biased; try_join_all(ahead), link.call(&ENQUEUE, &cmd, patience));

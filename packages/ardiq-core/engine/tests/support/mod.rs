@@ -17,6 +17,7 @@ use ardiq_engine::scripts::deliver::{self, Entry, Fetched, Settlement, Source, S
 use ardiq_engine::scripts::produce::{self, Chunk, NewJob};
 use ardiq_engine::scripts::upkeep::{self, Promoted, Reclaimed};
 use ardiq_engine::url;
+use bytes::Bytes;
 use redis::{FromRedisValue, ToRedisArgs};
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -216,7 +217,7 @@ pub fn job_of_call(id: &str, call: u64) -> NewJob {
         due_ms: 0,
         unique: None,
         envelope: envelope.encode(),
-        body: Vec::new(),
+        body: Bytes::new(),
     }
 }
 

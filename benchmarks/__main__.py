@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run scenarios, write every figure as JSON, print the medians."""
+"""`python -m benchmarks`: run scenarios, write every figure as JSON, print medians and ratios."""
 
 import argparse
 import shutil
@@ -8,70 +8,99 @@ import time
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.contenders import ALL, OURS, ROOT
-from benchmarks.scenarios import FULL, MOST, QUICK, SCENARIOS, Scenario
+from benchmarks.contenders import ALL, OURS, ROOT, Contender, prepare
+from benchmarks.cost import MOST
+from benchmarks.scenario import FULL, QUICK, Scenario
+from benchmarks.scenarios import SCENARIOS
 from benchmarks.stage import RunFailed, Stage
 
 ROUNDS = 5
+OUT = ROOT / ".bench" / "figures.json"
 
 
 def main() -> int:
     """The exit status: 0 when every run of every contender ended well."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, one round: shows that everything runs")
-    parser.add_argument("--rounds", type=int, default=None, help="rounds of each scenario (default 5)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of each scenario (default %(default)s)")
     parser.add_argument("--scenario", action="append", choices=[one.name for one in SCENARIOS], help="only these")
-    parser.add_argument("--contender", action="append", choices=[one.name for one in ALL], help="only these")
+    parser.add_argument(
+        "--contender",
+        action="append",
+        choices=[one.name for one in ALL],
+        help="only these; `ardiq` is ArdiQ with its variants, each of which has a name of its own too",
+    )
     parser.add_argument("--server", choices=["redis", "valkey"], default=None)
-    parser.add_argument("--out", type=Path, default=ROOT / ".bench" / "figures.json", help="where the figures go")
+    parser.add_argument(
+        "--out", type=Path, default=OUT, help="where the figures go; scenarios that are not run keep those they have"
+    )
     options = parser.parse_args()
     # As Ctrl-C does: through the blocks that end what was started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
+    names = frozenset(options.contender or [one.name for one in ALL])
     wanted = [one for one in SCENARIOS if not options.scenario or one.name in options.scenario]
-    names = set(options.contender or [one.name for one in ALL])
-    for contender in ALL:
-        if contender.name in names and any(contender in one.contenders for one in wanted):
-            contender.prepare()
+    turns = [(one, entrants) for one in wanted if (entrants := one.entrants(names, quick=options.quick))]
+    if options.contender and not turns:
+        parser.error("none of these contenders takes part in these scenarios")
+    started = time.monotonic()
+    prepare({one.actor: one for _, entrants in turns for one in entrants}.values())
+    print(f"environments: {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
     server = options.server or ("redis" if shutil.which("redis-server") else "valkey")
     rounds: report.Rounds = {}
     if options.out.exists() and (options.scenario or options.contender):
-        rounds = report.read(options.out)["rounds"]  # the others keep their figures
+        rounds = report.read(options.out)["rounds"]
     failures = 0
-    for scenario in wanted:
-        count = 1 if options.quick or scenario.once else options.rounds or ROUNDS
-        figures, failed = run(scenario, names, count, quick=options.quick, server=server)
-        rounds.setdefault(scenario.name, {}).update(figures)
+    for scenario, entrants in turns:
+        count = 1 if options.quick else options.rounds
+        rows, failed = run(scenario, entrants, count, quick=options.quick, server=server)
+        # All of them anew: ratios are of rows that took turns.
+        rounds[scenario.name] = rows
         failures += failed
         report.write(options.out, rounds, {**report.machine(), "server": server})
-        print(f"\n## {scenario.title}\n\n{report.table(figures)}", flush=True)
-    for figure, most in MOST.items():
-        for each in rounds.get("counters", {}).get(OURS.name, []):
-            if each[figure] > most:
-                failures += 1
-                print(f"{figure}: {each[figure]:.3f}, and {most:g} is the most that is allowed", file=sys.stderr)
+        print(f"\n## {scenario.title}\n\n{report.table(rows)}", flush=True)
+        if scenario.compared and rows and (ratios := report.ratios(rows)):
+            print(f"\n{report.table(ratios)}", flush=True)
+        if scenario.name == "counters":
+            failures += regressions(rows.get(OURS.name, []))
     return 1 if failures else 0
 
 
 def run(
-    scenario: Scenario, names: set[str], count: int, *, quick: bool, server: str
+    scenario: Scenario, entrants: list[Contender], count: int, *, quick: bool, server: str
 ) -> tuple[dict[str, list[report.Figures]], int]:
     """All rounds of one scenario, contenders in turn."""
-    contenders = [one for one in scenario.contenders if one.name in names]
-    figures: dict[str, list[report.Figures]] = {one.name: [] for one in contenders}
+    rows: dict[str, list[report.Figures]] = {}
     failed = 0
     for turn in range(count):
-        for contender in contenders:
+        for contender in entrants:
             started = time.monotonic()
             try:
                 with Stage("redis" if server == "redis" else "valkey") as stage:
-                    figures[contender.name].append(scenario.run(stage, contender, QUICK if quick else FULL))
+                    figures = scenario.run(stage, contender, QUICK if quick else FULL)
             except RunFailed as error:
                 failed += 1
+                figures = {}
                 print(f"{scenario.name}: {contender.name} failed in round {turn + 1}: {error}", file=sys.stderr)
+            for row, each in figures.items():
+                # A round that failed keeps its place: see `report.Figures`.
+                before = rows.setdefault(row, [])
+                before += [{} for _ in range(turn - len(before))]
+                before.append(each)
             seconds = time.monotonic() - started
             print(f"{scenario.name} {turn + 1}/{count} {contender.name}: {seconds:.1f} s", file=sys.stderr, flush=True)
-    return {name: each for name, each in figures.items() if each}, failed
+    return rows, failed
+
+
+def regressions(rounds: list[report.Figures]) -> int:
+    """How many of our exact counters are above what is allowed."""
+    found = 0
+    for each in rounds:
+        for figure, most in MOST.items():
+            if each and each[figure] > most:
+                found += 1
+                print(f"{figure}: {each[figure]:.3f}, and {most:g} is the most that is allowed", file=sys.stderr)
+    return found
 
 
 if __name__ == "__main__":

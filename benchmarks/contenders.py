@@ -1,15 +1,20 @@
 """Who takes part: versions, environments, how each is started.
 
 Every peer has a virtual environment of its own with pinned versions, made on first use below `.bench/`. ArdiQ and the
-floor run in the environment of the harness; the ceiling is an example program of the engine.
+floor run in the environment of the harness; the ceiling is an example program of the engine, behind an actor like the
+others.
 """
 
+import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).resolve().parent.parent
 ACTORS = Path(__file__).resolve().parent / "actors"
@@ -18,22 +23,30 @@ ENVIRONMENTS = ROOT / ".bench"
 
 @dataclass(frozen=True)
 class Contender:
-    """One program that is measured.
+    """One program that is measured, in one setting.
 
-    `packages`: what its environment holds, none for that of the harness. `tasks`: what its actor can run. `imports`: what a program that
-    enqueues has to import. `threads`: of a worker for short tasks, where
-    more make it slower; None where concurrency is coroutines.
+    `packages`: what its environment holds, none for that of the harness. `example`: a program of the engine that its
+    actor runs. `variant_of`: the contender that this is another setting of. `imports`: what a program that enqueues has
+    to import. `tasks`: what its actor can run. `concurrency`: of a worker for short tasks; fewer than the usual hundred
+    where it is threads, more of which make it slower. `measures`: the only figures that mean something, where not all
+    do. `polls`: it looks for results seldom. `one_thread`: no thread but that of its event loop ever takes the GIL.
+    `settings`: for its actor, as `BENCH_<NAME>`.
     """
 
     name: str
     actor: str
     packages: tuple[str, ...] = ()
+    example: str = ""
+    variant_of: str = ""
     imports: str = ""
     tasks: frozenset[str] = frozenset({"noop", "nap", "crunch"})
-    gathers: bool = False
-    delays: bool = False
-    threads: int | None = None
+    concurrency: int = 100
     most_concurrency: int | None = None
+    measures: frozenset[str] | None = None
+    gathers: bool = False
+    polls: bool = False
+    one_thread: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_peer(self) -> bool:
@@ -45,10 +58,37 @@ class Contender:
         """The interpreter of its environment."""
         return ENVIRONMENTS / self.name / "bin" / "python" if self.packages else Path(sys.executable)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its actor reads of it."""
+        settings = {"concurrency": str(self.concurrency), **self.settings}
+        return {f"BENCH_{name.upper()}": value for name, value in settings.items()}
+
+    def at(self, concurrency: int) -> Self:
+        """The same at another concurrency, or the most that it can have."""
+        return replace(self, concurrency=min(concurrency, self.most_concurrency or concurrency))
+
+    def having(self, **settings: object) -> Self:
+        """The same with further settings for its actor."""
+        return replace(self, settings={**self.settings, **{name: str(value) for name, value in settings.items()}})
+
+    def is_among(self, names: Collection[str]) -> bool:
+        """Whether it was asked for: by its own name, or by that of the contender of which it is a variant."""
+        return self.name in names or self.variant_of in names
+
     def prepare(self) -> None:
-        """Make its environment unless it is there with these very versions."""
-        if not self.packages:
-            return
+        """Make its environment and build its program, unless they are there in these very versions."""
+        if self.packages:
+            self._install()
+        if self.example:
+            self._build()
+
+    def command(self, role: str, *arguments: object) -> Sequence[str]:
+        """The program for one role."""
+        driver = [str(self.python), str(ACTORS / "driver.py"), self.actor, role]
+        return [*driver, *(str(argument) for argument in arguments)]
+
+    def _install(self) -> None:
         place, wanted = ENVIRONMENTS / self.name, "\n".join((sys.version, *self.packages))
         stamp = place / "installed"
         if stamp.exists() and stamp.read_text() == wanted:
@@ -58,55 +98,77 @@ class Contender:
         free = {
             name: value for name, value in os.environ.items() if name not in ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT")
         }
-        subprocess.run(
-            [*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)], check=True, env=free
-        )
+        make = [*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)]
+        subprocess.run(make, check=True, env=free)
         install = [*uv, "pip", "install", "--quiet", "--python", str(self.python), *self.packages]
         subprocess.run(install, check=True, env=free)
         stamp.write_text(wanted)
 
-    def command(self, role: str, *arguments: object) -> Sequence[str]:
-        """The program for one role."""
-        driver = [str(self.python), str(ACTORS / "driver.py"), self.actor, role]
-        return [*driver, *(str(argument) for argument in arguments)]
+    def _build(self) -> None:
+        command = ["cargo", "build", "--release", "--locked", "--quiet", "--message-format=json"]
+        command += ["--package", "ardiq-engine", "--example", self.example]
+        built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        said = [json.loads(line) for line in built.stdout.splitlines()]
+        program = next(one["executable"] for one in said if one.get("target", {}).get("kind") == ["example"])
+        ENVIRONMENTS.mkdir(exist_ok=True)
+        shutil.copy2(program, ENVIRONMENTS / self.example)
+
+
+def prepare(contenders: Collection[Contender]) -> None:
+    """Prepare all of them at the same time: most of it is waiting for disk and network, and the longest is a compiler."""
+    with ThreadPoolExecutor(max(1, len(contenders))) as pool:
+        for made in [pool.submit(one.prepare) for one in contenders]:
+            made.result()
 
 
 ASYNC = frozenset({"noop", "nap", "crunch"})
 BOTH = ASYNC | {"blocking"}
 
-OURS = Contender("ardiq", "ardiq_actor", (), "import ardiq", BOTH, gathers=True, delays=True)
+OURS = Contender("ardiq", "ardiq_actor", imports="import ardiq", tasks=BOTH, gathers=True, one_thread=True)
+DEFAULT = replace(OURS, name="ardiq-default", variant_of=OURS.name, concurrency=16)
 FLOOR = Contender("floor", "floor_actor", tasks=frozenset({"noop"}))
+CEILING = Contender(
+    "ceiling",
+    "ceiling_actor",
+    example="ceiling",
+    tasks=frozenset({"noop"}),
+    # Its program is a child of the actor, and keeps the time itself.
+    measures=frozenset({"jobs/s", "longest call ms"}),
+    settings={"ceiling": str(ENVIRONMENTS / "ceiling")},
+)
 PEERS = (
-    Contender("arq", "arq_actor", ("arq==0.28.0", "redis[hiredis]==5.3.1"), "import arq", ASYNC, gathers=True),
-    Contender("streaq", "streaq_actor", ("streaq==7.2.0",), "import streaq", BOTH, gathers=True),
     Contender(
-        "taskiq", "taskiq_actor", ("taskiq==0.13.0", "taskiq-redis==1.2.4"), "import taskiq_redis", BOTH, gathers=True
+        "arq", "arq_actor", ("arq==0.28.0", "redis[hiredis]==5.3.1"), imports="import arq", gathers=True, polls=True
+    ),
+    Contender("streaq", "streaq_actor", ("streaq==7.2.0",), imports="import streaq", tasks=BOTH, gathers=True),
+    Contender(
+        "taskiq",
+        "taskiq_actor",
+        ("taskiq==0.13.0", "taskiq-redis==1.2.4"),
+        imports="import taskiq_redis",
+        tasks=BOTH,
+        gathers=True,
     ),
     Contender(
-        "saq", "saq_actor", ("saq[hiredis]==0.26.4", "typing-extensions==4.16.0"), "import saq", ASYNC, gathers=True
+        "saq",
+        "saq_actor",
+        ("saq[hiredis]==0.26.4", "typing-extensions==4.16.0"),
+        imports="import saq",
+        gathers=True,
+        polls=True,
     ),
-    Contender("dramatiq", "dramatiq_actor", ("dramatiq[redis]==2.2.1",), "import dramatiq", BOTH, threads=8),
+    Contender(
+        "dramatiq", "dramatiq_actor", ("dramatiq[redis]==2.2.1",), imports="import dramatiq", tasks=BOTH, concurrency=8
+    ),
     Contender(
         "celery",
         "celery_actor",
         ("celery[redis]==5.7.0",),
-        "from celery import Celery",
-        BOTH,
-        threads=8,
+        imports="from celery import Celery",
+        tasks=BOTH,
+        concurrency=8,
         most_concurrency=100,
     ),
-    Contender("rq", "rq_actor", ("rq==3.0.0",), "import rq", BOTH, threads=1, most_concurrency=1),
+    Contender("rq", "rq_actor", ("rq==3.0.0",), imports="import rq", tasks=BOTH, concurrency=1, most_concurrency=1),
 )
-ALL = (OURS, FLOOR, *PEERS)
-
-
-def ceiling() -> Path:
-    """The ceiling's program, built if need be: the queue's own scripts, driven by the engine's own link, without Python."""
-    command = ["cargo", "build", "--release", "--locked", "--package", "ardiq-engine", "--example", "ceiling"]
-    subprocess.run([*command, "--quiet"], cwd=ROOT, check=True)
-    metadata = subprocess.run(
-        ["cargo", "metadata", "--no-deps", "--format-version=1", "--locked"], cwd=ROOT, check=True, capture_output=True
-    )
-    import json
-
-    return Path(json.loads(metadata.stdout)["target_directory"]) / "release" / "examples" / "ceiling"
+ALL = (OURS, DEFAULT, FLOOR, CEILING, *PEERS)

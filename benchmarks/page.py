@@ -1,4 +1,8 @@
-"""`python -m benchmarks.page`: writes the tables of docs/performance.md from the figures; `--check` only compares."""
+"""`python -m benchmarks.page`: writes the tables of docs/performance.md from the figures; `--check` only compares.
+
+A place for a table is what stands between `<!-- figures: SCENARIO -->` and `<!-- end of figures -->`, or between
+`<!-- ratios: SCENARIO -->` and `<!-- end of ratios -->` for the ratios of its rows.
+"""
 
 import argparse
 import re
@@ -10,17 +14,22 @@ from benchmarks.contenders import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
 FIGURES = ROOT / "benchmarks" / "figures.json"
-_PLACE = re.compile(r"(<!-- figures: (\S+) -->\n\n).*?(\n\n<!-- end of figures -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- (figures|ratios): (\S+) -->\n\n).*?(\n\n<!-- end of \2 -->)", re.DOTALL)
 
 
 def filled(text: str, rounds: report.Rounds) -> str:
     """The page with its tables renewed."""
-    return _PLACE.sub(lambda place: place[1] + report.table(rounds[place[2]]) + place[3], text)
+
+    def renewed(place: re.Match[str]) -> str:
+        rows = rounds[place[3]]
+        return place[1] + report.table(report.ratios(rows) if place[2] == "ratios" else rows) + place[4]
+
+    return _PLACE.sub(renewed, text)
 
 
 def main() -> int:
     """The exit status: with `--check` 1 when the page is stale."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description="Renew the tables of the page.")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--figures", type=Path, default=FIGURES)
     options = parser.parse_args()

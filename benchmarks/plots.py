@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from benchmarks.contenders import ROOT
+from benchmarks.contenders import CEILING, DEFAULT, FLOOR, OURS, ROOT
 from benchmarks.page import FIGURES
 
 PLACE = ROOT / "docs" / "images"
-OURS, FLOOR, PEERS = "#b7410e", "#8d99ae", "#c9ced6"
+COLOURS = {OURS.name: "#b7410e", DEFAULT.name: "#d98a66", FLOOR.name: "#8d99ae", CEILING.name: "#5c677d"}
+PEERS = "#c9ced6"
 
 CHARTS = (
     ("drain", "drain", "jobs/s", "Tasks per second, one worker process (no-op, results stored)", True),
@@ -51,7 +52,7 @@ def draw(
         [median - low for median, (low, _) in zip(medians, spreads, strict=True)],
         [high - median for median, (_, high) in zip(medians, spreads, strict=True)],
     ]
-    colours = [OURS if name == "ardiq" else FLOOR if name == "floor" else PEERS for name in names]
+    colours = [COLOURS.get(name, PEERS) for name in names]
     drawing, axes = plot.subplots(figsize=(7.5, 0.42 * len(names) + 1))
     bars = axes.barh(names, medians, xerr=errors, color=colours, ecolor="#555555", capsize=2)
     axes.bar_label(bars, [report.number(median) for median in medians], padding=6)

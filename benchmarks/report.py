@@ -9,9 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contenders import CEILING, DEFAULT, FLOOR, OURS, PEERS
+
 Figures = dict[str, float]
+"""Of one round; empty when it failed, so that the others keep their places beside those of the same round."""
+
 Rounds = dict[str, dict[str, list[Figures]]]
-"""By scenario, then contender: the figures of each round."""
+"""By scenario, then row of its table, which is a contender where several take part: the figures of each round."""
+
+PAIRS = ((OURS, FLOOR), (OURS, CEILING), (DEFAULT, OURS))
+"""Contenders whose ratio says something."""
 
 
 def machine() -> dict[str, str]:
@@ -58,7 +65,7 @@ def table(scenario: Mapping[str, Sequence[Figures]]) -> str:
     """One scenario as a Markdown table: a row per contender, medians with lowest and highest."""
     figures = list(dict.fromkeys(name for rounds in scenario.values() for each in rounds for name in each))
     lines = ["| | " + " | ".join(figures) + " |", "|---" * (len(figures) + 1) + "|"]
-    for contender, rounds in scenario.items():
+    for row, rounds in scenario.items():
         cells = []
         for figure in figures:
             if not any(figure in each for each in rounds):
@@ -66,8 +73,43 @@ def table(scenario: Mapping[str, Sequence[Figures]]) -> str:
                 continue
             low, high = spread(rounds, figure)
             cells.append(f"{number(median(rounds, figure))} ({number(low)}–{number(high)})")
-        lines.append(f"| {contender} | " + " | ".join(cells) + " |")
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def ratios(scenario: Mapping[str, Sequence[Figures]]) -> dict[str, list[Figures]]:
+    """Rows that are ratios of rows, each taken within one round: only there both had the same machine.
+
+    Where contenders take part, ours over the floor, the ceiling and the peer that was best in that round; elsewhere
+    each row over the first.
+    """
+    if OURS.name in scenario:
+        pairs = [(over.name, under.name) for over, under in PAIRS]
+    else:
+        first, *others = scenario
+        pairs = [(row, first) for row in others]
+    found = {
+        f"{over} / {under}": [_divided(*pair) for pair in zip(scenario[over], scenario[under], strict=False)]
+        for over, under in pairs
+        if over in scenario and under in scenario
+    }
+    peers = [scenario[peer.name] for peer in PEERS if peer.name in scenario]
+    if OURS.name in scenario and peers:
+        best = [_best(each) for each in zip(*peers, strict=False)]
+        pairs_of_rounds = zip(scenario[OURS.name], best, strict=False)
+        found[f"{OURS.name} / best peer"] = [_divided(*pair) for pair in pairs_of_rounds]
+    return {row: rounds for row, rounds in found.items() if any(rounds)}
+
+
+def _divided(over: Figures, under: Figures) -> Figures:
+    return {name: over[name] / under[name] for name in over if under.get(name)}
+
+
+def _best(round_of_all: Sequence[Figures]) -> Figures:
+    """Of each figure the best: of rates the highest, of all that is a cost the lowest."""
+    names = dict.fromkeys(name for figures in round_of_all for name in figures)
+    best = {name: max if name.endswith(("/s", "of the possible")) else min for name in names}
+    return {name: best[name](figures[name] for figures in round_of_all if name in figures) for name in names}
 
 
 def number(value: float) -> str:

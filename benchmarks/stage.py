@@ -3,6 +3,7 @@
 import json
 import mmap
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from benchmarks import texts
 from benchmarks.actors import probe
 from benchmarks.contenders import Contender
 from tests.servers import Kind, Server
@@ -24,6 +26,12 @@ LOOK_S = 0.002
 QUIET_S = 0.05
 SETTLE_S = 2.0
 """A worker that polls never lets the server rest."""
+
+SLOW_US = 500
+"""Calls that take the server longer are noted by it, with what they were."""
+
+OWN = (b"INFO", b"CONFIG", b"SLOWLOG", b"FLUSHALL")
+"""Commands of the stage itself."""
 
 
 class RunFailed(RuntimeError):
@@ -74,8 +82,23 @@ class Worker:
         return self._slot[probe.LAST_NS]
 
     @property
-    def late_us(self) -> int:
-        return self._slot[probe.LATEST_LATE_US]
+    def late_us(self) -> list[int]:
+        """How late single delayed tasks began, in the order in which they did."""
+        return list(self._slot[probe.LATE_US : probe.LATE_US + self._slot[probe.LATE_COUNT]])
+
+    @property
+    def turns(self) -> int:
+        """Turns of its event loop since its first task, where it counts them."""
+        return self._slot[probe.TURNS] - self._slot[probe.FIRST_TURNS]
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It does nothing meanwhile, and goes on where it was: a warm worker finds a backlog."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def cpu_s(self) -> float:
         """CPU time of all its threads since its first task."""
@@ -101,7 +124,7 @@ class Stage:
     """A fresh server for one run of one contender."""
 
     def __init__(self, kind: Kind) -> None:
-        self._server = Server(kind)
+        self._server = Server(kind, options={"slowlog-log-slower-than": str(SLOW_US), "slowlog-max-len": "100000"})
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -125,15 +148,40 @@ class Stage:
     def counters(self) -> Counters:
         """What the server has counted so far."""
         client: Any = self._server.client()
-        cpu, stats, commands = client.info("cpu"), client.info("stats"), client.info("commandstats")
+        cpu_s, stats, commands = self.cpu_s(), client.info("stats"), client.info("commandstats")
         return Counters(
-            cpu["used_cpu_user_main_thread"] + cpu["used_cpu_sys_main_thread"],
+            cpu_s,
             stats["total_reads_processed"],
             stats["total_net_input_bytes"],
             stats["total_net_output_bytes"],
             {name.removeprefix("cmdstat_"): entry["calls"] for name, entry in commands.items()},
             {name.removeprefix("cmdstat_"): entry["usec"] for name, entry in commands.items()},
         )
+
+    def cpu_s(self) -> float:
+        """Processor time of the server's main thread, which runs all commands, so far."""
+        cpu: Any = self._server.client().info("cpu")
+        return float(cpu["used_cpu_user_main_thread"] + cpu["used_cpu_sys_main_thread"])
+
+    def forget_calls(self) -> None:
+        """`longest_calls` is about what comes after this."""
+        self.cli("SLOWLOG", "RESET")
+
+    def longest_calls(self) -> dict[str, float]:
+        """By script or command of clients: milliseconds of its longest call, where one took longer than `SLOW_US`."""
+        noted: Any = self._server.client().slowlog_get(-1)
+        longest: dict[str, float] = {}
+        for one in noted:
+            command = one["command"].split(b" ")
+            if command[0].upper() not in OWN:
+                name = texts.name_of(command)
+                longest[name] = max(one["duration"] / 1000, longest.get(name, 0.0))
+        return longest
+
+    def clear(self) -> None:
+        """A server without data and without notes of what was before."""
+        self.cli("FLUSHALL")
+        self.forget_calls()
 
     def say(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Run a program to its end; its last line of JSON."""
@@ -145,10 +193,10 @@ class Stage:
 
     def produce(self, contender: Contender, role: str, *arguments: object) -> dict[str, Any]:
         """Run a producing role of a contender to its end."""
-        return self.say(contender.command(role, *arguments))
+        return self.say(contender.command(role, *arguments), contender.environment)
 
     @contextmanager
-    def worker(self, contender: Contender, concurrency: int) -> Iterator[Worker]:
+    def worker(self, contender: Contender) -> Iterator[Worker]:
         """A worker process, killed at the end."""
         with tempfile.NamedTemporaryFile(dir=self._directory) as file:
             file.truncate(probe.SIZE)
@@ -157,7 +205,7 @@ class Stage:
             with log.open("wb") as output:
                 process = subprocess.Popen(
                     contender.command("work"),
-                    env=self._environment({"BENCH_PROBE": file.name, "BENCH_CONCURRENCY": str(concurrency)}),
+                    env=self._environment({**contender.environment, "BENCH_PROBE": file.name}),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -182,7 +230,7 @@ class Stage:
             time.sleep(LOOK_S)
         # The outcomes of the last ones are still on their way.
         busy, end = -1.0, time.monotonic() + SETTLE_S
-        while (cpu := self.counters().cpu_s) - busy > 0.001 and time.monotonic() < end:
+        while (cpu := self.cpu_s()) - busy > 0.001 and time.monotonic() < end:
             busy = cpu
             time.sleep(QUIET_S)
 

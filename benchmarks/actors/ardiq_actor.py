@@ -1,6 +1,8 @@
-"""ArdiQ."""
+"""ArdiQ. `BENCH_LANES` spreads its jobs over so many lanes; `BENCH_PREFETCH` bounds what a worker holds."""
 
 import asyncio
+import itertools
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +16,10 @@ from ardiq import Ardiq
 
 class Actor:
     def __init__(self, url: str, concurrency: int) -> None:
-        self.app = app = Ardiq(url, "bench", concurrency=concurrency)
+        self.lanes = [f"lane-{n}" for n in range(int(os.environ.get("BENCH_LANES", "0")))]
+        prefetch = int(os.environ.get("BENCH_PREFETCH", "0")) or None
+        # Without lanes of its own it has the one that an app has by default.
+        self.app = app = Ardiq(url, "bench", concurrency=concurrency, prefetch=prefetch, priorities=self.lanes or None)
 
         @app.task
         async def noop(payload: bytes | None = None) -> None:
@@ -34,10 +39,15 @@ class Actor:
             compute()
 
         @app.task
+        async def hold() -> None:
+            ran()
+            await asyncio.Event().wait()
+
+        @app.task
         async def due(due_ms: int) -> None:
             late(due_ms)
 
-        self.tasks: dict[str, Any] = {task.name: task for task in (noop, blocking, nap, crunch, due)}
+        self.tasks: dict[str, Any] = {task.name: task for task in (noop, blocking, nap, crunch, hold, due)}
 
     async def __aenter__(self) -> "Actor":
         return self
@@ -45,6 +55,10 @@ class Actor:
     async def __aexit__(self, *exception: object) -> None: ...
 
     async def bulk(self, task: str, payloads: Sequence[bytes | None]) -> None:
+        if self.lanes:
+            each = itertools.cycle([self.tasks[task].options(priority=lane).prepare for lane in self.lanes])
+            await self.app.enqueue_many(next(each)() for _ in payloads)
+            return
         prepare = self.tasks[task].prepare
         await self.app.enqueue_many(prepare() if one is None else prepare(one) for one in payloads)
 
@@ -66,9 +80,9 @@ class Actor:
             seconds.append(time.perf_counter() - started)
         return seconds
 
-    async def delayed(self, count: int, due_ms: int) -> None:
-        prepare = self.tasks["due"].options(schedule_ms=due_ms).prepare
-        await self.app.enqueue_many(prepare(due_ms) for _ in range(count))
+    async def delayed(self, count: int, first_ms: int, spread_ms: int) -> None:
+        task, moments = self.tasks["due"], (first_ms + n * spread_ms // count for n in range(count))
+        await self.app.enqueue_many(task.options(schedule_ms=moment).prepare(moment) for moment in moments)
 
     async def work(self) -> None:
         await self.app.run()

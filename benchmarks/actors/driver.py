@@ -7,10 +7,11 @@ An actor is a module with a class `Actor`. Its methods are coroutines, for conte
     gathered(task, count)        single enqueues, all under way at the same time
     sequential(task, count)      single enqueues, one after another
     round_trips(count)           seconds from enqueue to result in hand, one after another
-    delayed(count, due_ms)       jobs that are all due at one time (epoch ms)
+    delayed(count, ms, spread)   jobs that are due at moments evenly spread over `spread` ms from `ms` (epoch) on
     work()                       run a worker until killed
 
-Tasks are `noop`, `blocking`, `nap` and `crunch`; what a contender cannot do it does not define.
+Tasks are `noop`, `blocking`, `nap` and `crunch`; what a contender cannot do it does not define. A `bulk` whose work is
+done by a program with a clock of its own gives the seconds. With `BENCH_TURNS` a worker's event loop counts its turns.
 """
 
 import asyncio
@@ -34,14 +35,24 @@ async def _produce(actor: Any, role: str, arguments: list[str]) -> dict[str, Any
     elif role == "round_trips":
         step = actor.round_trips(int(arguments[0]))
     else:
-        step = actor.delayed(int(arguments[0]), int(arguments[1]))
+        step = actor.delayed(*(int(argument) for argument in arguments))
     cpu, started = time.process_time(), time.perf_counter()
     answer = await step
     said: dict[str, Any] = {"seconds": time.perf_counter() - started, "cpu_s": time.process_time() - cpu}
     if isinstance(answer, list):
         said["each"] = answer
-    said["rss_kb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    elif isinstance(answer, float):
+        said["seconds"] = answer
+    said["rss_kb"] = _peak_kb()
     return said
+
+
+def _peak_kb() -> int:
+    """The largest resident size of this program. What `getrusage` says would be that of the harness, if it is larger."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
 
 
 async def _main(name: str, role: str, arguments: list[str]) -> None:
@@ -60,6 +71,8 @@ async def _main(name: str, role: str, arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent))
-    asyncio.run(_main(sys.argv[1], sys.argv[2], sys.argv[3:]))
+    loop_factory = importlib.import_module("turns").counting_loop if "BENCH_TURNS" in os.environ else None
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(_main(sys.argv[1], sys.argv[2], sys.argv[3:]))
     sys.stdout.flush()
     os._exit(0)  # some contenders leave threads behind that would wait for seconds

@@ -8,9 +8,13 @@ import os
 import time
 from pathlib import Path
 
-COUNT, FIRST_NS, LAST_NS, FIRST_CPU_NS, LATEST_LATE_US = range(5)
-FIELDS = 5
-SIZE = FIELDS * 8
+COUNT, FIRST_NS, LAST_NS, FIRST_CPU_NS, TURNS, FIRST_TURNS, LATE_COUNT, LATE_US = range(8)
+"""Fields of the slot, in 64-bit words; from `LATE_US` on stand the latenesses of single tasks."""
+
+LATE_MOST = 1_000
+"""So many latenesses are kept; later tasks are only counted."""
+
+SIZE = (LATE_US + LATE_MOST) * 8
 
 _clock = time.monotonic_ns
 
@@ -31,14 +35,28 @@ def ran() -> None:
     now = _clock()
     if slot[COUNT] == 0:
         slot[FIRST_CPU_NS] = time.process_time_ns()
+        slot[FIRST_TURNS] = slot[TURNS]
         slot[FIRST_NS] = now
     slot[LAST_NS] = now
     slot[COUNT] += 1
 
 
 def late(due_ms: int) -> None:
-    """A task that was due at `due_ms` (epoch) has begun; the latest counts."""
+    """A task that was due at `due_ms` (epoch) has begun."""
     late_us = int(time.time() * 1_000_000) - due_ms * 1000
-    if late_us > slot[LATEST_LATE_US]:
-        slot[LATEST_LATE_US] = late_us
+    if slot[LATE_COUNT] < LATE_MOST:
+        slot[LATE_US + slot[LATE_COUNT]] = late_us
+        slot[LATE_COUNT] += 1
     ran()
+
+
+def turned() -> None:
+    """The event loop begins another turn."""
+    slot[TURNS] += 1
+
+
+def have_run(count: int, seconds: float) -> None:
+    """Another program has just run `count` tasks in so many seconds, by its own clock."""
+    slot[LAST_NS] = _clock()
+    slot[FIRST_NS] = slot[LAST_NS] - int(seconds * 1e9)
+    slot[COUNT] = count

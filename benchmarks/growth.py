@@ -1,0 +1,88 @@
+"""What a job costs when more waits, in more lanes, beside jobs that are scheduled or held by another worker.
+
+A job should cost the same in every row. So that rows can be compared, the worker is warm, and stands still while the
+backlog grows; and small backlogs come several times, until about as many jobs were run as in a large one.
+"""
+
+import time
+from contextlib import nullcontext
+
+from benchmarks.contenders import OURS, Contender
+from benchmarks.report import Figures
+from benchmarks.scenario import Rows, Scenario, Size, longest_call
+from benchmarks.stage import Stage
+
+WARM = 1_000
+FAR_MS = 24 * 3_600_000
+
+
+def cost(stage: Stage, contender: Contender, row: str, backlog: int, jobs: int) -> Figures:
+    """Drain at least `jobs` jobs, `backlog` at a time, with a warm worker."""
+    times = max(1, jobs // backlog)
+    seconds = server_cpu_s = 0.0
+    with stage.worker(contender) as worker:
+        stage.produce(contender, "bulk", "noop", WARM, 0)
+        stage.wait_for([worker], WARM + 1)
+        stage.forget_calls()
+        for _ in range(times):
+            goal = worker.count + backlog + 1
+            with worker.frozen():
+                stage.produce(contender, "bulk", "noop", backlog, 0)
+                before_s, started_ns = stage.cpu_s(), time.monotonic_ns()
+            stage.wait_for([worker], goal, limit_s=max(60.0, backlog / 5_000))
+            seconds += (worker.last_ns - started_ns) / 1e9
+            server_cpu_s += stage.cpu_s() - before_s
+    run = times * (backlog + 1)
+    return {"jobs/s": run / seconds, "Redis CPU us/job": server_cpu_s / run * 1e6, **longest_call(stage, row)}
+
+
+def growth(stage: Stage, contender: Contender, size: Size) -> Rows:
+    rows: Rows = {}
+    for backlog in size.backlogs:
+        stage.clear()
+        row = f"{backlog:,} waiting"
+        rows[row] = cost(stage, contender, row, backlog, size.jobs)
+    return rows
+
+
+def growth_lanes(stage: Stage, contender: Contender, size: Size) -> Rows:
+    rows: Rows = {}
+    for lanes in size.lanes:
+        stage.clear()
+        row = f"{lanes} lane{'s' if lanes > 1 else ''}"
+        rows[row] = cost(stage, contender.having(lanes=lanes), row, size.jobs, size.jobs)
+    return rows
+
+
+def growth_scheduled(stage: Stage, contender: Contender, size: Size) -> Rows:
+    rows: Rows = {}
+    for scheduled in size.scheduled:
+        stage.clear()
+        if scheduled:
+            stage.produce(contender, "delayed", scheduled, int(time.time() * 1000) + FAR_MS, 0)
+        row = f"{scheduled:,} scheduled"
+        rows[row] = cost(stage, contender, row, size.jobs, size.jobs)
+    return rows
+
+
+def growth_pending(stage: Stage, contender: Contender, size: Size) -> Rows:
+    rows: Rows = {}
+    for pending in size.pending:
+        stage.clear()
+        row = f"{pending:,} pending"
+        # Another living worker, which holds as many jobs as it may and so takes none of those that are measured.
+        holder = contender.at(pending).having(prefetch=pending)
+        with stage.worker(holder) if pending else nullcontext() as holding:
+            if holding:
+                stage.produce(contender, "bulk", "hold", pending, 0)
+                stage.wait_for([holding], pending + 1)
+            rows[row] = cost(stage, contender, row, size.jobs, size.jobs)
+    return rows
+
+
+SCENARIOS = (
+    Scenario("growth", "Cost per job by backlog", (OURS,), growth),
+    Scenario("growth-lanes", "Cost per job by lanes, over which the jobs are spread", (OURS,), growth_lanes),
+    Scenario("growth-scheduled", "Cost per job beside jobs that are due tomorrow", (OURS,), growth_scheduled),
+    Scenario("growth-pending", "Cost per job beside jobs that another worker holds", (OURS,), growth_pending),
+)

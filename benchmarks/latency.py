@@ -1,0 +1,110 @@
+"""How soon: from enqueue to result in hand, and from the moment that a job is due to its start."""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from benchmarks.contenders import OURS, PEERS, Contender
+from benchmarks.report import Figures
+from benchmarks.scenario import Rows, Scenario, Size, longest_call, one_row
+from benchmarks.stage import LIMIT_S, RunFailed, Stage
+
+AHEAD_MS = 1_000
+"""Jobs with moments of their own are enqueued so long before the first of them."""
+
+SPREAD_MS = 4_000
+
+PING_EVERY_S = 0.001
+"""Often enough to meet each pause worth the name, seldom enough to leave the processors to those that are measured."""
+
+
+@one_row
+def round_trip(stage: Stage, contender: Contender, size: Size) -> Figures:
+    count = min(size.round_trips, 10) if contender.polls else size.round_trips
+    with stage.worker(contender) as worker:
+        stage.produce(contender, "bulk", "noop", 1, 0)
+        stage.wait_for([worker], 2)
+        each = stage.produce(contender, "round_trips", count)["each"]
+    figures = {"p50 ms": statistics.median(each) * 1000, "p99 ms": percentile(each, 99) * 1000}
+    return figures if contender.is_peer else {**figures, "PING p50 ms": _ping_ms(stage)}
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
+
+
+def _ping_ms(stage: Stage) -> float:
+    """The median of a blocking client's PING."""
+    program = (
+        "import json, os, statistics, time, redis\n"
+        "server, each = redis.Redis.from_url(os.environ['BENCH_URL']), []\n"
+        "for _ in range(1000):\n"
+        "    started = time.perf_counter()\n"
+        "    server.ping()\n"
+        "    each.append(time.perf_counter() - started)\n"
+        "print(json.dumps({'ms': statistics.median(each) * 1000}))"
+    )
+    return float(stage.say([sys.executable, "-c", program])["ms"])
+
+
+def lateness(stage: Stage, contender: Contender, size: Size) -> Rows:
+    """Single jobs with moments of their own; many that are due in one millisecond; and as many that are simply ready.
+
+    The last row is the measure for the one before: what other clients wait for while a worker is busy, whatever with.
+    """
+    rows: Rows = {}
+    with stage.worker(contender) as worker:
+        stage.produce(contender, "bulk", "noop", 1, 0)
+        stage.wait_for([worker], 2)
+
+        stage.forget_calls()
+        stage.produce(contender, "delayed", size.moments, _now_ms() + AHEAD_MS, SPREAD_MS)
+        stage.wait_for([worker], 2 + size.moments)
+        row = f"{size.moments:,} jobs, each due at its own moment"
+        late_ms = [late_us / 1000 for late_us in worker.late_us]
+        figures = {"late p50 ms": statistics.median(late_ms), "late p99 ms": percentile(late_ms, 99)}
+        rows[row] = {**figures, **longest_call(stage, row)}
+
+        goal = worker.count + size.due
+        due_ms = _now_ms() + 2_000 + size.due // 15
+        stage.produce(contender, "delayed", size.due, due_ms, 0)
+        if (early_ms := due_ms - _now_ms()) < 0:
+            raise RunFailed(f"the last jobs came {-early_ms} ms after they were due")
+        time.sleep(max(0, early_ms - 100) / 1000)
+        stage.forget_calls()
+        row = f"{size.due:,} jobs due in one millisecond"
+        rows[row] = {"slowest PING ms": _slowest_ping_ms(stage, lambda: worker.count >= goal)}
+        stage.wait_for([worker], goal)
+        rows[row].update(longest_call(stage, row))
+
+        goal = worker.count + size.due + 1
+        with worker.frozen():
+            stage.produce(contender, "bulk", "noop", size.due, 0)
+            stage.forget_calls()
+        row = f"{size.due:,} jobs ready"
+        rows[row] = {"slowest PING ms": _slowest_ping_ms(stage, lambda: worker.count >= goal)}
+        stage.wait_for([worker], goal)
+        rows[row].update(longest_call(stage, row))
+    return rows
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _slowest_ping_ms(stage: Stage, done: Callable[[], bool]) -> float:
+    """The slowest answer that another client gets until it is done."""
+    slowest, end = 0.0, time.monotonic() + LIMIT_S
+    while not done() and time.monotonic() < end:
+        started = time.perf_counter()
+        stage.cli("PING")
+        slowest = max(slowest, (time.perf_counter() - started) * 1000)
+        time.sleep(PING_EVERY_S)
+    return slowest
+
+
+SCENARIOS = (
+    Scenario("round-trip", "Idle round trip, enqueue to result in hand", (OURS, *PEERS), round_trip),
+    Scenario("lateness", "Delayed jobs on an idle worker", (OURS,), lateness, compared=False),
+)

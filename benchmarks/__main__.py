@@ -21,7 +21,11 @@ OUT = ROOT / ".bench" / "figures.json"
 def main() -> int:
     """The exit status: 0 when every run of every contender ended well."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, one round: shows that everything runs")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="small sizes, one round, no peer twice by the same code: shows that everything runs",
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of each scenario (default %(default)s)")
     parser.add_argument("--scenario", action="append", choices=[one.name for one in SCENARIOS], help="only these")
     parser.add_argument(

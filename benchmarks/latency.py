@@ -10,7 +10,7 @@ from benchmarks.report import Figures
 from benchmarks.scenario import Rows, Scenario, Size, longest_call, one_row
 from benchmarks.stage import LIMIT_S, RunFailed, Stage
 
-AHEAD_MS = 1_000
+AHEAD_MS = 2_000
 """Jobs with moments of their own are enqueued so long before the first of them."""
 
 SPREAD_MS = 4_000
@@ -21,7 +21,8 @@ PING_EVERY_S = 0.001
 
 @one_row
 def round_trip(stage: Stage, contender: Contender, size: Size) -> Figures:
-    count = min(size.round_trips, 10) if contender.polls else size.round_trips
+    # Where each takes up to a second, a few show it.
+    count = max(2, size.round_trips // 30) if contender.polls else size.round_trips
     with stage.worker(contender) as worker:
         stage.produce(contender, "bulk", "noop", 1, 0)
         stage.wait_for([worker], 2)
@@ -59,7 +60,7 @@ def lateness(stage: Stage, contender: Contender, size: Size) -> Rows:
         stage.wait_for([worker], 2)
 
         stage.forget_calls()
-        stage.produce(contender, "delayed", size.moments, _now_ms() + AHEAD_MS, SPREAD_MS)
+        _delay(stage, contender, size.moments, AHEAD_MS, SPREAD_MS)
         stage.wait_for([worker], 2 + size.moments)
         row = f"{size.moments:,} jobs, each due at its own moment"
         late_ms = [late_us / 1000 for late_us in worker.late_us]
@@ -67,10 +68,7 @@ def lateness(stage: Stage, contender: Contender, size: Size) -> Rows:
         rows[row] = {**figures, **longest_call(stage, row)}
 
         goal = worker.count + size.due
-        due_ms = _now_ms() + 2_000 + size.due // 15
-        stage.produce(contender, "delayed", size.due, due_ms, 0)
-        if (early_ms := due_ms - _now_ms()) < 0:
-            raise RunFailed(f"the last jobs came {-early_ms} ms after they were due")
+        early_ms = _delay(stage, contender, size.due, AHEAD_MS + size.due // 15, 0)
         time.sleep(max(0, early_ms - 100) / 1000)
         stage.forget_calls()
         row = f"{size.due:,} jobs due in one millisecond"
@@ -89,8 +87,14 @@ def lateness(stage: Stage, contender: Contender, size: Size) -> Rows:
     return rows
 
 
-def _now_ms() -> int:
-    return int(time.time() * 1000)
+def _delay(stage: Stage, contender: Contender, count: int, ahead_ms: int, spread_ms: int) -> int:
+    """Enqueue jobs that are due from so long after now on; gives how long after their enqueue the first is due."""
+    first_ms = int(time.time() * 1000) + ahead_ms
+    stage.produce(contender, "delayed", count, first_ms, spread_ms)
+    early_ms = first_ms - int(time.time() * 1000)
+    if early_ms < 0:
+        raise RunFailed(f"the last jobs were enqueued {-early_ms} ms after the first was due")
+    return early_ms
 
 
 def _slowest_ping_ms(stage: Stage, done: Callable[[], bool]) -> float:

@@ -58,7 +58,8 @@ class _Interruption:
 
 
 class Executor:
-    """Runs jobs of `tasks` on `loop`; outcomes gather in `outcomes`, and `flush` is scheduled once per batch of them.
+    """Runs jobs of `tasks` on `loop`; outcomes gather in `outcomes`, and `flush` is scheduled once per batch of them, unless
+    `gathering` says that somebody starts jobs and will take the outcomes of those that end at once.
 
     A cancelled run may clean up for `cancel_wait_s`; then its slot is given to another job. `failed` counts jobs that
     failed for good.
@@ -76,6 +77,7 @@ class Executor:
         cancel_wait_s: float,
     ) -> None:
         self.outcomes: list[Outcome] = []
+        self.gathering = False
         self.verbose = False
         self.failed = 0
         self._tasks = tasks
@@ -284,7 +286,7 @@ class Executor:
         if ended[1] in _FINAL_FAILURES:
             self.failed += 1
         outcomes = self.outcomes
-        if not outcomes:
+        if not outcomes and not self.gathering:
             # Not in the context of the run that happens to end: what is started next would inherit it.
             self._loop.call_soon(self._flush, context=self._context)
         outcomes.append(ended)

@@ -1,8 +1,8 @@
 """One run of a worker, from start to sign-off, on the event loop that called it.
 
-Jobs come in two ways: `Worker.take` when the bell rings, and `Worker.complete` in exchange for outcomes. Outcomes
-gather while the loop turns and are handed in once per turn; what comes back is started at once, and its outcomes wait
-for the next turn, so that I/O, timers and signals always get theirs.
+Jobs come in two ways: `Worker.take` when the bell rings, and `Worker.complete` in exchange for outcomes. Jobs that end while
+they are started are handed in as a batch, and what comes in exchange is started at once, for `TURN_S` at most, so that
+I/O, timers and signals always get their turn. Outcomes of jobs that end later gather and are handed in once per turn.
 
 Shutdown, in this order: nothing more is fetched or fired, and what has not started goes back; running tasks have the
 grace period; those left are cancelled and handed back; when the last outcome is in, the engine settles and signs off;
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ardiq.worker")
 
 TURN_S = 0.005
-"""Starting jobs may take this long before the loop gets its turn: tasks that compute run within their start."""
+"""Starting jobs may take this long before the loop gets its turn: tasks that do not wait run within their start."""
 
 CANCEL_WAIT_S = 5.0
 """How long a cancelled task may take to clean up before it is given up."""
@@ -216,14 +216,29 @@ class Runner:
         if self._backlog:
             self._backlog += assignments
             return
+        executor, turn_ends = self._executor, time.monotonic() + TURN_S
+        executor.gathering = True
+        try:
+            while assignments:
+                left = self._start_until(turn_ends, assignments)
+                outcomes, executor.outcomes = executor.outcomes, []
+                assignments = left + self._worker.complete(outcomes) if outcomes else left
+                if time.monotonic() > turn_ends:
+                    break
+        finally:
+            executor.gathering = False
+        if assignments:
+            self._backlog = assignments
+            self._loop.call_soon(self._guarded(self._start_backlog))
+
+    def _start_until(self, turn_ends: float, assignments: list[Assignment]) -> list[Assignment]:
+        """Start jobs until the turn is over; gives those for which there was no time."""
         start = self._executor.start
-        turn_ends = time.monotonic() + TURN_S
         for position, assignment in enumerate(assignments, 1):
             start(assignment)
-            if time.monotonic() > turn_ends and position < len(assignments):
-                self._backlog = assignments[position:]
-                self._loop.call_soon(self._guarded(self._start_backlog))
-                return
+            if time.monotonic() > turn_ends:
+                return assignments[position:]
+        return []
 
     def _start_backlog(self) -> None:
         backlog, self._backlog = self._backlog, []

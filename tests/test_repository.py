@@ -62,6 +62,23 @@ def test_each_distribution_depends_on_little(package: str, others: set[str]) -> 
     assert required - set(PACKAGES) == others
 
 
+def test_no_two_distributions_have_an_import_package_in_common() -> None:
+    # A package that two write into is broken by the removal of either.
+    imports = {
+        package: sorted(path.parent.name for path in (ROOT / "packages" / package).glob("*/*/__init__.py"))
+        for package in PACKAGES
+    }
+    assert imports == {
+        "ardiq-core": ["ardiq_core"],
+        "ardiq-client": ["ardiq"],
+        "ardiq-worker": ["ardiq_worker"],
+        "ardiq-cli": ["ardiq_cli"],
+    }
+    for package in SIBLING:
+        wheel = toml(ROOT / "packages" / package / "pyproject.toml")["tool"]["hatch"]["build"]["targets"]["wheel"]
+        assert [Path(place).name for place in wheel["packages"]] == imports[package]
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_each_package_carries_the_licence(package: str) -> None:
     assert (ROOT / "packages" / package / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()

@@ -36,6 +36,11 @@ def test_every_distribution_has_the_one_version(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+def test_every_distribution_needs_the_same_python(package: str) -> None:
+    assert distribution(package).metadata["Requires-Python"] == ">=3.11"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_no_pyproject_spells_the_version(package: str) -> None:
     text = (ROOT / "packages" / package / "pyproject.toml").read_text(encoding="utf-8")
     assert "version" in toml(ROOT / "packages" / package / "pyproject.toml")["project"]["dynamic"]

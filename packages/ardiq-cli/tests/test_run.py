@@ -135,6 +135,17 @@ def test_quiet_says_nothing_of_a_good_run(app: Ardiq, server: Server, ask: Ask, 
     assert (done.returncode, done.stdout, done.stderr) == (ExitCode.OK, "", "")
 
 
+def test_each_of_several_processes_is_told_every_option(app: Ardiq, server: Server, ask: Ask) -> None:
+    job = app.ref("add").enqueue_sync(1, 1)
+    options = ("--burst", "--concurrency", "3", "--verbose", "--log-format", "json")
+    done = ask("run", "tasks:app", "--workers", "2", *options, ARDIQ_REDIS_URL=server.url)
+    assert done.returncode == ExitCode.OK, done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    serving = [line["pid"] for line in lines if "3 tasks at once" in line["message"]]
+    assert len(set(serving)) == 2
+    assert [line["pid"] in serving for line in lines if f"add[{job.id}] finished" in line["message"]] == [True]
+
+
 def test_quiet_still_says_what_failed(app: Ardiq, server: Server, ask: Ask) -> None:
     app.ref("add").enqueue_sync(1, "one")
     done = ask("run", "tasks:app", "--burst", "--quiet", ARDIQ_REDIS_URL=server.url)

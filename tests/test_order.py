@@ -149,6 +149,22 @@ async def test_a_job_expires_unless_it_has_started_in_time(make: Make) -> None:
     assert (kept.success, kept.value, kept.tries) == (True, "done", 2)
 
 
+@pytest.mark.parametrize(("window_ms", "value"), [(100, "expired"), (20_000, "done")])
+async def test_the_time_to_start_counts_from_the_enqueue_and_not_from_when_a_job_is_due(
+    make: Make, window_ms: int, value: str
+) -> None:
+    app = make()
+
+    @app.task(expire_ms=50)
+    async def work() -> str:
+        return "done"
+
+    job = await work.options(delay_ms=150, expire_ms=window_ms).enqueue()
+    await run_burst(app)
+    result = await stored(app, job.id)
+    assert (result.success, result.value) == (value == "done", value)
+
+
 async def test_delayed_jobs_start_on_time_and_never_early(make: Make, measured: Measured) -> None:
     app = make()
 

@@ -1,8 +1,9 @@
 """Redis goes away, comes back, or forgets: workers and producers find their way back by themselves."""
 
 import asyncio
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
@@ -96,14 +97,83 @@ async def test_a_server_that_does_not_answer_is_an_error_within_the_connect_time
     assert await used.queue_size() == 0
     server.freeze()
     for app in (fresh, used):
-        asked = [app.queue_size(), app.send("x"), app.status("x"), app.result("x"), app.result("x", 20), app.run()]
-        began = time.monotonic()
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        assert time.monotonic() - began < 0.3 + SLACK_S
+        asked = [*every_question(app), *map(in_thread, every_blocking_question(app))]
+        async with asyncio.timeout(0.3 + SLACK_S):
+            answers = await asyncio.gather(*asked, return_exceptions=True)
         assert [type(answer) for answer in answers] == [BrokerError] * len(asked)
     server.thaw()
     for app in (fresh, used):
         assert await app.status("nobody") == "not_found"
+        assert app.status_sync("nobody") == "not_found"
+
+
+def every_question(app: Ardiq) -> list[Awaitable[object]]:
+    task = app.ref("x")
+    return [
+        *(app.queue_size(), app.status("x"), app.info("x"), app.result("x"), app.result("x", 20)),
+        *(app.inspect(), app.queues(), app.jobs("queued"), app.jobs("dead")),
+        *(task.enqueue(), app.enqueue_many([task.prepare()]), app.run()),
+    ]
+
+
+def every_blocking_question(app: Ardiq) -> list[Callable[[], object]]:
+    task = app.ref("x")
+    return [
+        *(app.queue_size_sync, lambda: app.status_sync("x"), lambda: app.info_sync("x")),
+        *(lambda: app.result_sync("x"), lambda: app.result_sync("x", 20)),
+        *(task.enqueue_sync, lambda: app.enqueue_many_sync([task.prepare()])),
+    ]
+
+
+def in_thread(ask: Callable[[], object]) -> Awaitable[object]:
+    """Ask in a thread of its own; one that hangs keeps nothing from ending."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[object] = loop.create_future()
+
+    def run() -> None:
+        try:
+            found, error = ask(), None
+        except Exception as raised:  # noqa: BLE001 - whichever it is, it is the answer
+            found, error = None, raised
+        loop.call_soon_threadsafe(lambda: answer.set_exception(error) if error else answer.set_result(found))
+
+    threading.Thread(target=run, daemon=True).start()
+    return answer
+
+
+async def test_a_worker_goes_on_when_its_server_thaws(
+    make_server: ServerFactory, make_fleet: FleetFactory, measured: Measured
+) -> None:
+    server = make_server()
+    # Out for longer than a call waits; the lease outlasts it, as it would in earnest.
+    fleet = make_fleet(server, connect_timeout_s=0.3, concurrency=2)
+    worker = await asyncio.to_thread(fleet.worker)
+    running = await fleet.app.ref("held").enqueue()
+    await asyncio.to_thread(fleet.await_held, 1, 1)
+    waiting = asyncio.create_task(running.result(timeout=30))
+    await asyncio.to_thread(
+        eventually, lambda: server.cli("HEXISTS", fleet.key("waiters"), running.id), "the server knows who waits"
+    )
+    server.freeze()
+    try:
+        for _ in range(3):
+            with pytest.raises(BrokerError):
+                await fleet.app.ref("echo").enqueue(1)
+        fleet.open_gate()  # ends, and cannot say so
+        await asyncio.to_thread(eventually, lambda: fleet.journal[-1].event == "end", "the end of the task")
+        assert worker.process.poll() is None
+    finally:
+        server.thaw()
+    back = time.monotonic()
+    result = await waiting
+    measured("ms from the thaw of Redis to a result that was waited for", 1000 * (time.monotonic() - back))
+    assert result is not None
+    assert (result.value, result.tries) == (worker.pid, 1)
+    assert len(fleet.starts(running.id)) == 1
+    found = await (await fleet.app.ref("echo").enqueue(2)).result(timeout=BACK_S)
+    assert found is not None
+    assert found.value == 2
+    assert time.monotonic() - back < BACK_S + SLACK_S
 
 
 async def test_a_wait_for_a_result_outlasts_a_restart(make_server: ServerFactory, make_fleet: FleetFactory) -> None:

@@ -36,6 +36,11 @@ def test_every_distribution_has_the_one_version(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+def test_every_distribution_needs_the_same_python(package: str) -> None:
+    assert distribution(package).metadata["Requires-Python"] == ">=3.11"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_no_pyproject_spells_the_version(package: str) -> None:
     text = (ROOT / "packages" / package / "pyproject.toml").read_text(encoding="utf-8")
     assert "version" in toml(ROOT / "packages" / package / "pyproject.toml")["project"]["dynamic"]
@@ -60,6 +65,23 @@ def test_siblings_are_pinned_exactly(package: str, sibling: str) -> None:
 def test_each_distribution_depends_on_little(package: str, others: set[str]) -> None:
     required = {each.name for each in requirements_of(package) if each.marker is None}
     assert required - set(PACKAGES) == others
+
+
+def test_no_two_distributions_have_an_import_package_in_common() -> None:
+    # A package that two write into is broken by the removal of either.
+    imports = {
+        package: sorted(path.parent.name for path in (ROOT / "packages" / package).glob("*/*/__init__.py"))
+        for package in PACKAGES
+    }
+    assert imports == {
+        "ardiq-core": ["ardiq_core"],
+        "ardiq-client": ["ardiq"],
+        "ardiq-worker": ["ardiq_worker"],
+        "ardiq-cli": ["ardiq_cli"],
+    }
+    for package in SIBLING:
+        wheel = toml(ROOT / "packages" / package / "pyproject.toml")["tool"]["hatch"]["build"]["targets"]["wheel"]
+        assert [Path(place).name for place in wheel["packages"]] == imports[package]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -47,6 +47,23 @@ def test_sigterm_under_load_hands_back_at_once_what_has_not_started(
     assert sorted(monitor.commits(fleet.key("job:"))) == sorted(jobs)
 
 
+def test_a_stopping_worker_takes_nothing_new(make_fleet: FleetFactory) -> None:
+    fleet = make_fleet(concurrency=4, shutdown_grace_s=600)
+    stopping = fleet.command_line()
+    running = fleet.enqueue("held")
+    fleet.await_held(1, 1)
+    stopping.send(signal.SIGTERM)
+    stopping.await_output("1 running tasks have 600s to finish")
+    other = fleet.worker()
+    for number in range(20):
+        # One after the other, so that both have the same chance at each.
+        assert f":{other.pid}:" in fleet.result(fleet.enqueue("echo", number)).worker_id
+    assert stopping.process.poll() is None
+    fleet.open_gate()
+    assert stopping.end() == 0, stopping.output
+    assert fleet.result(running).value == stopping.pid
+
+
 def test_a_second_sigterm_skips_the_grace_period_and_spends_no_try(make_fleet: FleetFactory) -> None:
     fleet = make_fleet(concurrency=4, prefetch=8, shutdown_grace_s=600)
     stopping = fleet.command_line()

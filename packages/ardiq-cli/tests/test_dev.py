@@ -1,5 +1,6 @@
 """`ardiq dev`: a worker with a server of the project's own, shared, durable and never an orphan."""
 
+import json
 import re
 import signal
 from collections.abc import Callable
@@ -96,12 +97,14 @@ def test_dev_takes_the_server_that_the_environment_names(
     ardiq: StartProgram, module: Module, server: Server, queue_name: str, project: Path
 ) -> None:
     module(TASKS.replace("Ardiq()", f"Ardiq(queue_name={queue_name!r})"))
-    program = ardiq("dev", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    program = ardiq("dev", "tasks:app", "-c", "3", "--log-format", "json", ARDIQ_REDIS_URL=server.url)
     program.await_output(" serves ")
     assert "development server" not in program.output
     assert not (project / ".ardiq").exists()
     program.send(signal.SIGTERM)
     assert program.end() == ExitCode.OK
+    messages = [json.loads(line)["message"] for line in program.output.splitlines()]
+    assert any("3 tasks at once" in message for message in messages)
 
 
 def test_dev_starts_no_server_for_an_application_that_names_its_own(

@@ -54,11 +54,14 @@ def test_lines_in_a_pipe_until_nothing_waits_or_runs(app: Ardiq, ardiq: StartPro
 
 def test_timeout_is_status_5_and_nothing_is_deleted(app: Ardiq, ask: Ask, server: Server) -> None:
     job = app.ref("nap").enqueue_sync(0)
+    app.ref("nap").options(delay_ms=3_600_000, unique=True).enqueue_sync(0)
+    before = {key: server.cli("DUMP", key) for key in server.cli("KEYS", f"ardiq:{{{app.queue_name}}}:*")}
     done = ask("drain", "--queue", app.queue_name, "--url", server.url, "--timeout", "0.3", "--interval", "0.1")
     assert done.returncode == ExitCode.TIMEOUT
-    assert "1 jobs are unfinished after 0." in done.stderr
+    assert "2 jobs are unfinished after 0." in done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["drained"] is False
     assert job.status_sync() is TaskStatus.QUEUED
+    assert {key: server.cli("DUMP", key) for key in server.cli("KEYS", f"ardiq:{{{app.queue_name}}}:*")} == before
 
 
 def test_queue_without_a_worker_is_mentioned_once(app: Ardiq, ask: Ask, server: Server) -> None:

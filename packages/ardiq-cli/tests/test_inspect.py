@@ -1,8 +1,10 @@
 """`ardiq inspect`: tables for people, JSON for machines, and no change to what it looks at."""
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
@@ -87,6 +89,36 @@ def test_jobs_lists_each_state(app: Ardiq, look: Callable[..., list[dict[str, ob
     assert look("jobs", "--state", "running", "--state", "dead") == []
 
 
+def test_job_that_runs_is_listed_as_running(
+    app: Ardiq,
+    look: Callable[..., list[dict[str, object]]],
+    ardiq: StartProgram,
+    module: Module,
+    server: Server,
+    on_terminal: OnTerminal,
+) -> None:
+    module(f"""
+        import asyncio
+        from ardiq import Ardiq
+        app = Ardiq(queue_name={app.queue_name!r}, priorities=["low", "default", "high"])
+        @app.task
+        async def hold(): await asyncio.sleep(600)
+    """)
+    job = app.ref("hold").enqueue_sync()
+    program = ardiq("run", "tasks:app", "--grace", "0", ARDIQ_REDIS_URL=server.url)
+    eventually(lambda: look("jobs", "--state", "running"), "the job among those that run")
+    (found,) = look("jobs")
+    assert (found["task_id"], found["status"], found["tries"]) == (job.id, "running", 1)
+    (queue,) = look("queues")
+    assert (queue["running"], queue["waiting"], queue["unfinished"]) == (1, 0, 1)
+    status, screen = on_terminal("inspect", "workers", "--queue", app.queue_name, "--url", server.url)
+    assert status == ExitCode.OK
+    assert str(program.pid) in screen
+    assert "lease left" in screen
+    program.process.terminate()
+    assert program.end() == ExitCode.OK
+
+
 def test_jobs_keeps_to_its_limit(app: Ardiq, look: Callable[..., list[object]]) -> None:
     for _ in range(5):
         app.ref("some.task").enqueue_sync()
@@ -129,6 +161,32 @@ def test_one_job_before_and_after_its_run(
     ask("run", "tasks:app", "--burst", ARDIQ_REDIS_URL=server.url)
     found = look("jobs", job.id)
     assert (found["status"], found["success"], found["value"], found["tries"]) == ("complete", True, 42, 1)
+
+
+def test_what_json_has_no_form_for_is_shown_as_python_writes_it(
+    app: Ardiq, look: Callable[..., dict[str, object]]
+) -> None:
+    job = app.ref("some.task").enqueue_sync(b"\x00", when=datetime(2026, 1, 1, tzinfo=UTC))
+    found = look("jobs", job.id)
+    assert found["args"] == [repr(b"\x00")]
+    assert found["kwargs"] == {"when": repr(datetime(2026, 1, 1, tzinfo=UTC))}
+
+
+def test_one_job_in_words(app: Ardiq, ask: Ask, server: Server) -> None:
+    @app.task
+    async def double(n: int) -> int:
+        return 2 * n
+
+    def say(job: str) -> dict[str, str]:
+        done = ask("inspect", "jobs", job, "--queue", app.queue_name, "--url", server.url)
+        assert done.returncode == ExitCode.OK, done.stderr
+        lines = (line.split(maxsplit=1) for line in done.stdout.splitlines())
+        return {name: rest.strip() for name, rest in lines}
+
+    job = double.enqueue_sync(21)
+    assert {"status": "queued", "fn_name": "double", "args": "[21]", "tries": "0"}.items() <= say(job.id).items()
+    asyncio.run(app.run(burst=True))
+    assert {"status": "complete", "success": "True", "value": "42", "tries": "1"}.items() <= say(job.id).items()
 
 
 def test_unknown_job_is_status_4(app: Ardiq, ask: Ask, server: Server) -> None:

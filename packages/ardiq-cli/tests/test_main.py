@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
 
 from ardiq_cli.exits import ExitCode
+from ardiq_cli.main import main
+from tests.servers import Server
 
 Ask = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -35,6 +38,11 @@ print([name for name in ("ardiq", "ardiq_core", "ardiq_worker", "rich", "asyncio
 
 def test_version(ask: Ask) -> None:
     assert ask("--version").stdout.strip() == f"ardiq {version('ardiq-cli')}"
+
+
+def test_the_console_script_is_called_ardiq() -> None:
+    scripts = entry_points(group="console_scripts").select(module="ardiq_cli.main")
+    assert [(script.name, script.load()) for script in scripts] == [("ardiq", main)]
 
 
 @pytest.mark.parametrize("distribution", ["ardiq_client", "ardiq_worker", "ardiq_cli"])
@@ -63,6 +71,8 @@ def test_distributions_of_different_versions_are_one_line_and_status_2(
         ("run", "tasks:app", "--concurrency", "none"),
         ("run", "tasks:app", "--log-format", "xml"),
         ("inspect", "jobs", "--state", "lost"),
+        ("inspect", "jobs", "--limit", "0"),
+        ("inspect", "jobs", "--limit", "1000001"),
         ("drain", "--timeout", "-1"),
     ],
 )
@@ -94,6 +104,38 @@ def test_unreachable_redis_is_one_line_and_status_3(
     assert len(complaints) == 1
     assert "unreachable" in complaints[0]
     assert "Traceback" not in done.stderr
+
+
+def test_a_server_that_does_not_answer_is_one_line_and_status_3(
+    ask: Ask, module: Callable[[str], None], make_server: Callable[..., Server]
+) -> None:
+    module("from ardiq import Ardiq\napp = Ardiq(connect_timeout_s=0.3)\n")
+    frozen = make_server()
+    frozen.freeze()
+    for arguments in (("run", "tasks:app"), ("inspect", "queues"), ("drain",)):
+        done = ask(*arguments, ARDIQ_REDIS_URL=frozen.url)
+        assert done.returncode == ExitCode.UNREACHABLE
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("ardiq: Redis is unreachable: cannot reach Redis at 127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("inspect", "jobs", "an id"), "a job id must consist of printable characters"),
+        (("inspect", "jobs", "x" * 257), "a job id must have 1 to 256 characters"),
+        (("inspect", "jobs", "--queue", "a b"), "queue_name must have"),
+        (("inspect", "queues", "--queue", ""), "queue_name must not be blank"),
+        (("inspect", "workers", "--url", ""), "redis_url must not be blank"),
+        (("drain", "--queue", "{x}"), "queue_name must have"),
+        (("drain", "--url", "redis://localhost:99999"), "redis_url is not usable: the port must be"),
+    ],
+)
+def test_bad_value_is_one_line_and_status_2(ask: Ask, arguments: tuple[str, ...], said: str) -> None:
+    done = ask(*arguments)
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"ardiq: {said}")
 
 
 def test_bad_url_is_status_2_and_its_password_stays_secret(ask: Ask) -> None:
@@ -131,6 +173,17 @@ with boundary():
     _, error = process.communicate(timeout=30)
     assert error == b""
     assert process.returncode == ExitCode.OK
+
+
+@pytest.mark.parametrize("options", [(), ("--log-format", "console")])
+def test_log_is_for_people_unless_asked_for_otherwise(
+    ask: Ask, module: Callable[[str], None], options: tuple[str, ...]
+) -> None:
+    module(
+        "import logging\nfrom ardiq import Ardiq\napp = Ardiq()\nlogging.getLogger('shop').warning('hello %s', 'there')\n"
+    )
+    first = ask("run", "tasks:app", *options).stderr.splitlines()[0]
+    assert re.fullmatch(r"\d\d:\d\d:\d\d WARNING \[\d+\] shop: hello there", first)
 
 
 def test_json_log_is_one_object_per_line(ask: Ask, module: Callable[[str], None]) -> None:

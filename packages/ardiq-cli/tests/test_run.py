@@ -120,22 +120,43 @@ def test_grace_bounds_the_stop(app: Ardiq, server: Server, ardiq: StartProgram, 
     assert job.status_sync() is TaskStatus.QUEUED
 
 
-def test_options_reach_the_worker(app: Ardiq, server: Server, ardiq: StartProgram) -> None:
-    program = ardiq("run", "tasks:app", "-c", "3", "-w", "2", ARDIQ_REDIS_URL=server.url)
+@pytest.mark.parametrize("options", [("-c", "3", "-w", "2"), ("--concurrency", "3", "--workers", "2")])
+def test_options_reach_the_worker(app: Ardiq, server: Server, ardiq: StartProgram, options: tuple[str, ...]) -> None:
+    program = ardiq("run", "tasks:app", *options, ARDIQ_REDIS_URL=server.url)
     program.await_output("3 tasks at once", 2)
     program.send(signal.SIGTERM)
     assert program.end() == ExitCode.OK
 
 
-def test_quiet_says_nothing_of_a_good_run(app: Ardiq, server: Server, ask: Ask) -> None:
+@pytest.mark.parametrize("option", ["--quiet", "-q"])
+def test_quiet_says_nothing_of_a_good_run(app: Ardiq, server: Server, ask: Ask, option: str) -> None:
     app.ref("add").enqueue_sync(1, 1)
-    done = ask("run", "tasks:app", "--burst", "--quiet", ARDIQ_REDIS_URL=server.url)
+    done = ask("run", "tasks:app", "--burst", option, ARDIQ_REDIS_URL=server.url)
     assert (done.returncode, done.stdout, done.stderr) == (ExitCode.OK, "", "")
 
 
-def test_verbose_names_every_job(app: Ardiq, server: Server, ask: Ask) -> None:
+def test_each_of_several_processes_is_told_every_option(app: Ardiq, server: Server, ask: Ask) -> None:
     job = app.ref("add").enqueue_sync(1, 1)
-    done = ask("run", "tasks:app", "--burst", "--verbose", "--log-format", "json", ARDIQ_REDIS_URL=server.url)
+    options = ("--burst", "--concurrency", "3", "--verbose", "--log-format", "json")
+    done = ask("run", "tasks:app", "--workers", "2", *options, ARDIQ_REDIS_URL=server.url)
+    assert done.returncode == ExitCode.OK, done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    serving = [line["pid"] for line in lines if "3 tasks at once" in line["message"]]
+    assert len(set(serving)) == 2
+    assert [line["pid"] in serving for line in lines if f"add[{job.id}] finished" in line["message"]] == [True]
+
+
+def test_quiet_still_says_what_failed(app: Ardiq, server: Server, ask: Ask) -> None:
+    app.ref("add").enqueue_sync(1, "one")
+    done = ask("run", "tasks:app", "--burst", "--quiet", ARDIQ_REDIS_URL=server.url)
+    assert done.returncode == ExitCode.FAILED
+    assert "failed in attempt 1 of 1" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--verbose", "-v"])
+def test_verbose_names_every_job(app: Ardiq, server: Server, ask: Ask, option: str) -> None:
+    job = app.ref("add").enqueue_sync(1, 1)
+    done = ask("run", "tasks:app", "--burst", option, "--log-format", "json", ARDIQ_REDIS_URL=server.url)
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert any(line["level"] == "debug" and job.id in line["message"] for line in lines)
 

@@ -1,5 +1,6 @@
 """Bad input gives the error that the contract names, before any I/O: nothing here has a server."""
 
+import asyncio
 import math
 from collections.abc import Callable
 from datetime import timedelta
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from ardiq import Ardiq, ArdiqError, InvalidIdError, PayloadTooLargeError, Reject, Retry
+from ardiq.options import _DEFAULTS
 
 HUNDRED_YEARS_MS = 100 * 366 * 86_400_000
 
@@ -47,10 +49,11 @@ def test_options_are_shown_and_cannot_be_set() -> None:
         cron_poll_s=timedelta(seconds=2),
         concurrency=3,
         shutdown_grace_s=timedelta(minutes=1),
+        connect_timeout_s=timedelta(milliseconds=250),
     )
     assert (app.default_priority, app.cron_poll_s, app.prefetch, app.sync_concurrency) == ("c", 2.0, 6, 3)
-    assert app.shutdown_grace_s == 60.0
-    for name in ("redis_url", "queue_name", "priorities", "concurrency", "cron_poll_s", "tasks", "worker_id"):
+    assert (app.shutdown_grace_s, app.connect_timeout_s) == (60.0, 0.25)
+    for name in {*_DEFAULTS, "tasks", "worker_id"} - {"burst"}:
         with pytest.raises(AttributeError):
             setattr(app, name, getattr(app, name))
     app.priorities.append("d")
@@ -200,6 +203,7 @@ BAD_CALL_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"schedule_ms": timedelta(1)}, TypeError, "must be an int"),
     ({"expire_ms": -5}, ValueError, "at least 0"),
     ({"expire_ms": "x"}, TypeError, "must be an int"),
+    ({"expire_ms": HUNDRED_YEARS_MS + 1}, ValueError, "expire_ms must be at most"),
     ({"headers": {"a": 1}}, TypeError, "str by str"),
     ({"headers": {1: "a"}}, TypeError, "str by str"),
     ({"headers": [("a", "b")]}, TypeError, "dict of str by str, not list"),
@@ -235,6 +239,11 @@ BAD_TASK_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"name": 3}, TypeError, "must be a str, not int"),
     ({"max_retries": -1}, ValueError, "at least 0"),
     ({"max_retries": 1.5}, TypeError, "must be an int"),
+    ({"max_retries": 2**31}, ValueError, "max_retries must be at most"),
+    ({"backoff_ms": HUNDRED_YEARS_MS + 1}, ValueError, "backoff_ms must be at most"),
+    ({"timeout": 1e300}, ValueError, "timeout must be at most 100 years"),
+    ({"expire_ms": 2**63}, ValueError, "expire_ms must be at most"),
+    ({"result_ttl_ms": -HUNDRED_YEARS_MS - 1}, ValueError, "result_ttl_ms must be at least"),
     ({"backoff_ms": -1}, ValueError, "at least 0"),
     ({"backoff_ms": "1"}, TypeError, "must be an int"),
     ({"timeout": 0}, ValueError, "more than zero"),
@@ -269,6 +278,9 @@ LOOKS: list[Callable[[Ardiq, Any], object]] = [
     lambda app, job: app.result_sync(job),
     lambda app, job: app.status_sync(job),
     lambda app, job: app.info_sync(job),
+    lambda app, job: asyncio.run(app.result(job)),
+    lambda app, job: asyncio.run(app.status(job)),
+    lambda app, job: asyncio.run(app.info(job)),
 ]
 
 
@@ -287,6 +299,8 @@ def test_looking_up_a_bad_id_is_refused(app: Ardiq, look: Callable[[Ardiq, Any],
 def test_a_bad_timeout_is_refused(app: Ardiq, timeout: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="timeout"):
         app.result_sync("job", timeout)
+    with pytest.raises(error, match="timeout"):
+        asyncio.run(app.result("job", timeout))
 
 
 async def test_a_bad_state_or_limit_is_refused(app: Ardiq) -> None:

@@ -23,6 +23,8 @@ class Server(Protocol):
 
     @property
     def url(self) -> str: ...
+    @property
+    def port(self) -> int: ...
 
 
 @pytest.fixture
@@ -41,6 +43,27 @@ def test_making_an_app_does_no_io_and_starts_no_thread() -> None:
     assert threading.active_count() <= threads
     assert open_descriptors() <= descriptors
     assert [app._connection._core for app in apps] == [None] * 100
+
+
+def test_every_scheme_without_tls_reaches_its_server(
+    server: Server, make_server: Callable[..., Server], queue_name: str
+) -> None:
+    path = make_server(unix_socket=True).url.removeprefix("unix://")
+    tcp = [f"{scheme}://127.0.0.1:{server.port}" for scheme in ("redis", "valkey")]
+    sockets = [f"{scheme}://{path}" for scheme in ("unix", "redis+unix", "valkey+unix")]
+    for urls in (tcp, sockets):
+        sizes: list[int] = []
+        for url in urls:
+            app = Ardiq(url, queue_name)
+            app.ref("x").enqueue_sync()
+            sizes.append(app.queue_size_sync())
+        assert sizes == list(range(1, len(urls) + 1))
+
+
+def test_a_database_of_a_url_is_one_of_its_own(server: Server, queue_name: str) -> None:
+    first, second = (Ardiq(f"{server.url}/{number}", queue_name) for number in (0, 1))
+    first.ref("x").enqueue_sync()
+    assert (first.queue_size_sync(), second.queue_size_sync()) == (1, 0)
 
 
 def test_one_app_serves_one_loop_after_another_and_keeps_none(app: Ardiq) -> None:

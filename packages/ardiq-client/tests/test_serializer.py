@@ -1,12 +1,20 @@
 """An app's own serializer and deserializer in place of msgpack."""
 
 import json
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
+from ardiq import Ardiq
 from ardiq.codec import Codec
 from ardiq.errors import SerializationError
+
+
+class Server(Protocol):
+    """What a test needs to know of a server."""
+
+    @property
+    def url(self) -> str: ...
 
 
 def _to_json(value: Any) -> bytes:
@@ -60,3 +68,24 @@ def test_it_must_return_bytes() -> None:
 def test_a_call_must_come_back_as_one(data: bytes) -> None:
     with pytest.raises(SerializationError, match=r"\(args, kwargs\)"):
         Codec(_to_json, json.loads).decode_call(data)
+
+
+async def test_arguments_and_results_of_jobs_go_through_it(server: Server, queue_name: str) -> None:
+    app = Ardiq(server.url, queue_name, serializer=_to_json, deserializer=json.loads, burst=True)
+
+    @app.task
+    async def pair(numbers: Any, *, by: Any) -> Any:
+        return (numbers, by)
+
+    job = await pair.enqueue((1, 2), by=(3,))
+    info = await job.info()
+    assert info is not None
+    # A tuple that JSON has carried is a list, one that msgpack has carried is not.
+    assert (info.args, info.kwargs) == (([1, 2],), {"by": [3]})
+    await app.run()
+    result = await job.result()
+    assert result is not None
+    assert result.value == [[1, 2], [3]]
+    stranger = Ardiq(server.url, queue_name)
+    with pytest.raises(SerializationError, match="must use one serializer"):
+        await stranger.result(job.id)

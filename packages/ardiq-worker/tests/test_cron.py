@@ -1,6 +1,7 @@
 """Schedules that fire, on a real server."""
 
 import asyncio
+import time
 from itertools import pairwise
 from typing import Any
 
@@ -108,6 +109,27 @@ async def test_an_occurrence_fires_once_however_many_workers_there_are(server: S
     await until_stopped(*apps)
     assert len(set(moments)) == len(moments) >= 6
     assert all(moment % 100 == 0 for moment in moments)
+
+
+async def test_occurrences_are_those_of_the_server_s_clock_whatever_the_worker_s_says(
+    app: Ardiq, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments: list[int] = []
+
+    @app.cron(every=0.1)
+    async def tick() -> None:
+        moments.append(fired_ms())
+        if len(moments) == 3:
+            app.stop()
+
+    wrong_s = time.time() + 86_400.0
+    monkeypatch.setattr(time, "time", lambda: wrong_s)
+    monkeypatch.setattr(time, "time_ns", lambda: int(wrong_s * 1e9))
+    seconds, micros = server.client().time()
+    began_ms = seconds * 1000 + micros // 1000
+    await until_stopped(app)
+    seconds, micros = server.client().time()
+    assert began_ms < moments[0] <= moments[-1] <= seconds * 1000 + micros // 1000
 
 
 async def test_occurrences_while_no_worker_runs_are_skipped(app: Ardiq) -> None:

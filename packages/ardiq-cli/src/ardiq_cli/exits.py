@@ -70,10 +70,13 @@ def explain(error: Exception) -> tuple[str, ExitCode]:
     if isinstance(error, ImportError):
         return str(error), ExitCode.USAGE
     # Imported here: nothing of ardiq may be on the path to `--help`, and where ardiq cannot be imported we are done.
-    from ardiq.errors import ArdiqError, BrokerError
+    from ardiq.errors import ArdiqError, BrokerError, InvalidIdError
 
     if isinstance(error, BrokerError):
         return f"Redis is unreachable: {error}", ExitCode.UNREACHABLE
+    if isinstance(error, InvalidIdError):
+        # The only ids that a command takes are those on its command line.
+        return str(error), ExitCode.USAGE
     if isinstance(error, ArdiqError):
         return str(error), ExitCode.FAILED
     return f"{type(error).__name__}: {error}", ExitCode.FAILED

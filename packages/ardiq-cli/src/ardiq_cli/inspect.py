@@ -61,7 +61,7 @@ def jobs(
     state: Annotated[
         list[State] | None, typer.Option("--state", help="Only jobs in this state; may be repeated.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Jobs to list per state.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="Jobs to list per state.")] = 50,
     queue: OneQueue = "default",
     url: Url = None,
     as_json: AsJson = False,

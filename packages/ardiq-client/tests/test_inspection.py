@@ -1,0 +1,118 @@
+"""What can be asked about a job on its way: a run, a retry, and waits that cost the server next to nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import pytest
+
+from ardiq import Ardiq, Retry, TaskStatus
+
+
+class Server(Protocol):
+    """What a test needs to know of a server."""
+
+    @property
+    def url(self) -> str: ...
+    def cli(self, *command: str) -> Any: ...
+
+
+@pytest.fixture
+def app(server: Server, queue_name: str) -> Ardiq:
+    return Ardiq(server.url, queue_name)
+
+
+@asynccontextmanager
+async def serving(app: Ardiq) -> AsyncIterator[None]:
+    """A worker during the block."""
+    async with asyncio.timeout(30):
+        worker = asyncio.create_task(app.run(shutdown_grace_s=0))
+        try:
+            yield
+        finally:
+            app.stop()
+            await worker
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Look again and again; the deadline is the caller's."""
+    while not await holds():  # noqa: ASYNC110 - the server is asked
+        await asyncio.sleep(0.01)  # the pause between two looks
+
+
+async def test_a_running_job_says_so_and_waits_no_more(app: Ardiq) -> None:
+    release = asyncio.Event()
+
+    @app.task
+    async def hold(number: int) -> None:
+        await release.wait()
+
+    async def is_running() -> bool:
+        return await job.status() is TaskStatus.RUNNING
+
+    job = await hold.enqueue(7)
+    later = await hold.options(delay_ms=3_600_000).enqueue(8)
+    assert await app.queue_size() == 2
+    async with serving(app):
+        await until(is_running)
+        info = await job.info()
+        assert info is not None
+        assert (info.status, info.tries, info.args, info.scheduled_at) == (TaskStatus.RUNNING, 1, (7,), None)
+        assert [found.task_id for found in await app.jobs("running")] == [job.id]
+        assert await app.queue_size() == 1
+        state = await app.inspect()
+        assert (state["running"], state["waiting"], state["unfinished"]) == (1, 1, 2)
+        assert await job.result() is None
+        release.set()
+        assert await job.result(timeout=20) is not None
+        assert await job.status() is TaskStatus.COMPLETE
+    assert await later.status() is TaskStatus.SCHEDULED
+
+
+@pytest.mark.parametrize(
+    ("backoff_ms", "asked_ms", "delay_ms"), [(0, None, 1000), (600, None, 600), (7, 60_000, 60_000)]
+)
+async def test_a_job_that_is_to_be_tried_again_is_scheduled_for_then(
+    app: Ardiq, backoff_ms: int, asked_ms: int | None, delay_ms: int
+) -> None:
+    failed_ms: list[int] = []
+
+    @app.task(backoff_ms=backoff_ms)
+    async def fail() -> None:
+        failed_ms.append((await app.inspect())["now_ms"])
+        app.stop()  # nobody is left to try it again
+        if asked_ms is None:
+            raise ConnectionError
+        raise Retry("later", delay_ms=asked_ms)
+
+    job = await fail.enqueue()
+    async with asyncio.timeout(30):
+        await app.run()
+    seen_ms = (await app.inspect())["now_ms"]
+    info = await job.info()
+    assert info is not None
+    assert (info.status, info.tries, len(failed_ms)) == (TaskStatus.SCHEDULED, 1, 1)
+    assert info.scheduled_at is not None
+    assert failed_ms[0] + delay_ms <= info.scheduled_at <= seen_ms + delay_ms
+
+
+async def test_a_wait_asks_once_however_long_it_lasts(make_server: Callable[..., Server], queue_name: str) -> None:
+    server = make_server()  # of its own: all that it is asked is counted
+    app = Ardiq(server.url, queue_name)
+    job = await app.send("nobody.knows")
+
+    def asked() -> int:
+        statistics = server.cli("INFO", "commandstats")
+        return sum(int(one["calls"]) for name, one in statistics.items() if not name.startswith("cmdstat_info"))
+
+    async def wait(timeout: float) -> None:
+        with pytest.raises(TimeoutError):
+            await job.result(timeout=timeout)
+
+    await wait(0.01)  # subscribes
+    before = asked()
+    await asyncio.gather(*(wait(1.5) for _ in range(20)))
+    # A question each, in scripts of a few commands, and perhaps a sign of life; somebody who looks again and again
+    # asks that much with every look.
+    assert asked() - before < 200

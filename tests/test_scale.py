@@ -104,8 +104,7 @@ def buffered(server: Server, enqueue: Callable[[], object], at_least: int = 1) -
     """Bytes that a paused server has of an enqueue."""
 
     def total() -> int:
-        clients = server.client().client_list()
-        return max(int(one["tot-mem"]) for one in clients if one["cmd"] == "evalsha")
+        return max(int(client["tot-mem"]) for client in server.client().client_list())
 
     idle = total()
     server.cli("CLIENT", "PAUSE", 60_000, "WRITE")

@@ -44,7 +44,8 @@ def test_one_worker_drains_twenty_thousand_jobs_with_few_commands(
     assert per_job("psetex") == 1
     assert per_job("xadd") == 1
     assert per_job("msetnx") <= 0.01
-    assert per_job("set") + per_job("get") <= 0.01
+    # Starts that last are recorded, and looked at for that; on a busy machine some do.
+    assert per_job("set") + per_job("get") <= 0.1
     assert per_job("xack") <= 0.1
     # What is settled is cut off by whole nodes: deleting entries one by one is the dearest part of a drain.
     assert per_job("xtrim") <= 0.1

@@ -361,6 +361,8 @@ impl Link {
             && held.as_ref().is_some_and(|session| session.number == number)
         {
             *held = None;
+            // Whoever waits for a message must not wait for the next call to find the way back.
+            self.dropped.notify_one();
         }
     }
 

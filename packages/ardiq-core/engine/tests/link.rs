@@ -43,3 +43,26 @@ async fn a_subscription_that_the_server_refuses_takes_nothing_else_down() {
     let _: i64 = queue.ask("PUBLISH", ("allowed", "heard")).await;
     assert_eq!(queue.next_push().await, ("allowed".to_owned(), b"heard".to_vec()));
 }
+
+#[tokio::test]
+async fn after_a_connection_was_given_up_the_subscriptions_come_back_without_another_call() {
+    let queue = Queue::start();
+    queue.listen("news").await;
+    let keeping = queue.link.keep();
+    let story = async {
+        let mut sessions = queue.link.sessions();
+        queue.server.freeze();
+        let ping = redis::cmd("PING");
+        let refused = queue.link.command(&ping, Patience::within(Duration::from_millis(100))).await;
+        assert!(matches!(refused, Err(Error::Unreachable { .. })), "{refused:?}");
+        let before = *sessions.borrow();
+        queue.server.thaw();
+        // Well before the look that comes by itself.
+        let back = sessions.wait_for(|number| *number > before);
+        assert!(timeout(RESPONSE_LIMIT / 2, back).await.is_ok(), "nobody has connected again");
+    };
+    tokio::select! {
+        () = keeping => unreachable!("it never ends"),
+        () = story => {}
+    }
+}

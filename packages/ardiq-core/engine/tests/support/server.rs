@@ -59,8 +59,17 @@ impl Server {
 
     /// Let it hold still, as a partition would look: connections stand and nothing answers.
     pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Let it go on.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, name: &str) {
         let process = self.process.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args(["-STOP", &process]).status().unwrap().success());
+        assert!(Command::new("kill").args([name, &process]).status().unwrap().success());
     }
 
     fn spawn(&self) -> Child {

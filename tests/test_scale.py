@@ -3,13 +3,12 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Callable
 
 from ardiq import Ardiq
-from tests.conftest import ServerFactory
 from tests.fleet import Fleet
 from tests.programs import eventually
 from tests.servers import Server
+from tests.toll import Toll
 
 MANY = 10_000
 
@@ -85,37 +84,25 @@ async def test_enqueues_of_one_moment_share_their_round_trips(fleet: Fleet, serv
     assert await fleet.app.queue_size() == MANY + 1
 
 
-def test_many_prepared_calls_are_sent_by_the_thousand(make_server: ServerFactory, queue_name: str) -> None:
-    server = make_server()
-    app = Ardiq(server.url, queue_name, connect_timeout_s=60)
-    echo = app.ref("echo")
-    echo.enqueue_sync(0)
-    before = calls(server, "evalsha")
-    jobs = app.enqueue_many_sync([echo.options(task_id=f"n{n}").prepare(n) for n in range(2500)])
-    assert calls(server, "evalsha") - before == 10  # each keeps the server for a millisecond, not for four
-    assert [job.id for job in jobs] == [f"n{n}" for n in range(2500)]
-    # A round trip for a thousand: the server has them all before it has answered any.
-    quarter = buffered(server, lambda: app.enqueue_many_sync([echo.prepare(n) for n in range(250)]))
-    thousand = buffered(server, lambda: app.enqueue_many_sync([echo.prepare(n) for n in range(1000)]), 3 * quarter)
-    assert thousand > 3 * quarter
-
-
-def buffered(server: Server, enqueue: Callable[[], object], at_least: int = 1) -> int:
-    """Bytes that a paused server has of an enqueue."""
-
-    def total() -> int:
-        return max(int(client["tot-mem"]) for client in server.client().client_list())
-
-    idle = total()
-    server.cli("CLIENT", "PAUSE", 60_000, "WRITE")
-    thread = threading.Thread(target=enqueue)
-    thread.start()
-    eventually(lambda: total() - idle > at_least and total() == total(), "the enqueue is with the server")
-    size = total() - idle
-    assert thread.is_alive()
-    server.cli("CLIENT", "UNPAUSE")
-    thread.join()
-    return size
+async def test_many_prepared_calls_are_sent_by_the_thousand(server: Server, queue_name: str) -> None:
+    async with Toll(server) as toll:
+        app = Ardiq(toll.url, queue_name, connect_timeout_s=60)
+        echo = app.ref("echo")
+        await echo.enqueue(0)
+        toll.calls = 0
+        jobs = await app.enqueue_many([echo.options(task_id=f"n{n}").prepare(n) for n in range(2500)])
+        assert [job.id for job in jobs] == [f"n{n}" for n in range(2500)]
+        assert toll.calls == 10  # each keeps the server for a millisecond, not for four
+        # A round trip for a thousand: all are on their way before any is answered.
+        toll.calls = 0
+        toll.answers.clear()
+        bulk = asyncio.create_task(app.enqueue_many([echo.prepare(n) for n in range(1000)]))
+        async with asyncio.timeout(30):
+            while toll.calls < 4:  # noqa: ASYNC110 - another task counts them
+                await asyncio.sleep(0.01)
+        assert not bulk.done()
+        toll.answers.set()
+        assert len(await bulk) == 1000
 
 
 def test_many_loops_and_threads_share_one_app_and_a_worker(server: Server, queue_name: str) -> None:

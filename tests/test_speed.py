@@ -40,12 +40,12 @@ def test_one_worker_drains_twenty_thousand_jobs_with_few_commands(
     measured("script calls per thousand jobs", 1000 * per_job("evalsha"))
     # Script calls of the whole life of a job, its enqueue included, and all blocking reads.
     assert per_job("evalsha") + per_job("xreadgroup") <= 0.2
-    # A result, and nothing read; records of new jobs, acknowledgements and deletions go in batches.
-    assert per_job("psetex") == 1
+    # One result each, and nothing read; records of new jobs, acknowledgements and deletions go in batches.
+    assert 1 <= per_job("psetex") + per_job("set") <= 1.01
     assert per_job("xadd") == 1
     assert per_job("msetnx") <= 0.01
-    # Starts that last are recorded, and looked at for that; on a busy machine some do.
-    assert per_job("set") + per_job("get") <= 0.1
+    # On a busy machine some runs last so long that their starts are recorded, and are looked at for that.
+    assert per_job("get") <= 0.1
     assert per_job("xack") <= 0.1
     # What is settled is cut off by whole nodes: deleting entries one by one is the dearest part of a drain.
     assert per_job("xtrim") <= 0.1

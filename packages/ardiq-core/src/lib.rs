@@ -35,6 +35,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     convert::register_outcomes(module)?;
     module.add_function(wrap_pyfunction!(check_url, module)?)?;
     module.add_function(wrap_pyfunction!(protocol::protocol, module)?)?;
+    module.add_function(wrap_pyfunction!(port::interpreter_ends, module)?)?;
     module.add_class::<core::Core>()?;
     module.add_class::<port::Port>()?;
     module.add_class::<worker::Worker>()

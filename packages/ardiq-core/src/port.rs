@@ -1,6 +1,7 @@
 //! `Port`: a mailbox for requests and answers.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use ardiq_engine::client::Client;
@@ -14,6 +15,23 @@ use crate::error::raise;
 
 /// How often a blocked thread looks whether a signal has come.
 const SIGNAL_PERIOD: Duration = Duration::from_millis(50);
+
+/// The thread that ends the interpreter, once it does.
+static ENDING: OnceLock<ThreadId> = OnceLock::new();
+
+/// The interpreter is about to end: other threads that are blocked in a mailbox stay there. They are daemon threads, for which
+/// nobody waits, and one that came back would find no interpreter.
+#[pyfunction]
+pub fn interpreter_ends() {
+    let _ = ENDING.set(thread::current().id());
+}
+
+/// Without the GIL: never return to an interpreter that somebody else is ending.
+fn stay_if_ending() {
+    while ENDING.get().is_some_and(|ending| *ending != thread::current().id()) {
+        thread::park();
+    }
+}
 
 /// A mailbox: requests go in without blocking, answers are drained.
 #[pyclass(frozen, module = "ardiq_core._core")]
@@ -56,7 +74,11 @@ impl Port {
         let end = Instant::now() + Duration::from_millis(timeout_ms);
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let arrived = py.detach(|| self.mailbox.block(left.min(SIGNAL_PERIOD)));
+            let arrived = py.detach(|| {
+                let arrived = self.mailbox.block(left.min(SIGNAL_PERIOD));
+                stay_if_ending();
+                arrived
+            });
             if !arrived.is_empty() || left.is_zero() {
                 return events(py, arrived);
             }

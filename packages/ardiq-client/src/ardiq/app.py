@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from ardiq.checks import flag, kind_of, task_name
 from ardiq.codec import Codec
-from ardiq.connection import Connection
+from ardiq.connection import Connection, finalize
 from ardiq.cron import Schedule, check_timing
 from ardiq.dispatch import Prepared, TaskRef
 from ardiq.errors import WorkerNotInstalledError
@@ -95,7 +94,7 @@ class Ardiq(Inspection):
         self._runner: _Runner | None = None
         self._worker_id: tuple[int, str] | None = None  # with the process that it was made for
         self._connection = Connection(self.redis_url, self.queue_name, self.priorities, self.connect_timeout_s)
-        weakref.finalize(self, self._connection.close)  # at the latest when the interpreter exits
+        finalize(self, self._connection)
 
     @property
     def burst(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import threading
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ardiq.errors import BrokerError
 from ardiq.mailbox import ThreadMailbox, abandoned
-from ardiq_core import Core
+from ardiq_core import Core, interpreter_ends
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -164,6 +165,15 @@ def _enqueue(jobs: list[Submission]) -> Send:
 
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def finalize(app: Ardiq, connection: Connection) -> None:
+    """Have the connection closed with its app, at the latest when the interpreter ends."""
+    weakref.finalize(app, connection.close)
+    # What is registered last is called first, so this stands behind the first finalizer: threads that wait for answers must
+    # not be woken by the closing of their connections.
+    atexit.unregister(interpreter_ends)
+    atexit.register(interpreter_ends)
 
 
 def _after_fork() -> None:

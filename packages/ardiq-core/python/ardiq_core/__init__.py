@@ -15,6 +15,7 @@ from ardiq_core._core import (
     Worker,
     __version__,
     check_url,
+    interpreter_ends,
     protocol,
 )
 from ardiq_core.errors import ArdiqError, BrokerError
@@ -33,5 +34,6 @@ __all__ = [
     "Worker",
     "__version__",
     "check_url",
+    "interpreter_ends",
     "protocol",
 ]

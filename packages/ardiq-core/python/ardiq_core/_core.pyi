@@ -20,6 +20,7 @@ __all__ = [
     "Worker",
     "__version__",
     "check_url",
+    "interpreter_ends",
     "protocol",
 ]
 
@@ -34,6 +35,9 @@ UNKNOWN_TASK: Final[int]
 
 def check_url(url: str) -> None:
     """Raise ValueError, never showing the password, unless `url` is one that the engine can use."""
+
+def interpreter_ends() -> None:
+    """The interpreter is about to end: other threads that are blocked in a mailbox stay there, since nobody waits for them."""
 
 def protocol() -> dict[str, list[dict[str, str]]]:
     """The protocol as data: rows of text by column, in the tables keys, records, forms, states, transitions, scripts, versions."""

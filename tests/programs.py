@@ -26,7 +26,7 @@ def alive(pid: int) -> bool:
     """Whether a process `pid` runs (one that has ended and was not waited for yet does not)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter when it ends between opening and reading
         if Path("/proc").exists() and Path("/proc/self").exists():
             return False
     try:

@@ -1,7 +1,8 @@
 """What a job costs when more waits, in more lanes, beside jobs that are scheduled or held by another worker.
 
 A job should cost the same in every row. So that rows can be compared, the worker is warm, and stands still while the
-backlog grows; and small backlogs come several times, until about as many jobs were run as in a large one.
+backlog grows; small backlogs come several times, until about as many jobs were run as in a large one; and the server never
+waits for a processor, so that its longest call is as long as the call is and not as the pauses of a busy machine are.
 """
 
 import time
@@ -19,8 +20,8 @@ FAR_MS = 24 * 3_600_000
 def cost(stage: Stage, contender: Contender, row: str, backlog: int, jobs: int) -> Figures:
     """Drain at least `jobs` jobs, `backlog` at a time, with a warm worker."""
     times = max(1, jobs // backlog)
-    seconds = server_cpu_s = 0.0
-    with stage.worker(contender) as worker:
+    seconds = server_cpu_s = deleting_us = 0.0
+    with stage.worker(contender) as worker, stage.ahead():
         stage.produce(contender, "bulk", "noop", WARM, 0)
         stage.wait_for([worker], WARM + 1)
         stage.forget_calls()
@@ -28,12 +29,19 @@ def cost(stage: Stage, contender: Contender, row: str, backlog: int, jobs: int) 
             goal = worker.count + backlog + 1
             with worker.frozen():
                 stage.produce(contender, "bulk", "noop", backlog, 0)
-                before_s, started_ns = stage.cpu_s(), time.monotonic_ns()
+                before, started_ns = stage.counters(), time.monotonic_ns()
             stage.wait_for([worker], goal, limit_s=max(60.0, backlog / 5_000))
             seconds += (worker.last_ns - started_ns) / 1e9
-            server_cpu_s += stage.cpu_s() - before_s
+            counted = stage.counters().since(before)
+            server_cpu_s += counted.cpu_s
+            deleting_us += sum(counted.usec.get(command, 0) for command in ("xdel", "xtrim"))
     run = times * (backlog + 1)
-    return {"jobs/s": run / seconds, "Redis CPU us/job": server_cpu_s / run * 1e6, **longest_call(stage, row)}
+    return {
+        "jobs/s": run / seconds,
+        "Redis CPU us/job": server_cpu_s / run * 1e6,
+        "of it XDEL, XTRIM us/job": deleting_us / run,
+        **longest_call(stage, row),
+    }
 
 
 def growth(stage: Stage, contender: Contender, size: Size) -> Rows:

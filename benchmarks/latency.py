@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from benchmarks.contenders import OURS, PEERS, Contender
 from benchmarks.report import Figures
 from benchmarks.scenario import Rows, Scenario, Size, longest_call, one_row
-from benchmarks.stage import LIMIT_S, RunFailed, Stage
+from benchmarks.stage import LIMIT_S, RunFailed, Stage, Worker
 
 AHEAD_MS = 2_000
 """Jobs with moments of their own are enqueued so long before the first of them."""
@@ -50,11 +50,7 @@ def _ping_ms(stage: Stage) -> float:
 
 
 def lateness(stage: Stage, contender: Contender, size: Size) -> Rows:
-    """Single jobs with moments of their own; many that are due in one millisecond; and as many that are simply ready.
-
-    The last row is the measure for the one before: what other clients wait for while a worker is busy, whatever with.
-    """
-    rows: Rows = {}
+    """Single jobs with moments of their own, then what others wait for: as ever, and when a processor is always free for them."""
     with stage.worker(contender) as worker:
         stage.produce(contender, "bulk", "noop", 1, 0)
         stage.wait_for([worker], 2)
@@ -65,25 +61,38 @@ def lateness(stage: Stage, contender: Contender, size: Size) -> Rows:
         row = f"{size.moments:,} jobs, each due at its own moment"
         late_ms = [late_us / 1000 for late_us in worker.late_us]
         figures = {"late p50 ms": statistics.median(late_ms), "late p99 ms": percentile(late_ms, 99)}
-        rows[row] = {**figures, **longest_call(stage, row)}
+        rows = {row: {**figures, **longest_call(stage, row)}}
 
-        goal = worker.count + size.due
-        early_ms = _delay(stage, contender, size.due, AHEAD_MS + size.due // 15, 0)
-        time.sleep(max(0, early_ms - 100) / 1000)
+        rows.update(_delays_of_others(stage, contender, worker, size.due, ""))
+        with stage.ahead() as allowed:
+            if allowed:
+                rows.update(_delays_of_others(stage, contender, worker, size.due, ", server and client ahead"))
+    return rows
+
+
+def _delays_of_others(stage: Stage, contender: Contender, worker: Worker, count: int, how: str) -> Rows:
+    """The slowest PING of another client while many jobs are run that are due in one millisecond, or that are simply ready.
+
+    The last row is the measure for the one before: what other clients wait for while a worker is busy, whatever with.
+    """
+    rows: Rows = {}
+    goal = worker.count + count
+    early_ms = _delay(stage, contender, count, AHEAD_MS + count // 15, 0)
+    time.sleep(max(0, early_ms - 100) / 1000)
+    stage.forget_calls()
+    row = f"{count:,} jobs due in one millisecond{how}"
+    rows[row] = {"slowest PING ms": _slowest_ping_ms(stage, lambda: worker.count >= goal)}
+    stage.wait_for([worker], goal)
+    rows[row].update(longest_call(stage, row))
+
+    goal = worker.count + count + 1
+    with worker.frozen():
+        stage.produce(contender, "bulk", "noop", count, 0)
         stage.forget_calls()
-        row = f"{size.due:,} jobs due in one millisecond"
-        rows[row] = {"slowest PING ms": _slowest_ping_ms(stage, lambda: worker.count >= goal)}
-        stage.wait_for([worker], goal)
-        rows[row].update(longest_call(stage, row))
-
-        goal = worker.count + size.due + 1
-        with worker.frozen():
-            stage.produce(contender, "bulk", "noop", size.due, 0)
-            stage.forget_calls()
-        row = f"{size.due:,} jobs ready"
-        rows[row] = {"slowest PING ms": _slowest_ping_ms(stage, lambda: worker.count >= goal)}
-        stage.wait_for([worker], goal)
-        rows[row].update(longest_call(stage, row))
+    row = f"{count:,} jobs ready{how}"
+    rows[row] = {"slowest PING ms": _slowest_ping_ms(stage, lambda: worker.count >= goal)}
+    stage.wait_for([worker], goal)
+    rows[row].update(longest_call(stage, row))
     return rows
 
 

@@ -127,9 +127,14 @@ impl Desk {
         self.is_settled() && self.held() == 0 && self.reserved == 0
     }
 
+    /// May it hold another job?
+    pub fn has_room(&self) -> bool {
+        self.held() < self.prefetch
+    }
+
     /// May, and should, somebody wait for work?
     pub fn wants_to_wait(&self) -> bool {
-        self.dry && !self.stopping && !self.recover && self.reserved == 0 && self.held() < self.prefetch
+        self.dry && !self.stopping && !self.recover && self.reserved == 0 && self.has_room()
     }
 
     /// A read of `places` jobs begins.

@@ -74,13 +74,18 @@ async fn wait(state: &State, mut conn: MultiplexedConnection) -> Result<Option<M
     match outcome {
         Ok(deliveries) => {
             let deliveries = deliveries?;
-            let waited_in_vain = deliveries.is_empty();
+            let nothing_under_way = desk.is_empty();
+            let in_vain = deliveries.is_empty();
             if worker == state.identity() {
                 desk.receive(deliveries, true, state.now_ms());
                 state.hand_out(&mut desk);
             }
-            // After a job there may be more; in burst mode the end of the queue has to be seen.
-            desk.set_dry(waited_in_vain && !burst);
+            // A job that finds nothing under way came alone: one that was there before this read would have met the one before
+            // it, whose outcome was sent after this read. Behind any other there may be more. Over several lanes a read brings a
+            // job of each, so there the fetch, which keeps their order, comes next; as it does when the next read cannot
+            // begin at once. And in burst mode the end of the queue has to be seen.
+            let came_alone = nothing_under_way && state.shared.keys.lanes.len() == 1 && desk.has_room();
+            desk.set_dry((in_vain || came_alone) && !burst);
             drop(desk);
             state.work.notify_one();
             Ok(Some(conn))

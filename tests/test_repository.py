@@ -1,6 +1,7 @@
 """Facts that stand in more than one place of the repository agree."""
 
 import re
+import subprocess
 import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
@@ -120,6 +121,14 @@ def test_actions_are_pinned_by_commit_with_the_version_beside_it(workflow: Path)
 
 def test_two_workflows_are_there() -> None:
     assert [path.name for path in WORKFLOWS] == ["ci.yml", "release.yml"]
+
+
+def test_no_wheel_and_no_link_is_in_the_tree() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is not a clone: there is nothing to ask what belongs to it")
+    listed = subprocess.run(["git", "ls-files", "-s"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    strays = [line for line in listed.splitlines() if line.startswith("120000") or line.endswith(".whl")]
+    assert not strays
 
 
 @pytest.mark.parametrize(("lines", "complaints"), [(LIMIT, 0), (LIMIT + 1, 1)])

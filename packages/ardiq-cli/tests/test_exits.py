@@ -33,7 +33,7 @@ EXPLAINED: list[tuple[Exception, str, ExitCode]] = [
     (VersionMismatchError("of two versions"), "of two versions", ExitCode.USAGE),
     (AwayWhileImporting("both"), "both", ExitCode.USAGE),
     # So are these, and the first is a RuntimeError as well.
-    (BrokerError("no answer"), "Redis is unreachable: no answer", ExitCode.UNREACHABLE),
+    (BrokerError("no answer"), "no answer", ExitCode.UNREACHABLE),
     (InvalidIdError("an id must be printable"), "an id must be printable", ExitCode.USAGE),
     (SerializationError("bad bytes"), "bad bytes", ExitCode.FAILED),
     (ArdiqError("something else"), "something else", ExitCode.FAILED),

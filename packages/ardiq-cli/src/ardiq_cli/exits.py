@@ -73,7 +73,7 @@ def explain(error: Exception) -> tuple[str, ExitCode]:
     from ardiq.errors import ArdiqError, BrokerError, InvalidIdError
 
     if isinstance(error, BrokerError):
-        return f"Redis is unreachable: {error}", ExitCode.UNREACHABLE
+        return str(error), ExitCode.UNREACHABLE
     if isinstance(error, InvalidIdError):
         # The only ids that a command takes are those on its command line.
         return str(error), ExitCode.USAGE

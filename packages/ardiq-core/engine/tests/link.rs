@@ -3,11 +3,14 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ardiq_engine::error::Error;
-use ardiq_engine::link::{Patience, RESPONSE_LIMIT};
-use support::{LIMIT, Queue, patience};
+use ardiq_engine::link::{Link, Patience, RESPONSE_LIMIT};
+use ardiq_engine::scripts::{look, produce};
+use ardiq_engine::url;
+use support::{LIMIT, Queue, call_of, job, patience};
 use tokio::time::{sleep, timeout};
 
 #[tokio::test]
@@ -42,6 +45,18 @@ async fn a_subscription_that_the_server_refuses_takes_nothing_else_down() {
     queue.link.probe(patience()).await.unwrap();
     let _: i64 = queue.ask("PUBLISH", ("allowed", "heard")).await;
     assert_eq!(queue.next_push().await, ("allowed".to_owned(), b"heard".to_vec()));
+}
+
+#[tokio::test]
+async fn who_may_not_write_can_look() {
+    let queue = Queue::start();
+    queue.enqueue(&[job("a")]).await;
+    let _: String = queue.ask("ACL", ("SETUSER", "default", "-@write")).await;
+    let address = url::parse(&queue.server.url()).unwrap();
+    let other = Link::new(address, Arc::clone(&queue.keys), LIMIT, Arc::new(|_, _| {}));
+    assert_eq!(look::depth(&other, &queue.keys, patience()).await.unwrap(), 1);
+    let refused = produce::enqueue(&other, &queue.keys, &call_of(&[job("b")]), patience()).await;
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
 }
 
 #[tokio::test]

@@ -3,181 +3,20 @@
 
 mod support;
 
-use std::cell::Cell;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ardiq_engine::client::{Answer, Client};
+use ardiq_engine::client::Answer;
 use ardiq_engine::error::Error;
-use ardiq_engine::logs::Line;
-use ardiq_engine::port::Port;
 use ardiq_engine::protocol::record::{Outcome as Value, ResultRecord};
 use ardiq_engine::submit::Submission;
-use ardiq_engine::worker::desk::Assignment;
 use ardiq_engine::worker::judge::Outcome;
-use ardiq_engine::worker::{Notice, Settings, Worker};
-use redis::FromRedisValue;
 use support::LIMIT;
+use support::host::{Host, task, tasks, tell, value};
 use support::server::Server;
-use tokio::net::UnixStream;
-use tokio::runtime::{Builder, Runtime};
-use tokio::time::timeout;
 
 /// How soon a worker has to serve new jobs when a fault has healed.
 const HEALED: Duration = Duration::from_secs(5);
-
-/// A client with its mailbox.
-struct Host {
-    client: Client,
-    port: Arc<Port>,
-    ticket: Cell<i64>,
-}
-
-impl Host {
-    fn new(url: &str) -> Self {
-        Self::with_lanes(url, &["low".into(), "high".into()])
-    }
-
-    fn with_lanes(url: &str, lanes: &[String]) -> Self {
-        let client = Client::new(url, "q", lanes, Duration::from_secs(5)).unwrap();
-        Self { client, port: Arc::new(Port::new().unwrap()), ticket: Cell::new(0) }
-    }
-
-    /// Make a request and wait for its answer.
-    fn ask(&self, request: impl FnOnce(&Client, &Arc<Port>, i64)) -> Result<Answer, Error> {
-        let ticket = self.ticket.get() + 1;
-        self.ticket.set(ticket);
-        request(&self.client, &self.port, ticket);
-        let end = Instant::now() + LIMIT;
-        while Instant::now() < end {
-            for (found, answer) in self.port.block(end.saturating_duration_since(Instant::now())) {
-                if found == ticket {
-                    return answer;
-                }
-            }
-        }
-        panic!("no answer in time");
-    }
-
-    fn enqueue(&self, jobs: Vec<Submission>) -> Vec<String> {
-        match self.ask(|client, port, ticket| client.enqueue(port, ticket, jobs)) {
-            Ok(Answer::Ids(ids)) => ids,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn result(&self, id: &str, limit: Duration) -> Option<Arc<ResultRecord>> {
-        match self.ask(|client, port, ticket| client.result(port, ticket, id.to_owned(), Some(limit))) {
-            Ok(Answer::Result(result)) => result,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn worker(&self, id: &str, concurrency: usize, prefetch: usize) -> Running {
-        let settings = Settings {
-            worker_id: id.into(),
-            concurrency,
-            prefetch,
-            lease_ms: 3_000,
-            result_ttl_ms: 300_000,
-            host: "here".into(),
-        };
-        let worker = Worker::new(&self.client, settings, false).unwrap();
-        worker.start();
-        let waiting = Builder::new_current_thread().enable_all().build().unwrap();
-        Running { worker, waiting, taken: Vec::new(), notices: Vec::new() }
-    }
-
-    fn log(&self) -> Vec<Line> {
-        self.client.shared().logs.take()
-    }
-}
-
-/// A worker with what its host has taken from it.
-struct Running {
-    worker: Worker,
-    waiting: Runtime,
-    taken: Vec<Assignment>,
-    notices: Vec<Notice>,
-}
-
-impl Running {
-    fn take(&mut self) {
-        let (assignments, notices) = self.worker.take();
-        self.taken.extend(assignments);
-        self.notices.extend(notices);
-    }
-
-    /// Take until this many runs wait to be completed.
-    fn wait_for(&mut self, count: usize) -> Vec<Assignment> {
-        self.until(|running| running.taken.len() >= count);
-        std::mem::take(&mut self.taken)
-    }
-
-    fn wait_for_notice(&mut self, kind: &str) {
-        self.until(|running| running.notices.iter().any(|notice| notice.kind == kind));
-    }
-
-    fn until(&mut self, happened: impl Fn(&Self) -> bool) {
-        let end = Instant::now() + LIMIT;
-        self.take();
-        while !happened(self) {
-            assert!(Instant::now() < end, "{:?} {:?}", self.taken, self.notices);
-            self.listen(end.saturating_duration_since(Instant::now()));
-            self.take();
-        }
-    }
-
-    /// Wait for the bell as an event loop would.
-    fn listen(&self, limit: Duration) {
-        self.waiting.block_on(async {
-            // A second descriptor of the same socket: it is listened to and never read.
-            let ear = std::os::unix::net::UnixStream::from(self.worker.as_fd().try_clone_to_owned().unwrap());
-            let ear = UnixStream::from_std(ear).unwrap();
-            let _ = timeout(limit, ear.readable()).await;
-        });
-    }
-
-    /// Run everything until this job has run.
-    fn serve(&mut self, id: &str) {
-        let mut served = false;
-        while !served {
-            for run in self.wait_for(1) {
-                served |= run.id == id;
-                self.taken.extend(self.worker.complete(vec![(run.slot, value(&run))]));
-            }
-        }
-    }
-
-    fn stop(mut self) {
-        self.worker.finish_stop();
-        self.wait_for_notice("stopped");
-    }
-}
-
-fn value(run: &Assignment) -> Outcome {
-    Outcome::Success(run.body.clone(), None)
-}
-
-fn task(id: &str) -> Submission {
-    Submission {
-        id: Some(id.into()),
-        name: "echo".into(),
-        body: id.as_bytes().to_vec().into(),
-        ..Submission::default()
-    }
-}
-
-fn tasks(count: usize) -> Vec<Submission> {
-    (0..count).map(|number| task(&number.to_string())).collect()
-}
-
-/// A command on a connection of its own.
-fn tell<T: FromRedisValue>(server: &Server, words: &[&str]) -> T {
-    let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
-    redis::cmd(words[0]).arg(&words[1..]).query(&mut connection).unwrap()
-}
 
 fn stored_value(result: Option<Arc<ResultRecord>>) -> Vec<u8> {
     match result.map(|result| result.outcome.clone()) {
@@ -245,61 +84,6 @@ fn completing_a_run_gives_the_next_and_all_are_served() {
         }
     }
     assert_eq!(stored_value(host.result("299", LIMIT)), b"299");
-    running.stop();
-}
-
-/// Wait until a worker waits in a blocking read.
-fn until_idle(server: &Server) {
-    let end = Instant::now() + LIMIT;
-    while !tell::<String>(server, &["INFO", "clients"]).contains("blocked_clients:1") {
-        assert!(Instant::now() < end, "nobody waits");
-        std::thread::yield_now();
-    }
-}
-
-#[test]
-fn a_worker_that_gets_single_jobs_waits_for_the_next_without_asking_in_between() {
-    let server = Server::start(&[]);
-    let host = Host::with_lanes(&server.url(), &["only".into()]);
-    let mut running = host.worker("w", 10, 100);
-    let mut serve = |number: usize| {
-        until_idle(&server);
-        let id = number.to_string();
-        host.enqueue(vec![task(&id)]);
-        running.serve(&id);
-        assert!(host.result(&id, LIMIT).is_some());
-    };
-    serve(0);
-    until_idle(&server);
-    let _: () = tell(&server, &["CONFIG", "RESETSTAT"]);
-    (1..=10).for_each(&mut serve);
-    until_idle(&server);
-    let statistics: String = tell(&server, &["INFO", "commandstats"]);
-    assert!(statistics.contains("cmdstat_xreadgroup:calls=10,"), "one read brings each job: {statistics}");
-    // A burst is fetched in batches all the same.
-    host.enqueue(tasks(100));
-    running.serve("99");
-    running.stop();
-    let statistics: String = tell(&server, &["INFO", "commandstats"]);
-    let reads = statistics.split("cmdstat_xreadgroup:calls=").nth(1).and_then(|rest| rest.split(',').next());
-    assert!(reads.unwrap().parse::<usize>().unwrap() < 40, "{statistics}");
-}
-
-#[test]
-fn a_burst_over_several_lanes_that_finds_a_worker_idle_is_served_in_their_order() {
-    let server = Server::start(&[]);
-    let host = Host::new(&server.url());
-    let mut running = host.worker("w", 1, 2);
-    until_idle(&server);
-    let lanes = [("first", 0), ("low", 0), ("high", 1), ("higher", 1), ("highest", 1)];
-    host.enqueue(lanes.map(|(id, lane)| Submission { lane, ..task(id) }).into());
-    let mut order = Vec::new();
-    while order.len() < lanes.len() {
-        let run = running.wait_for(1).remove(0);
-        running.taken.extend(running.worker.complete(vec![(run.slot, value(&run))]));
-        order.push(run.id);
-    }
-    assert_eq!(order, ["first", "high", "higher", "highest", "low"]);
     running.stop();
 }
 

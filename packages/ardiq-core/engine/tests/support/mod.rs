@@ -3,6 +3,7 @@
 // Every test file compiles this module for itself and uses a part of it; in a test a surprise is a failure.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod host;
 pub mod server;
 
 use std::collections::BTreeMap;

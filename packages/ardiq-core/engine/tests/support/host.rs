@@ -1,0 +1,175 @@
+//! A worker engine with its host, as the binding and an event loop are for it.
+
+use std::cell::Cell;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ardiq_engine::client::{Answer, Client};
+use ardiq_engine::error::Error;
+use ardiq_engine::logs::Line;
+use ardiq_engine::port::Port;
+use ardiq_engine::protocol::record::ResultRecord;
+use ardiq_engine::submit::Submission;
+use ardiq_engine::worker::desk::Assignment;
+use ardiq_engine::worker::judge::Outcome;
+use ardiq_engine::worker::{Notice, Settings, Worker};
+use redis::FromRedisValue;
+use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+use super::LIMIT;
+use super::server::Server;
+
+/// A client with its mailbox.
+pub struct Host {
+    pub client: Client,
+    pub port: Arc<Port>,
+    ticket: Cell<i64>,
+}
+
+impl Host {
+    pub fn new(url: &str) -> Self {
+        Self::with_lanes(url, &["low".into(), "high".into()])
+    }
+
+    pub fn with_lanes(url: &str, lanes: &[String]) -> Self {
+        let client = Client::new(url, "q", lanes, Duration::from_secs(5)).unwrap();
+        Self { client, port: Arc::new(Port::new().unwrap()), ticket: Cell::new(0) }
+    }
+
+    /// Make a request and wait for its answer.
+    pub fn ask(&self, request: impl FnOnce(&Client, &Arc<Port>, i64)) -> Result<Answer, Error> {
+        let ticket = self.ticket.get() + 1;
+        self.ticket.set(ticket);
+        request(&self.client, &self.port, ticket);
+        let end = Instant::now() + LIMIT;
+        while Instant::now() < end {
+            for (found, answer) in self.port.block(end.saturating_duration_since(Instant::now())) {
+                if found == ticket {
+                    return answer;
+                }
+            }
+        }
+        panic!("no answer in time");
+    }
+
+    pub fn enqueue(&self, jobs: Vec<Submission>) -> Vec<String> {
+        match self.ask(|client, port, ticket| client.enqueue(port, ticket, jobs)) {
+            Ok(Answer::Ids(ids)) => ids,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn result(&self, id: &str, limit: Duration) -> Option<Arc<ResultRecord>> {
+        match self.ask(|client, port, ticket| client.result(port, ticket, id.to_owned(), Some(limit))) {
+            Ok(Answer::Result(result)) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn worker(&self, id: &str, concurrency: usize, prefetch: usize) -> Running {
+        let settings = Settings {
+            worker_id: id.into(),
+            concurrency,
+            prefetch,
+            lease_ms: 3_000,
+            result_ttl_ms: 300_000,
+            host: "here".into(),
+        };
+        let worker = Worker::new(&self.client, settings, false).unwrap();
+        worker.start();
+        let waiting = Builder::new_current_thread().enable_all().build().unwrap();
+        Running { worker, waiting, taken: Vec::new(), notices: Vec::new() }
+    }
+
+    pub fn log(&self) -> Vec<Line> {
+        self.client.shared().logs.take()
+    }
+}
+
+/// A worker with what its host has taken from it.
+pub struct Running {
+    pub worker: Worker,
+    waiting: Runtime,
+    pub taken: Vec<Assignment>,
+    pub notices: Vec<Notice>,
+}
+
+impl Running {
+    pub fn take(&mut self) {
+        let (assignments, notices) = self.worker.take();
+        self.taken.extend(assignments);
+        self.notices.extend(notices);
+    }
+
+    /// Take until this many runs wait to be completed.
+    pub fn wait_for(&mut self, count: usize) -> Vec<Assignment> {
+        self.until(|running| running.taken.len() >= count);
+        std::mem::take(&mut self.taken)
+    }
+
+    pub fn wait_for_notice(&mut self, kind: &str) {
+        self.until(|running| running.notices.iter().any(|notice| notice.kind == kind));
+    }
+
+    pub fn until(&mut self, happened: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + LIMIT;
+        self.take();
+        while !happened(self) {
+            assert!(Instant::now() < end, "{:?} {:?}", self.taken, self.notices);
+            self.listen(end.saturating_duration_since(Instant::now()));
+            self.take();
+        }
+    }
+
+    /// Wait for the bell as an event loop would.
+    pub fn listen(&self, limit: Duration) {
+        self.waiting.block_on(async {
+            // A second descriptor of the same socket: it is listened to and never read.
+            let ear = std::os::unix::net::UnixStream::from(self.worker.as_fd().try_clone_to_owned().unwrap());
+            let ear = UnixStream::from_std(ear).unwrap();
+            let _ = timeout(limit, ear.readable()).await;
+        });
+    }
+
+    /// Run everything until this job has run.
+    pub fn serve(&mut self, id: &str) {
+        let mut served = false;
+        while !served {
+            for run in self.wait_for(1) {
+                served |= run.id == id;
+                self.taken.extend(self.worker.complete(vec![(run.slot, value(&run))]));
+            }
+        }
+    }
+
+    pub fn stop(mut self) {
+        self.worker.finish_stop();
+        self.wait_for_notice("stopped");
+    }
+}
+
+pub fn value(run: &Assignment) -> Outcome {
+    Outcome::Success(run.body.clone(), None)
+}
+
+pub fn task(id: &str) -> Submission {
+    Submission {
+        id: Some(id.into()),
+        name: "echo".into(),
+        body: id.as_bytes().to_vec().into(),
+        ..Submission::default()
+    }
+}
+
+pub fn tasks(count: usize) -> Vec<Submission> {
+    (0..count).map(|number| task(&number.to_string())).collect()
+}
+
+/// A command on a connection of its own.
+pub fn tell<T: FromRedisValue>(server: &Server, words: &[&str]) -> T {
+    let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    redis::cmd(words[0]).arg(&words[1..]).query(&mut connection).unwrap()
+}

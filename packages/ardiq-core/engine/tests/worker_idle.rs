@@ -1,0 +1,66 @@
+//! A worker that waits for work.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+
+mod support;
+
+use std::time::Instant;
+
+use ardiq_engine::submit::Submission;
+use support::LIMIT;
+use support::host::{Host, task, tasks, tell, value};
+use support::server::Server;
+
+/// Wait until a worker waits in a blocking read.
+fn until_idle(server: &Server) {
+    let end = Instant::now() + LIMIT;
+    while !tell::<String>(server, &["INFO", "clients"]).contains("blocked_clients:1") {
+        assert!(Instant::now() < end, "nobody waits");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_worker_that_gets_single_jobs_waits_for_the_next_without_asking_in_between() {
+    let server = Server::start(&[]);
+    let host = Host::with_lanes(&server.url(), &["only".into()]);
+    let mut running = host.worker("w", 10, 100);
+    let mut serve = |number: usize| {
+        until_idle(&server);
+        let id = number.to_string();
+        host.enqueue(vec![task(&id)]);
+        running.serve(&id);
+        assert!(host.result(&id, LIMIT).is_some());
+    };
+    serve(0);
+    until_idle(&server);
+    let _: () = tell(&server, &["CONFIG", "RESETSTAT"]);
+    (1..=10).for_each(&mut serve);
+    until_idle(&server);
+    let statistics: String = tell(&server, &["INFO", "commandstats"]);
+    assert!(statistics.contains("cmdstat_xreadgroup:calls=10,"), "one read brings each job: {statistics}");
+    // A burst is fetched in batches all the same.
+    host.enqueue(tasks(100));
+    running.serve("99");
+    running.stop();
+    let statistics: String = tell(&server, &["INFO", "commandstats"]);
+    let reads = statistics.split("cmdstat_xreadgroup:calls=").nth(1).and_then(|rest| rest.split(',').next());
+    assert!(reads.unwrap().parse::<usize>().unwrap() < 40, "{statistics}");
+}
+
+#[test]
+fn a_burst_over_several_lanes_that_finds_a_worker_idle_is_served_in_their_order() {
+    let server = Server::start(&[]);
+    let host = Host::new(&server.url());
+    let mut running = host.worker("w", 1, 2);
+    until_idle(&server);
+    let lanes = [("first", 0), ("low", 0), ("high", 1), ("higher", 1), ("highest", 1)];
+    host.enqueue(lanes.map(|(id, lane)| Submission { lane, ..task(id) }).into());
+    let mut order = Vec::new();
+    while order.len() < lanes.len() {
+        let run = running.wait_for(1).remove(0);
+        running.taken.extend(running.worker.complete(vec![(run.slot, value(&run))]));
+        order.push(run.id);
+    }
+    assert_eq!(order, ["first", "high", "higher", "highest", "low"]);
+    running.stop();
+}

@@ -194,6 +194,9 @@ class Stage:
 
         False where that is not allowed; then nothing is changed.
         """
+        if not hasattr(os, "sched_setscheduler"):
+            yield False
+            return
         # What is started meanwhile is scheduled as ever.
         first, ordinary = (os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, 1), (os.SCHED_OTHER, 0)
         threads = [0, *(int(thread.name) for thread in Path(f"/proc/{self._server.pid}/task").iterdir())]

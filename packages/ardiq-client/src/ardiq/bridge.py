@@ -58,14 +58,7 @@ class LoopBridge:
 
     async def ask(self, send: Callable[[Port, int], None]) -> Any:
         """Make one request and wait for its answer."""
-        ticket = self._ticket = self._ticket + 1
-        future = self._waiting[ticket] = asyncio.get_running_loop().create_future()
-        try:
-            send(self._port, ticket)
-            return await future
-        finally:
-            if self._waiting.pop(ticket, None) is not None:  # the caller has given up, or nothing was sent
-                self._port.forget(ticket)
+        return (await self.ask_in_turn((send,)))[0]
 
     async def ask_in_turn(self, sends: Iterable[Callable[[Port, int], None]]) -> list[Any]:
         """Make requests, `AHEAD` of them under way at a time, and wait for all; the answers in order."""

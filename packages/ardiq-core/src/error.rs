@@ -3,20 +3,22 @@
 use ardiq_engine::error::Error;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
-
-static BROKER_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 /// The exception for an engine error.
 pub fn raise(error: Error) -> PyErr {
     match error {
         Error::Invalid(message) => PyValueError::new_err(message),
         Error::Unreachable { .. } | Error::Refused(_) | Error::Closed | Error::Protocol(_) => {
-            Python::attach(|py| match BROKER_ERROR.import(py, "ardiq_core.errors", "BrokerError") {
-                Ok(class) => PyErr::from_type(class.clone(), error.to_string()),
+            Python::attach(|py| match broker_error(py) {
+                Ok(class) => PyErr::from_type(class, error.to_string()),
                 Err(failure) => failure,
             })
         }
     }
+}
+
+/// Looked up anew each time: a cell that another thread is filling at the moment of a fork stays half filled in the child.
+fn broker_error(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+    Ok(py.import("ardiq_core.errors")?.getattr("BrokerError")?.cast_into()?)
 }

@@ -8,7 +8,7 @@ use ardiq_engine::client::Client;
 use ardiq_engine::port::{Event, Port as Mailbox, Ticket};
 use ardiq_engine::submit::Submission;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PySequence};
+use pyo3::types::PyList;
 
 use crate::convert;
 use crate::error::raise;
@@ -87,8 +87,10 @@ impl Port {
     }
 
     /// Answer: list[str], the job ids in order (of the existing job where one was found).
-    fn enqueue(&self, ticket: Ticket, jobs: &Bound<'_, PySequence>) -> PyResult<()> {
-        let jobs = jobs.try_iter()?.map(|job| convert::submission(&job?)).collect::<PyResult<Vec<Submission>>>()?;
+    // A list: to iterate over anything else PyO3 imports `operator` once, and a fork in the midst of that would leave a child
+    // in which nobody ends it.
+    fn enqueue(&self, ticket: Ticket, jobs: &Bound<'_, PyList>) -> PyResult<()> {
+        let jobs = jobs.iter().map(|job| convert::submission(&job)).collect::<PyResult<Vec<Submission>>>()?;
         self.client.enqueue(&self.mailbox, ticket, jobs);
         Ok(())
     }

@@ -7,7 +7,7 @@ use ardiq_engine::worker::desk::Assignment;
 use ardiq_engine::worker::judge::Outcome;
 use ardiq_engine::worker::{Settings, Worker as Engine};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PySequence, PyString};
+use pyo3::types::{PyBytes, PyList, PyString};
 
 use crate::convert;
 use crate::core::Core;
@@ -84,10 +84,10 @@ impl Worker {
         Ok((self.assignments(py, assignments)?, notices))
     }
 
-    /// Hand in finished runs and get what may start in their place.
-    fn complete<'py>(&self, py: Python<'py>, outcomes: &Bound<'py, PySequence>) -> PyResult<Bound<'py, PyList>> {
+    /// Hand in finished runs and get what may start in their place. A list, for the reason that `Port::enqueue` has.
+    fn complete<'py>(&self, py: Python<'py>, outcomes: &Bound<'py, PyList>) -> PyResult<Bound<'py, PyList>> {
         let outcomes =
-            outcomes.try_iter()?.map(|one| convert::outcome(&one?)).collect::<PyResult<Vec<(usize, Outcome)>>>()?;
+            outcomes.iter().map(|one| convert::outcome(&one)).collect::<PyResult<Vec<(usize, Outcome)>>>()?;
         let next = self.engine.complete(outcomes);
         self.assignments(py, next)
     }

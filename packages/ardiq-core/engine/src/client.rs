@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep_until};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, monotonic_ms};
 use crate::error::{Error, Result};
 use crate::jobs::{self, JobRecord};
 use crate::link::{Link, Patience, PushSink};
@@ -21,8 +21,11 @@ use crate::protocol::keys::{Keys, QUEUES};
 use crate::protocol::record::ResultRecord;
 use crate::results::Waiting;
 use crate::runtime::Runtime;
-use crate::scripts::look::{self, QueueView};
 use crate::scripts::produce::{self, Chunk};
+use crate::scripts::{
+    self,
+    look::{self, QueueView},
+};
 use crate::submit::{Submission, prepare};
 use crate::url;
 
@@ -114,6 +117,8 @@ impl Client {
     /// [`Error::Invalid`] for a URL that cannot be used.
     pub fn new(url: &str, queue: &str, lanes: &[String], connect_limit: Duration) -> Result<Self> {
         let address = url::parse(url)?;
+        scripts::compute_digests();
+        monotonic_ms();
         let keys = Arc::new(Keys::new(queue, lanes));
         let runtime = Runtime::shared()?;
         let waiting = Arc::new(Waiting::default());

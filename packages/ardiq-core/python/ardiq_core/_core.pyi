@@ -76,7 +76,7 @@ class Port:
     def block(self, timeout_ms: int) -> list[Event]:
         """Wait without the GIL until something has arrived, then drain; an empty list after `timeout_ms`."""
 
-    def enqueue(self, ticket: int, jobs: Sequence[Submission]) -> None:
+    def enqueue(self, ticket: int, jobs: list[Submission]) -> None:
         """Answer: list[str], the job ids in order (of the existing job where one was found)."""
 
     def fire(self, ticket: int, schedule: str, fire_ms: int, job: Submission) -> None:
@@ -135,7 +135,7 @@ class Worker:
         """Readable when `take` has something."""
 
     def take(self) -> tuple[list[Assignment], list[Notice]]: ...
-    def complete(self, outcomes: Sequence[Outcome]) -> list[Assignment]:
+    def complete(self, outcomes: list[Outcome]) -> list[Assignment]:
         """Hand in finished runs and get what may start in their place."""
 
     def set_burst(self, burst: bool) -> None: ...

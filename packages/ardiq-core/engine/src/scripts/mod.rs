@@ -43,6 +43,14 @@ impl Script {
     }
 }
 
+/// Compute all digests, before there is a thread that may be computing one when the process forks: in the child it would
+/// never be done.
+pub fn compute_digests() {
+    for script in ALL {
+        LazyLock::force(&script.sha);
+    }
+}
+
 macro_rules! scripts {
     ($($constant:ident, $name:literal, $flags:literal;)*) => {
         $(

@@ -77,7 +77,10 @@ class Connection:
     def enqueue(self, app: Ardiq, submission: Submission) -> Generator[Any, Any, Job[Any]]:
         """Hand in one job from the running loop; gives the steps of waiting for it."""
         loop = self._running_loop()
-        return self._bridge_of(loop).enqueue(app, loop, submission)
+        bridge = self._bridge
+        if bridge is None or bridge.loop() is not loop:
+            bridge = self._bridge_of(loop)
+        return bridge.enqueue(app, loop, submission)
 
     def enqueue_sync(self, submission: Submission) -> str:
         """Hand in one job from a thread without a loop; gives its id."""
@@ -144,9 +147,6 @@ class Connection:
         return known[1]
 
     def _bridge_of(self, loop: AbstractEventLoop) -> LoopBridge:
-        bridge = self._bridge
-        if bridge is not None and bridge.loop() is loop:
-            return bridge
         from ardiq.bridge import LoopBridge
 
         core = self.core()

@@ -21,11 +21,9 @@ use crate::protocol::keys::{Keys, QUEUES};
 use crate::protocol::record::ResultRecord;
 use crate::results::Waiting;
 use crate::runtime::Runtime;
+use crate::scripts;
+use crate::scripts::look::{self, QueueView};
 use crate::scripts::produce::{self, Chunk};
-use crate::scripts::{
-    self,
-    look::{self, QueueView},
-};
 use crate::submit::{Submission, prepare};
 use crate::url;
 
@@ -117,6 +115,7 @@ impl Client {
     /// [`Error::Invalid`] for a URL that cannot be used.
     pub fn new(url: &str, queue: &str, lanes: &[String], connect_limit: Duration) -> Result<Self> {
         let address = url::parse(url)?;
+        // Made here, under the host's lock, and not by whichever thread comes first: see docs/adr/0021.
         scripts::compute_digests();
         monotonic_ms();
         let keys = Arc::new(Keys::new(queue, lanes));

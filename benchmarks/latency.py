@@ -15,6 +15,12 @@ AHEAD_MS = 2_000
 
 SPREAD_MS = 4_000
 
+SPIN_S = 0.5
+"""The kernel stops what has real-time priority where it leaves nothing of a second to others."""
+
+SPINS = 5
+"""As long, all in all, as the pings of a row."""
+
 PING_EVERY_S = 0.001
 """Often enough to meet each pause worth the name, seldom enough to leave the processors to those that are measured."""
 
@@ -67,6 +73,7 @@ def lateness(stage: Stage, contender: Contender, size: Size) -> Rows:
         with stage.ahead() as allowed:
             if allowed:
                 rows.update(_delays_of_others(stage, contender, worker, size.due, ", server and client ahead"))
+                rows["no client, nothing runs"] = {"longest pause of the machine ms": _longest_pause_ms()}
     return rows
 
 
@@ -81,7 +88,7 @@ def _delays_of_others(stage: Stage, contender: Contender, worker: Worker, count:
     time.sleep(max(0, early_ms - 100) / 1000)
     stage.forget_calls()
     row = f"{count:,} jobs due in one millisecond{how}"
-    rows[row] = {"slowest PING ms": _slowest_ping_ms(stage, lambda: worker.count >= goal)}
+    rows[row] = _pings(stage, lambda: worker.count >= goal)
     stage.wait_for([worker], goal)
     rows[row].update(longest_call(stage, row))
 
@@ -90,7 +97,7 @@ def _delays_of_others(stage: Stage, contender: Contender, worker: Worker, count:
         stage.produce(contender, "bulk", "noop", count, 0)
         stage.forget_calls()
     row = f"{count:,} jobs ready{how}"
-    rows[row] = {"slowest PING ms": _slowest_ping_ms(stage, lambda: worker.count >= goal)}
+    rows[row] = _pings(stage, lambda: worker.count >= goal)
     stage.wait_for([worker], goal)
     rows[row].update(longest_call(stage, row))
     return rows
@@ -106,15 +113,29 @@ def _delay(stage: Stage, contender: Contender, count: int, ahead_ms: int, spread
     return early_ms
 
 
-def _slowest_ping_ms(stage: Stage, done: Callable[[], bool]) -> float:
-    """The slowest answer that another client gets until it is done."""
-    slowest, end = 0.0, time.monotonic() + LIMIT_S
+def _pings(stage: Stage, done: Callable[[], bool]) -> Figures:
+    """What another client waits for until it is done."""
+    each: list[float] = []
+    end = time.monotonic() + LIMIT_S
     while not done() and time.monotonic() < end:
         started = time.perf_counter()
         stage.cli("PING")
-        slowest = max(slowest, (time.perf_counter() - started) * 1000)
+        each.append((time.perf_counter() - started) * 1000)
         time.sleep(PING_EVERY_S)
-    return slowest
+    return {"p99 PING ms": percentile(each, 99), "slowest PING ms": max(each)}
+
+
+def _longest_pause_ms() -> float:
+    """The longest time for which this process, which does nothing but read the clock, was not run."""
+    longest_ns = 0
+    for _ in range(SPINS):
+        last_ns = started_ns = time.perf_counter_ns()
+        while last_ns - started_ns < SPIN_S * 1e9:
+            now_ns = time.perf_counter_ns()
+            longest_ns = max(longest_ns, now_ns - last_ns)
+            last_ns = now_ns
+        time.sleep(SPIN_S)
+    return longest_ns / 1e6
 
 
 SCENARIOS = (

@@ -1,4 +1,8 @@
-"""What the benchmarks make of their figures."""
+"""What the benchmarks make of their figures, and how they take some of them."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -6,6 +10,8 @@ from benchmarks import report
 from benchmarks.growth import SCENARIOS
 from benchmarks.latency import percentile
 from benchmarks.page import FIGURES
+from benchmarks.stage import Stage
+from tests.servers import Kind
 
 
 def rates(*rounds: float) -> list[report.Figures]:
@@ -51,3 +57,17 @@ def test_every_table_of_growth_begins_with_the_row_that_the_others_are_held_agai
     figures = report.read(FIGURES)["rounds"]
     first = [next(iter(figures[scenario.name])) for scenario in SCENARIOS]
     assert first == ["10,000 waiting", "1 lane", "0 scheduled", "0 pending"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="this system has no such priorities")
+def test_server_and_harness_are_ahead_within_the_block_where_that_is_allowed_and_what_they_start_is_not(
+    server_kind: Kind,
+) -> None:
+    ask = [sys.executable, "-c", "import os; print(os.sched_getscheduler(0))"]
+    with Stage(server_kind) as stage:
+        pid = stage.cli("INFO", "server")["process_id"]
+        with stage.ahead() as allowed:
+            expected = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK if allowed else os.SCHED_OTHER
+            assert [os.sched_getscheduler(0), os.sched_getscheduler(pid)] == [expected, expected]
+            assert int(subprocess.check_output(ask)) == os.SCHED_OTHER
+        assert [os.sched_getscheduler(0), os.sched_getscheduler(pid)] == [os.SCHED_OTHER, os.SCHED_OTHER]

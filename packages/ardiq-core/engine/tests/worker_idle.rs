@@ -6,6 +6,7 @@ mod support;
 use std::time::Instant;
 
 use ardiq_engine::submit::Submission;
+use ardiq_engine::worker::judge::Outcome;
 use support::LIMIT;
 use support::host::{Host, task, tasks, tell, value};
 use support::server::Server;
@@ -64,4 +65,38 @@ fn a_burst_over_several_lanes_that_finds_a_worker_idle_is_served_in_their_order(
     // Which of the first two a waiting read brings, or whether it brings both, differs between servers. The rest is asked for.
     assert_eq!(order.last().map(String::as_str), Some("low"), "{order:?}");
     running.stop();
+}
+
+#[test]
+fn a_worker_with_one_place_takes_what_was_handed_back_and_leaves_the_rest_to_others() {
+    let server = Server::start(&[]);
+    let host = Host::with_lanes(&server.url(), &["only".into()]);
+    let mut running = host.worker("w", 1, 1);
+    until_idle(&server);
+    host.enqueue(vec![task("alone")]);
+    let alone = running.wait_for(1).remove(0);
+
+    let mut leaving = host.worker("leaving", 1, 1);
+    until_idle(&server);
+    host.enqueue(vec![task("handed back")]);
+    let unfinished = leaving.wait_for(1).remove(0);
+    leaving.worker.begin_stop();
+    leaving.worker.complete(vec![(unfinished.slot, Outcome::HandBack)]);
+    leaving.stop();
+    host.enqueue(vec![task("new")]);
+
+    running.taken.extend(running.worker.complete(vec![(alone.slot, value(&alone))]));
+    running.taken = running.wait_for(1);
+    assert_eq!(running.taken[0].id, "handed back");
+    // A read that waits brings a job of each stream; this worker had no place for two.
+    let delivered: Vec<u64> = host.client.shared().keys.streams.iter().map(|stream| pending(&server, stream)).collect();
+    assert_eq!(delivered.iter().sum::<u64>(), 1, "{delivered:?}");
+    running.serve("new");
+    running.stop();
+}
+
+/// Jobs of a stream that some worker holds.
+fn pending(server: &Server, stream: &str) -> u64 {
+    let (count, ..): (u64, redis::Value, redis::Value, redis::Value) = tell(server, &["XPENDING", stream, "q"]);
+    count
 }

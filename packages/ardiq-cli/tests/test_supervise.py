@@ -1,15 +1,18 @@
 """The supervisor, with plain programs as children: real processes, real signals."""
 
+import asyncio
+import contextlib
 import os
 import re
 import signal
+import sys
 import textwrap
 from itertools import pairwise
 
 import pytest
 
 from ardiq_cli.exits import ExitCode
-from ardiq_cli.supervise import Backoff
+from ardiq_cli.supervise import Backoff, send_signal
 from tests.programs import Program, StartProgram, alive, eventually
 
 SUPERVISOR = textwrap.dedent("""
@@ -176,3 +179,17 @@ def test_child_that_fails_while_stopping_makes_the_run_fail(supervise: StartProg
     supervisor.send(signal.SIGTERM)
     assert supervisor.end() == ExitCode.FAILED
     assert "ended with status 9" in supervisor.output
+
+
+def await_death(pid: int) -> None:
+    """Block until the process has died; the event loop, blocked as well, is not told yet."""
+    with contextlib.suppress(ChildProcessError):  # where asyncio waits in a thread, that may have been faster
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+async def test_signal_to_a_child_that_has_just_died_leaves_its_exit_status_to_be_read() -> None:
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", "raise SystemExit(7)")
+    await_death(child.pid)
+    send_signal(child, signal.SIGTERM)
+    assert await child.wait() == 7
+    send_signal(child, signal.SIGTERM)  # nothing happens: it is gone

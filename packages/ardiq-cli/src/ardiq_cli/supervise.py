@@ -4,12 +4,13 @@ The first child starts alone. When it cannot start at all (a broken import, no R
 alone says why; once it has announced itself, the others follow.
 
 A child that dies by a signal or with a non-zero status is replaced, after a pause that doubles each time it happens
-again soon. One that ends with a status named as final (0; in burst mode also 1: some jobs failed) is not. Children are in process groups of their own, so
-that Ctrl-C in a terminal reaches them once, through us, and not a second time from the kernel: a second signal
-means "skip the grace period".
+again soon. One that ends with a status named as final (0; in burst mode also 1: some jobs failed) is not. Children are
+in process groups of their own, so that Ctrl-C in a terminal reaches them once, through us, and not a second time from
+the kernel: a second signal means "skip the grace period".
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -113,8 +114,7 @@ class Supervisor:
             number = signal.SIGKILL
         log.info("%s: passing it on to %d worker processes", number.name, len(self._children))
         for child in self._children.values():
-            if child.returncode is None:
-                child.send_signal(number)
+            send_signal(child, number)
 
     async def _keep(self, slot: int, announce: int | None = None) -> int:
         pause: float | None = None
@@ -152,7 +152,7 @@ class Supervisor:
         log.debug("worker process %d has pid %d", slot, child.pid)
         if self._stopping.is_set():
             # The stop came while this one was being started, so it was not among those that were told.
-            child.terminate()
+            send_signal(child, signal.SIGTERM)
         try:
             return await child.wait()
         finally:
@@ -172,6 +172,17 @@ class Supervisor:
             return ExitCode.OK
         log.error("worker process %d %s", slot, _death(code))
         return ExitCode.FAILED
+
+
+def send_signal(child: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Signal a child whose death may have gone unnoticed so far; then do nothing.
+
+    The `send_signal` of asyncio first asks whether the child is still alive. When it has just died, that question takes
+    its exit status away from the event loop, and `wait` says 255 whatever it was.
+    """
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, number)
 
 
 def _death(code: int) -> str:

@@ -60,8 +60,8 @@ class _Interruption:
 class Executor:
     """Runs jobs of `tasks` on `loop`; outcomes gather in `outcomes`, and `flush` is scheduled once per batch of them.
 
-    While `gathering` no flush is scheduled: whoever starts jobs takes the outcomes of those that end at once. A cancelled run may clean up for `cancel_wait_s`; then its slot is given to another job. `failed` counts jobs that
-    failed for good.
+    While `gathering` no flush is scheduled: whoever starts jobs takes the outcomes of those that end at once. A cancelled
+    run may clean up for `cancel_wait_s`; then its slot is given to another job. `failed` counts jobs that failed for good.
     """
 
     def __init__(

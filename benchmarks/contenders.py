@@ -140,7 +140,9 @@ PEERS = (
     Contender(
         "arq", "arq_actor", ("arq==0.28.0", "redis[hiredis]==5.3.1"), imports="import arq", gathers=True, polls=True
     ),
-    Contender("streaq", "streaq_actor", ("streaq==7.2.0",), imports="import streaq", tasks=BOTH, gathers=True),
+    Contender(
+        "streaq", "streaq_actor", ("streaq==7.2.0",), imports="import streaq", tasks=BOTH, gathers=True, polls=True
+    ),
     Contender(
         "taskiq",
         "taskiq_actor",

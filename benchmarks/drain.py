@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 
-from benchmarks.contenders import ALL, OURS, PEERS, Contender
+from benchmarks.contenders import ACTORS, ALL, OURS, PEERS, Contender
 from benchmarks.report import Figures
 from benchmarks.scenario import Run, Scenario, Size, jobs_for, longest_call, one_row
 from benchmarks.stage import Stage
@@ -48,10 +48,25 @@ def naps(concurrency: int) -> Run:
 def crunches(processes: int) -> Run:
     @one_row
     def run(stage: Stage, contender: Contender, size: Size) -> Figures:
-        at_once = contender.at(min(16, contender.concurrency))
-        return {"jobs/s": drained(stage, at_once, "crunch", size.crunches, processes)["jobs/s"]}
+        at_once, alone_s = contender.at(min(16, contender.concurrency)), _alone_s(stage, contender)
+        rate = drained(stage, at_once, "crunch", size.crunches, processes)["jobs/s"]
+        return {"jobs/s": rate, "of the possible": rate * alone_s / processes}
 
     return run
+
+
+def _alone_s(stage: Stage, contender: Contender) -> float:
+    """What one task's hashing takes in a program that does nothing else."""
+    program = (
+        "import json, time\n"
+        "from work import crunch\n"
+        "crunch()\n"
+        "started = time.perf_counter()\n"
+        "for _ in range(200):\n"
+        "    crunch()\n"
+        "print(json.dumps({'s': (time.perf_counter() - started) / 200}))"
+    )
+    return float(stage.say([str(contender.python), "-c", program], {"PYTHONPATH": str(ACTORS)})["s"])
 
 
 QUEUES = (OURS, *PEERS)

@@ -58,5 +58,5 @@ SCENARIOS = (
     Scenario("payload-100b", "Payloads of 100 B: enqueue and drain", QUEUES, payload(100, 2), "payload-1mb"),
     Scenario("payload-1kb", "Payloads of 1 KB: enqueue and drain", QUEUES, payload(1_000, 2), "payload-1mb"),
     Scenario("payload-64kb", "Payloads of 64 KB: enqueue and drain", QUEUES, payload(64_000, 5), "payload-1mb"),
-    Scenario("payload-1mb", "Payloads of 1 MB: enqueue and drain", QUEUES, payload(1_000_000, 50)),
+    Scenario("payload-1mb", "Payloads of 1 MB: enqueue and drain", QUEUES, payload(1_000_000, 5)),
 )

@@ -27,7 +27,7 @@ PING_EVERY_S = 0.001
 
 @one_row
 def round_trip(stage: Stage, contender: Contender, size: Size) -> Figures:
-    # Where each takes up to a second, a few show it.
+    # Where each takes a tenth of a second or a whole one, a few show it.
     count = max(2, size.round_trips // 30) if contender.polls else size.round_trips
     with stage.worker(contender) as worker:
         stage.produce(contender, "bulk", "noop", 1, 0)

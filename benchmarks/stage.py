@@ -210,9 +210,14 @@ class Stage:
         finally:
             _schedule(threads, *ordinary)
 
-    def say(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def say(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None, limit_s: float = LIMIT_S
+    ) -> dict[str, Any]:
         """Run a program to its end; its last line of JSON."""
-        done = subprocess.run(command, env=self._environment(environment), capture_output=True, timeout=LIMIT_S)
+        try:
+            done = subprocess.run(command, env=self._environment(environment), capture_output=True, timeout=limit_s)
+        except subprocess.TimeoutExpired as error:
+            raise RunFailed(f"{' '.join(command)} took more than {limit_s:g} s") from error
         if done.returncode != 0:
             raise RunFailed(f"{' '.join(command)}\n{done.stdout.decode()}{done.stderr.decode()}")
         said: dict[str, Any] = json.loads(done.stdout.decode().splitlines()[-1])

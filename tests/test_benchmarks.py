@@ -10,7 +10,7 @@ from benchmarks import report
 from benchmarks.growth import SCENARIOS
 from benchmarks.latency import percentile
 from benchmarks.page import FIGURES
-from benchmarks.stage import Stage
+from benchmarks.stage import RunFailed, Stage
 from tests.servers import Kind
 
 
@@ -71,3 +71,8 @@ def test_server_and_harness_are_ahead_within_the_block_where_that_is_allowed_and
             assert [os.sched_getscheduler(0), os.sched_getscheduler(pid)] == [expected, expected]
             assert int(subprocess.check_output(ask)) == os.SCHED_OTHER
         assert [os.sched_getscheduler(0), os.sched_getscheduler(pid)] == [os.SCHED_OTHER, os.SCHED_OTHER]
+
+
+def test_program_that_does_not_end_fails_its_run_and_not_the_series(server_kind: Kind) -> None:
+    with Stage(server_kind) as stage, pytest.raises(RunFailed, match=r"took more than 0\.2 s"):
+        stage.say([sys.executable, "-c", "import time; time.sleep(600)"], limit_s=0.2)

@@ -88,11 +88,17 @@ class Fleet:
         """Runs whose start is recorded, so that a crash counts as a try."""
         return int(self.server.cli("HLEN", self.key("running")))
 
+    def in_tasks(self) -> int:
+        """Runs that have got as far as the task's own code, which is after their start may have been recorded."""
+        events = [note.event for note in self.journal]
+        return events.count("start") - events.count("end")
+
     def await_held(self, pending: int, running: int) -> None:
-        """Wait until so many jobs are with workers, and so many of them run."""
+        """Wait until so many jobs are with workers, and so many of them run: recorded as started, and their tasks say so too."""
+        expected = (pending, running, running)
         eventually(
-            lambda: (self.pending(), self.recorded()) == (pending, running),
-            lambda: f"{pending} delivered and {running} running, but {self.pending()} and {self.recorded()}",
+            lambda: (self.pending(), self.recorded(), self.in_tasks()) == expected,
+            lambda: f"{expected} delivered, recorded, noted: {(self.pending(), self.recorded(), self.in_tasks())}",
         )
 
     def open_gate(self) -> None:

@@ -1,18 +1,15 @@
 """The supervisor, with plain programs as children: real processes, real signals."""
 
-import asyncio
-import contextlib
 import os
 import re
 import signal
-import sys
 import textwrap
 from itertools import pairwise
 
 import pytest
 
 from ardiq_cli.exits import ExitCode
-from ardiq_cli.supervise import Backoff, send_signal
+from ardiq_cli.supervise import Backoff
 from tests.programs import Program, StartProgram, alive, eventually
 
 SUPERVISOR = textwrap.dedent("""
@@ -181,15 +178,29 @@ def test_child_that_fails_while_stopping_makes_the_run_fail(supervise: StartProg
     assert "ended with status 9" in supervisor.output
 
 
-def await_death(pid: int) -> None:
-    """Block until the process has died; the event loop, blocked as well, is not told yet."""
-    with contextlib.suppress(ChildProcessError):  # where asyncio waits in a thread, that may have been faster
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+# Holds the second signal back until the child has died of the first one, which the event loop has not been told by then.
+LATE = textwrap.dedent("""
+    import contextlib, os, pathlib
+    signals = []
+    class Late(logging.Handler):
+        def emit(self, record):
+            if "passing it on" in record.getMessage():
+                signals.append(record)
+                if len(signals) == 2:
+                    pathlib.Path("die").touch()
+                    with contextlib.suppress(ChildProcessError):  # a thread of asyncio's may wait for it too
+                        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    logging.getLogger().addHandler(Late())
+""")
 
 
-async def test_signal_to_a_child_that_has_just_died_leaves_its_exit_status_to_be_read() -> None:
-    child = await asyncio.create_subprocess_exec(sys.executable, "-c", "raise SystemExit(7)")
-    await_death(child.pid)
-    send_signal(child, signal.SIGTERM)
-    assert await child.wait() == 7
-    send_signal(child, signal.SIGTERM)  # nothing happens: it is gone
+def test_signal_that_meets_a_child_that_has_just_died_does_not_hide_how_it_ended(start: StartProgram) -> None:
+    on_signal = "while not os.path.exists('die'): time.sleep(0.01)\n    sys.exit(0)"
+    before, backoff, after = SUPERVISOR.partition("backoff =")
+    supervisor = start("-c", before + LATE + backoff + after, child(on_signal=on_signal), "1")
+    supervisor.await_output("child ")
+    supervisor.send(signal.SIGTERM)
+    supervisor.await_output("heard SIGTERM")
+    supervisor.send(signal.SIGTERM)
+    assert supervisor.end() == ExitCode.OK
+    assert supervisor.output.count("passing it on") == 2

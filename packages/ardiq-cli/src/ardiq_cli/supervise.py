@@ -114,7 +114,7 @@ class Supervisor:
             number = signal.SIGKILL
         log.info("%s: passing it on to %d worker processes", number.name, len(self._children))
         for child in self._children.values():
-            send_signal(child, number)
+            _send_signal(child, number)
 
     async def _keep(self, slot: int, announce: int | None = None) -> int:
         pause: float | None = None
@@ -152,7 +152,7 @@ class Supervisor:
         log.debug("worker process %d has pid %d", slot, child.pid)
         if self._stopping.is_set():
             # The stop came while this one was being started, so it was not among those that were told.
-            send_signal(child, signal.SIGTERM)
+            _send_signal(child, signal.SIGTERM)
         try:
             return await child.wait()
         finally:
@@ -174,7 +174,7 @@ class Supervisor:
         return ExitCode.FAILED
 
 
-def send_signal(child: asyncio.subprocess.Process, number: signal.Signals) -> None:
+def _send_signal(child: asyncio.subprocess.Process, number: signal.Signals) -> None:
     """Signal a child whose death may have gone unnoticed so far; then do nothing.
 
     The `send_signal` of asyncio first asks whether the child is still alive. When it has just died, that question takes

@@ -2,6 +2,8 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use crate::refusal::{Refusal, Subject};
+
 /// What can go wrong between the engine and its caller.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -13,9 +15,9 @@ pub enum Error {
         /// What happened last.
         reason: String,
     },
-    /// The broker answered with an error that another try would not mend.
+    /// The broker answered with an error that an immediate second try would not mend.
     #[error("Redis refused the command: {0}")]
-    Refused(String),
+    Refused(Refusal),
     /// The caller gave something that cannot be used.
     #[error("{0}")]
     Invalid(String),
@@ -25,6 +27,18 @@ pub enum Error {
     /// The broker holds something that this version does not understand.
     #[error("Redis holds data that this version cannot read: {0}")]
     Protocol(String),
+}
+
+impl Error {
+    /// Would the same call fail again, whatever becomes of the server, the network and our rights? If not, a patient caller
+    /// keeps what it wants to write and tries again after a pause.
+    pub fn is_about_this_call(&self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.subject() == Subject::Call,
+            Self::Invalid(_) | Self::Protocol(_) => true,
+            Self::Unreachable { .. } | Self::Closed => false,
+        }
+    }
 }
 
 /// Shorthand for results of the engine.

@@ -19,6 +19,7 @@ pub mod link;
 pub mod logs;
 pub mod port;
 pub mod protocol;
+pub mod refusal;
 pub mod results;
 pub mod runtime;
 pub mod scripts;

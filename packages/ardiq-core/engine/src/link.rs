@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::error::{self, Error, Remedy, Result, remedy};
 use crate::protocol::keys::{Keys, QUEUES};
+use crate::refusal::{Refusal, explain};
 use crate::scripts::Script;
 use crate::url::Address;
 
@@ -198,16 +199,22 @@ impl Link {
                 ears.send_packed_command(cmd).await
             })
             .await;
-            let (remedy, reason) = match sent {
+            let fault = match sent {
                 Ok(Ok(value)) => match value.extract_error() {
                     Ok(value) => return Ok(value),
-                    Err(error) => (remedy(&error), error.to_string()),
+                    Err(error) => Some(error),
                 },
-                Ok(Err(error)) => (remedy(&error), error.to_string()),
-                Err(_) => (Remedy::Reconnect, "no answer in time".to_owned()),
+                Ok(Err(error)) => Some(error),
+                Err(_) => None,
+            };
+            let (remedy, reason) = match fault {
+                None => (Remedy::Reconnect, "no answer in time".to_owned()),
+                Some(error) => match remedy(&error) {
+                    Remedy::GiveUp => return Err(Error::Refused(Refusal::new(&error))),
+                    remedy => (remedy, explain(&error)),
+                },
             };
             match (remedy, script) {
-                (Remedy::GiveUp, _) => return Err(Error::Refused(reason)),
                 (Remedy::Load, Some(script)) => {
                     let mut load = redis::cmd("SCRIPT");
                     load.arg("LOAD").arg(script.text);
@@ -217,7 +224,7 @@ impl Link {
                     if let Ok(Ok(Err(refusal))) = loaded.map(|sent| sent.map(|value| value.extract_error()))
                         && error::remedy(&refusal) == Remedy::GiveUp
                     {
-                        return Err(Error::Refused(refusal.to_string()));
+                        return Err(Error::Refused(Refusal::new(&refusal)));
                     }
                     if !patience.is_over() {
                         continue;
@@ -225,7 +232,7 @@ impl Link {
                 }
                 (Remedy::Reconnect, _) if broken => self.discard(session.number, patience).await,
                 // No second connection is to be had: the first one may be as good as ever.
-                (Remedy::Reconnect | Remedy::Wait | Remedy::Load, _) => {}
+                (Remedy::Reconnect | Remedy::Wait | Remedy::Load | Remedy::GiveUp, _) => {}
             }
             if patience.is_over() {
                 return Err(self.unreachable(&reason));
@@ -254,8 +261,8 @@ impl Link {
                     return Ok(session);
                 }
                 Ok(Err(error)) => match remedy(&error) {
-                    Remedy::GiveUp => return Err(Error::Refused(error.to_string())),
-                    _ => error.to_string(),
+                    Remedy::GiveUp => return Err(Error::Refused(Refusal::new(&error))),
+                    _ => explain(&error),
                 },
                 Err(_) => "no connection in time".to_owned(),
             };

@@ -3,6 +3,9 @@
 /// Set of the names of all queues on a server; the only key outside a queue's hash tag.
 pub const QUEUES: &str = "ardiq:queues";
 
+/// What all keys and channels match, as a pattern of an ACL rule.
+pub const PATTERN: &str = "ardiq:*";
+
 /// Prefix, within a queue, of the stream of work that was handed back or taken over.
 pub const RETURNED: &str = "returned:";
 

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::link::Patience;
 use crate::logs::Level;
 use crate::protocol::info::Info;
+use crate::refusal::Refusal;
 use crate::scripts::upkeep;
 
 /// Oldest server that has what the scripts need; Valkey 7.2 says 7.2 here too.
@@ -41,9 +42,8 @@ async fn check_server(state: &State, patience: Patience) -> Result<()> {
     if let (Some(major), Some(minor)) = (parts.next(), parts.next())
         && (major, minor) < OLDEST
     {
-        return Err(Error::Refused(format!(
-            "the server is version {version}; Redis 7.0 or Valkey 7.2 is the oldest that works"
-        )));
+        let text = format!("the server is version {version}; Redis 7.0 or Valkey 7.2 is the oldest that works");
+        return Err(Error::Refused(Refusal::ours(text)));
     }
     let policy = field("maxmemory_policy");
     if field("maxmemory") != "0" && !policy.is_empty() && policy != "noeviction" {

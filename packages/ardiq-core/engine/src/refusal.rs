@@ -1,0 +1,262 @@
+//! What a server's refusal means: whether it concerns one call or every call, and what the operator can do about it.
+
+use std::fmt;
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::protocol::keys::PATTERN;
+
+/// An error reply of the server, kept so that callers can act on its code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// First word of the reply, such as `NOPERM`. Empty when the refusal is our own.
+    pub code: String,
+    /// The rest of the reply, without control characters.
+    pub text: String,
+}
+
+/// What a refusal is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// This very call: its keys hold something else, or it is too large. Repeating it gives the same answer, while other
+    /// calls may succeed.
+    Call,
+    /// The server, a proxy, or our rights: any call could get this answer, and the same call may succeed later.
+    Server,
+}
+
+/// Codes that only depend on the call and on the keys that it names.
+const ABOUT_THE_CALL: [&str; 5] = ["WRONGTYPE", "EXECABORT", "INVALIDOBJ", "BUSYKEY", "NOGROUP"];
+
+/// Codes that say something about the server whatever is called, also when a script met them.
+const ABOUT_THE_SERVER: [&str; 11] = [
+    "NOPERM",
+    "NOAUTH",
+    "WRONGPASS",
+    "OOM",
+    "READONLY",
+    "MISCONF",
+    "NOREPLICAS",
+    "MOVED",
+    "ASK",
+    "CROSSSLOT",
+    "DENIED",
+];
+
+/// Parts of replies with the code ERR that are about the call.
+const CALL_PHRASES: [&str; 9] = [
+    "exceeds maximum allowed size",
+    "wrong number of arguments",
+    "syntax error",
+    "not an integer",
+    "not a valid float",
+    "out of range",
+    "Protocol error",
+    "Invalid stream ID",
+    "too many",
+];
+
+impl Refusal {
+    /// Take an error of the client library apart.
+    pub fn new(error: &RedisError) -> Self {
+        let code = match error.kind() {
+            // The library puts its own words before those of the server here.
+            ErrorKind::AuthenticationFailed => "WRONGPASS",
+            ErrorKind::RESP3NotSupported => "ERR",
+            _ => error.code().unwrap_or_default(),
+        };
+        let text = match (error.kind(), error.detail()) {
+            (ErrorKind::RESP3NotSupported, _) => "unknown command 'HELLO'".to_owned(),
+            (_, Some(detail)) => detail.to_owned(),
+            (ErrorKind::Server(_) | ErrorKind::Extension, None) => String::new(),
+            (_, None) => error.to_string(),
+        };
+        Self { code: printable(code), text: printable(&text) }
+    }
+
+    /// A refusal of our own.
+    pub fn ours(text: impl Into<String>) -> Self {
+        Self { code: String::new(), text: text.into() }
+    }
+
+    /// Is it about this very call, or could any call have got it?
+    pub fn subject(&self) -> Subject {
+        let is_in_script = self.text.contains(", on @user_script") || self.text.contains("user_script:");
+        let has = |phrase: &&str| self.text.contains(*phrase);
+        if ABOUT_THE_CALL.contains(&self.code.as_str()) {
+            Subject::Call
+        } else if ABOUT_THE_SERVER.contains(&self.code.as_str()) || self.advice().is_some() {
+            Subject::Server
+        } else if is_in_script || (self.code == "ERR" && CALL_PHRASES.iter().any(has)) {
+            Subject::Call
+        } else {
+            // A proxy may say anything in a bad moment. To repeat a call in vain is cheaper than to give it up in error.
+            Subject::Server
+        }
+    }
+
+    /// What the operator can do, as a sentence.
+    pub fn advice(&self) -> Option<String> {
+        let has = |phrase: &str| self.text.contains(phrase);
+        let sentence = match self.code.as_str() {
+            "NOAUTH" => "Give a password in the URL: redis://user:password@host:6379".into(),
+            "ERR" if has("without any password configured") => {
+                "The server has no password: leave it out of the URL, or set one with requirepass or an ACL user".into()
+            }
+            "WRONGPASS" => {
+                "Check user and password in the URL, and that the user is enabled. Characters such as @ : / # must be percent-encoded"
+                    .into()
+            }
+            "NOPERM" => format!("Grant the right: ACL SETUSER <user> {}", self.missing_rule()),
+            "ERR" if has("user executing the script can't") => {
+                format!("Grant the right: ACL SETUSER <user> {}", self.missing_rule())
+            }
+            "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" => {
+                "The server is part of a Redis Cluster, which ArdiQ does not support: give the URL of a single server".into()
+            }
+            "READONLY" => "The server is a read-only replica: give the URL of its primary".into(),
+            "ERR" if has("unknown command") || has("Unknown command") => {
+                "ArdiQ needs Redis 7.0 or Valkey 7.2 or later, with scripts and streams, and no command renamed or blocked by a proxy"
+                    .into()
+            }
+            "ERR" if has("DB index") || has("invalid DB index") || has("SELECT is not allowed") => {
+                "Choose a database that the server has: its setting `databases` says how many (16 by default)".into()
+            }
+            "OOM" => "The server's memory is full: raise maxmemory, or remove data".into(),
+            "MISCONF" => "The server cannot save its data to disk: see its log".into(),
+            "NOREPLICAS" => "Too few replicas are connected: see min-replicas-to-write".into(),
+            "ERR" if has("max number of clients") => "Raise the server's setting maxclients, or use fewer processes".into(),
+            "DENIED" => "The server runs in protected mode: set a password, or bind it to an address".into(),
+            _ => return None,
+        };
+        Some(sentence)
+    }
+
+    /// The ACL rule that grants what was missing, as far as the server says what it was.
+    fn missing_rule(&self) -> String {
+        let text = self.text.to_ascii_lowercase();
+        let command = text.split_once("run the '").and_then(|(_, rest)| rest.split_once('\''));
+        if let Some((command, _)) = command {
+            return format!("+{command}");
+        }
+        if text.contains("channel") {
+            return format!("&{PATTERN}");
+        }
+        if text.contains("key") {
+            return format!("~{PATTERN}");
+        }
+        format!("+@all -@admin ~{PATTERN} &{PATTERN}")
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gap = if self.code.is_empty() || self.text.is_empty() { "" } else { " " };
+        write!(out, "{}{gap}{}", self.code, self.text)?;
+        match self.advice() {
+            Some(advice) => write!(out, ". {advice}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What any error says, with the server's own code and words where it has them.
+pub fn explain(error: &RedisError) -> String {
+    match error.kind() {
+        ErrorKind::Server(_)
+        | ErrorKind::Extension
+        | ErrorKind::AuthenticationFailed
+        | ErrorKind::RESP3NotSupported => Refusal::new(error).to_string(),
+        _ => printable(&error.to_string()),
+    }
+}
+
+/// Does the server lack what was asked for, because it is older or its operator has switched it off?
+pub fn is_denied(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || Refusal::new(error).text.contains("nknown command")
+}
+
+/// Text of a server, fit for a log: it may carry whatever somebody wrote into a key.
+fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(line: &str) -> Refusal {
+        let reply = format!("-{line}\r\n");
+        let value = redis::parse_redis_value(reply.as_bytes()).and_then(|value| value.extract_error());
+        Refusal::new(&value.err().unwrap_or_else(|| unreachable!("an error reply parses to an error")))
+    }
+
+    #[test]
+    fn a_refusal_is_about_its_call_or_about_the_server() {
+        let script = "script: 5f0c, on @user_script:12.";
+        let about_the_call = [
+            "WRONGTYPE Operation against a key holding the wrong kind of value".to_owned(),
+            format!("WRONGTYPE Operation against a key holding the wrong kind of value {script}"),
+            format!("ERR user_script:3: attempt to index a nil value {script}"),
+            format!("ERR value is not an integer or out of range {script}"),
+            "ERR string exceeds maximum allowed size (proto-max-bulk-len)".to_owned(),
+            "ERR Protocol error: invalid bulk length".to_owned(),
+            "ERR wrong number of arguments for 'set' command".to_owned(),
+        ];
+        for line in &about_the_call {
+            assert_eq!(refusal(line).subject(), Subject::Call, "{line}");
+        }
+        let about_the_server = [
+            "NOPERM this user has no permissions to run the 'evalsha' command".to_owned(),
+            format!("NOPERM ACL failure in script: No permissions to access a key {script}"),
+            format!("ERR The user executing the script can't run this command or subcommand {script}"),
+            "NOAUTH Authentication required.".to_owned(),
+            "WRONGPASS invalid username-password pair or user is disabled.".to_owned(),
+            format!("OOM command not allowed when used memory > 'maxmemory'. {script}"),
+            "MOVED 3999 127.0.0.1:6381".to_owned(),
+            "ERR unknown command 'EVALSHA', with args beginning with: ".to_owned(),
+            "ERR DB index is out of range".to_owned(),
+            "ERR upstream failure".to_owned(),
+            "PROXYERR the backend is away".to_owned(),
+        ];
+        for line in &about_the_server {
+            assert_eq!(refusal(line).subject(), Subject::Server, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let cases = [
+            ("NOPERM this user has no permissions to run the 'evalsha' command", "ACL SETUSER <user> +evalsha"),
+            (
+                "NOPERM User w has no permissions to run the 'client|unblock' command",
+                "ACL SETUSER <user> +client|unblock",
+            ),
+            (
+                "NOPERM this user has no permissions to access one of the keys used as arguments",
+                "ACL SETUSER <user> ~ardiq:*",
+            ),
+            ("NOPERM No permissions to access a channel", "ACL SETUSER <user> &ardiq:*"),
+            ("ERR The user executing the script can't publish to the channel mentioned", "ACL SETUSER <user> &ardiq:*"),
+            ("NOAUTH Authentication required.", "redis://user:password@host"),
+            ("WRONGPASS invalid username-password pair or user is disabled.", "percent-encoded"),
+            ("MOVED 3999 127.0.0.1:6381", "Redis Cluster"),
+            ("CLUSTERDOWN Hash slot not served", "Redis Cluster"),
+            ("READONLY You can't write against a read only replica.", "URL of its primary"),
+            ("ERR unknown command 'XREADGROUP', with args beginning with: ", "Redis 7.0"),
+            ("ERR DB index is out of range", "`databases`"),
+            ("OOM command not allowed when used memory > 'maxmemory'.", "maxmemory"),
+            ("ERR max number of clients reached", "maxclients"),
+        ];
+        for (line, advice) in cases {
+            let refusal = refusal(line);
+            let text = refusal.to_string();
+            assert!(text.contains(advice) && text.starts_with(&refusal.code), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn control_characters_of_the_server_are_gone() {
+        assert!(!refusal("ERR \u{1b}[31mred").to_string().contains('\u{1b}'));
+    }
+}

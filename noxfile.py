@@ -143,6 +143,13 @@ def tests(session: nox.Session, server: str) -> None:
 
 
 @nox.session(python=PYTHON)
+def chaos(session: nox.Session) -> None:
+    """Breaks processes, links and the server while jobs run; `-- --minutes 30` is the long form, `-- --help` tells the rest."""
+    install(session, "test")
+    session.run("python", "-m", "tests.chaos", *session.posargs)
+
+
+@nox.session(python=PYTHON)
 def bench(session: nox.Session) -> None:
     """Measures ArdiQ beside its peers, its floor and its ceiling; `-- --quick` only shows that all of it runs."""
     install(session, "bench", editable=False)

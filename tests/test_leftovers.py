@@ -6,23 +6,9 @@ from typing import Any
 
 from ardiq import Ardiq, Job, Reject, Retry, current_task
 from tests.conftest import FleetFactory
+from tests.leftovers import keys, left_in, leftovers, streams_of
 from tests.programs import eventually
 from tests.servers import Server
-
-
-def keys(server: Server, queue: str) -> set[str]:
-    prefix = f"ardiq:{{{queue}}}:"
-    return {key.decode().removeprefix(prefix) for key in server.client().scan_iter(f"{prefix}*", count=1000)}
-
-
-def streams_of(queue: str, lanes: list[str]) -> dict[str, str]:
-    return {f"{kind}:{lane}": f"ardiq:{{{queue}}}:{kind}:{lane}" for kind in ("lane", "returned") for lane in lanes}
-
-
-def left_in(server: Server, stream: str) -> tuple[int, list[tuple[int, int]]]:
-    """Entries, and of each group: consumers and deliveries that are pending."""
-    groups: list[dict[str, Any]] = server.client().xinfo_groups(stream)
-    return server.cli("XLEN", stream), [(group["consumers"], group["pending"]) for group in groups]
 
 
 async def test_a_drained_queue_has_no_keys_but_the_standing_ones(server: Server, queue_name: str) -> None:
@@ -71,6 +57,7 @@ async def test_a_drained_queue_has_no_keys_but_the_standing_ones(server: Server,
     records = {f"job:{job.id}" for job in [*jobs, *gone]}
     assert keys(server, queue_name) == {"lanes", *streams, *records}
     assert {left_in(server, stream) == (0, [(0, 0)]) for stream in streams.values()} == {True}
+    assert leftovers(server, queue_name) == []
     # Records end by themselves: results after their time, and what stands for those not stored soon.
     lifetimes = [server.cli("PTTL", f"ardiq:{{{queue_name}}}:{record}") for record in records]
     assert all(0 < lifetime <= app.result_ttl_ms for lifetime in lifetimes)
@@ -89,7 +76,27 @@ def test_workers_that_were_stopped_or_killed_leave_no_consumer_behind(make_fleet
     assert stopped.end() == 0, stopped.output
     assert last.end() == 0, last.output
 
-    streams = streams_of(fleet.queue, ["default"])
     found = {key for key in keys(fleet.server, fleet.queue) if not key.startswith("job:")}
-    assert found == {"lanes", *streams}
-    assert {left_in(fleet.server, stream) == (0, [(0, 0)]) for stream in streams.values()} == {True}
+    assert found == {"lanes", *streams_of(fleet.queue, ["default"])}
+    assert leftovers(fleet.server, fleet.queue) == []
+
+
+def test_each_kind_of_leftover_is_found(server: Server, queue_name: str) -> None:
+    base = f"ardiq:{{{queue_name}}}:"
+    lane = f"{base}lane:default"
+    server.cli("XGROUP", "CREATE", lane, queue_name, "0", "MKSTREAM")
+    server.cli("SADD", f"{base}lanes", "default")
+    server.cli("SET", f"{base}job:finished", "R", "PX", 60_000)
+    assert leftovers(server, queue_name) == []
+    server.cli("SET", f"{base}job:unfinished", "q")
+    server.cli("SET", f"{base}body:orphan:00", "x")
+    server.cli("HSET", f"{base}running", "job", "1-1")
+    server.cli("XADD", lane, "*", "label", "envelope")
+    server.cli("XREADGROUP", "GROUP", queue_name, "nobody", "STREAMS", lane, ">")
+    assert leftovers(server, queue_name) == [
+        "body:orphan:00 (string) never expires",
+        "job:unfinished (string) never expires",
+        "lane:default has 1 entries",
+        "lane:default has 1 consumers and 1 pending deliveries",
+        "running (hash) never expires",
+    ]

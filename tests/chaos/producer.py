@@ -1,0 +1,132 @@
+"""A producer of the run: `python -m tests.chaos.producer`. It notes what it asked for and what it was told.
+
+SIGTERM ends it: it asks for nothing more, waits for what it waits for, and exits with status 0.
+"""
+
+import asyncio
+import signal
+import uuid
+from random import Random
+from typing import Any
+
+from ardiq import Ardiq, ArdiqError, Job, TaskResult
+from ardiq.task import Task
+from tests.chaos.journal import Journal
+from tests.chaos.settings import Settings
+
+WAIT_S = 600.0
+LAST_WAIT_S = 5.0
+"""How long a producer that was told to end waits for results."""
+
+Call = tuple[str, tuple[Any, ...], dict[str, Any]]
+
+
+def answer(value: object) -> object:
+    """What a task was given and must return, out of its result."""
+    return value["value"] if isinstance(value, dict) else value
+
+
+def described(result: TaskResult[Any]) -> dict[str, Any]:
+    """A result as the journal has it."""
+    return {
+        "success": result.success,
+        "value": answer(result.value) if result.success else str(result.value),
+        "tries": result.tries,
+        "worker": result.worker_id,
+    }
+
+
+class Producer:
+    """Calls tasks of every kind at a steady rate."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._random = Random(settings.seed)
+        self._journal = Journal(settings.journal)
+        self._app = Ardiq(settings.url, settings.queue, settings.lanes, **settings.options)
+        self._stop = asyncio.Event()
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
+        while not self._stop.is_set():
+            # Several at a time, and now and then many: calls of one turn go out together.
+            for _ in range(self._random.choice([1, 1, 2, 5])):
+                self._begin(self._one())
+            if self._random.random() < 0.05:
+                self._begin(self._many(self._random.choice([3, 20])))
+            try:
+                await asyncio.wait_for(self._stop.wait(), self._random.expovariate(self._settings.rate / 2.25))
+            except TimeoutError:
+                continue
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=LAST_WAIT_S)
+
+    def _begin(self, call: Any) -> None:
+        task = asyncio.create_task(call)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    def _call(self) -> Call:
+        """A random call: name, arguments and options."""
+        pick, lease_s = self._random.random(), self._settings.lease_s
+        value = self._random.getrandbits(31)
+        options: dict[str, Any] = {"priority": self._random.choice(self._settings.lanes)}
+        if self._random.random() < 0.15:
+            options["delay_ms"] = self._random.randint(1, int(1500 * lease_s))
+        if pick < 0.35:
+            return "echo", (value,), options
+        if pick < 0.55:
+            return "nap", (value, self._random.uniform(0.005, 0.3)), options
+        if pick < 0.70:
+            return "nap", (value, self._random.uniform(0.5, 2.0) * lease_s), options
+        if pick < 0.80:
+            return "thread", (value, self._random.uniform(0.001, 0.2)), options
+        if pick < 0.90:
+            return "flaky", (value, self._random.choice(["retry", "raise"])), options
+        if pick < 0.95:
+            return "large", (value, self._random.randbytes(self._random.choice([5_000, 40_000]))), options
+        return "nap", (value % 5, 0.05), {"unique": True}
+
+    def _ref(self, call: Call) -> Task[..., Any] | Any:
+        name, _, options = call
+        return self._app.ref(name).options(**options)
+
+    async def _one(self) -> None:
+        call = self._call()
+        own = ""
+        if not call[2].get("unique") and self._random.random() < 0.5:
+            own = call[2]["task_id"] = uuid.UUID(int=self._random.getrandbits(128)).hex
+            self._journal.note("ask", own, value=call[1][0])
+        waits = self._random.random() < 0.3
+        try:
+            job = await self._ref(call).enqueue(*call[1])
+        except ArdiqError as error:
+            self._journal.note("refuse", own, error=str(error))
+            return
+        self._journal.note("accept", job.id, value=call[1][0])
+        if waits:
+            await self._wait(job)
+
+    async def _many(self, count: int) -> None:
+        calls = [self._call() for _ in range(count)]
+        try:
+            jobs = await self._app.enqueue_many([self._ref(call).prepare(*call[1]) for call in calls])
+        except ArdiqError as error:
+            self._journal.note("refuse", error=str(error))
+            return
+        for job, call in zip(jobs, calls, strict=True):
+            self._journal.note("accept", job.id, value=call[1][0])
+
+    async def _wait(self, job: Job[Any]) -> None:
+        try:
+            result = await job.result(timeout=WAIT_S)
+        except (ArdiqError, TimeoutError) as error:
+            self._journal.note("untold", job.id, error=f"{type(error).__name__}: {error}")
+            return
+        if result is not None:
+            self._journal.note("told", job.id, result=described(result))
+
+
+if __name__ == "__main__":
+    asyncio.run(Producer(Settings.of_this_process()).run())

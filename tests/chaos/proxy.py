@@ -1,0 +1,147 @@
+"""A way from one process to the server that can be cut, slowed, delayed, or closed without a word."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+CHUNK = 65536
+MOST_CHUNKS = 64
+"""Chunks under way in one direction; a sender that is faster than the link waits."""
+
+Direction = Literal["request", "reply"]
+
+
+@dataclass
+class Cut:
+    """The connection that carries the next `after` bytes in `direction` breaks behind the last of them."""
+
+    direction: Direction
+    after: int
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Link:
+    """Listens at `port` and passes everything on to the server at `server_port`.
+
+    `latency_s`: how long a byte is under way. `bytes_per_s`: how many of them pass in a second and direction, 0 for as many
+    as may be. Both may be changed at any time.
+    """
+
+    def __init__(self, server_port: int) -> None:
+        self._server_port = server_port
+        self._gate: asyncio.Server | None = None
+        self._passes: set[asyncio.Task[None]] = set()
+        self._open = asyncio.Event()
+        self._open.set()
+        self._cut: Cut | None = None
+        self.latency_s = 0.0
+        self.bytes_per_s = 0
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        self._gate = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._gate.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        if self._gate is not None:
+            self._gate.close()
+        self.sever()
+        await asyncio.gather(*self._passes, return_exceptions=True)
+
+    def block(self) -> None:
+        """Let nothing pass, and close nothing: what is sent waits."""
+        self._open.clear()
+
+    def unblock(self) -> None:
+        """Deliver what has waited, and let everything pass again."""
+        self._open.set()
+
+    def sever(self) -> None:
+        """Break every connection now; what is under way is lost."""
+        for each in self._passes:
+            each.cancel()
+
+    def cut(self, direction: Direction, after: int) -> Cut:
+        """Break the connection that carries the byte `after` from now on; `done` of what this returns is set then."""
+        self._cut = Cut(direction, after)
+        return self._cut
+
+    def heal(self) -> None:
+        """Pass everything on, at once."""
+        self.latency_s, self.bytes_per_s, self._cut = 0.0, 0, None
+        self.unblock()
+
+    async def _accept(self, from_program: asyncio.StreamReader, to_program: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._passes.add(task)
+        writers = [to_program]
+        try:
+            await self._open.wait()
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
+            writers.append(to_server)
+            ends = [
+                asyncio.create_task(self._pass("request", from_program, to_server)),
+                asyncio.create_task(self._pass("reply", from_server, to_program)),
+            ]
+            try:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for end in ends:
+                    end.cancel()
+                await asyncio.gather(*ends, return_exceptions=True)
+        except (OSError, asyncio.CancelledError):
+            pass  # the server is down, or the link is severed: the program sees its connection break
+        finally:
+            self._passes.discard(task)
+            for writer in writers:
+                writer.transport.abort()
+
+    async def _pass(self, direction: Direction, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass on one direction of a connection, until an end closes it or a cut ends it."""
+        chunks: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(MOST_CHUNKS)
+        receiving = asyncio.create_task(self._receive(reader, chunks))
+        sending = asyncio.create_task(self._send(direction, chunks, writer))
+        try:
+            await asyncio.wait([receiving, sending], return_when=asyncio.FIRST_COMPLETED)
+            # At the end of what comes in, the rest is still to be sent.
+            await asyncio.wait([sending])
+        finally:
+            receiving.cancel()
+            sending.cancel()
+            await asyncio.gather(receiving, sending, return_exceptions=True)
+
+    async def _receive(self, reader: asyncio.StreamReader, chunks: asyncio.Queue[tuple[float, bytes]]) -> None:
+        data = b"-"
+        while data:
+            try:
+                data = await reader.read(CHUNK)
+            except OSError:
+                data = b""
+            await chunks.put((time.monotonic() + self.latency_s, data))
+
+    async def _send(
+        self, direction: Direction, chunks: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
+    ) -> None:
+        """Returns at the end of what is to be sent, or where the connection is cut."""
+        while True:
+            due, data = await chunks.get()
+            if not data:
+                return
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if self.bytes_per_s:
+                await asyncio.sleep(len(data) / self.bytes_per_s)
+            await self._open.wait()
+            cut = self._cut
+            if cut is not None and cut.direction == direction:
+                if len(data) >= cut.after:
+                    self._cut = None
+                    writer.write(data[: cut.after])
+                    await writer.drain()
+                    cut.done.set()
+                    return
+                cut.after -= len(data)
+            writer.write(data)
+            await writer.drain()

@@ -1,0 +1,45 @@
+"""What a queue still holds after a drain, once its workers have signed off."""
+
+from typing import Any
+
+from tests.servers import Server
+
+STANDING = {"lanes", "cron", "dead"}
+"""Collections that stay for ever; docs/protocol.md says why."""
+
+STREAMS = ("lane:", "returned:")
+
+
+def keys(server: Server, queue: str) -> set[str]:
+    """The queue's keys, without the prefix that all of them share."""
+    prefix = f"ardiq:{{{queue}}}:"
+    return {key.decode().removeprefix(prefix) for key in server.client().scan_iter(f"{prefix}*", count=1000)}
+
+
+def streams_of(queue: str, lanes: list[str]) -> dict[str, str]:
+    return {f"{kind}:{lane}": f"ardiq:{{{queue}}}:{kind}:{lane}" for kind in ("lane", "returned") for lane in lanes}
+
+
+def left_in(server: Server, stream: str) -> tuple[int, list[tuple[int, int]]]:
+    """Entries, and of each group: consumers and deliveries that are pending."""
+    groups: list[dict[str, Any]] = server.client().xinfo_groups(stream)
+    return server.cli("XLEN", stream), [(group["consumers"], group["pending"]) for group in groups]
+
+
+def leftovers(server: Server, queue: str) -> list[str]:
+    """What should be gone by now, one line each: keys that nothing owns and that never expire."""
+    found: list[str] = []
+    for name in sorted(keys(server, queue) - STANDING):
+        key = f"ardiq:{{{queue}}}:{name}"
+        if name.startswith(STREAMS):
+            entries, groups = left_in(server, key)
+            if entries:
+                found.append(f"{name} has {entries} entries")
+            found += [
+                f"{name} has {consumers} consumers and {pending} pending deliveries"
+                for consumers, pending in groups
+                if consumers or pending
+            ]
+        elif server.cli("PTTL", key) == -1:
+            found.append(f"{name} ({server.cli('TYPE', key).decode()}) never expires")
+    return found

@@ -15,8 +15,8 @@ Outcome = tuple[int, int, bytes | str | None, int | None, str | None, str | None
 class Bench:
     """An app, an executor for it, and the outcomes as they come."""
 
-    def __init__(self, cancel_wait_s: float = 10.0) -> None:
-        self.app = Ardiq("redis://localhost:1", concurrency=4)
+    def __init__(self, cancel_wait_s: float = 10.0, app: Ardiq | None = None) -> None:
+        self.app = app or Ardiq("redis://localhost:1", concurrency=4)
         self.threads = ThreadPool(asyncio.get_running_loop(), 4)
         self.outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
         self.flushes = 0

@@ -10,14 +10,15 @@ from ardiq import (
     InvalidIdError,
     SerializationError,
     VersionMismatchError,
+    WorkerExhaustedError,
     WorkerNotInstalledError,
 )
 from ardiq_cli.exits import CommandError, ExitCode, boundary, explain
 
 
 def test_the_codes_are_those_that_scripts_rely_on() -> None:
-    names = ["OK", "FAILED", "USAGE", "UNREACHABLE", "NOT_FOUND", "TIMEOUT", "INTERRUPTED"]
-    assert {code.name: int(code) for code in ExitCode} == dict(zip(names, [0, 1, 2, 3, 4, 5, 130], strict=True))
+    names = ["OK", "FAILED", "USAGE", "UNREACHABLE", "NOT_FOUND", "TIMEOUT", "EXHAUSTED", "INTERRUPTED"]
+    assert {code.name: int(code) for code in ExitCode} == dict(zip(names, [0, 1, 2, 3, 4, 5, 6, 130], strict=True))
 
 
 class AwayWhileImporting(BrokerError, ImportError):
@@ -36,6 +37,7 @@ EXPLAINED: list[tuple[Exception, str, ExitCode]] = [
     (BrokerError("no answer"), "no answer", ExitCode.UNREACHABLE),
     (InvalidIdError("an id must be printable"), "an id must be printable", ExitCode.USAGE),
     (SerializationError("bad bytes"), "bad bytes", ExitCode.FAILED),
+    (WorkerExhaustedError("no threads"), "no threads", ExitCode.EXHAUSTED),
     (ArdiqError("something else"), "something else", ExitCode.FAILED),
     # What is nobody's own says what it is: its text alone may be a single word.
     (KeyError("lost"), "KeyError: 'lost'", ExitCode.FAILED),

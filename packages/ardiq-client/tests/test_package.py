@@ -14,7 +14,8 @@ from ardiq.task import TaskOptions
 PUBLIC = {
     "Ardiq", "ArdiqError", "BoundTask", "BrokerError", "DeadJob", "InvalidIdError", "Job", "PayloadTooLargeError",
     "PendingEnqueue", "Prepared", "Reject", "Retry", "SerializationError", "Task", "TaskContext", "TaskInfo", "TaskRef",
-    "TaskResult", "TaskStatus", "VersionMismatchError", "WorkerNotInstalledError", "__version__", "current_task",
+    "TaskResult", "TaskStatus", "VersionMismatchError", "WorkerExhaustedError", "WorkerNotInstalledError", "__version__",
+    "current_task",
 }  # fmt: skip
 
 

@@ -22,6 +22,8 @@ class ExitCode(IntEnum):
     """Redis does not answer."""
     NOT_FOUND = 4
     TIMEOUT = 5
+    EXHAUSTED = 6
+    """The worker's process has run out of threads, memory or file descriptors; a fresh one may go on."""
     INTERRUPTED = 130
     """Ctrl-C in a command that has nothing to finish (the shell's own convention)."""
 
@@ -70,13 +72,15 @@ def explain(error: Exception) -> tuple[str, ExitCode]:
     if isinstance(error, ImportError):
         return str(error), ExitCode.USAGE
     # Imported here: nothing of ardiq may be on the path to `--help`, and where ardiq cannot be imported we are done.
-    from ardiq.errors import ArdiqError, BrokerError, InvalidIdError
+    from ardiq.errors import ArdiqError, BrokerError, InvalidIdError, WorkerExhaustedError
 
     if isinstance(error, BrokerError):
         return str(error), ExitCode.UNREACHABLE
     if isinstance(error, InvalidIdError):
         # The only ids that a command takes are those on its command line.
         return str(error), ExitCode.USAGE
+    if isinstance(error, WorkerExhaustedError):
+        return str(error), ExitCode.EXHAUSTED
     if isinstance(error, ArdiqError):
         return str(error), ExitCode.FAILED
     return f"{type(error).__name__}: {error}", ExitCode.FAILED

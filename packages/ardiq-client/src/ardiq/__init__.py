@@ -11,6 +11,7 @@ from ardiq.errors import (
     PayloadTooLargeError,
     SerializationError,
     VersionMismatchError,
+    WorkerExhaustedError,
     WorkerNotInstalledError,
 )
 from ardiq.job import Job
@@ -42,6 +43,7 @@ __all__ = [
     "TaskResult",
     "TaskStatus",
     "VersionMismatchError",
+    "WorkerExhaustedError",
     "WorkerNotInstalledError",
     "__version__",
     "current_task",

@@ -9,6 +9,7 @@ __all__ = [
     "PayloadTooLargeError",
     "SerializationError",
     "VersionMismatchError",
+    "WorkerExhaustedError",
     "WorkerNotInstalledError",
 ]
 
@@ -27,6 +28,10 @@ class InvalidIdError(ArdiqError, TypeError, ValueError):
 
 class WorkerNotInstalledError(ArdiqError, ImportError):
     """`app.run()` needs the package `ardiq-worker`, which is not installed here."""
+
+
+class WorkerExhaustedError(ArdiqError, RuntimeError):
+    """`app.run()` has stopped, since its process has run out of threads, memory or file descriptors."""
 
 
 class VersionMismatchError(ArdiqError, ImportError):

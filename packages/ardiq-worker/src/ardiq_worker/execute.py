@@ -24,6 +24,9 @@ from ardiq.context import TaskContext, _current
 from ardiq.control import Reject, Retry
 from ardiq_core import DEAD, FAILURE, RETRY
 from ardiq_worker import outcome
+from ardiq_worker.exhaustion import NoThreadError, is_exhaustion
+from ardiq_worker.frames import clear_frames
+from ardiq_worker.logs import Log
 from ardiq_worker.threads import ThreadPool
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from ardiq.task import Task
     from ardiq_core.shapes import Assignment, Outcome
 
-logger = logging.getLogger("ardiq.worker")
+log = Log("ardiq.worker")
 
 CLOSE_WAIT_S = 1.0
 """Bound on the wait for coroutines that were closed by force; they need one turn of the loop."""
@@ -106,7 +109,12 @@ class Executor:
 
     def start(self, assignment: Assignment) -> None:
         """Start one run; its outcome arrives in `outcomes`, perhaps before this returns."""
-        run = asyncio.Task(self._run(assignment), loop=self._loop, **_TASK_OPTIONS)
+        try:
+            run = asyncio.Task(self._run(assignment), loop=self._loop, **_TASK_OPTIONS)
+        except BaseException as error:  # noqa: BLE001 - a run raises nothing: there was no memory to begin it
+            self._threads.exhausted(f"a run could not begin ({outcome.safe_repr(error)})")
+            self.refuse(assignment)
+            return
         if not run.done():
             self._running[assignment[0]] = run
 
@@ -136,7 +144,7 @@ class Executor:
             try:
                 run.get_coro().close()
             except BaseException as error:  # noqa: BLE001 - it ignores this too, or its cleanup fails
-                logger.warning("a cancelled task cannot be ended: %s", outcome.type_name(error))
+                log.warning("a cancelled task cannot be ended: %s", outcome.type_name(error))
             run.cancel()
         await asyncio.wait(left, timeout=CLOSE_WAIT_S)
 
@@ -144,14 +152,13 @@ class Executor:
         slot, job_id, name, payload, tries, enqueue_time, headers, _lane = assignment
         task = self._tasks.get(name)
         if task is None:
-            logger.warning("%s[%s] is not a task of this worker", name, job_id)
+            log.warning("%s[%s] is not a task of this worker", name, job_id)
             self._end(slot, outcome.unknown_task(slot))
             return
         try:
             args, kwargs = self._decode(payload)
         except BaseException as error:  # noqa: BLE001 - a deserializer of the user's may raise anything
-            logger.error("%s[%s] has arguments that cannot be decoded: dead letter", name, job_id)
-            self._end(slot, outcome.undecodable(slot, error, task))
+            self._end(slot, self._undecoded(slot, task, job_id, error))
             return
         _current.set(TaskContext(job_id, name, tries, self._queue, headers or {}, enqueue_time))
         timer: asyncio.TimerHandle | None = None
@@ -189,6 +196,19 @@ class Executor:
             for timer in timers:
                 timer.cancel()
 
+    def _undecoded(self, slot: int, task: Task[..., Any], job_id: str, error: BaseException) -> Outcome:
+        if is_exhaustion(error):
+            return self._exhausted(slot, task, job_id, error)
+        log.error("%s[%s] has arguments that cannot be decoded: dead letter", task.name, job_id)
+        return outcome.undecodable(slot, error, task)
+
+    def _exhausted(self, slot: int, task: Task[..., Any], job_id: str, error: BaseException) -> Outcome:
+        """The job has not begun, and it is not its fault."""
+        log.warning("%s[%s] is handed back: this process has run out of resources", task.name, job_id)
+        if type(error) is not NoThreadError:  # the pool has said so already
+            self._threads.exhausted(f"the process has run out of resources ({outcome.safe_repr(error)})")
+        return outcome.handed_back(slot)
+
     def _after_return(self, slot: int, tries: int, task: Task[..., Any], job_id: str, value: Any) -> Outcome | None:
         if self._interrupted and (why := self._take_interruption()) is not None:
             if why is _Why.ABANDONED:
@@ -199,23 +219,33 @@ class Executor:
         try:
             encoded = self._encode(value)
         except BaseException as error:  # noqa: BLE001 - a serializer of the user's may raise anything
-            logger.error("%s[%s] returned a value that cannot be serialised", task.name, job_id)
+            log.error("%s[%s] returned a value that cannot be serialised", task.name, job_id)
             return outcome.unserialisable(slot, error, task)
         if self.verbose and not task.silent:
-            logger.debug("%s[%s] finished in attempt %d", task.name, job_id, tries)
+            log.debug("%s[%s] finished in attempt %d", task.name, job_id, tries)
         return outcome.returned(slot, encoded, task)
 
     def _after_error(
         self, slot: int, tries: int, task: Task[..., Any], job_id: str, error: BaseException
     ) -> Outcome | None:
+        try:
+            ended = self._judge(slot, tries, task, job_id, error)
+        except BaseException:  # noqa: BLE001 - no memory for a text, or what nobody has thought of; the slot must not be lost
+            ended = outcome.undescribed(slot, tries, task)
+        clear_frames(error)
+        return ended
+
+    def _judge(self, slot: int, tries: int, task: Task[..., Any], job_id: str, error: BaseException) -> Outcome | None:
         why = self._take_interruption() if self._interrupted else None
         if why is _Why.ABANDONED or self._closed or self._loop.is_closed():
             return None
+        if type(error) is NoThreadError:
+            return self._exhausted(slot, task, job_id, error)
         if why is _Why.TIMEOUT:
             ended = outcome.timed_out(slot, error, tries, task.timeout or 0, task)
-        elif (why is _Why.STOPPING and not isinstance(error, Reject)) or self._cancelled_with_worker(error):
+        elif (why is _Why.STOPPING and not outcome.is_a(error, Reject)) or self._cancelled_with_worker(error):
             # Whatever it raised, it did so because it was cancelled.
-            logger.info("%s[%s] is handed back: it did not end in the grace period", task.name, job_id)
+            log.info("%s[%s] is handed back: it did not end in the grace period", task.name, job_id)
             return outcome.handed_back(slot)
         else:
             ended = outcome.raised(slot, error, tries, task)
@@ -223,7 +253,7 @@ class Executor:
 
     def _cancelled_with_worker(self, error: BaseException) -> bool:
         """Whether all tasks of the loop are being cancelled, the worker's with them: so does `asyncio.run` at its end."""
-        return isinstance(error, asyncio.CancelledError) and self._owner is not None and self._owner.cancelling() > 0
+        return outcome.is_a(error, asyncio.CancelledError) and self._owner is not None and self._owner.cancelling() > 0
 
     def _failed(
         self, ended: Outcome, task: Task[..., Any], job_id: str, tries: int, error: BaseException | None = None
@@ -232,13 +262,13 @@ class Executor:
         if task.silent:
             return ended
         _, kind, _, delay_ms, error_type, _ = ended
-        asked = isinstance(error, Retry) and kind == RETRY
+        asked = kind == RETRY and error is not None and outcome.is_a(error, Retry)
         level = logging.INFO if asked else logging.ERROR if kind == FAILURE else logging.WARNING
-        if logger.isEnabledFor(level):
+        if log.enabled(level):
             then = f"again in {delay_ms} ms" if kind == RETRY else "for good"
             attempts = task.max_retries + 1
             place = outcome.place(error) if error is not None else ""
-            logger.log(
+            log.log(
                 level,
                 "%s[%s] failed in attempt %d of %d, %s: %s%s",
                 *(task.name, job_id, tries, attempts, then, error_type, place),
@@ -266,7 +296,7 @@ class Executor:
 
     def _abandon(self, run: asyncio.Task[None], slot: int, overdue: Outcome) -> None:
         self._interrupted[run].why = _Why.ABANDONED
-        logger.warning(
+        log.warning(
             "a cancelled task did not end within %gs and is given up; %d such", self._cancel_wait_s, self.abandoned
         )
         self._end(slot, overdue)

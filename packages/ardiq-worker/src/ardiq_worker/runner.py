@@ -22,10 +22,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ardiq.bell import Bell
-from ardiq.errors import BrokerError
+from ardiq.errors import BrokerError, WorkerExhaustedError
 from ardiq_core import Worker
 from ardiq_worker.execute import Executor
-from ardiq_worker.logs import forward_logs
+from ardiq_worker.logs import Log, forward_logs
 from ardiq_worker.schedule import Timer
 from ardiq_worker.settings import Settings
 from ardiq_worker.threads import ThreadPool
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ardiq.cron import Schedule
     from ardiq_core.shapes import Assignment, Submission
 
-logger = logging.getLogger("ardiq.worker")
+log = Log("ardiq.worker")
 
 TURN_S = 0.005
 """Starting jobs may take this long before the loop gets its turn: tasks that do not wait run within their start."""
@@ -77,6 +77,7 @@ class Runner:
             burst=settings.burst,
         )
         self._threads = ThreadPool(self._loop, settings.sync_concurrency)
+        self._threads.exhausted = self._exhausted
         self._executor = Executor(
             self._loop,
             self._threads,
@@ -150,7 +151,7 @@ class Runner:
         try:
             self._worker.start()
             self._timer.start()
-            logger.info(
+            log.info(
                 "worker %s serves queue %s: %d tasks at once, %d held",
                 *(self.worker_id, self._app.queue_name, self._settings.concurrency, self._settings.prefetch),
             )
@@ -170,7 +171,7 @@ class Runner:
                 self._forward_logs()
         if self._failure is not None:
             raise self._failure
-        logger.info("worker %s has signed off", self.worker_id)
+        log.info("worker %s has signed off", self.worker_id)
         if interruption is not None:
             raise interruption
 
@@ -188,7 +189,7 @@ class Runner:
     # Jobs
 
     def _on_bell(self) -> None:
-        self._executor.verbose = logger.isEnabledFor(logging.DEBUG)
+        self._executor.verbose = log.enabled(logging.DEBUG)
         assignments, notices = self._worker.take()
         self._start(assignments)
         for kind, detail in notices:
@@ -253,7 +254,7 @@ class Runner:
             if self._burst:
                 self._begin_stop()
         elif kind == "lost":
-            logger.info("worker %s works on as %s", detail, self.worker_id)  # the engine's log says why
+            log.info("worker %s works on as %s", detail, self.worker_id)  # the engine's log says why
         elif kind == "stopped" and self._phase is _Phase.SETTLING:
             self._signed_off = True
             self._end()
@@ -274,7 +275,7 @@ class Runner:
             return
         self._phase = _Phase.STOPPING
         running, grace_s = self.running, self._settings.shutdown_grace_s
-        logger.info("worker %s stops; %d running tasks have %gs to finish", self.worker_id, running, grace_s)
+        log.info("worker %s stops; %d running tasks have %gs to finish", self.worker_id, running, grace_s)
         self._timer.close()
         self._worker.begin_stop()
         self._start_backlog()
@@ -286,6 +287,18 @@ class Runner:
         if self._phase is _Phase.STOPPING:
             # In the next turn: a task cancelled before its first step would end without an outcome.
             self._loop.call_soon(self._executor.cancel_all)
+
+    def _exhausted(self, why: str) -> None:
+        """The process has run out of something: stop in order, and fail in the end, so that another takes its place.
+
+        Called while runs start and end, so the stop waits for a turn of its own; until then the engine hands out nothing.
+        """
+        if self._phase is not _Phase.RUNNING or self._failure is not None:
+            return
+        self._failure = WorkerExhaustedError(f"the worker has stopped: {why}")
+        log.error("worker %s stops: %s", self.worker_id, why)
+        self._worker.begin_stop()
+        self._loop.call_soon(self._guarded(self._begin_stop))
 
     def _settle_if_idle(self) -> None:
         if self.running or self._executor.outcomes:
@@ -328,7 +341,7 @@ class Runner:
         try:
             self._loop.call_soon_threadsafe(self._guarded(step))
         except RuntimeError:  # the loop is closed, and nothing runs on it
-            logger.debug("the worker's loop is closed")
+            log.debug("the worker's loop is closed")
 
     def _guarded(self, step: Callable[[], object]) -> Callable[[], None]:
         """`step` for use as a callback of the loop: an error ends the run instead of leaving it deaf."""

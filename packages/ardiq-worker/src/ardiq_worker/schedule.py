@@ -8,12 +8,12 @@ skipped: only the latest occurrence since the last look counts, and only when it
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from ardiq.bell import Bell
 from ardiq.checks import LATEST_MS
+from ardiq_worker.logs import Log
 
 if TYPE_CHECKING:
     from croniter import croniter
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ardiq_core import Port
     from ardiq_core.shapes import Submission
 
-logger = logging.getLogger("ardiq.worker")
+log = Log("ardiq.worker")
 
 MAX_LATE_MS = 60_000
 MIN_SLEEP_S = 0.001
@@ -205,10 +205,10 @@ class Timer:
 
     def _fired(self, name: str, due: Due, fire_ms: int, answer: bool | BaseException) -> None:
         if isinstance(answer, BaseException):
-            logger.warning("schedule of %s could not be fired for %d: %s", name, fire_ms, answer)
+            log.warning("schedule of %s could not be fired for %d: %s", name, fire_ms, answer)
             due.failed(fire_ms)
         elif answer:
-            logger.debug("schedule of %s fired for %d", name, fire_ms)
+            log.debug("schedule of %s fired for %d", name, fire_ms)
 
     def _look(self, port: Port) -> None:
         now = self._now_ms()
@@ -227,5 +227,5 @@ class Timer:
             self._ticket += 1
             port.fire(self._ticket, schedule.name, fire_ms, submission)
             self._asked[self._ticket] = (schedule.name, due, fire_ms)
-        except Exception as error:  # noqa: BLE001 - one schedule that cannot be fired must not stop the others
-            logger.warning("schedule of %s could not be fired for %d: %s", schedule.name, fire_ms, error)
+        except BaseException as error:  # noqa: BLE001 - a serializer may raise anything; the other schedules go on
+            log.warning("schedule of %s could not be fired for %d: %s", schedule.name, fire_ms, error)

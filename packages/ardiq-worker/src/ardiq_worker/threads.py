@@ -6,6 +6,9 @@ loop. So the loop knows when a call begins, and a call that is given up before t
 A running thread cannot be stopped. When its call is given up (timeout, end of the grace period) the thread is
 abandoned: its late return is ignored, it ends afterwards, and a fresh thread takes its place, so that capacity does
 not shrink. All are daemon threads: an abandoned one must not keep the interpreter from exiting.
+
+The system may refuse a thread. While others serve, they serve the whole line, and another start is tried from time to
+time. When there is none at all, the calls end with `NoThreadError`: they have not begun.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ import asyncio
 import contextvars
 import enum
 import itertools
-import logging
 import queue
 import threading
 import time
@@ -22,10 +24,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-logger = logging.getLogger("ardiq.worker")
+from ardiq_worker.exhaustion import NoThreadError, most_abandoned
+from ardiq_worker.frames import clear_frames
+from ardiq_worker.logs import Log
+
+log = Log("ardiq.worker")
 
 JOIN_S = 1.0
 """Idle threads end at once when told to; this bounds the wait should the machine be stalled."""
+
+START_AGAIN_S = 10.0
+"""After the system has refused a thread, the next start is tried so much later."""
 
 
 class _State(enum.Enum):
@@ -43,7 +52,7 @@ class _Work:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        future: asyncio.Future[Any],
+        future: asyncio.Future[None],
         begun: Callable[[], object] | None,
     ) -> None:
         self.fn = fn
@@ -61,12 +70,15 @@ class _Work:
 class ThreadPool:
     """At most `size` calls at a time for one event loop; threads are started when first needed.
 
-    All methods are for the loop's thread.
+    All methods are for the loop's thread. `exhausted` is called with the reason when no thread can be started at all,
+    or when too many run on although their calls were given up.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
+        self.exhausted: Callable[[str], object] = log.error
         self._loop = loop
         self._size = size
+        self._most_abandoned = most_abandoned(size)
         self._busy = 0  # calls handed out whose end the loop has not seen
         self._line: deque[_Work] = deque()
         self._handed: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
@@ -76,6 +88,7 @@ class ThreadPool:
         self._live: set[threading.Thread] = set()
         self._abandoned = 0
         self._numbers = itertools.count(1)
+        self._start_again = 0.0  # when a thread may be started again, after the system has refused one
 
     @property
     def abandoned(self) -> int:
@@ -91,19 +104,27 @@ class ThreadPool:
     ) -> Any:
         """Run `fn` in a thread, in a copy of the caller's context; what it returns or raises comes back.
 
-        `begun` is called on the loop when a thread is free for the call. Cancelling gives the call up.
+        `begun` is called on the loop when a thread is free for the call. Cancelling gives the call up. Raises
+        NoThreadError when it could not begin.
         """
         work = _Work(fn, args, kwargs, self._loop.create_future(), begun)
+        self._line.append(work)
         if self._busy < self._size:
-            self._hand_out(work)
-        else:
-            self._line.append(work)
+            self._advance()
         try:
-            return await work.future
+            await work.future
         finally:
             # Cancelled or closed from outside, as opposed to a CancelledError that fn itself has raised.
             if work.future.cancelled() or not work.future.done():
                 self._give_up(work)
+        error, work.error = work.error, None
+        if error is None:
+            return work.value
+        try:
+            # Not through the future, which would keep it: the exception refers to this frame, and the frame to the future.
+            raise error
+        finally:
+            del error
 
     def close(self) -> None:
         """End the idle threads. Call it when every call has ended or been given up."""
@@ -115,27 +136,46 @@ class ThreadPool:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _hand_out(self, work: _Work) -> None:
-        with self._lock:
-            threads = len(self._live)
-        if self._busy >= threads:
-            self._start_thread(needed=threads == 0)
-        self._busy += 1
-        if work.begun is not None:
-            work.begun()
-        self._handed.put(work)
+    def _advance(self) -> None:
+        """Hand out what is in the line while a thread is free, or can be started, for it."""
+        while self._line and self._busy < self._size:
+            with self._lock:
+                live = len(self._live)
+            if self._busy >= live and not self._start_thread(live):
+                return
+            work = self._line.popleft()
+            self._busy += 1
+            if work.begun is not None:
+                work.begun()
+            self._handed.put(work)
 
-    def _start_thread(self, *, needed: bool) -> None:
+    def _start_thread(self, live: int) -> bool:
+        if live and time.monotonic() < self._start_again:
+            return False
         thread = threading.Thread(target=self._serve, name=f"ardiq-task-{next(self._numbers)}", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the system has no more threads: those there are serve the calls one after another
-            if needed:
-                raise
-            logger.warning("no further thread can be started for tasks; %d are running", len(self._live))
-            return
+        except (RuntimeError, MemoryError, OSError) as error:
+            self._refused(live, error)
+            return False
         with self._lock:
             self._live.add(thread)
+        return True
+
+    def _refused(self, live: int, error: Exception) -> None:
+        self._start_again = time.monotonic() + START_AGAIN_S
+        if live:
+            log.warning("no further thread can be started for tasks (%s); %d serve all of them", error, live)
+            return
+        while self._line:
+            work = self._line.popleft()
+            work.error = NoThreadError(str(error))
+            if not work.future.done():
+                work.future.set_result(None)
+        self.exhausted(
+            f"no thread can be started for tasks ({error}); raise the limit on processes and threads (ulimit -u, "
+            "or the pids limit of the container), or lower sync_concurrency"
+        )
 
     def _give_up(self, work: _Work) -> None:
         with self._lock:
@@ -147,15 +187,17 @@ class ThreadPool:
                 self._abandoned += 1
         if state is _State.RUNNING:
             self._busy -= 1
-            name = getattr(work.fn, "__qualname__", type(work.fn).__name__)
-            logger.warning("the thread of %s runs on although its run was given up; %d such", name, self._abandoned)
             self._advance()
+            log.warning(
+                "the thread of %s runs on although its run was given up; %d such", _name(work.fn), self._abandoned
+            )
+            if self._abandoned >= self._most_abandoned:
+                self.exhausted(
+                    f"{self._abandoned} threads run on although their runs were given up, as many as may; give the "
+                    "calls inside these tasks timeouts of their own"
+                )
         elif state is _State.WAITING and work in self._line:
             self._line.remove(work)
-
-    def _advance(self) -> None:
-        while self._line and self._busy < self._size:
-            self._hand_out(self._line.popleft())
 
     def _collect(self) -> None:
         # Cleared first: a thread that finds it set can rely on this loop to see what it has appended before.
@@ -164,12 +206,9 @@ class ThreadPool:
             work = self._ended.popleft()
             self._busy -= 1
             if work.future.done():
-                continue
-            if work.error is not None:
-                work.future.set_exception(work.error)
-                work.error = None  # it refers to frames that may refer to the future
+                _forget(work)
             else:
-                work.future.set_result(work.value)
+                work.future.set_result(None)
         self._advance()
 
     def _serve(self) -> None:
@@ -182,10 +221,14 @@ class ThreadPool:
             if wanted:
                 work.value, work.error = _call(work.context, work.fn, work.args, work.kwargs)
                 with self._lock:
-                    if work.state is _State.GIVEN_UP:
+                    late = work.state is _State.GIVEN_UP
+                    if late:
                         self._abandoned -= 1
-                        return
-                    work.state = _State.DONE
+                    else:
+                        work.state = _State.DONE
+                if late:
+                    _forget(work)
+                    return
             self._ended.append(work)
             del work  # an idle thread keeps nothing alive
             if not self._rung:
@@ -202,9 +245,28 @@ def _call(
     try:
         return context.run(fn, *args, **kwargs), None
     except StopIteration as error:
-        # A future cannot carry it; a coroutine function that raises it ends the same way.
-        replacement = RuntimeError("task raised StopIteration")
-        replacement.__cause__ = error
-        return None, replacement
+        return None, _not_stop_iteration(error)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the call and not the thread
         return None, error
+
+
+def _forget(work: _Work) -> None:
+    """Let go of how a call ended that was given up."""
+    error, work.error, work.value = work.error, None, None
+    if error is not None:
+        clear_frames(error)
+
+
+def _not_stop_iteration(error: StopIteration) -> RuntimeError:
+    # A coroutine cannot raise it; a coroutine function that tries ends in the same way. Made in a frame of its own: the
+    # traceback of `error` refers to that of the caller.
+    replacement = RuntimeError("task raised StopIteration")
+    replacement.__cause__ = error
+    return replacement
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    try:
+        return str(fn.__qualname__)
+    except BaseException:  # noqa: BLE001 - a callable object may compute it, and may raise anything
+        return type(fn).__name__

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from ardiq.checks import flag, kind_of, task_name
@@ -92,6 +92,7 @@ class Ardiq(Inspection):
         self._registry: dict[str, Task[..., Any]] = {}
         self._schedules: dict[str, Schedule] = {}
         self._runner: _Runner | None = None
+        self._last_stop = object()  # another one after each call of `stop`
         self._worker_id: tuple[int, str] | None = None  # with the process that it was made for
         self._connection = Connection(self.redis_url, self.queue_name, self.priorities, self.connect_timeout_s)
         finalize(self, self._connection)
@@ -209,11 +210,15 @@ class Ardiq(Inspection):
         ids = self._connection.enqueue_many_sync(self._chunks(calls))
         return [Job(self, job_id) for chunk in ids for job_id in chunk]
 
-    async def run(self, **overrides: Any) -> None:  # what the worker's own command line passes on
+    def run(self, **overrides: Any) -> Coroutine[Any, Any, None]:  # what the worker's own command line passes on
         """Run a worker until `stop` is called, or, in burst mode, until nothing is left. May be called again.
 
-        Raises WorkerNotInstalledError where only the client is installed.
+        From this call on, `stop` ends the run, also when what this returns has not been awaited yet. Raises
+        WorkerNotInstalledError where only the client is installed.
         """
+        return self._run(self._last_stop, overrides)
+
+    async def _run(self, last_stop: object, overrides: dict[str, Any]) -> None:
         try:
             from ardiq_worker import run_app
         except ModuleNotFoundError as error:
@@ -222,10 +227,15 @@ class Ardiq(Inspection):
             raise WorkerNotInstalledError(
                 "this environment has the client only; to run tasks here: pip install ardiq-worker"
             ) from None
-        await run_app(self, **overrides)
+        await run_app(self, last_stop, **overrides)
 
     def stop(self) -> None:
-        """Ask the worker to stop in an orderly way; from any thread, any number of times."""
+        """Ask the worker to stop in an orderly way; from any thread, any number of times.
+
+        Ends the run that `run` was called for, even before its first step. Without one it does nothing.
+        """
+        # First this, then the look at the runner; a run that begins does both in the other order. So one sees the other.
+        self._last_stop = object()
         if (runner := self._runner) is not None:
             runner.stop()
 

@@ -3,8 +3,8 @@
 Nobody calls this package directly: `await app.run()` and the command `ardiq run` do.
 
 `runner` is one run from start to sign-off, `execute` one job from assignment to outcome, `outcome` what an end means,
-`threads` the pool for `def` tasks, `schedule` the recurring tasks, `bell` how the engine wakes the loop, `settings`
-the options of a run.
+`threads` the pool for `def` tasks, `exhaustion` what is the process's own trouble, `frames` how a failed run lets go of
+its memory, `schedule` the recurring tasks, `logs` the log, `settings` the options of a run.
 """
 
 # pyright: reportPrivateUsage=false
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ardiq_worker.logs import Log
 from ardiq_worker.runner import Runner
 from ardiq_worker.settings import settings
 from ardiq_worker.version import check_version
@@ -25,22 +26,34 @@ __version__ = check_version()
 __all__ = ["__version__", "run_app"]
 
 
-async def run_app(app: Ardiq, **overrides: Any) -> int:  # the keywords of `settings.settings`, checked there
+async def run_app(
+    app: Ardiq, last_stop: object = None, /, **overrides: Any
+) -> int:  # the keywords of `settings.settings`, checked there
     """Run a worker of `app` on the running event loop; what `app.run` calls.
 
     `overrides` take the place of the app's options: `concurrency`, `prefetch`, `sync_concurrency`, `shutdown_grace_s`,
-    `burst`. Returns when stopped, or when drained in burst mode: the number of jobs that failed for good. Raises BrokerError when Redis cannot be reached at
-    the start or the engine gives up, RuntimeError when the app's worker runs already, ValueError for a schedule that
-    never comes true.
+    `burst`. `last_stop` is the app's at the time when the run was asked for, None for now: it does not even start when
+    the app was told to stop since. Returns when stopped, or when drained in burst mode: the number of jobs that failed
+    for good. Raises BrokerError when Redis cannot be reached at the start or the engine gives up, WorkerExhaustedError
+    when the process has run out of threads, memory or descriptors, RuntimeError when the app's worker runs already,
+    ValueError for a schedule that never comes true.
     """
+    last_stop = last_stop or app._last_stop
     present = app._runner
     if isinstance(present, Runner) and not present.loop.is_closed():
         raise RuntimeError(f"the worker of {app!r} runs already; stop it first, or make another app for another worker")
+    options = settings(app, **overrides)
+    if app._last_stop is not last_stop:
+        Log("ardiq.worker").info("the worker of queue %s was told to stop before it started", app.queue_name)
+        return 0
     app._runner = None
-    runner = Runner(app, settings(app, **overrides))
+    runner = Runner(app, options)
     app._runner = runner
+    if app._last_stop is not last_stop:  # by another thread, which may not have seen the runner
+        runner.stop()
     try:
         await runner.run()
         return runner.failed
     finally:
-        app._runner = None
+        if app._runner is runner:
+            app._runner = None

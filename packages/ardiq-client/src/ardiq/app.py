@@ -9,7 +9,7 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast, overload
 
-from ardiq.checks import flag, kind_of, task_name
+from ardiq.checks import flag, kind_of, only_known, task_name
 from ardiq.codec import Codec
 from ardiq.connection import Connection, finalize
 from ardiq.cron import Schedule, check_timing
@@ -18,6 +18,7 @@ from ardiq.errors import WorkerNotInstalledError
 from ardiq.inspection import Inspection
 from ardiq.job import Job
 from ardiq.options import CoreOptions
+from ardiq.signature import UNKNOWN
 from ardiq.task import AsyncTask, SyncTask, Task, TaskOptions, check_schedulable, make_task
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Ardiq(Inspection):
         def register(fn: Callable[..., Any]) -> Task[..., Any]:
             return self._register(make_task(self, fn, options))
 
-        _check_task_options("task", options)
+        only_known("@app.task()", options, TaskOptions.__annotations__)
         return register if fn is None else register(fn)
 
     def cron(
@@ -168,7 +169,7 @@ class Ardiq(Inspection):
             @app.cron("*/5 * * * *")
             async def refresh() -> None: ...
         """
-        _check_task_options("cron", options)
+        only_known("@app.cron()", options, TaskOptions.__annotations__)
         expression, every_ms = check_timing(spec, every)
 
         def register(fn: Callable[..., Any]) -> Task[..., Any]:
@@ -184,8 +185,8 @@ class Ardiq(Inspection):
         """A task by its name only, for a service that has not its code. A registered task lends its settings."""
         task = self._registry.get(task_name(name))
         if task is None:
-            return TaskRef(self, name, None, lane=self._lanes[self.default_priority])
-        return TaskRef(self, name, task.fn, lane=task._lane, expire_ms=task.expire_ms, unique=task.unique)
+            return TaskRef(self, name, UNKNOWN, lane=self._lanes[self.default_priority])
+        return TaskRef(self, name, task._signature, lane=task._lane, expire_ms=task.expire_ms, unique=task.unique)
 
     def send(self, name: str, /, *args: Any, **kwargs: Any) -> PendingEnqueue[Any]:
         """Enqueue a call of a task by its name; await what this returns to get its `Job`.
@@ -289,15 +290,6 @@ def _chunks(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:
             chunk, room = [], CHUNK_BYTES
     if chunk:
         yield chunk
-
-
-def _check_task_options(decorator: str, options: TaskOptions) -> None:
-    for name in options:
-        if name not in TaskOptions.__annotations__:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, sorted(TaskOptions.__annotations__), n=1, cutoff=0)
-            raise TypeError(f"@app.{decorator}() has no option {name!r}; did you mean {near[0]!r}?")
 
 
 def _new_worker_id(pid: int) -> str:

@@ -4,7 +4,7 @@ A wrong type is a TypeError, a wrong value a ValueError; the message names the o
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import cast
 
@@ -17,6 +17,20 @@ LATEST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999: no absolute time may be later."""
 
 _PLACE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Which of the `known` names somebody most likely meant."""
+    from difflib import get_close_matches
+
+    return get_close_matches(name, sorted(known), n=1, cutoff=0)[0]
+
+
+def only_known(call: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Raise TypeError for the first of the `given` options that is not known; it names the nearest one."""
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{call} has no option {name!r}; did you mean {nearest(name, known)!r}?")
 
 
 def kind_of(value: object) -> str:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from ardiq.checks import LATEST_MS, LONGEST_MS, flag, headers, job_id, whole
@@ -15,6 +15,7 @@ from ardiq.pending import PendingEnqueue
 
 if TYPE_CHECKING:
     from ardiq.app import Ardiq
+    from ardiq.signature import Signature
     from ardiq_core.shapes import Submission
 
 P = ParamSpec("P")
@@ -45,7 +46,7 @@ class Dispatch(Generic[P, R]):
         "_headers",
         "_lane",
         "_schedule_ms",
-        "_signature_of",
+        "_signature",
         "_task_id",
         "_unique",
         "name",
@@ -55,7 +56,7 @@ class Dispatch(Generic[P, R]):
         self,
         app: Ardiq,
         name: str,
-        signature_of: Callable[..., Any] | None,
+        signature: Signature,
         *,
         lane: int,
         expire_ms: int = 0,
@@ -68,7 +69,7 @@ class Dispatch(Generic[P, R]):
         self.name = name
         self._app = app
         self._encode = app._codec.encode_call
-        self._signature_of = signature_of
+        self._signature = signature
         self._lane = lane
         self._expire_ms = expire_ms
         self._unique = unique
@@ -80,7 +81,8 @@ class Dispatch(Generic[P, R]):
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> PendingEnqueue[R]:
         """Enqueue one call; await what this returns to get its `Job`.
 
-        Raises SerializationError or PayloadTooLargeError at once. Awaiting raises BrokerError when Redis cannot be
+        Raises at once TypeError for arguments that the task does not take, SerializationError or
+        PayloadTooLargeError for what cannot be sent. Awaiting raises BrokerError when Redis cannot be
         reached within `connect_timeout_s`.
 
             job = await add.enqueue(2, 3)
@@ -97,7 +99,13 @@ class Dispatch(Generic[P, R]):
         return Prepared(self._app, self._submission(args, kwargs))
 
     def _submission(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Submission:
-        payload = self._encode(args, kwargs, self._signature_of)
+        signature = self._signature
+        if kwargs:
+            if len(args) not in signature.known.get(tuple(kwargs), ()):
+                signature.check(self.name, args, kwargs)
+        elif len(args) not in signature.counts:
+            signature.check(self.name, args, kwargs)
+        payload = self._encode(args, kwargs, signature.fn)
         if len(payload) > self._app._max_payload:
             raise PayloadTooLargeError(
                 f"the arguments of {self.name!r} take {len(payload)} bytes, more than the {self._app._max_payload} "
@@ -119,7 +127,7 @@ class Dispatch(Generic[P, R]):
     def _identity(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         from ardiq.identity import identity
 
-        return identity(self.name, args, kwargs, self._app._codec, self._signature_of)
+        return identity(self.name, args, kwargs, self._app._codec, self._signature.fn)
 
     def _with(
         self,
@@ -135,7 +143,7 @@ class Dispatch(Generic[P, R]):
         return BoundTask(
             app,
             self.name,
-            self._signature_of,
+            self._signature,
             lane=self._lane if priority is None else app._lane_index(priority),
             # 0 is the default of the option: the task's own setting applies.
             expire_ms=whole("expire_ms", expire_ms, 0, LONGEST_MS) or self._expire_ms,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Never, TypedDict, TypeVar, overload
 
 import ardiq_core
-from ardiq.checks import LONGEST_MS, flag, kind_of, lanes, place, seconds, whole
+from ardiq.checks import LONGEST_MS, flag, kind_of, lanes, only_known, place, seconds, whole
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -90,9 +90,7 @@ class Options:
 
 def check_options(given: Mapping[str, object]) -> dict[str, Any]:
     """All options with their defaults filled in; raises for one that is unknown, of a wrong type or out of bounds."""
-    for name in given:
-        if name not in _KNOWN:
-            raise TypeError(_unknown(name))
+    only_known("Ardiq()", given, _KNOWN)
     chosen = {**_DEFAULTS, **given}
     url = check_url(chosen["redis_url"])
     ladder = lanes(chosen["priorities"])
@@ -163,10 +161,3 @@ def _default_lane(given: object, ladder: tuple[str, ...]) -> str:
     if lane not in ladder:
         raise ValueError(f"default_priority {lane!r} must be one of the priorities {list(ladder)!r}")
     return lane
-
-
-def _unknown(name: str) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, sorted(_KNOWN), n=1, cutoff=0)
-    return f"Ardiq() has no option {name!r}; did you mean {near[0]!r}?"

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from types import CodeType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar
 
-from ardiq.checks import LONGEST_MS, flag, kind_of, seconds, task_name, whole
+from ardiq.checks import LONGEST_MS, flag, kind_of, nearest, seconds, task_name, whole
 from ardiq.dispatch import Dispatchable
+from ardiq.functions import OfTarget, global_name, is_async, own_name, source
+from ardiq.signature import Signature
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_COROUTINE, _GENERATOR, _ASYNC_GENERATOR = 0x80, 0x20, 0x200  # of code.co_flags; `inspect` names them and loads slowly
 _MOST_RETRIES = 1_000_000
 _LONGEST_SCHEDULE_NAME = 230  # an occurrence has the id cron:<name>:<epoch ms>
+
+_ANNOTATIONS = "__annotations__" if sys.version_info < (3, 14) else "__annotate__"  # the latter is evaluated when asked
 
 
 class TaskOptions(TypedDict, total=False):
@@ -44,9 +47,13 @@ class Task(Dispatchable[P, R]):
 
     `name`: the name in the registry and on the wire. `fn`: the function. `priority`: its lane, None for the app's
     default. `timeout` is in seconds. `result_ttl_ms` None means the app's.
+
+    To tools a task looks like its function: it has its name, module, documentation and signature, is pickled by
+    reference, and its methods and `fn` can be patched in tests.
     """
 
     __slots__ = (
+        "__dict__",
         "__weakref__",
         "backoff_ms",
         "expire_ms",
@@ -79,7 +86,7 @@ class Task(Dispatchable[P, R]):
     ) -> None:
         self.fn = fn
         self.is_async = is_async
-        self.source = _source(fn)
+        self.source = source(fn)
         self.max_retries = whole("max_retries", max_retries, 0, _MOST_RETRIES)
         self.backoff_ms = whole("backoff_ms", backoff_ms, 0, LONGEST_MS)
         self.timeout = None if timeout is None else seconds("timeout", timeout)
@@ -92,25 +99,55 @@ class Task(Dispatchable[P, R]):
         self.silent = flag("silent", silent)
         super().__init__(
             app,
-            task_name(_own_name(fn) if name is None else name),
-            fn,
+            task_name(own_name(fn) if name is None else name),
+            Signature(fn),
             lane=app._lane_index(app.default_priority if priority is None else priority),
             expire_ms=self.expire_ms,
             unique=self.unique,
         )
+        self._look_like(fn)
+
+    def _look_like(self, fn: Callable[..., Any]) -> None:
+        # Never through `self.__dict__`: once that exists, each look-up of a method takes longer.
+        self.__wrapped__ = fn
+        self.__name__ = str(getattr(fn, "__name__", self.name))
+        self.__qualname__ = str(getattr(fn, "__qualname__", self.__name__))
+        self.__module__ = str(getattr(fn, "__module__", None))
+        self.__doc__ = fn.__doc__
+        setattr(self, _ANNOTATIONS, getattr(fn, _ANNOTATIONS, None))
+        setattr(self, "__call__", fn)  # noqa: B010 - calls do not look here; `mock` does, for the signature of an autospec
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Awaitable[R]:
         """Run the function here and now."""
         return self.fn(*args, **kwargs)
 
-    @property
-    def __wrapped__(self) -> Callable[P, R] | Callable[P, Awaitable[R]]:
-        # `inspect.signature` and documentation tools look through the task at its function.
-        return self.fn
+    # What `inspect` and `asyncio` look for to tell a coroutine function: these are those of the function that is called.
+    __code__ = OfTarget("__code__")
+    __defaults__ = OfTarget("__defaults__")
+    __kwdefaults__ = OfTarget("__kwdefaults__")
+    _is_coroutine = OfTarget("_is_coroutine")
+    _is_coroutine_marker = OfTarget("_is_coroutine_marker")
 
-    @property
-    def __name__(self) -> str:
-        return self.name
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: object) -> None:
+            # Whatever is there may be replaced, by a test or otherwise; a misspelled name has no effect and is refused.
+            if not (name.startswith("__") or hasattr(type(self), name)):
+                known = [known for known in dir(type(self)) if not known.startswith("_")]
+                raise AttributeError(
+                    f"a task has no attribute {name!r}; did you mean {nearest(name, known)!r}?", name=name, obj=self
+                )
+            super().__setattr__(name, value)
+
+    def __reduce__(self) -> str:
+        # What pickle takes for the name of a global, in the module `self.__module__`.
+        return global_name(self)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object], /) -> Self:
+        return self
 
 
 class AsyncTask(Task[P, R]):
@@ -145,61 +182,13 @@ def make_task(app: Ardiq, fn: object, options: TaskOptions) -> Task[..., Any]:
         raise TypeError(
             f"a task must be a function, not {kind_of(fn)}; options go by keyword, as in @app.task(name=...)"
         )
-    is_async = _is_async(fn)
-    return (AsyncTask if is_async else SyncTask)(app, fn, is_async=is_async, **options)
+    asynchronous = is_async(fn)
+    return (AsyncTask if asynchronous else SyncTask)(app, fn, is_async=asynchronous, **options)
 
 
 def check_schedulable(task: Task[..., Any]) -> None:
     """Raise when a schedule could not enqueue the task: it passes no arguments, and makes an id of the name."""
     if len(task.name) > _LONGEST_SCHEDULE_NAME:
         raise ValueError(f"the name of a schedule must have at most {_LONGEST_SCHEDULE_NAME} characters")
-    fn = task.fn
-    if not isinstance(fn, FunctionType):
-        return
-    code = fn.__code__
-    keyword_only = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    if code.co_argcount > len(fn.__defaults__ or ()) or not set(keyword_only).issubset(fn.__kwdefaults__ or {}):
+    if task._signature.problem((), {}) is not None:
         raise TypeError(f"{task.name!r} takes arguments that have no default; a schedule calls it without any")
-
-
-def _is_async(fn: Callable[..., Any]) -> bool:
-    flags = fn.__code__.co_flags if isinstance(fn, FunctionType) else 0
-    if flags & (_GENERATOR | _ASYNC_GENERATOR):
-        raise TypeError(f"{_label(fn)} is a generator; a task must return its result")
-    if isinstance(fn, FunctionType) and not fn.__dict__:
-        return bool(flags & _COROUTINE)
-    # A wrapper, a partial, a callable object or a compiled function: the slow way knows about all of them.
-    from inspect import iscoroutinefunction
-
-    return iscoroutinefunction(fn) or (not isinstance(fn, FunctionType) and iscoroutinefunction(type(fn).__call__))
-
-
-def _own_name(fn: Callable[..., Any]) -> str:
-    name: object = getattr(fn, "__name__", None)
-    if not isinstance(name, str):
-        raise TypeError(f"{_label(fn)} has no __name__; name the task with @app.task(name=...)")
-    return name
-
-
-def _source(fn: Callable[..., Any]) -> str:
-    code = _code(fn)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else _label(fn)
-
-
-def _code(fn: object) -> CodeType | None:
-    """The code of the function that somebody wrote, behind partials and wrappers."""
-    from functools import partial
-
-    inner = fn
-    while isinstance(inner, partial) or (
-        isinstance(inner, FunctionType | MethodType) and hasattr(inner, "__wrapped__")
-    ):
-        inner = cast(object, getattr(inner, "func" if isinstance(inner, partial) else "__wrapped__"))
-    code: object = getattr(inner, "__code__", None)
-    if not isinstance(code, CodeType):
-        code = getattr(getattr(type(inner), "__call__", None), "__code__", None)  # noqa: B004 - its code is wanted
-    return code if isinstance(code, CodeType) else None
-
-
-def _label(fn: Callable[..., Any]) -> str:
-    return f"the {type(fn).__name__}" if not hasattr(fn, "__qualname__") else repr(fn.__qualname__)

@@ -18,6 +18,7 @@ import enum
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from ardiq.context import TaskContext, _current
@@ -27,6 +28,7 @@ from ardiq_worker import outcome
 from ardiq_worker.exhaustion import NoThreadError, is_exhaustion
 from ardiq_worker.frames import clear_frames
 from ardiq_worker.logs import Log
+from ardiq_worker.misfit import is_misfit
 from ardiq_worker.threads import ThreadPool
 
 if TYPE_CHECKING:
@@ -44,6 +46,11 @@ _TASK_OPTIONS: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3,
 
 
 _FINAL_FAILURES = (FAILURE, DEAD)
+
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple})
+"""What tasks mostly return: to find that a value is not awaitable takes longer than to find it here."""
+
+_UNSET = object()
 
 
 class _Why(enum.Enum):
@@ -169,8 +176,10 @@ class Executor:
                 if task.timeout is not None:
                     timer = self._limit(task, task.timeout, slot, tries)
                 value = await task.fn(*args, **kwargs)
+                if type(value) not in _PLAIN:
+                    value = await _awaited(value)
         except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt and the like too: they are the task's, not the worker's
-            ended = self._after_error(slot, tries, task, job_id, error)
+            ended = self._after_error(slot, tries, task, job_id, error, args, kwargs)
         else:
             ended = self._after_return(slot, tries, task, job_id, value)
         if timer is not None:
@@ -182,8 +191,10 @@ class Executor:
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], slot: int, tries: int
     ) -> Any:
         seconds = task.timeout
+        context = contextvars.copy_context()
         if seconds is None:
-            return await self._threads.call(task.fn, args, kwargs)
+            value = await self._threads.call(task.fn, args, kwargs, None, context)
+            return value if type(value) in _PLAIN else await _awaited(value, context)
         timers: list[asyncio.TimerHandle] = []
         run = _this_run()
 
@@ -191,7 +202,8 @@ class Executor:
             timers.append(self._limit(task, seconds, slot, tries, run))
 
         try:
-            return await self._threads.call(task.fn, args, kwargs, begun)
+            value = await self._threads.call(task.fn, args, kwargs, begun, context)
+            return value if type(value) in _PLAIN else await _awaited(value, context)
         finally:
             for timer in timers:
                 timer.cancel()
@@ -226,16 +238,32 @@ class Executor:
         return outcome.returned(slot, encoded, task)
 
     def _after_error(
-        self, slot: int, tries: int, task: Task[..., Any], job_id: str, error: BaseException
+        self,
+        slot: int,
+        tries: int,
+        task: Task[..., Any],
+        job_id: str,
+        error: BaseException,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Outcome | None:
         try:
-            ended = self._judge(slot, tries, task, job_id, error)
+            ended = self._judge(slot, tries, task, job_id, error, args, kwargs)
         except BaseException:  # noqa: BLE001 - no memory for a text, or what nobody has thought of; the slot must not be lost
             ended = outcome.undescribed(slot, tries, task)
         clear_frames(error)
         return ended
 
-    def _judge(self, slot: int, tries: int, task: Task[..., Any], job_id: str, error: BaseException) -> Outcome | None:
+    def _judge(
+        self,
+        slot: int,
+        tries: int,
+        task: Task[..., Any],
+        job_id: str,
+        error: BaseException,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Outcome | None:
         why = self._take_interruption() if self._interrupted else None
         if why is _Why.ABANDONED or self._closed or self._loop.is_closed():
             return None
@@ -247,6 +275,8 @@ class Executor:
             # Whatever it raised, it did so because it was cancelled.
             log.info("%s[%s] is handed back: it did not end in the grace period", task.name, job_id)
             return outcome.handed_back(slot)
+        elif is_misfit(task, args, kwargs, error):
+            ended = outcome.misfit(slot, error, task)
         else:
             ended = outcome.raised(slot, error, tries, task)
         return self._failed(ended, task, job_id, tries, error)
@@ -319,6 +349,20 @@ class Executor:
             # Not in the context of the run that happens to end: what is started next would inherit it.
             self._loop.call_soon(self._flush, context=self._context)
         outcomes.append(ended)
+
+
+async def _awaited(value: object, context: contextvars.Context | None = None) -> object:
+    """What a task has returned, or what that comes to: a decorator may pass on a coroutine that it has not awaited.
+
+    A coroutine that was made in a thread sees what was set in the `context` there.
+    """
+    if context is not None and isawaitable(value):
+        for variable, its in context.items():
+            if variable.get(_UNSET) is not its:
+                variable.set(its)
+    while isawaitable(value):
+        value = await value
+    return value
 
 
 def _this_run() -> asyncio.Task[None]:

@@ -65,6 +65,11 @@ def raised(slot: int, error: BaseException, tries: int, policy: Policy) -> Outco
     return _again(slot, error, retry_delay_ms(policy.backoff_ms, tries) if delay is None else delay)
 
 
+def misfit(slot: int, error: BaseException, policy: Policy) -> Outcome:
+    """The task's function does not take these arguments: no attempt can succeed."""
+    return _failed(slot, safe_repr(error), error, policy)
+
+
 def timed_out(slot: int, error: BaseException | None, tries: int, seconds: float, policy: Policy) -> Outcome:
     """The attempt was cancelled after `seconds`; `error` is how it ended, None while it has not."""
     overrun = TimeoutError(f"timed out after {seconds:g}s")

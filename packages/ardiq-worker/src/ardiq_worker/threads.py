@@ -22,6 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from types import CoroutineType
 from typing import Any
 
 from ardiq_worker.exhaustion import NoThreadError, most_abandoned
@@ -54,13 +55,14 @@ class _Work:
         kwargs: dict[str, Any],
         future: asyncio.Future[None],
         begun: Callable[[], object] | None,
+        context: contextvars.Context | None = None,
     ) -> None:
         self.fn = fn
         self.args = args
         self.kwargs = kwargs
         self.future = future
         self.begun = begun
-        self.context = contextvars.copy_context()
+        self.context = context or contextvars.copy_context()
         self.state = _State.WAITING
         self.thread: threading.Thread | None = None
         self.value: Any = None
@@ -101,13 +103,14 @@ class ThreadPool:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         begun: Callable[[], object] | None = None,
+        context: contextvars.Context | None = None,
     ) -> Any:
-        """Run `fn` in a thread, in a copy of the caller's context; what it returns or raises comes back.
+        """Run `fn` in a thread, in `context` or a copy of the caller's; what it returns or raises comes back.
 
         `begun` is called on the loop when a thread is free for the call. Cancelling gives the call up. Raises
         NoThreadError when it could not begin.
         """
-        work = _Work(fn, args, kwargs, self._loop.create_future(), begun)
+        work = _Work(fn, args, kwargs, self._loop.create_future(), begun, context)
         self._line.append(work)
         if self._busy < self._size:
             self._advance()
@@ -252,9 +255,11 @@ def _call(
 
 def _forget(work: _Work) -> None:
     """Let go of how a call ended that was given up."""
-    error, work.error, work.value = work.error, None, None
+    value, error, work.value, work.error = work.value, work.error, None, None
     if error is not None:
         clear_frames(error)
+    if isinstance(value, CoroutineType):
+        value.close()  # or it would warn that it was never awaited
 
 
 def _not_stop_iteration(error: StopIteration) -> RuntimeError:

@@ -1,0 +1,111 @@
+"""What can be learned about a task's function without calling it: its kind, its name, its place."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from types import CodeType, FunctionType, MethodType
+from typing import Any, cast
+
+# Of code.co_flags; `inspect` names them and loads slowly.
+_COROUTINE, _GENERATOR, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x80, 0x20, 0x100, 0x200
+
+
+def is_async(fn: Callable[..., Any]) -> bool:
+    """Whether calling `fn` makes a coroutine and runs nothing yet; TypeError for a generator function.
+
+    False says less: a plain decorator around a coroutine function is an ordinary function until it is called.
+    """
+    target = call_target(fn)
+    flags = target.__code__.co_flags if isinstance(target, FunctionType) else 0
+    if flags & (_GENERATOR | _ASYNC_GENERATOR) and not flags & _ITERABLE_COROUTINE:
+        raise TypeError(f"{label(fn)} is a generator; a task must return its result")
+    if isinstance(target, FunctionType) and not target.__dict__:
+        return bool(flags & _COROUTINE)
+    # It may carry a mark, or be compiled: the slow way knows about all of them.
+    from inspect import iscoroutinefunction
+
+    return iscoroutinefunction(target)
+
+
+def call_target(fn: object) -> object:
+    """What runs when `fn` is called, behind partials, bound methods, static methods and callable objects."""
+    for _ in range(100):  # an object's `__call__` may be another such object, even itself
+        if isinstance(fn, partial):
+            fn = fn.func
+        elif isinstance(fn, MethodType | staticmethod):
+            fn = cast(MethodType, fn).__func__
+        elif isinstance(fn, FunctionType) or not _has_own_call(fn):
+            break
+        else:
+            fn = cast(object, type(fn).__call__)
+    return fn
+
+
+def _has_own_call(fn: object) -> bool:
+    call: object = getattr(type(fn), "__call__", None)  # noqa: B004 - the method itself is wanted
+    return isinstance(call, FunctionType | MethodType | partial | staticmethod)
+
+
+def written_function(fn: object) -> object:
+    """The function that somebody wrote: as `call_target`, and behind decorators that say what they wrap."""
+    target = call_target(fn)
+    for _ in range(100):
+        inner: object = getattr(target, "__wrapped__", None)
+        if inner is None or inner is target:
+            break
+        target = call_target(inner)
+    return target
+
+
+class OfTarget:
+    """An attribute of a task that is the one of its function's call target; not there when that has none."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, task: Any, owner: type) -> Any:
+        return self if task is None else getattr(call_target(task.fn), self._name)
+
+
+def own_name(fn: Callable[..., Any]) -> str:
+    """The function's name; TypeError when it has none."""
+    name: object = getattr(fn, "__name__", None)
+    if not isinstance(name, str):
+        raise TypeError(f"{label(fn)} has no __name__; name the task with @app.task(name=...)")
+    return name
+
+
+def source(fn: Callable[..., Any]) -> str:
+    """Where the function was written, as `file:line`."""
+    code: object = getattr(written_function(fn), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if isinstance(code, CodeType) else label(fn)
+
+
+def global_name(value: Any) -> str:
+    """The name under which `value.__module__` has `value` itself; pickle's error when there is none."""
+    module = sys.modules.get(value.__module__)
+    qualname: str = value.__qualname__
+    found: object = module
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    if found is value:
+        return qualname
+    for name, other in list(vars(module).items()) if module is not None else ():
+        if other is value:
+            return name
+    from pickle import PicklingError
+
+    raise PicklingError(
+        f"{value!r} is pickled by reference, and the module {value.__module__} has no global name for it; "
+        f"define it at the top of the module"
+    )
+
+
+def label(fn: Callable[..., Any]) -> str:
+    """How error messages name the function."""
+    qualname = str(getattr(fn, "__qualname__", ""))
+    return repr(qualname) if qualname else f"the {type(fn).__name__}"

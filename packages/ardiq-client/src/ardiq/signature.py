@@ -1,0 +1,158 @@
+"""Which calls a function takes: looked at when a call is enqueued, and again when one fails on the worker.
+
+What counts is the signature of the callable that is registered. A decorator that takes `*args, **kwargs` takes every
+call, even when it says what it wraps: it may well pass on other arguments than it gets.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Sequence
+from types import FunctionType
+from typing import Any
+
+from ardiq.checks import nearest
+
+_VARARGS, _VARKEYWORDS = 0x04, 0x08  # of code.co_flags; `inspect` names them and loads slowly
+
+MOST_FORMS = 256
+"""How many forms of calls with keywords are remembered: a function with `**kwargs` takes any number of them."""
+
+
+class Signature:
+    """Which calls `fn` takes; with `fn` None nothing is known, and every call fits.
+
+    A call by position alone fits when the number of arguments is in `counts`. Of calls with keywords, those that were
+    looked at are in `known`: the keywords, and the numbers of other arguments that go with them.
+    """
+
+    __slots__ = (
+        "_keyword_only",
+        "_more_keywords",
+        "_most",
+        "_positional",
+        "_positional_only",
+        "_required",
+        "_room",
+        "counts",
+        "fn",
+        "known",
+    )
+
+    def __init__(self, fn: Callable[..., Any] | None) -> None:
+        if isinstance(fn, staticmethod):
+            fn = fn.__func__
+        self.fn = fn
+        self._room = MOST_FORMS
+        self.known: dict[tuple[str, ...], tuple[int, ...]] = {}
+        self._positional: tuple[str, ...] | None = None  # until it has been looked up
+        if fn is None:
+            self._take_anything()
+        elif isinstance(fn, FunctionType) and "__signature__" not in fn.__dict__:
+            self._read_code(fn)
+        else:
+            self.counts: Sequence[int] = ()  # the first call looks the parameters up
+
+    def check(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise TypeError that names the task unless the function takes such a call; remember that it does."""
+        if (problem := self.problem(args, kwargs)) is not None:
+            raise TypeError(f"the task {name!r} {problem}")
+        if kwargs and self._room:
+            self._room -= 1
+            keywords = tuple(kwargs)
+            self.known[keywords] = (*self.known.get(keywords, ()), len(args))
+
+    def problem(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+        """Why the function does not take such a call, as the rest of a sentence about it; None when it does."""
+        positional = self._look_up() if self._positional is None else self._positional
+        given = len(args)
+        if given > self._most:
+            return f"takes at most {self._most} arguments by position, not {given}"
+        by_position = positional[:given]
+        for keyword in kwargs:
+            if keyword in self._keyword_only:
+                continue
+            if keyword in positional[self._positional_only :]:
+                if keyword in by_position:
+                    return f"gets its argument {keyword!r} twice, by position and by keyword"
+            elif not self._more_keywords:
+                return self._unexpected(keyword)
+        missing = [
+            name
+            for index, name in enumerate((*positional, *self._keyword_only))
+            if name in self._required
+            and name not in by_position
+            and (name not in kwargs or index < self._positional_only)
+        ]
+        if missing:
+            return f"needs its {'argument' if len(missing) == 1 else 'arguments'} {' and '.join(map(repr, missing))}"
+        return None
+
+    def _unexpected(self, keyword: str) -> str:
+        positional = self._positional or ()
+        if keyword in positional:
+            return f"takes its argument {keyword!r} by position only"
+        names = (*positional[self._positional_only :], *self._keyword_only)
+        return f"has no argument {keyword!r}" + (f"; did you mean {nearest(keyword, names)!r}?" if names else "")
+
+    def _set(
+        self,
+        positional: tuple[str, ...],
+        positional_only: int,
+        keyword_only: tuple[str, ...],
+        optional: Collection[str],
+        *,
+        more_positional: bool,
+        more_keywords: bool,
+    ) -> None:
+        self._positional_only = positional_only
+        self._keyword_only = keyword_only
+        self._required = {name for name in (*positional, *keyword_only) if name not in optional}
+        self._more_keywords = more_keywords
+        self._positional = positional
+        self._most = sys.maxsize - 1 if more_positional else len(positional)
+        needs_keyword = not self._required.isdisjoint(keyword_only)
+        fewest = sum(name in self._required for name in positional)
+        counts = range(0) if needs_keyword else range(fewest, self._most + 1)
+        self.counts = counts if len(counts) > 8 else tuple(counts)  # a short tuple is faster to look through
+
+    def _take_anything(self) -> None:
+        self._set((), 0, (), (), more_positional=True, more_keywords=True)
+
+    def _read_code(self, fn: FunctionType) -> None:
+        code = fn.__code__
+        names, count = code.co_varnames, code.co_argcount
+        optional = names[count - len(fn.__defaults__ or ()) : count] + tuple(fn.__kwdefaults__ or ())
+        self._set(
+            names[:count],
+            code.co_posonlyargcount,
+            names[count : count + code.co_kwonlyargcount],
+            optional,
+            more_positional=bool(code.co_flags & _VARARGS),
+            more_keywords=bool(code.co_flags & _VARKEYWORDS),
+        )
+
+    def _look_up(self) -> tuple[str, ...]:
+        from inspect import Parameter, signature
+
+        assert self.fn is not None
+        try:
+            parameters = signature(self.fn, follow_wrapped=False).parameters.values()
+        except (TypeError, ValueError):  # a compiled function may have none
+            self._take_anything()
+            return ()
+        by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+        positional = tuple(one.name for one in parameters if one.kind in by_position)
+        self._set(
+            positional,
+            sum(one.kind is Parameter.POSITIONAL_ONLY for one in parameters),
+            tuple(one.name for one in parameters if one.kind is Parameter.KEYWORD_ONLY),
+            {one.name for one in parameters if one.default is not Parameter.empty},
+            more_positional=any(one.kind is Parameter.VAR_POSITIONAL for one in parameters),
+            more_keywords=any(one.kind is Parameter.VAR_KEYWORD for one in parameters),
+        )
+        return positional
+
+
+UNKNOWN = Signature(None)
+"""That of a task whose code is elsewhere."""

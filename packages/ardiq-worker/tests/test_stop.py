@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from ardiq import Ardiq
-from ardiq_worker import runner as runner_module
 from ardiq_worker.runner import Runner
 from ardiq_worker.settings import settings
+from ardiq_worker.threads import ThreadPool
 from tests.servers import Server
 
 
@@ -107,7 +107,7 @@ async def test_a_stop_while_the_runner_is_made(app: Ardiq, when: str, monkeypatc
         return made
 
     with monkeypatch.context() as patched:
-        patched.setattr(runner_module, "ThreadPool", stops(runner_module.ThreadPool))
+        patched.setattr("ardiq_worker.runner.ThreadPool", stops(ThreadPool))
         await ends(app.run())
     await works(app)
 

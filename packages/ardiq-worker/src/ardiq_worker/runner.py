@@ -29,6 +29,7 @@ from ardiq_worker.logs import Log, forward_logs
 from ardiq_worker.schedule import Timer
 from ardiq_worker.settings import Settings
 from ardiq_worker.threads import ThreadPool
+from ardiq_worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from ardiq.app import Ardiq
@@ -87,6 +88,7 @@ class Runner:
             queue=app.queue_name,
             cancel_wait_s=CANCEL_WAIT_S,
         )
+        self._watchdog = Watchdog(self._loop, lambda: self._executor.running, Executor._run.__code__)
         self._timer = Timer(
             self._loop,
             self._core.port,
@@ -168,6 +170,7 @@ class Runner:
                 await self._executor.close()
             finally:
                 self._threads.close()
+                self._watchdog.close()
                 self._forward_logs()
         if self._failure is not None:
             raise self._failure
@@ -190,6 +193,7 @@ class Runner:
 
     def _on_bell(self) -> None:
         self._executor.verbose = log.enabled(logging.DEBUG)
+        self._watchdog.activity()
         assignments, notices = self._worker.take()
         self._start(assignments)
         for kind, detail in notices:

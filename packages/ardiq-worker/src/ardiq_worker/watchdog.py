@@ -1,0 +1,162 @@
+"""Says so when the event loop is blocked: for how long, by which run, and where.
+
+A blocked loop cannot say it itself, so a thread does. While jobs come in or run, it asks the loop for a sign of life
+once a second, and looks at the stack of the loop's thread when none comes. While the worker is idle the thread sleeps
+too. Nothing of this is on the way of a single job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import selectors
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import CodeType, FrameType
+
+from ardiq_worker.logs import Log
+
+log = Log("ardiq.worker")
+
+LOOK_S = 1.0
+"""Between two questions."""
+
+BLOCKED_S = 2.0
+"""A loop that has not answered for so long is blocked, and not just busy."""
+
+AGAIN_FACTOR = 5
+"""It is said again when this has lasted so many times as long."""
+
+QUIET_S = 60.0
+"""After that, a block has to last `BLOCKED_S` times `AGAIN_FACTOR` to be worth another line, for so long."""
+
+JOIN_S = 1.0
+"""It ends at once when told to, unless the log is stuck."""
+
+_ASYNCIO = os.path.dirname(asyncio.__file__)
+
+
+class Watchdog:
+    """Watches the loop of the thread that makes it.
+
+    `busy` says whether anything runs; it is called from another thread. A run is recognized by its frame of code `run`,
+    whose variables `name` and `job_id` say which it is.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, busy: Callable[[], object], run: CodeType) -> None:
+        self._loop = loop
+        self._busy = busy
+        self._run = run
+        self._watched = threading.get_ident()
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._awake = False
+        self._active = False
+        self._answered = False
+        self._closed = False
+        self._quiet_until = 0.0
+
+    def activity(self) -> None:
+        """Jobs have come in. On the loop, and cheap: it is called for each batch."""
+        self._active = True
+        if not self._awake:
+            self._awake = True
+            self._wake.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="ardiq-watchdog", daemon=True)
+                try:
+                    self._thread.start()
+                except (RuntimeError, MemoryError):  # then nobody watches; what matters more has the same trouble
+                    self._closed = True
+
+    def close(self) -> None:
+        """Watch no more. Twice is harmless."""
+        self._closed = True
+        self._wake.set()
+        if self._thread is not None and self._thread.is_alive():
+            self._thread.join(JOIN_S)
+
+    def _watch(self) -> None:
+        while not self._closed:
+            self._active = False
+            asked = time.monotonic()
+            if not self._ask():
+                return
+            if not self._answered_within(BLOCKED_S):
+                self._report(asked)
+            self._pause(LOOK_S)
+            if not self._active and not self._busy():
+                self._sleep()
+
+    def _ask(self) -> bool:
+        self._answered = False
+        try:
+            self._loop.call_soon_threadsafe(self._answer)
+        except RuntimeError:  # the loop is closed
+            return False
+        return True
+
+    def _answer(self) -> None:
+        self._answered = True
+        self._wake.set()
+
+    def _answered_within(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while not self._answered and not self._closed:
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            self._wake.wait(left)
+            self._wake.clear()
+        return True
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._closed and (left := until - time.monotonic()) > 0:
+            self._wake.wait(left)
+            self._wake.clear()
+
+    def _sleep(self) -> None:
+        self._wake.clear()
+        self._awake = False
+        if (
+            not self._active and not self._closed
+        ):  # looked at after the flag was put down, and `activity` does it in reverse
+            self._wake.wait()
+        self._awake = True
+
+    def _report(self, asked: float) -> None:
+        """Say it, and say it again more and more rarely, until the loop has answered."""
+        due_s = BLOCKED_S if time.monotonic() >= self._quiet_until else BLOCKED_S * AGAIN_FACTOR
+        said = False
+        while not self._answered_within(asked + due_s - time.monotonic()):
+            frame = sys._current_frames().get(self._watched)
+            culprit = self._culprit(frame) if frame is not None else None
+            if culprit is not None:
+                said = True
+                log.warning(
+                    "the event loop has been blocked for %.1f s by %s; meanwhile nothing else of this worker runs, and it "
+                    "cannot stop in order. Await the call, or make the task a def function",
+                    *(time.monotonic() - asked, culprit),
+                )
+            del frame
+            due_s *= AGAIN_FACTOR
+        if said and not self._closed:
+            self._quiet_until = time.monotonic() + QUIET_S
+            log.info("the event loop goes on after %.1f s", time.monotonic() - asked)
+
+    def _culprit(self, innermost: FrameType) -> str | None:
+        """What the loop's thread is doing; None when it only waits for events, or is about to."""
+        code = innermost.f_code
+        place = f"at {code.co_filename}:{innermost.f_lineno} in {code.co_qualname}"
+        frame: FrameType | None = innermost
+        while frame is not None:
+            if frame.f_code is self._run:
+                variables = frame.f_locals
+                return f"{variables.get('name')}[{variables.get('job_id')}] {place}"
+            frame = frame.f_back
+        if code.co_filename == selectors.__file__ or code.co_filename.startswith(_ASYNCIO):
+            return None
+        return f"code outside of tasks, {place}"

@@ -3,8 +3,8 @@
 -- KEYS  due, running, lanes
 -- ARGV  base, prefixes of the two kinds of stream
 -- out   jobs that are ready or scheduled and not running
-local waiting = call('ZCARD', KEYS[1]) - call('HLEN', KEYS[2])
-for _, lane in ipairs(call('SMEMBERS', KEYS[3])) do
-  for i = 2, #ARGV do waiting = waiting + call('XLEN', ARGV[1] .. ARGV[i] .. lane) end
+local waiting = (ask('ZCARD', KEYS[1]) or 0) - (ask('HLEN', KEYS[2]) or 0)
+for _, lane in ipairs(ask('SMEMBERS', KEYS[3]) or {}) do
+  for i = 2, #ARGV do waiting = waiting + (ask('XLEN', ARGV[1] .. ARGV[i] .. lane) or 0) end
 end
 return math.max(0, waiting)

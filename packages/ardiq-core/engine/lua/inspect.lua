@@ -3,16 +3,17 @@
 -- KEYS  due, running, dead, workers, worker info, lanes
 -- ARGV  base, group, prefixes of the two kinds of stream (returned, lane)
 -- out   now, scheduled, running, dead, workers as (name, lease deadline, info), lanes as (name, entries, delivered)
+-- A key that holds something else than it should counts as empty.
 local workers, lanes = {}, {}
-local leases = call('ZRANGE', KEYS[4], 0, 999, 'WITHSCORES')
+local leases = ask('ZRANGE', KEYS[4], 0, 999, 'WITHSCORES') or {}
 for n = 1, #leases, 2 do
-  workers[#workers + 1] = { leases[n], leases[n + 1], call('HGET', KEYS[5], leases[n]) or '' }
+  workers[#workers + 1] = { leases[n], leases[n + 1], ask('HGET', KEYS[5], leases[n]) or '' }
 end
-for _, lane in ipairs(call('SMEMBERS', KEYS[6])) do
+for _, lane in ipairs(ask('SMEMBERS', KEYS[6]) or {}) do
   local entries, delivered = 0, 0
   for i = 3, #ARGV do
     local stream = ARGV[1] .. ARGV[i] .. lane
-    entries = entries + call('XLEN', stream)
+    entries = entries + (ask('XLEN', stream) or 0)
     local groups = redis.pcall('XINFO', 'GROUPS', stream)
     for _, group in ipairs(groups.err and {} or groups) do
       if group[2] == ARGV[2] then delivered = delivered + group[6] end
@@ -20,4 +21,6 @@ for _, lane in ipairs(call('SMEMBERS', KEYS[6])) do
   end
   lanes[#lanes + 1] = { lane, entries, delivered }
 end
-return { now, call('ZCARD', KEYS[1]), call('HLEN', KEYS[2]), call('XLEN', KEYS[3]), workers, lanes }
+return {
+  now, ask('ZCARD', KEYS[1]) or 0, ask('HLEN', KEYS[2]) or 0, ask('XLEN', KEYS[3]) or 0, workers, lanes,
+}

@@ -1,30 +1,68 @@
--- list: some jobs in one state, the oldest first (dead ones: the newest first).
+-- list: some jobs in one state, the oldest first (dead ones: the newest first), page by page.
 --
 -- KEYS  due, running, dead, lanes
--- ARGV  base, state (queued, scheduled, running, dead), most jobs, prefixes of the two kinds of stream (returned, lane)
--- out   ids; for dead ones (id, record, header .. envelope, body "" unless it was kept apart)
-local state, most, out = ARGV[2], tonumber(ARGV[3]), {}
-if state == 'scheduled' then return call('ZRANGE', KEYS[1], 0, most - 1) end
-if state == 'running' then
-  local cursor = '0'
-  repeat
-    local page = call('HSCAN', KEYS[2], cursor, 'COUNT', 100)
-    cursor = page[1]
-    for n = 1, #page[2], 2 do if #out < most then out[#out + 1] = page[2][n] end end
-  until cursor == '0' or #out >= most
-elseif state == 'dead' then
-  for _, entry in ipairs(call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', most)) do
-    out[#out + 1] = { entry[2][2], entry[2][4], entry[2][6], entry[2][8] or '' }
+-- ARGV  base, state (queued, scheduled, running, dead), most jobs, cursor ("" to begin), prefixes of the two kinds of stream
+--       (returned, lane)
+-- out   next cursor ("" at the end), then ids; for dead ones (id, record, header .. envelope, body "" unless it was kept apart)
+-- A key that holds something else than it should counts as empty, and entries that are no jobs are passed over.
+local state, most, cursor, out = ARGV[2], tonumber(ARGV[3]), ARGV[4], { '' }
+-- A page of dead letters ends after so many bytes, since they can be large.
+local PAGE_BYTES = 1000000
+
+local function behind(entry) return entry == '' and '-' or '(' .. entry end
+
+if state == 'scheduled' then
+  local from = tonumber(cursor) or 0
+  local ids = ask('ZRANGE', KEYS[1], from, from + most - 1) or {}
+  for n, id in ipairs(ids) do out[n + 1] = id end
+  if #ids == most then out[1] = string.format('%.0f', from + most) end
+elseif state == 'running' then
+  local page = ask('HSCAN', KEYS[2], cursor == '' and '0' or cursor, 'COUNT', most)
+  if page then
+    for n = 1, #page[2], 2 do out[#out + 1] = page[2][n] end
+    if page[1] ~= '0' then out[1] = page[1] end
   end
+elseif state == 'dead' then
+  local bytes, last = 0, cursor
+  while #out <= most do
+    -- One by one: the next may be large.
+    local entry = (ask('XREVRANGE', KEYS[3], last == '' and '+' or '(' .. last, '-', 'COUNT', 1) or {})[1]
+    if not entry then
+      last = ''
+      break
+    end
+    last = entry[1]
+    local letter = {}
+    for n = 1, #entry[2], 2 do letter[entry[2][n]] = entry[2][n + 1] end
+    if letter.id and letter.record then
+      out[#out + 1] = { letter.id, letter.record, letter.value or '', letter.body or '' }
+      bytes = bytes + #letter.record + #(letter.value or '') + #(letter.body or '')
+    end
+    if bytes > PAGE_BYTES then break end
+  end
+  out[1] = last
 else
-  for _, lane in ipairs(call('SMEMBERS', KEYS[4])) do
-    for i = 4, #ARGV do
-      -- Running jobs stand in the streams too: look a little further than asked, and leave them out.
-      for _, entry in ipairs(call('XRANGE', ARGV[1] .. ARGV[i] .. lane, '-', '+', 'COUNT', most + 1000)) do
-        local id = sub(entry[2][1], HEADER + 1)
-        if #out < most and call('HEXISTS', KEYS[2], id) == 0 then out[#out + 1] = id end
+  -- In the order of their names, so that a cursor can say where it stands: kind of stream, entry, lane.
+  local lanes = ask('SMEMBERS', KEYS[4]) or {}
+  table.sort(lanes)
+  local kind, entry, at = string.match(cursor, '^(%d) (%S*) (.*)$')
+  local left = most
+  for _, lane in ipairs(lanes) do
+    for i = 5, #ARGV do
+      local here = lane == at and tostring(i) == kind
+      if not at or here then
+        for _, found in ipairs(ask('XRANGE', ARGV[1] .. ARGV[i] .. lane, behind(here and entry or ''), '+', 'COUNT', left) or {}) do
+          local id = sub(found[2][1], HEADER + 1)
+          -- Running jobs stand in the streams too.
+          if id ~= '' and (ask('HEXISTS', KEYS[2], id) or 0) == 0 then out[#out + 1] = id end
+          out[1] = i .. ' ' .. found[1] .. ' ' .. lane
+          left = left - 1
+        end
+        if left <= 0 then return out end
+        at = nil
       end
     end
   end
+  out[1] = ''
 end
 return out

@@ -2,21 +2,24 @@
 --
 -- KEYS  due, running
 -- ARGV  base, job prefix, ids
--- out   per job: record or nil, header .. envelope ("" unless it is in a stream), due ms ("" unless scheduled), run ("" unless running)
-local out = {}
+-- out   per job: record (of a finished job without its result) or nil, header .. envelope ("" unless it is in a stream), due ms
+--       ("" unless scheduled), run ("" unless running)
+local place_of, out = presence(), {}
 for i = 3, #ARGV do
   local id, value, due, run = ARGV[i], '', '', ''
-  local record = call('GET', ARGV[2] .. id)
-  local kind = record and sub(record, 1, 1)
+  local record = ask('GETRANGE', ARGV[2] .. id, 0, 8) or ''
+  local kind = sub(record, 1, 1)
   if kind == 'q' then
-    local entry, suffix = string.match(sub(record, 10), '^(%S+) (.*)$')
-    local found = call('XRANGE', ARGV[1] .. suffix, entry, entry)
+    record = ask('GET', ARGV[2] .. id)
+    local entry, stream = place_of(ARGV[1], record)
+    local found = entry and ask('XRANGE', stream, entry, entry) or {}
     value = found[1] and sub(found[1][2][1], 1, HEADER) .. found[1][2][2] or ''
-    run = call('HGET', KEYS[2], id) or ''
-    if sub(run, 1, #entry + 1) ~= entry .. ' ' then run = '' end
+    run = entry and ask('HGET', KEYS[2], id) or ''
+    if run ~= '' and sub(run, 1, #entry + 1) ~= entry .. ' ' then run = '' end
   elseif kind == 'd' then
-    due = call('ZSCORE', KEYS[1], id) or ''
+    record = ask('GET', ARGV[2] .. id)
+    due = ask('ZSCORE', KEYS[1], id) or ''
   end
-  out[#out + 1] = { record, value, due, run }
+  out[#out + 1] = { record ~= '' and record, value, due, run }
 end
 return out

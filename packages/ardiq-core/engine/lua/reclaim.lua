@@ -21,6 +21,13 @@ if not victim and ARGV[6] == '1' then
   end
 end
 if not victim then return { now, '', 0, 0, 1 } end
+expect('hash', KEYS[2], KEYS[3])
+expect('stream', unpack(KEYS, 4))
+need(KEYS[1], 'ZADD', 'ZREM', 'HGET', 'HDEL', 'GET', 'SET')
+need(KEYS[4], 'XRANGE', 'XADD', 'XPENDING', 'XACK', 'XDEL')
+if not may('XGROUP', 'DELCONSUMER', KEYS[4], group, victim) then
+  error({ err = "NOPERM this user has no permissions to run the 'xgroup|delconsumer' command" })
+end
 call('ZADD', KEYS[1], -1, victim)
 
 local taken, started, left = 0, 0, tonumber(ARGV[5])
@@ -29,17 +36,21 @@ local function take_over(s, entry)
   local found = call('XRANGE', KEYS[s], entry, entry)
   if not found[1] then return end
   local label, envelope = found[1][2][1], found[1][2][2]
+  local returned = s % 2 == 0 and s or s - 1
+  if #label < HEADER then
+    -- Somebody else wrote it. Whoever gets it next puts it among the dead letters.
+    call('XADD', KEYS[returned], '*', label, envelope)
+    return
+  end
   local id = sub(label, HEADER + 1)
   local job_key = job_prefix .. id
-  if not is_at(call('GET', job_key), entry) then return end
-  local tries, deaths, misses, flags, enqueued = struct.unpack('>HBBBI8', label)
   local run = call('HGET', KEYS[3], id)
-  if run and sub(run, 1, #entry + 1) == entry .. ' ' then
-    tries, deaths, started = math.min(tries + 1, 65535), math.min(deaths + 1, 255), started + 1
-    call('HDEL', KEYS[3], id)
-  end
+  local had_begun = run and sub(run, 1, #entry + 1) == entry .. ' '
+  if had_begun then call('HDEL', KEYS[3], id) end
+  if not is_at(ask('GET', job_key), entry, sub(KEYS[s], #base + 1)) then return end
+  local tries, deaths, misses, flags, enqueued = struct.unpack('>HBBBI8', label)
+  if had_begun then tries, deaths, started = math.min(tries + 1, 65535), math.min(deaths + 1, 255), started + 1 end
   if flags % 2 == 0 then flags = flags + SUSPECT end
-  local returned = s % 2 == 0 and s or s - 1
   place(base, KEYS[returned], job_key, struct.pack('>HBBBI8', tries, deaths, misses, flags, enqueued) .. id, envelope)
   taken = taken + 1
 end

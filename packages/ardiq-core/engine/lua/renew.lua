@@ -9,6 +9,9 @@ if ARGV[5] == '0' then
   local lease = call('ZSCORE', KEYS[1], worker)
   if not lease or tonumber(lease) < 0 then return { now, 0, 0 } end
 end
+expect('zset', KEYS[1])
+expect('hash', KEYS[2])
+need(KEYS[1], 'ZADD', 'HSET', 'XPENDING')
 call('ZADD', KEYS[1], now + ARGV[3], worker)
 call('HSET', KEYS[2], worker, ARGV[4])
 local delivered = 0

@@ -10,14 +10,15 @@
 --         X  finished and dead-lettered; likewise
 --         R  again later; number = delay in ms; data = new header
 --         H  handed back, to be delivered before new work; data = header
--- out   positions (from 0, over all jobs) whose delivery no longer stood: nothing was changed for them
+-- out   positions (from 0, over all jobs) whose delivery no longer stood: nothing was changed for them; -1 as well when this
+--       user may not publish
 local base, job_prefix, unique_prefix, wake, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 -- As it came: a number would be printed anew for every job.
 local default_ttl = ARGV[6]
 local stored_for_a_while = tonumber(default_ttl) > 0
 local refused, finished, started, earliest, seen = {}, {}, {}, nil, 0
 -- Most of the time nobody waits.
-local awaited = call('EXISTS', KEYS[3]) == 1
+local awaited = call('TYPE', KEYS[3]).ok == 'hash'
 -- Beyond this many bytes a message would take the subscriber's connection down with it (the server limits what piles up for
 -- one): callers are told to read the result, provided that it is kept long enough for that.
 local LARGEST_MESSAGE, READABLE_MS = 65536, 10000
@@ -45,7 +46,7 @@ end
 -- A job that cannot be run anywhere, whole: with its body, should that be kept apart.
 local function bury(id, record, fields, body)
   local letter = { 'id', id, 'record', record, 'value', fields and sub(fields[1], 1, HEADER) .. fields[2] or '' }
-  local apart = body ~= '-' and call('GET', body)
+  local apart = body ~= '-' and ask('GET', body)
   if apart then letter[7], letter[8] = 'body', apart end
   call('XADD', KEYS[4], 'MAXLEN', '~', 100000, '*', unpack(letter))
 end
@@ -70,22 +71,26 @@ local function settle(s, entry, job_key, spec, data)
   local outcome, number, recorded, unique, body = string.match(spec, '^(%u) (%-?%d+) (%d) (%S+) (.+)$')
   local id, found = id_of(job_key), outcome ~= 'D' and call('XRANGE', KEYS[s], entry, entry)[1]
   number = tonumber(number)
-  if outcome == 'R' or outcome == 'H' then
-    if not found then
-      -- Somebody deleted the entry: the id must not stay taken.
-      call('SET', job_key, 'T' .. sub(call('GET', job_key) or '', 2, 9), 'PX', TOMBSTONE_MS)
-      if body ~= '-' then call('UNLINK', body) end
-      return false
-    end
-    put_back(s, job_key, id, outcome, number, data, found[2][2])
-  else
-    if outcome == 'X' then bury(id, data, found and found[2], body) end
-    finish(job_key, data, number)
-    if unique ~= '-' and call('GET', unique_prefix .. unique) == id then call('DEL', unique_prefix .. unique) end
-    if body ~= '-' then call('UNLINK', body) end
-  end
   if recorded == '1' then started[#started + 1] = id end
-  return true
+  if (outcome == 'R' or outcome == 'H') and found then
+    put_back(s, job_key, id, outcome, number, data, found[2][2])
+    return true
+  end
+  if outcome == 'X' then
+    bury(id, data, found and found[2], body)
+    -- An entry that somebody else wrote may name any job: that job's record is not touched.
+    if not is_at(ask('GET', job_key), entry, sub(KEYS[s], #base + 1)) then return true end
+  end
+  if outcome == 'D' or outcome == 'X' then
+    finish(job_key, data, number)
+  else
+    -- Somebody deleted the entry.
+    local record = lose(job_key, id, ask('GET', job_key) or '')
+    if awaited then finished[#finished + 1], finished[#finished + 2] = id, record end
+  end
+  if unique ~= '-' and ask('GET', unique_prefix .. unique) == id then call('DEL', unique_prefix .. unique) end
+  if body ~= '-' then call('UNLINK', body) end
+  return outcome == 'D' or outcome == 'X'
 end
 
 local function older(a, b)
@@ -110,17 +115,46 @@ local function delete(stream, entries)
   if high < count then call('XDEL', stream, unpack(entries, high + 1)) end
 end
 
-local i = 7
+-- First all is read, and with it whatever could fail. The common case is quick: one stream, and nothing but results.
+local batches, i, with_options, with_more = {}, 7, false, false
 while i <= #ARGV do
-  local s, count = ARGV[i] + 5, tonumber(ARGV[i + 1])
-  local stream, entries = KEYS[s], {}
-  i = i + 2
-  for n = 1, count do entries[n] = ARGV[i + (n - 1) * 4] end
-  local all_held = call('XACK', stream, group, unpack(entries)) == count
+  local s, count, entries = ARGV[i] + 5, tonumber(ARGV[i + 1]), {}
   for n = 1, count do
+    local at = i + 2 + (n - 1) * 4
+    local spec = ARGV[at + 2]
+    entries[n] = ARGV[at]
+    if spec ~= '' then
+      with_options = true
+      with_more = with_more or sub(spec, 1, 1) ~= 'D'
+    end
+  end
+  batches[#batches + 1] = { s = s, first = i + 2, entries = entries }
+  i = i + 2 + 4 * count
+end
+local some_stream, some_key = KEYS[batches[1].s], ARGV[10]
+need(some_stream, 'XTRIM', 'XDEL', 'XPENDING')
+need(some_key, 'PSETEX', 'GET')
+if awaited or with_options or not stored_for_a_while then need(KEYS[3], 'SET', 'HGET', 'HDEL') end
+if with_options then
+  need(KEYS[2], 'DEL', 'UNLINK')
+  expect('hash', KEYS[2])
+end
+if with_more then
+  need(KEYS[4], 'XRANGE', 'XADD', 'ZADD', 'ZRANGE')
+  expect('zset', KEYS[1])
+  expect('stream', unpack(KEYS, 4))
+elseif #batches > 1 then
+  expect('stream', unpack(KEYS, 5))
+end
+
+for _, batch in ipairs(batches) do
+  local s, i, entries = batch.s, batch.first, batch.entries
+  local stream, suffix = KEYS[s], sub(KEYS[s], #base + 1)
+  local all_held = call('XACK', stream, group, unpack(entries)) == #entries
+  for n = 1, #entries do
     local entry, job_key, spec, data = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
     i = i + 4
-    if not all_held and not is_at(call('GET', job_key), entry) then
+    if not all_held and not is_at(ask('GET', job_key), entry, suffix) then
       refused[#refused + 1] = seen
     elseif spec == '' and stored_for_a_while and not awaited then
       call('PSETEX', job_key, default_ttl, data)
@@ -136,12 +170,6 @@ end
 
 if #started > 0 then call('HDEL', KEYS[2], unpack(started)) end
 if earliest then announce_due(KEYS[1], wake, earliest) end
-for n = 1, #finished, 2 do
-  local waiting = call('HGET', KEYS[3], finished[n])
-  if waiting then
-    local message = struct.pack('>H', #finished[n]) .. finished[n] .. finished[n + 1]
-    for channel in string.gmatch(waiting, '(%S+) %d+\n') do call('PUBLISH', channel, message) end
-    call('HDEL', KEYS[3], finished[n])
-  end
-end
+for n = 1, #finished, 2 do notify(KEYS[3], finished[n], finished[n + 1]) end
+if unheard then refused[#refused + 1] = -1 end
 return refused

@@ -57,7 +57,7 @@ pub struct Shared {
     /// Redis time.
     pub clock: Clock,
     /// Lines for the application's logging.
-    pub logs: Logs,
+    pub logs: Arc<Logs>,
     /// Earliest due time announced by producers; a change wakes whoever promotes.
     pub wake: watch::Sender<u64>,
     waiting: Arc<Waiting>,
@@ -124,11 +124,13 @@ impl Client {
         let push = keys.push(&crate::submit::random_hex());
         let wake = watch::Sender::new(0);
         let sink = sink(Arc::clone(&waiting), push.clone(), keys.wake.clone(), wake.clone());
+        let link = Link::new(address, Arc::clone(&keys), connect_limit, sink);
+        let logs = Arc::clone(link.logs());
         let shared = Arc::new(Shared {
-            link: Link::new(address, Arc::clone(&keys), connect_limit, sink),
+            link,
             keys,
             clock: Clock::default(),
-            logs: Logs::default(),
+            logs: Arc::clone(&logs),
             wake,
             waiting,
             push,
@@ -282,8 +284,10 @@ impl Client {
             let mut cmd = redis::cmd("SMEMBERS");
             cmd.arg(QUEUES);
             let reply = shared.link.command(&cmd, patience).await?;
-            let mut names: Vec<String> =
+            // Somebody else may have written a name that is no text.
+            let names: Vec<Vec<u8>> =
                 redis::from_redis_value(reply).map_err(|error| Error::Protocol(error.to_string()))?;
+            let mut names: Vec<String> = names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
             names.sort();
             Ok(Answer::Names(names))
         });
@@ -344,7 +348,7 @@ async fn accept(shared: &Shared, chunk: Chunk) -> Result<Vec<String>> {
 
 async fn look_now(shared: &Shared, id: &str) -> Result<Option<Arc<ResultRecord>>> {
     let patience = Patience::within(shared.link.connect_limit());
-    read(look::wait(&shared.link, &shared.keys, id, &shared.push, 0, patience).await?)
+    read(look::result(&shared.link, &shared.keys, id, patience).await?)
 }
 
 fn read(record: Vec<u8>) -> Result<Option<Arc<ResultRecord>>> {

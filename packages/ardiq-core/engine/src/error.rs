@@ -39,6 +39,11 @@ impl Error {
             Self::Unreachable { .. } | Self::Closed => false,
         }
     }
+
+    /// Did the call meet a key that holds something else than it should?
+    pub fn is_of_wrong_type(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.code == "WRONGTYPE")
+    }
 }
 
 /// Shorthand for results of the engine.
@@ -53,6 +58,8 @@ pub enum Remedy {
     Wait,
     /// The script is not in the server's cache: load it, then try again.
     Load,
+    /// A key holds something else than it should: set it aside, then try again.
+    Mend,
     /// Trying again would give the same answer.
     GiveUp,
 }
@@ -74,6 +81,7 @@ pub fn remedy(error: &RedisError) -> Remedy {
         _ => match error.code() {
             // GONE is of our own: what was sent ahead of a script ran out before it came.
             Some("BUSY" | "MISCONF" | "NOREPLICAS" | "GONE") => Remedy::Wait,
+            Some("WRONGTYPE") => Remedy::Mend,
             _ if error.to_string().contains("max number of clients") => Remedy::Reconnect,
             _ => Remedy::GiveUp,
         },
@@ -102,7 +110,7 @@ mod tests {
             ("READONLY You can't write against a read only replica", Remedy::Reconnect),
             ("ERR max number of clients reached", Remedy::Reconnect),
             ("OOM command not allowed when used memory > 'maxmemory'", Remedy::GiveUp),
-            ("WRONGTYPE Operation against a key", Remedy::GiveUp),
+            ("WRONGTYPE Operation against a key", Remedy::Mend),
         ];
         for (line, expected) in cases {
             assert_eq!(remedy(&server(line)), expected, "{line}");

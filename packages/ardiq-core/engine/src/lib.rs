@@ -17,6 +17,7 @@ pub mod error;
 pub mod jobs;
 pub mod link;
 pub mod logs;
+mod manners;
 pub mod port;
 pub mod protocol;
 pub mod refusal;

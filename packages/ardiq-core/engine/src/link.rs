@@ -14,7 +14,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::error::{self, Error, Remedy, Result, remedy};
-use crate::protocol::keys::{Keys, QUEUES};
+use crate::manners::Manners;
+use crate::protocol::keys::Keys;
 use crate::refusal::{Refusal, explain};
 use crate::scripts::Script;
 use crate::url::Address;
@@ -91,7 +92,7 @@ struct Channel {
 /// See the module.
 pub struct Link {
     address: Address,
-    keys: Arc<Keys>,
+    pub(crate) keys: Arc<Keys>,
     connect_limit: Duration,
     session: tokio::sync::Mutex<Option<Session>>,
     number: watch::Sender<u64>,
@@ -99,6 +100,7 @@ pub struct Link {
     subscribing: tokio::sync::Mutex<()>,
     sink: PushSink,
     dropped: Arc<Notify>,
+    pub(crate) manners: Manners,
 }
 
 impl Link {
@@ -114,6 +116,7 @@ impl Link {
             subscribing: tokio::sync::Mutex::default(),
             sink,
             dropped: Arc::new(Notify::new()),
+            manners: Manners::default(),
         }
     }
 
@@ -185,7 +188,7 @@ impl Link {
     }
 
     async fn send(&self, script: Option<&'static Script>, cmd: &Cmd, patience: Patience, way: Way) -> Result<Value> {
-        let mut pauses = backoff();
+        let (mut pauses, mut mended) = (backoff(), false);
         loop {
             let mut session = self.session(patience).await?;
             let (limit, mut broken) = (patience.limit(RESPONSE_LIMIT), true);
@@ -210,7 +213,11 @@ impl Link {
             let (remedy, reason) = match fault {
                 None => (Remedy::Reconnect, "no answer in time".to_owned()),
                 Some(error) => match remedy(&error) {
-                    Remedy::GiveUp => return Err(Error::Refused(Refusal::new(&error))),
+                    Remedy::Mend if script.is_some() && !mended && self.mend(patience).await => {
+                        mended = true;
+                        continue;
+                    }
+                    Remedy::GiveUp | Remedy::Mend => return Err(Error::Refused(Refusal::new(&error))),
                     remedy => (remedy, explain(&error)),
                 },
             };
@@ -232,7 +239,7 @@ impl Link {
                 }
                 (Remedy::Reconnect, _) if broken => self.discard(session.number, patience).await,
                 // No second connection is to be had: the first one may be as good as ever.
-                (Remedy::Reconnect | Remedy::Wait | Remedy::Load | Remedy::GiveUp, _) => {}
+                (Remedy::Reconnect | Remedy::Wait | Remedy::Load | Remedy::Mend | Remedy::GiveUp, _) => {}
             }
             if patience.is_over() {
                 return Err(self.unreachable(&reason));
@@ -261,7 +268,7 @@ impl Link {
                     return Ok(session);
                 }
                 Ok(Err(error)) => match remedy(&error) {
-                    Remedy::GiveUp => return Err(Error::Refused(Refusal::new(&error))),
+                    Remedy::GiveUp | Remedy::Mend => return Err(Error::Refused(Refusal::new(&error))),
                     _ => explain(&error),
                 },
                 Err(_) => "no connection in time".to_owned(),
@@ -287,37 +294,11 @@ impl Link {
         }
     }
 
-    /// Connect, make the queue known, and take up all subscriptions again.
+    /// Connect, and take up all subscriptions again. Nothing is written: whoever only looks leaves no trace.
     async fn connect(&self) -> redis::RedisResult<(MultiplexedConnection, Option<MultiplexedConnection>)> {
-        let mut conn = self.open().await?;
-        // One by one: the error of a pipeline does not say which code the server gave.
-        for introduction in self.introductions() {
-            match introduction.query_async::<()>(&mut conn).await {
-                // Reads and settling work on a server that takes no writes for want of memory, and who may not write may look
-                // all the same; so connecting must work too.
-                Err(error) if matches!(error.code(), Some("OOM" | "NOPERM")) => {}
-                Err(error) => return Err(error),
-                Ok(()) => {}
-            }
-        }
+        let conn = self.open().await?;
         let ears = if self.subscribed() { Some(self.listen().await?) } else { None };
         Ok((conn, ears))
-    }
-
-    /// What makes the queue and its lanes known to those who inspect.
-    fn introductions(&self) -> [Cmd; 2] {
-        let (mut queue, mut lanes) = (redis::cmd("SADD"), redis::cmd("SADD"));
-        queue.arg(QUEUES).arg(&self.keys.queue);
-        lanes.arg(&self.keys.known_lanes).arg(&self.keys.lanes);
-        [queue, lanes]
-    }
-
-    /// Make the queue known again, on a server that may have been emptied.
-    pub async fn introduce(&self, patience: Patience) -> Result<()> {
-        for introduction in self.introductions() {
-            self.command(&introduction, patience).await?;
-        }
-        Ok(())
     }
 
     /// A connection with all subscriptions.

@@ -3,8 +3,7 @@
 
 mod support;
 
-use ardiq_engine::error::Error;
-use ardiq_engine::scripts::deliver::{self, Entry, Source};
+use ardiq_engine::scripts::deliver::{self, Cursor, Entry, Source};
 use ardiq_engine::scripts::produce::NewJob;
 use support::{LOW, Queue, TTL, back, done, job, patience};
 
@@ -47,12 +46,14 @@ async fn the_group_is_made_when_it_is_missing_and_starts_at_the_beginning() {
 }
 
 #[tokio::test]
-async fn any_other_error_is_passed_on() {
+async fn a_stream_s_key_that_holds_something_else_is_set_aside() {
     let queue = Queue::start();
     queue.sign_on("w").await;
     let _: String = queue.ask("SET", (&queue.keys.streams[LOW], "not a stream")).await;
-    let answer = deliver::fetch(&queue.link, &queue.keys, "w", 1, Source::New, patience()).await;
-    assert!(matches!(&answer, Err(Error::Refused(no)) if no.code == "WRONGTYPE"), "{answer:?}");
+    assert!(queue.fetch("w", 1).await.entries.is_empty());
+    assert_eq!(queue.ask::<String>("GET", format!("{}lane:low", queue.keys.aside)).await, "not a stream");
+    queue.enqueue(&[job("a")]).await;
+    assert_eq!(ids(&queue.fetch("w", 1).await.entries), ["a"]);
 }
 
 #[tokio::test]
@@ -162,4 +163,21 @@ async fn any_number_of_runs_can_be_recorded_at_once() {
     let sent = queue.take("w", MANY).await;
     assert!(queue.begin("w", &sent.iter().collect::<Vec<_>>()).await.is_empty());
     assert_eq!(queue.ask::<usize>("HLEN", &queue.keys.running).await, MANY);
+}
+
+#[tokio::test]
+async fn a_worker_s_own_deliveries_are_read_back_page_by_page() {
+    let queue = Queue::start();
+    let high = NewJob { lane: 1, ..job("high") };
+    queue.enqueue(&[high, job("a"), job("b"), job("c"), job("d")]).await;
+    let sent = queue.take("w", 5).await;
+    let _: i64 = queue.ask("XDEL", (&queue.keys.streams[LOW], &sent[2].entry)).await;
+    let (mut from, mut pages) = (Some(Cursor::default()), Vec::new());
+    while let Some(cursor) = from {
+        let own = Source::Own(cursor);
+        let page = deliver::fetch(&queue.link, &queue.keys, "w", 2, own, patience()).await.unwrap();
+        pages.push(ids(&page.entries).join(" "));
+        from = page.next;
+    }
+    assert_eq!(pages, ["high a", "c", "d"], "what was deleted counts for the page, and is not run");
 }

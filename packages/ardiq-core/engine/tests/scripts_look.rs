@@ -63,13 +63,15 @@ async fn wait_gives_the_kind_of_what_has_no_result() {
         assert_eq!(wait(&queue, id, "me", 0).await, kind.as_bytes());
         assert_eq!(waiters(&queue, id).await, [], "only looked");
         assert_eq!(wait(&queue, id, "me", 5).await, kind.as_bytes());
-        assert_eq!(waiters(&queue, id).await.len(), 1, "{id}: it may come yet");
+        let left = usize::from(["q", "d"].contains(&kind));
+        assert_eq!(waiters(&queue, id).await.len(), left, "{id}: nothing is sent for what is not unfinished");
     }
 }
 
 #[tokio::test]
 async fn word_is_kept_per_channel_until_the_latest_of_its_deadlines() {
     let queue = Queue::start();
+    queue.enqueue(&[job("a")]).await;
     let now = queue.now_ms().await;
     wait(&queue, "a", "one", 60_000).await;
     wait(&queue, "a", "two", 90_000).await;
@@ -85,6 +87,7 @@ async fn word_is_kept_per_channel_until_the_latest_of_its_deadlines() {
 #[tokio::test]
 async fn word_of_those_who_have_gone_is_dropped_when_somebody_else_comes() {
     let queue = Queue::start();
+    queue.enqueue(&[job("a")]).await;
     let _: i64 = queue.ask("HSET", (&queue.keys.waiters, "a", "gone 5\nhere 99999999999999\n")).await;
     wait(&queue, "a", "me", 60_000).await;
     let found = waiters(&queue, "a").await;
@@ -106,7 +109,7 @@ async fn lookup_tells_every_state_apart() {
         <[Found; 6]>::try_from(lookup(&queue, &all).await).unwrap();
     assert_eq!(running.run, format!("{} w 5 1", sent[0].entry));
     assert_eq!((&running.value, running.due_ms), (&value_of(&sent[0]), None));
-    assert_eq!(done.record, Some(result_of(&sent[1])));
+    assert_eq!(done.record, Some(result_of(&sent[1])[..9].to_vec()), "the result itself is not asked for");
     assert!(done.value.is_empty() && done.run.is_empty());
     assert_eq!((&delivered.value, delivered.run.as_str()), (&value_of(&sent[2]), ""));
     assert!(queued.value.ends_with(&job("queued").envelope));
@@ -150,7 +153,7 @@ async fn inspect_shows_the_queue_in_numbers() {
     let queue = Queue::start();
     let empty = inspect(&queue).await;
     assert_eq!((empty.scheduled, empty.running, empty.dead, empty.workers.len()), (0, 0, 0, 0));
-    assert_eq!(empty.lanes.len(), 2, "lanes are known before they are used");
+    assert_eq!(empty.lanes.len(), 0, "whoever only looks leaves nothing");
     queue.enqueue(&[job("a"), job("b"), job("c"), NewJob { lane: 1, ..job("d") }, later("e")]).await;
     let sent = queue.take("w", 3).await;
     queue.begin("w", &[&sent[0]]).await;

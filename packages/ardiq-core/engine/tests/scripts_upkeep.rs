@@ -1,11 +1,10 @@
-//! The scripts that keep a queue in order: promote, renew, reclaim, leave, tidy.
+//! The scripts that keep a queue in order: promote, renew, reclaim, leave.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
 
 mod support;
 
 use ardiq_engine::protocol::entry::{Header, SUSPECT};
 use ardiq_engine::scripts::deliver::{Entry, Verdict};
-use ardiq_engine::scripts::look;
 use ardiq_engine::scripts::produce::NewJob;
 use ardiq_engine::scripts::upkeep;
 use support::{HIGH, LOW, Queue, RETURNED_LOW, TTL, again, back, done, header_of, job, patience, promote, settlement};
@@ -269,38 +268,4 @@ async fn what_a_leaving_worker_still_has_is_taken_over_at_once() {
     assert_eq!(queue.reclaim("heir", 10, false).await.taken, 1);
     assert_eq!(queue.leave("stranger").await, 0);
     assert_eq!(lease(&queue, "stranger").await, None, "nobody signs on by leaving");
-}
-
-#[tokio::test]
-async fn tidy_forgets_callers_whose_wait_has_run_out() {
-    let queue = Queue::start();
-    let wait = async |id: &str, channel: &str, ms: u64| {
-        look::wait(&queue.link, &queue.keys, id, channel, ms, patience()).await.unwrap();
-    };
-    wait("waiting", "one", 60_000).await;
-    let _: i64 =
-        queue.ask("HSET", (&queue.keys.waiters, "late", "one 5\n", "mixed", "one 5\ntwo 99999999999999\n")).await;
-    let cursor = upkeep::tidy(&queue.link, &queue.keys, "0", patience()).await.unwrap();
-    assert_eq!(cursor, "0", "all were seen");
-    let mut left: Vec<String> = queue.ask("HKEYS", &queue.keys.waiters).await;
-    left.sort();
-    assert_eq!(left, ["mixed", "waiting"]);
-}
-
-#[tokio::test]
-async fn tidy_sees_many_callers_in_pages() {
-    let queue = Queue::start();
-    let mut fill = redis::cmd("HSET");
-    fill.arg(&queue.keys.waiters);
-    for number in 0..2_000 {
-        fill.arg(format!("job{number}")).arg("one 5\n");
-    }
-    queue.link.command(&fill, patience()).await.unwrap();
-    let (mut cursor, mut pages) = ("0".to_owned(), 0);
-    while pages == 0 || cursor != "0" {
-        cursor = upkeep::tidy(&queue.link, &queue.keys, &cursor, patience()).await.unwrap();
-        pages += 1;
-    }
-    assert!(pages > 5, "{pages} pages");
-    assert!(!queue.names().await.contains(&"waiters".to_owned()));
 }

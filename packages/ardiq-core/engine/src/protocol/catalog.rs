@@ -30,12 +30,13 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:running", "hash", "recorded starts by job id: `<entry id> <worker> <start ms> <tries>`", "a field until the job is settled or taken over"],
     ["ardiq:{<queue>}:workers", "sorted set", "workers by the end of their lease in epoch ms; -1 for one whose work is being taken over, 0 for one that left work behind", "a member until it signs off or is taken over"],
     ["ardiq:{<queue>}:worker-info", "hash", "what workers say about themselves, by worker", "as `workers`"],
-    ["ardiq:{<queue>}:waiters", "hash", "who waits for a result, by job id: lines of `<channel> <epoch ms at which the wait ends>`", "a field until the result is sent, or the wait is over and `tidy` comes by"],
+    ["ardiq:{<queue>}:waiters", "hash", "who waits for a result, by job id: lines of `<channel> <epoch ms at which the wait ends>`", "a field until the result is sent, or the wait is over and `scrub` comes by"],
     ["ardiq:{<queue>}:cron", "hash", "the last occurrence that was fired, in epoch ms, by schedule", "for ever, a field per schedule"],
     ["ardiq:{<queue>}:dead", "stream", "dead letters: job id, result record, header and envelope, the body if it was kept apart", "for ever, about the last 100 000"],
     ["ardiq:{<queue>}:lanes", "set", "lanes that were ever used", "for ever"],
     ["ardiq:{<queue>}:unique:<digest>", "string", "id of the unfinished job that has this identity", "until that job has ended"],
     ["ardiq:{<queue>}:body:<id>:<nonce>", "string", "arguments of a job that are too large for a script; the nonce in hexadecimal", "a minute, and from the enqueue on until the job has ended"],
+    ["ardiq:{<queue>}:aside:<name>", "any", "what a key of this name held although it should hold something else", "a week"],
     ["ardiq:{<queue>}:wake", "channel", "a due time in epoch ms that is earlier than all before it", "—"],
     ["ardiq:{<queue>}:push:<process>", "channel", "results for the callers of one process: length of the id (2 bytes), id, result record (nothing when it is large, see *Waiters*)", "—"],
 ];
@@ -116,6 +117,9 @@ pub static TRANSITIONS: &[[&str; 4]] = &[
     ["running", "queued", "settle", "likewise"],
     ["queued", "queued", "reclaim", "the lease of the worker that had it ran out"],
     ["running", "queued", "reclaim", "likewise; a try is spent and a death counted"],
+    ["queued", "complete", "wait", "its entry was deleted from outside: the job has failed, as its callers are told"],
+    ["queued", "complete", "scrub", "likewise"],
+    ["scheduled", "complete", "promote", "its record was cut short by somebody"],
     ["complete", "not_found", EXPIRY, "the result has been kept long enough"],
 ];
 
@@ -189,11 +193,12 @@ mod tests {
         // Taken apart without `..`, so that a new key has to be entered here, and then in the catalogue.
         #[rustfmt::skip]
         let Keys {
-            queue: _, lanes: _, base: _, job: _, unique, body: _, due, running, workers, worker_info, waiters, cron, dead,
+            queue: _, lanes: _, base: _, job: _, unique, body: _, aside, due, running, workers, worker_info, waiters, cron, dead,
             known_lanes, wake, lane_streams, streams,
         } = &keys;
-        let unique = format!("{unique}<digest>");
-        let mut spelled = BTreeSet::from([QUEUES, &one_job, &push, &unique, &body, due, running, workers, worker_info]);
+        let (unique, aside) = (format!("{unique}<digest>"), format!("{aside}<name>"));
+        let mut spelled =
+            BTreeSet::from([QUEUES, &one_job, &push, &unique, &body, &aside, due, running, workers, worker_info]);
         spelled.extend([waiters.as_str(), cron, dead, known_lanes, wake]);
         spelled.extend(lane_streams.iter().chain(streams).map(String::as_str));
         assert_eq!(column(KEYS, 0), spelled);

@@ -27,6 +27,8 @@ pub struct Keys {
     pub unique: String,
     /// Prefix of the keys that hold arguments which are too large for a script.
     pub body: String,
+    /// Prefix of keys that held something else than they should, and were moved out of the way.
+    pub aside: String,
     /// Sorted set of scheduled jobs by due time.
     pub due: String,
     /// Hash of recorded runs by job id.
@@ -63,6 +65,7 @@ impl Keys {
             job: key("job:"),
             unique: key("unique:"),
             body: key("body:"),
+            aside: key("aside:"),
             due: key("due"),
             running: key("running"),
             workers: key("workers"),
@@ -76,6 +79,22 @@ impl Keys {
             streams: lanes.iter().rev().flat_map(|lane| [stream(RETURNED, lane), stream(LANE, lane)]).collect(),
             base,
         }
+    }
+
+    /// The keys that every process of the queue knows, each with the type of what it holds.
+    pub fn types(&self) -> Vec<(&str, &'static str)> {
+        let mut types = vec![
+            (self.due.as_str(), "zset"),
+            (&self.workers, "zset"),
+            (&self.running, "hash"),
+            (&self.worker_info, "hash"),
+            (&self.waiters, "hash"),
+            (&self.cron, "hash"),
+            (&self.dead, "stream"),
+            (&self.known_lanes, "set"),
+        ];
+        types.extend(self.streams.iter().map(|stream| (stream.as_str(), "stream")));
+        types
     }
 
     /// Record of a job.

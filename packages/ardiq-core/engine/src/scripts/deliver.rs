@@ -50,15 +50,30 @@ pub struct Fetched {
     pub unfinished: Option<u64>,
     /// What was delivered.
     pub entries: Vec<Entry>,
+    /// Where to go on, when a worker's own deliveries may be more than were asked for.
+    pub next: Option<Cursor>,
 }
 
 /// What to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// Work that nobody has.
     New,
-    /// What this worker was sent, as after a lost reply.
-    Own,
+    /// What this worker was sent, as after a lost reply, from this place on.
+    Own(Cursor),
+}
+
+/// A place among a worker's deliveries: the position of a stream, and the last entry of it that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    stream: usize,
+    entry: String,
+}
+
+impl Default for Cursor {
+    fn default() -> Self {
+        Self { stream: 0, entry: "0".into() }
+    }
 }
 
 /// Deliver at most `count` jobs to `worker`.
@@ -72,8 +87,12 @@ pub async fn fetch(
 ) -> Result<Fetched> {
     let mut names = vec![keys.workers.as_str(), keys.due.as_str()];
     names.extend(keys.streams.iter().map(String::as_str));
-    let mut cmd = FETCH.call(&names, 4, 0);
-    cmd.arg(&keys.queue).arg(worker).arg(count).arg(if source == Source::New { ">" } else { "0" });
+    let mut cmd = FETCH.call(&names, 5, 0);
+    cmd.arg(&keys.queue).arg(worker).arg(count);
+    match &source {
+        Source::New => cmd.arg(">"),
+        Source::Own(from) => cmd.arg(&from.entry).arg(from.stream),
+    };
     let mut items = reply::array(link.call(&FETCH, &cmd, patience).await?)?.into_iter();
     let [now, held, due_in, unfinished] = reply::head(&mut items)?;
     let mut fetched = Fetched {
@@ -81,15 +100,25 @@ pub async fn fetch(
         held: reply::int(&held)? == 1,
         due_in_ms: u64::try_from(reply::int(&due_in)?).ok(),
         unfinished: u64::try_from(reply::int(&unfinished)?).ok(),
-        entries: Vec::with_capacity(count.min(1024)),
+        entries: Vec::with_capacity(count.min(BATCH)),
+        next: None,
     };
+    let (mut seen, mut last) = (0, None);
     while let (Some(stream), Some(entries)) = (items.next(), items.next()) {
         let stream = usize::try_from(reply::int(&stream)?).unwrap_or_default();
         let mut parts = reply::array(entries)?.into_iter();
         while let (Some(entry), Some(label), Some(envelope)) = (parts.next(), parts.next(), parts.next()) {
-            fetched.entries.push(Entry::read(stream, entry, label, envelope)?);
+            seen += 1;
+            if source != Source::New && seen == count {
+                last = Some(Cursor { stream, entry: reply::text(entry.clone())? });
+            }
+            // One that was deleted after it had been delivered has no label: there is nothing to run.
+            if label != Value::Nil {
+                fetched.entries.push(Entry::read(stream, entry, label, envelope)?);
+            }
         }
     }
+    fetched.next = last;
     Ok(fetched)
 }
 
@@ -112,6 +141,8 @@ pub fn read_entries(stream: usize, entries: Value, into: &mut Vec<Entry>) -> Res
 pub struct Start {
     /// Job id.
     pub id: String,
+    /// Position of its stream in `Keys::streams`.
+    pub stream: usize,
     /// Entry id of the delivery.
     pub entry: String,
     /// Epoch milliseconds.
@@ -120,14 +151,23 @@ pub struct Start {
     pub tries: u64,
 }
 
+/// Most runs that one call records.
+const STARTS: usize = 500;
+
 /// Record runs. Returns the positions of those that are not this worker's any more.
 pub async fn start(link: &Link, keys: &Keys, worker: &str, runs: &[Start], patience: Patience) -> Result<Vec<usize>> {
-    let mut cmd = START.call(&[&keys.running], 2 + 4 * runs.len(), 64 * runs.len());
-    cmd.arg(&keys.job).arg(worker);
-    for run in runs {
-        cmd.arg(&run.id).arg(&run.entry).arg(run.started_ms).arg(run.tries);
+    let mut refused = Vec::new();
+    for (page, runs) in runs.chunks(STARTS).enumerate() {
+        let mut cmd = START.call(&[&keys.running], 2 + 5 * runs.len(), 80 * runs.len());
+        cmd.arg(&keys.job).arg(worker);
+        for run in runs {
+            let stream = keys.streams.get(run.stream).map_or("", |key| &key[keys.base.len()..]);
+            cmd.arg(&run.id).arg(&run.entry).arg(stream).arg(run.started_ms).arg(run.tries);
+        }
+        let of_page = positions(link.call(&START, &cmd, patience).await?)?;
+        refused.extend(of_page.into_iter().map(|position| page * STARTS + position));
     }
-    positions(link.call(&START, &cmd, patience).await?)
+    Ok(refused)
 }
 
 /// What becomes of a delivery.
@@ -211,7 +251,12 @@ pub async fn settle(
             cmd.arg(data);
         }
     }
-    positions(link.call(&SETTLE, &cmd, patience).await?)
+    let mut out = reply::array(link.call(&SETTLE, &cmd, patience).await?)?;
+    if out.last().is_some_and(|last| reply::int(last).is_ok_and(|last| last < 0)) {
+        out.pop();
+        link.publishing_is_refused();
+    }
+    positions(Value::Array(out))
 }
 
 /// The bodies under these keys, in order; `None` for one that is not there.
@@ -219,9 +264,12 @@ pub async fn bodies(link: &Link, names: &[String], patience: Patience) -> Result
     let read = names.iter().map(|name| async move {
         let mut get = redis::cmd("GET");
         get.arg(name);
-        match link.command(&get, patience).await? {
-            Value::Nil => Ok(None),
-            body => reply::bytes(body).map(Some),
+        match link.command(&get, patience).await {
+            Ok(Value::Nil) => Ok(None),
+            Ok(body) => reply::bytes(body).map(Some),
+            // The key holds something else: that is no reason for the other jobs to wait.
+            Err(error) if error.is_of_wrong_type() => Ok(None),
+            Err(error) => Err(error),
         }
     });
     try_join_all(read).await

@@ -6,9 +6,10 @@ use super::{DEPTH, INSPECT, LIST, LOOKUP, WAIT, reply};
 use crate::error::Result;
 use crate::link::{Link, Patience};
 use crate::protocol::keys::{Keys, LANE, RETURNED};
+use crate::protocol::record::RESULT;
 
 /// Read a job's result record, or leave word that `channel` waits for it for `wait_ms`. An empty vector or a single kind
-/// byte means that there is none yet.
+/// byte means that there is none yet; for a job that is not unfinished no word is left.
 pub async fn wait(
     link: &Link,
     keys: &Keys,
@@ -17,9 +18,24 @@ pub async fn wait(
     wait_ms: u64,
     patience: Patience,
 ) -> Result<Vec<u8>> {
-    let mut cmd = WAIT.call(&[&keys.waiters, &keys.job(id)], 3, id.len());
-    cmd.arg(id).arg(channel).arg(wait_ms);
+    let mut cmd = WAIT.call(&[&keys.waiters, &keys.job(id), &keys.due, &keys.running], 4, id.len());
+    cmd.arg(&keys.base).arg(id).arg(channel).arg(wait_ms);
     reply::bytes(link.call(&WAIT, &cmd, patience).await?)
+}
+
+/// Read a job's result record without a word to anybody, as a user may who may not write. An empty vector means that there is
+/// none.
+pub async fn result(link: &Link, keys: &Keys, id: &str, patience: Patience) -> Result<Vec<u8>> {
+    let mut cmd = redis::cmd("GET");
+    cmd.arg(keys.job(id));
+    match link.command(&cmd, patience).await {
+        Ok(Value::Nil) => Ok(Vec::new()),
+        Ok(record) => {
+            reply::bytes(record).map(|record| if record.first() == Some(&RESULT) { record } else { Vec::new() })
+        }
+        Err(error) if error.is_of_wrong_type() => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// What is known of one job.
@@ -48,7 +64,7 @@ pub async fn lookup(link: &Link, keys: &Keys, ids: &[String], patience: Patience
                 record: if record == Value::Nil { None } else { Some(reply::bytes(record)?) },
                 value: reply::bytes(value)?,
                 due_ms: reply::int(&due).ok().and_then(|ms| u64::try_from(ms).ok()),
-                run: reply::text(run)?,
+                run: reply::lossy(run)?,
             })
         })
         .collect()
@@ -109,11 +125,11 @@ pub async fn inspect(link: &Link, keys: &Keys, patience: Patience) -> Result<Que
     let [now, scheduled, running, dead, workers, lanes] = reply::head(&mut items)?;
     let workers = reply::array(workers)?.into_iter().map(|item| {
         let [id, lease, info] = reply::head(&mut reply::array(item)?.into_iter())?;
-        Ok(WorkerView { id: reply::text(id)?, lease_ms: reply::int(&lease)?, info: reply::bytes(info)? })
+        Ok(WorkerView { id: reply::lossy(id)?, lease_ms: reply::int(&lease)?, info: reply::bytes(info)? })
     });
     let lanes = reply::array(lanes)?.into_iter().map(|item| {
         let [lane, entries, delivered] = reply::head(&mut reply::array(item)?.into_iter())?;
-        Ok(LaneView { lane: reply::text(lane)?, entries: reply::int(&entries)?, delivered: reply::int(&delivered)? })
+        Ok(LaneView { lane: reply::lossy(lane)?, entries: reply::int(&entries)?, delivered: reply::int(&delivered)? })
     });
     Ok(QueueView {
         now_ms: reply::int(&now)?,
@@ -125,15 +141,30 @@ pub async fn inspect(link: &Link, keys: &Keys, patience: Patience) -> Result<Que
     })
 }
 
+/// Most jobs that one call lists.
+const PAGE: usize = 500;
+
+/// Go through the pages of a list until there are enough items.
 async fn list(link: &Link, keys: &Keys, state: &str, most: usize, patience: Patience) -> Result<Vec<Value>> {
-    let mut cmd = LIST.call(&[&keys.due, &keys.running, &keys.dead, &keys.known_lanes], 5, 0);
-    cmd.arg(&keys.base).arg(state).arg(most).arg(RETURNED).arg(LANE);
-    reply::array(link.call(&LIST, &cmd, patience).await?)
+    let (mut found, mut cursor) = (Vec::new(), Value::BulkString(Vec::new()));
+    while found.len() < most {
+        let mut cmd = LIST.call(&[&keys.due, &keys.running, &keys.dead, &keys.known_lanes], 6, 0);
+        cmd.arg(&keys.base).arg(state).arg(PAGE.min(most - found.len())).arg(reply::bytes(cursor)?);
+        cmd.arg(RETURNED).arg(LANE);
+        let mut items = reply::array(link.call(&LIST, &cmd, patience).await?)?.into_iter();
+        [cursor] = reply::head(&mut items)?;
+        found.extend(items);
+        if cursor == Value::BulkString(Vec::new()) {
+            break;
+        }
+    }
+    found.truncate(most);
+    Ok(found)
 }
 
 /// Ids of some jobs that are `queued`, `scheduled` or `running`.
 pub async fn ids(link: &Link, keys: &Keys, state: &str, most: usize, patience: Patience) -> Result<Vec<String>> {
-    list(link, keys, state, most, patience).await?.into_iter().map(reply::text).collect()
+    list(link, keys, state, most, patience).await?.into_iter().map(reply::lossy).collect()
 }
 
 /// A dead letter.
@@ -157,7 +188,7 @@ pub async fn dead(link: &Link, keys: &Keys, most: usize, patience: Patience) -> 
         .map(|item| {
             let [id, record, value, body] = reply::head(&mut reply::array(item)?.into_iter())?;
             Ok(Letter {
-                id: reply::text(id)?,
+                id: reply::lossy(id)?,
                 record: reply::bytes(record)?,
                 value: reply::bytes(value)?,
                 body: reply::bytes(body)?,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `produce` | enqueue, fire |
 //! | `deliver` | fetch, start, settle |
-//! | `upkeep` | promote, renew, reclaim, leave, tidy |
+//! | `upkeep` | promote, renew, reclaim, leave, mend, scrub |
 //! | `look` | wait, lookup, depth, inspect, list |
 
 pub mod deliver;
@@ -82,7 +82,8 @@ scripts! {
     RECLAIM, "reclaim", " flags=allow-oom";
     LEAVE, "leave", " flags=allow-oom";
     WAIT, "wait", " flags=allow-oom";
-    TIDY, "tidy", " flags=allow-oom";
+    MEND, "mend", " flags=allow-oom";
+    SCRUB, "scrub", " flags=allow-oom";
     LOOKUP, "lookup", " flags=no-writes";
     DEPTH, "depth", " flags=no-writes";
     INSPECT, "inspect", " flags=no-writes";

@@ -71,9 +71,14 @@ pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience
         put.arg("SET").arg(keys.body(&job.id, chunk.nonce)).arg(&job.body[..]).arg("NX").arg("PX").arg(BODY_WAITS_MS);
         link.command(&put, patience).await
     });
-    let (ahead, answer) = tokio::join!(biased; try_join_all(ahead), link.call(&ENQUEUE, &cmd, patience));
+    let sent = async { tokio::join!(biased; try_join_all(ahead), link.call(&ENQUEUE, &cmd, patience)) };
+    let ((), (ahead, answer)) = tokio::join!(biased; link.register(patience), sent);
     ahead?;
-    let mut out = reply::array(answer?)?.into_iter().skip(1);
+    let mut out = reply::array(answer?)?.into_iter();
+    let [_now, unheard] = reply::head(&mut out)?;
+    if reply::int(&unheard)? == 1 {
+        link.publishing_is_refused();
+    }
     let mut existing = Vec::new();
     while let (Some(position), Some(id)) = (out.next(), out.next()) {
         existing.push((usize::try_from(reply::int(&position)?).unwrap_or(usize::MAX), reply::text(id)?));
@@ -82,7 +87,7 @@ pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience
 }
 
 fn enqueue_cmd(keys: &Keys, chunk: &Chunk) -> Cmd {
-    let mut names = vec![keys.due.as_str(), &keys.known_lanes];
+    let mut names = vec![keys.due.as_str(), &keys.known_lanes, &keys.running];
     names.extend(keys.lane_streams.iter().map(String::as_str));
     let bytes = chunk.jobs.iter().map(|job| job.envelope.len() + 64).sum();
     let mut cmd = ENQUEUE.call(&names, 8 + 2 * chunk.jobs.len(), bytes);
@@ -114,8 +119,9 @@ pub async fn fire(
     patience: Patience,
 ) -> Result<bool> {
     let lane = keys.lane_streams.get(job.lane).map_or("", String::as_str);
-    let mut cmd = FIRE.call(&[&keys.cron, lane], 8, job.envelope.len());
+    let mut cmd = FIRE.call(&[&keys.cron, &keys.due, &keys.running, lane], 8, job.envelope.len());
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(schedule).arg(fire_ms);
     cmd.arg(&job.id).arg(job.unique.as_deref().unwrap_or("-")).arg(&job.envelope);
-    Ok(reply::int(&link.call(&FIRE, &cmd, patience).await?)? == 1)
+    let ((), fired) = tokio::join!(biased; link.register(patience), link.call(&FIRE, &cmd, patience));
+    Ok(reply::int(&fired?)? == 1)
 }

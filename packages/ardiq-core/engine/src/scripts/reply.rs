@@ -43,6 +43,15 @@ pub fn text(value: Value) -> Result<String> {
     String::from_utf8(bytes).map_err(|error| Error::Protocol(format!("text expected: {error}")))
 }
 
+/// Text that somebody else may have written: what is no UTF-8 is replaced. A number is printed.
+pub fn lossy(value: Value) -> Result<String> {
+    if let Value::Int(number) = value {
+        return Ok(number.to_string());
+    }
+    let bytes = bytes(value)?;
+    Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
 /// Take exactly `N` leading items; what follows stays in the iterator.
 pub fn head<const N: usize>(items: &mut std::vec::IntoIter<Value>) -> Result<[Value; N]> {
     let taken: Vec<Value> = items.by_ref().take(N).collect();

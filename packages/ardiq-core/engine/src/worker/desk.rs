@@ -333,6 +333,7 @@ impl Desk {
             };
             let start = || Start {
                 id: run.job.id.clone(),
+                stream: run.job.stream,
                 entry: run.job.entry.clone(),
                 started_ms: run.started_ms,
                 tries: u64::from(run.job.header.tries) + 1,

@@ -10,6 +10,7 @@
 //! | `idle` | the blocking read while there is no work |
 //! | `lease` | signing on, renewing, signing off |
 //! | `upkeep` | promoting due jobs, reclaiming from dead workers |
+//! | `scrub` | repairing what a fault or a hand has broken |
 //! | `supervise` | how all loops start, fail and start again |
 
 pub mod desk;
@@ -18,6 +19,7 @@ pub mod job;
 pub mod judge;
 mod lease;
 pub mod plan;
+mod scrub;
 mod supervise;
 mod upkeep;
 mod work;

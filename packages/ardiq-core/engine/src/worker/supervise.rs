@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{State, idle, lease, lock, upkeep, work};
+use super::{State, idle, lease, lock, scrub, upkeep, work};
 use crate::error::Result;
 use crate::link::backoff;
 use crate::logs::Level;
@@ -27,7 +27,7 @@ pub fn run_all(state: &Arc<State>) {
     spawn(state, "watch", lease::watch);
     spawn(state, "promote", upkeep::promote);
     spawn(state, "reclaim", upkeep::reclaim);
-    spawn(state, "tidy", upkeep::tidy);
+    spawn(state, "scrub", scrub::run);
 }
 
 fn spawn<F>(state: &Arc<State>, name: &'static str, body: impl Fn(Arc<State>) -> F + Send + 'static)

@@ -1,5 +1,4 @@
-//! What every worker does for the queue as a whole: promote due jobs, reclaim the work of the dead, forget callers that
-//! have gone. None of it needs a lock: each is one script call, and a second one finds nothing to do.
+//! What every worker does for the queue as a whole: promote due jobs, and reclaim the work of the dead. None of it needs a lock: each is one script call, and a second one finds nothing to do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +25,6 @@ const RECLAIM_PERIOD: Duration = Duration::from_secs(1);
 
 /// After a reconnect the living get this long to renew, before anybody is taken for dead.
 const TRUCE: Duration = Duration::from_secs(2);
-
-/// How often abandoned waits are looked for.
-const TIDY_PERIOD: Duration = Duration::from_secs(60);
 
 /// Move jobs to their lanes when they are due.
 pub async fn promote(state: Arc<State>) -> Result<()> {
@@ -92,14 +88,5 @@ pub async fn reclaim(state: Arc<State>) -> Result<()> {
             () = sleep(period) => {}
             _ = sessions.changed() => sleep(third.min(TRUCE)).await,
         }
-    }
-}
-
-/// Forget callers whose wait has run out, a page a minute.
-pub async fn tidy(state: Arc<State>) -> Result<()> {
-    let mut cursor = "0".to_owned();
-    loop {
-        sleep(TIDY_PERIOD).await;
-        cursor = upkeep::tidy(&state.shared.link, &state.shared.keys, &cursor, Patience::Endless).await?;
     }
 }

@@ -18,10 +18,7 @@ use crate::clock::monotonic_ms;
 use crate::error::Result;
 use crate::link::Patience;
 use crate::logs::Level;
-use crate::scripts::deliver::{self, Fetched, Settlement, Source, Start};
-
-/// Read back after a lost reply beyond what a worker may hold: a job for every lane that the blocked read brought.
-const MARGIN: usize = 100;
+use crate::scripts::deliver::{self, BATCH, Cursor, Fetched, Settlement, Source, Start};
 
 /// Requests of one kind that are under way, the oldest first.
 #[derive(Default)]
@@ -181,21 +178,18 @@ async fn vet_starts(state: &State, runs: Vec<(usize, Start)>) -> Result<()> {
     Ok(())
 }
 
+/// Page by page, since a worker may hold many.
 async fn read_back(state: &State) -> Result<()> {
     let worker = state.identity();
     let (link, keys) = (&state.shared.link, &state.shared.keys);
-    let mut count = state.settings.prefetch + MARGIN;
-    loop {
-        let fetched = deliver::fetch(link, keys, &worker, count, Source::Own, Patience::Endless).await?;
-        let cut = fetched.entries.chunk_by(|a, b| a.stream == b.stream).any(|stream| stream.len() == count);
-        let (fetched, deliveries) = read(state, fetched).await?;
+    let mut from = Some(Cursor::default());
+    while let Some(cursor) = from {
+        let fetched = deliver::fetch(link, keys, &worker, BATCH, Source::Own(cursor), Patience::Endless).await?;
+        let (mut fetched, deliveries) = read(state, fetched).await?;
+        from = fetched.next.take();
         take_in(state, &fetched, deliveries, 0, &worker);
-        if !cut {
-            return Ok(());
-        }
-        // Several replies were lost: what is known stands first, and what is missing behind it.
-        count *= 2;
     }
+    Ok(())
 }
 
 async fn read_new(state: &State, count: usize) -> Result<()> {
@@ -218,8 +212,23 @@ async fn read(state: &State, mut fetched: Fetched) -> Result<(Fetched, Vec<Deliv
     Ok((fetched, deliveries))
 }
 
-/// Read the bodies that are kept apart.
+/// Read the bodies that are kept apart, and tell of jobs that cannot be run without them, or at all.
 pub(super) async fn add_bodies(state: &State, deliveries: &mut [Delivery]) -> Result<()> {
+    let added = read_bodies(state, deliveries).await;
+    for Delivery { job, fault } in deliveries.iter() {
+        if let Some(reason) = fault {
+            let lane = state.shared.keys.lane_of(job.stream);
+            let message = format!(
+                "an entry of lane {lane:?} cannot be read, it goes to the dead letters: job {:?}: {reason}",
+                job.id
+            );
+            state.log(Level::Error, message);
+        }
+    }
+    added
+}
+
+async fn read_bodies(state: &State, deliveries: &mut [Delivery]) -> Result<()> {
     let waiting = deliveries.iter_mut().filter(|one| one.fault.is_none());
     let mut waiting: Vec<(String, &mut Delivery)> = waiting
         .filter_map(|one| one.job.apart().map(|nonce| (state.shared.keys.body(&one.job.id, nonce), one)))

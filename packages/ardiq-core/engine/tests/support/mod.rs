@@ -14,7 +14,7 @@ use ardiq_engine::link::{Link, Patience};
 use ardiq_engine::protocol::entry::Header;
 use ardiq_engine::protocol::envelope::Envelope;
 use ardiq_engine::protocol::keys::Keys;
-use ardiq_engine::scripts::deliver::{self, Entry, Fetched, Settlement, Source, Start, Verdict};
+use ardiq_engine::scripts::deliver::{self, Cursor, Entry, Fetched, Settlement, Source, Start, Verdict};
 use ardiq_engine::scripts::produce::{self, Chunk, NewJob};
 use ardiq_engine::scripts::upkeep::{self, Promoted, Reclaimed};
 use ardiq_engine::url;
@@ -100,7 +100,7 @@ impl Queue {
     }
 
     pub async fn fetch_own(&self, worker: &str, count: usize) -> Fetched {
-        deliver::fetch(&self.link, &self.keys, worker, count, Source::Own, patience()).await.unwrap()
+        deliver::fetch(&self.link, &self.keys, worker, count, Source::Own(Cursor::default()), patience()).await.unwrap()
     }
 
     /// Sign on, and take exactly this many jobs.
@@ -228,7 +228,7 @@ pub fn call_of(jobs: &[NewJob]) -> Chunk {
 }
 
 pub fn start_of(entry: &Entry) -> Start {
-    Start { id: entry.id.clone(), entry: entry.entry.clone(), started_ms: 5, tries: 1 }
+    Start { id: entry.id.clone(), stream: entry.stream, entry: entry.entry.clone(), started_ms: 5, tries: 1 }
 }
 
 pub fn header_of(entry: &Entry) -> Header {

@@ -1,0 +1,187 @@
+-- scrub: look at a page of what a queue holds, and repair what a fault of the server or somebody's hand has broken.
+--
+-- KEYS  due, running, waiters, workers, worker info, then pairs (returned stream, lane stream)
+-- ARGV  base, job prefix, unique prefix, body prefix, prefix of what is set aside, group, part of the queue, cursor ("0" to
+--       begin), most items; the parts are waiters, running, due, workers, entries, records
+-- out   next cursor ("0": all seen), number of workers, then pairs (repair, what was repaired):
+--         told      callers that waited for nothing, or whose time had passed, were forgotten; the number of jobs
+--         lost      a queued job without an entry: its callers are told, its id is free again
+--         due       a scheduled job that was not in the due set: it is due now
+--         undue     a member of the due set that is no scheduled job
+--         start     a recorded start of a run that is over
+--         worker    what a worker said that is in no list of workers
+--         stranded  a job whose delivery was acknowledged without an outcome: it is queued again
+--         leftover  an entry whose job is elsewhere
+--         identity  a unique identity that no unfinished job holds
+--         body      arguments of no unfinished job: they run out
+--         aside     a key that held something else than it should
+local due, running, waiters, workers, info = unpack(KEYS, 1, 5)
+local base, job_prefix, unique_prefix, body_prefix, aside, group = unpack(ARGV, 1, 6)
+local part, cursor, most = ARGV[7], ARGV[8], ARGV[9]
+local place_of, is_alive = presence()
+local out = { '0', call('ZCARD', workers) }
+expect('zset', due)
+expect('hash', running, waiters, info)
+expect('stream', unpack(KEYS, 6))
+need(due, 'GET', 'GETRANGE', 'SET', 'STRLEN', 'DEL', 'RENAME', 'PEXPIRE', 'PTTL', 'ZADD', 'ZREM', 'ZSCORE', 'ZSCAN')
+need(running, 'HGET', 'HDEL', 'HSCAN', 'XRANGE', 'XPENDING', 'XADD', 'XDEL')
+
+local function report(repair, what) out[#out + 1], out[#out + 2] = repair, what end
+
+-- Enough of a record to say where the job is, "" when there is none, nil when it is no string.
+local function head_of(id) return ask('GETRANGE', job_prefix .. id, 0, 511) end
+
+local function is_record(head, kinds) return head and #head >= 9 and string.find(kinds, sub(head, 1, 1), 1, true) end
+
+-- An unfinished job as it should be; false when it is none (any more).
+local function is_unfinished(id, head)
+  if not is_record(head, 'qd') then return false end
+  if is_alive(base, due, running, id, head) then return true end
+  if sub(head, 1, 1) == 'd' then
+    call('ZADD', due, now, id)
+    report('due', id)
+    return true
+  end
+  notify(waiters, id, lose(job_prefix .. id, id, head))
+  report('lost', id)
+  return false
+end
+
+-- The items of a page: pairs of a hash or a sorted set; without a key, the names of all keys.
+local function page_of(command, key)
+  local page = key and call(command, key, cursor, 'COUNT', most) or call(command, cursor, 'COUNT', most)
+  out[1] = page[1]
+  return page[2]
+end
+
+local parts = {}
+
+function parts.waiters()
+  local items, forgotten = page_of('HSCAN', waiters), 0
+  for n = 1, #items, 2 do
+    local id, waiting = items[n], false
+    for till in string.gmatch(items[n + 1], '%S+ (%d+)\n') do waiting = waiting or tonumber(till) > now end
+    local head = waiting and head_of(id)
+    if is_record(head, 'R') then
+      -- It came to be where nobody could tell.
+      local is_large = call('STRLEN', job_prefix .. id) > 65536
+      notify(waiters, id, is_large and '' or call('GET', job_prefix .. id))
+    elseif not is_unfinished(id, head) then
+      forgotten = forgotten + call('HDEL', waiters, id)
+    end
+  end
+  if forgotten > 0 then report('told', forgotten) end
+end
+
+function parts.running()
+  local items = page_of('HSCAN', running)
+  for n = 1, #items, 2 do
+    local id, head = items[n], head_of(items[n])
+    local entry, worker = string.match(items[n + 1], '^(%S+) (%S+)')
+    local at, stream = place_of(base, is_record(head, 'q') and head or '')
+    local found = at and at == entry and ask('XRANGE', stream, entry, entry)
+    -- A run goes on although its entry was deleted, for as long as its worker lives.
+    if not found or not (found[1] or call('ZSCORE', workers, worker)) then
+      call('HDEL', running, id)
+      report('start', id)
+      is_unfinished(id, head)
+    end
+  end
+end
+
+function parts.due()
+  local items = page_of('ZSCAN', due)
+  for n = 1, #items, 2 do
+    if not is_record(head_of(items[n]), 'd') then
+      call('ZREM', due, items[n])
+      report('undue', items[n])
+    end
+  end
+end
+
+function parts.workers()
+  local items = page_of('HSCAN', info)
+  for n = 1, #items, 2 do
+    if not call('ZSCORE', workers, items[n]) then
+      call('HDEL', info, items[n])
+      report('worker', items[n])
+    end
+  end
+end
+
+-- What was delivered and is neither pending nor deleted would never be seen again. The cursor names a stream and an entry.
+function parts.entries()
+  local s, after = string.match(cursor, '^(%d+) (%S+)$')
+  s = tonumber(s) or 6
+  local groups, delivered = redis.pcall('XINFO', 'GROUPS', KEYS[s]), nil
+  for _, one in ipairs(groups.err and {} or groups) do
+    if one[2] == group then delivered = one[8] end
+  end
+  local page = delivered and ask('XRANGE', KEYS[s], after and '(' .. after or '-', delivered, 'COUNT', most) or {}
+  for _, found in ipairs(page) do
+    local entry, label, envelope = found[1], found[2][1], found[2][2]
+    local pending = ask('XPENDING', KEYS[s], group, entry, entry, 1)
+    if pending and not pending[1] then
+      local id = sub(label, HEADER + 1)
+      local returned = KEYS[s % 2 == 0 and s or s - 1]
+      if id ~= '' and is_at(head_of(id), entry, sub(KEYS[s], #base + 1)) then
+        place(base, returned, job_prefix .. id, label, envelope)
+        report('stranded', id)
+      else
+        report('leftover', id)
+      end
+      call('XDEL', KEYS[s], entry)
+    end
+  end
+  if #page == tonumber(most) then
+    out[1] = s .. ' ' .. page[#page][1]
+  elseif s < #KEYS then
+    out[1] = s + 1 .. ' 0-0'
+  end
+end
+
+local function set_aside(key)
+  local name = sub(key, #base + 1)
+  call('RENAME', key, aside .. name)
+  call('PEXPIRE', aside .. name, ASIDE_MS)
+  report('aside', name)
+end
+
+local function check_record(key, id)
+  local head = head_of(id)
+  if head == nil or (#head < 9 and head ~= '') then set_aside(key) else is_unfinished(id, head) end
+end
+
+local function check_identity(key, digest)
+  local holder = ask('GET', key)
+  if holder == nil then
+    set_aside(key)
+  elseif holder and not is_unfinished(holder, head_of(holder)) then
+    call('DEL', key)
+    report('identity', digest)
+  end
+end
+
+-- A body that was sent ahead of its job has a time to live.
+local function check_body(key, name)
+  if call('PTTL', key) ~= -1 then return end
+  local id, nonce = string.match(name, '^(.*):(%x+)$')
+  local head = id and head_of(id)
+  local own = is_record(head, 'qd') and string.gsub(sub(head, 2, 9), '.', function(c) return string.format('%02x', string.byte(c)) end)
+  if own ~= nonce then
+    call('PEXPIRE', key, 60000)
+    report('body', name)
+  end
+end
+
+function parts.records()
+  local kinds = { [job_prefix] = check_record, [unique_prefix] = check_identity, [body_prefix] = check_body }
+  for _, key in ipairs(page_of('SCAN')) do
+    for prefix, check in pairs(kinds) do
+      if sub(key, 1, #prefix) == prefix then check(key, sub(key, #prefix + 1)) end
+    end
+  end
+end
+
+parts[part]()
+return out

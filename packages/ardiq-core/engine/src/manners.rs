@@ -1,0 +1,91 @@
+//! What a link does for its queue besides carrying calls: it makes the queue known with the first write, sets keys aside that
+//! are in the way, and says once what its user may not do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use redis::Cmd;
+
+use crate::error::{Error, Result};
+use crate::link::{Link, Patience};
+use crate::logs::{Level, Logs};
+use crate::protocol::keys::QUEUES;
+use crate::scripts::upkeep;
+
+/// What a link remembers for that.
+#[derive(Default)]
+pub(crate) struct Manners {
+    logs: Arc<Logs>,
+    /// The session in which the queue was made known.
+    registered: AtomicU64,
+    /// Has it been said that this user may not publish?
+    unheard: AtomicBool,
+}
+
+impl Link {
+    /// Lines for the application's logging.
+    pub fn logs(&self) -> &Arc<Logs> {
+        &self.manners.logs
+    }
+
+    /// A script found that this user may not publish, which it can do without. Said once.
+    pub fn publishing_is_refused(&self) {
+        if !self.manners.unheard.swap(true, Ordering::Relaxed) {
+            let message = format!(
+                "the Redis user may not publish: callers find results, and workers find jobs that became due, only by looking. \
+                 Grant the right: ACL SETUSER <user> +publish &{}*",
+                self.keys.base
+            );
+            self.manners.logs.push(Level::Warning, "engine", message);
+        }
+    }
+
+    /// What makes the queue and its lanes known to those who inspect.
+    fn introductions(&self) -> [Cmd; 2] {
+        let (mut queue, mut lanes) = (redis::cmd("SADD"), redis::cmd("SADD"));
+        queue.arg(QUEUES).arg(&self.keys.queue);
+        lanes.arg(&self.keys.known_lanes).arg(&self.keys.lanes);
+        [queue, lanes]
+    }
+
+    /// Make the queue known, beside the first write of a session. A user that may not do that can write all the same.
+    pub async fn register(&self, patience: Patience) {
+        let current = || *self.sessions().borrow();
+        let registered = &self.manners.registered;
+        if registered.load(Ordering::Relaxed) == current() && current() != 0 {
+            return;
+        }
+        match self.introduce(patience).await {
+            Ok(()) => registered.store(current(), Ordering::Relaxed),
+            Err(Error::Refused(refusal)) if refusal.code != "OOM" => registered.store(current(), Ordering::Relaxed),
+            Err(_) => {}
+        }
+    }
+
+    /// Make the queue known again, on a server that may have been emptied.
+    pub async fn introduce(&self, patience: Patience) -> Result<()> {
+        for introduction in self.introductions() {
+            self.command(&introduction, patience).await?;
+        }
+        Ok(())
+    }
+
+    /// Set keys aside that hold something else than they should. Returns whether there were any.
+    pub(crate) async fn mend(&self, patience: Patience) -> bool {
+        // In a box, since this is itself a call.
+        let names = Box::pin(upkeep::mend(self, &self.keys, patience)).await.unwrap_or_default();
+        self.tell_set_aside(&names);
+        !names.is_empty()
+    }
+
+    /// Log which keys were set aside.
+    pub fn tell_set_aside(&self, names: &[String]) {
+        for name in names {
+            let message = format!(
+                "the key {}{name} held something else than it should: it is {}{name} now, for a week, and was made anew",
+                self.keys.base, self.keys.aside
+            );
+            self.manners.logs.push(Level::Error, "engine", message);
+        }
+    }
+}

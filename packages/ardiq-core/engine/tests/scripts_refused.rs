@@ -1,0 +1,190 @@
+//! A script happens as a whole or not at all. For each command that a script runs, a user without the right to run it calls the
+//! script: either everything is as before, or the script did all that it should.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ardiq_engine::link::{Link, Patience};
+use ardiq_engine::protocol::keys::Keys;
+use ardiq_engine::scripts::deliver::{self, Cursor, Entry, Source};
+use ardiq_engine::scripts::produce::{self, Chunk, NewJob};
+use ardiq_engine::scripts::upkeep::{self, Part};
+use ardiq_engine::scripts::{ALL, look};
+use ardiq_engine::url;
+use bytes::Bytes;
+use support::{HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, patience, start_of};
+
+/// All that must be as before after a refusal. Names of queues and lanes are made known beside a call, and a body that was sent
+/// ahead runs out.
+async fn facts(queue: &Queue) -> BTreeMap<String, Vec<u8>> {
+    let all = queue.snapshot().await.into_iter();
+    all.filter(|(name, _)| !name.ends_with(":lanes") && name != "ardiq:queues" && !name.contains(":body:")).collect()
+}
+
+/// Commands that a script names in its own text and in the prelude.
+fn commands_of(script: &str) -> BTreeSet<String> {
+    let text = ALL.iter().find(|one| one.name == script).unwrap().text;
+    let mut found = BTreeSet::new();
+    for opening in ["call('", "ask('", "look('", "add('", "page_of('"] {
+        for rest in text.split(opening).skip(1) {
+            found.insert(rest.split('\'').next().unwrap().to_owned());
+        }
+    }
+    // Without it no script runs at all.
+    found.remove("TIME");
+    found
+}
+
+/// Make a queue anew, with a job in every state and a dead worker. Returns what worker `w` holds.
+async fn set_scene(queue: &Queue) -> Vec<Entry> {
+    let _: String = queue.ask("FLUSHALL", NO_ARGUMENTS).await;
+    let later = NewJob { delay_ms: 60_000, ..job("later") };
+    let due = NewJob { delay_ms: 60_000, ..job("due") };
+    let unique = NewJob { unique: Some("u".into()), ..job("unique") };
+    let high = NewJob { lane: 1, ..job("high") };
+    queue.enqueue(&[high, job("a"), job("b"), job("c"), job("d"), later, due, unique]).await;
+    let _: i64 = queue.ask("ZADD", (&queue.keys.due, 1, "due")).await;
+    let sent = queue.take("w", 5).await;
+    queue.begin("w", &[&sent[1]]).await;
+    queue.enqueue(&[job("of the dead")]).await;
+    queue.take("dead", 1).await;
+    queue.let_lease_end("dead").await;
+    for id in ["a", "b", "c", "later"] {
+        look::wait(&queue.link, &queue.keys, id, "me", 60_000, patience()).await.unwrap();
+    }
+    // A job without an entry, a start without a run, and an entry that is nobody's.
+    queue.enqueue(&[NewJob { lane: 1, ..job("lost") }]).await;
+    look::wait(&queue.link, &queue.keys, "lost", "me", 60_000, patience()).await.unwrap();
+    let last: Vec<(String, Vec<Vec<u8>>)> =
+        queue.ask("XREVRANGE", (&queue.keys.streams[HIGH], "+", "-", "COUNT", 1)).await;
+    let _: i64 = queue.ask("XDEL", (&queue.keys.streams[HIGH], &last[0].0)).await;
+    let _: i64 = queue.ask("HSET", (&queue.keys.running, "gone", "1-1 nobody 5 1")).await;
+    let _: i64 = queue.ask("XACK", (&queue.keys.streams[LOW], &queue.keys.queue, &sent[4].entry)).await;
+    sent
+}
+
+/// One call of a script. Returns whether it succeeded.
+async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: usize) -> bool {
+    let patience = || Patience::within(support::LIMIT);
+    match (script, variant) {
+        ("enqueue", 0) => {
+            let jobs = [NewJob { is_new: true, ..job("n1") }, NewJob { is_new: true, ..job("n2") }];
+            produce::enqueue(link, keys, &call_of(&jobs), patience()).await.is_ok()
+        }
+        ("enqueue", 1) => {
+            let body = Bytes::from_static(b"large");
+            let jobs = vec![
+                NewJob { unique: Some("v".into()), ..job("n3") },
+                NewJob { delay_ms: 5, ..job("n4") },
+                NewJob { lane: 1, ..job("a") },
+                NewJob { body, ..job("n5") },
+            ];
+            let chunk = Chunk { nonce: call_of(&jobs).nonce, jobs };
+            produce::enqueue(link, keys, &chunk, patience()).await.is_ok()
+        }
+        ("fire", _) => {
+            let job = NewJob { unique: Some("w".into()), ..job("cron") };
+            produce::fire(link, keys, "tick", 7, &job, patience()).await.is_ok()
+        }
+        ("promote", _) => upkeep::promote(link, keys, 10, patience()).await.is_ok(),
+        ("fetch", 0) => deliver::fetch(link, keys, "w", 10, Source::New, patience()).await.is_ok(),
+        ("fetch", _) => deliver::fetch(link, keys, "w", 9, Source::Own(Cursor::default()), patience()).await.is_ok(),
+        ("start", _) => deliver::start(link, keys, "w", &[start_of(&sent[2])], patience()).await.is_ok(),
+        ("settle", 0) => deliver::settle(link, keys, &[done(&sent[1], TTL)], TTL, patience()).await.is_ok(),
+        ("settle", _) => {
+            let mut batch = [dead(&sent[1], 0), again(&sent[2], 0), back(&sent[3]), done(&sent[0], 5)];
+            batch[0].recorded = true;
+            batch.sort_by_key(|one| one.stream);
+            deliver::settle(link, keys, &batch, TTL, patience()).await.is_ok()
+        }
+        ("renew", _) => upkeep::renew(link, keys, "w", 99_000, b"new", false, patience()).await.is_ok(),
+        ("reclaim", _) => upkeep::reclaim(link, keys, "w", 10, true, patience()).await.is_ok(),
+        ("leave", _) => upkeep::leave(link, keys, "w", patience()).await.is_ok(),
+        ("wait", 0) => look::wait(link, keys, "d", "me", 60_000, patience()).await.is_ok(),
+        ("wait", _) => look::wait(link, keys, "lost", "you", 60_000, patience()).await.is_ok(),
+        ("mend", _) => upkeep::mend(link, keys, patience()).await.is_ok(),
+        ("scrub", part) => {
+            let parts = [Part::Waiters, Part::Running, Part::Due, Part::Workers, Part::Entries, Part::Records];
+            upkeep::scrub(link, keys, parts[part], "0", patience()).await.is_ok()
+        }
+        _ => panic!("no call of {script}"),
+    }
+}
+
+/// Every script that writes, with the number of ways in which it is called here.
+const SCRIPTS: [(&str, usize); 12] = [
+    ("enqueue", 2),
+    ("fire", 1),
+    ("promote", 1),
+    ("fetch", 2),
+    ("start", 1),
+    ("settle", 2),
+    ("renew", 1),
+    ("reclaim", 1),
+    ("leave", 1),
+    ("wait", 2),
+    ("mend", 1),
+    ("scrub", 6),
+];
+
+/// A user with these rights, and a link that signs on as that user.
+async fn limited(queue: &Queue, rules: &[&str]) -> Link {
+    let user = ["SETUSER", "limited", "reset", "on", ">pw", "~*"];
+    let _: String = queue.ask("ACL", [&user[..], rules].concat()).await;
+    let address = url::parse(&format!("{}?user=limited&pass=pw", queue.server.url())).unwrap();
+    Link::new(address, Arc::clone(&queue.keys), support::LIMIT, Arc::new(|_: &[u8], _| {}))
+}
+
+#[tokio::test]
+async fn a_script_that_lacks_a_right_has_done_nothing_or_all_that_it_should() {
+    let queue = Queue::start();
+    for script in ALL {
+        let _: String = queue.ask("SCRIPT", ("LOAD", script.text)).await;
+    }
+    let mut refused = BTreeSet::new();
+    for (script, variants) in SCRIPTS {
+        for variant in 0..variants {
+            for command in commands_of(script) {
+                let sent = set_scene(&queue).await;
+                if script == "mend" {
+                    let _: String = queue.ask("SET", (&queue.keys.cron, "no hash")).await;
+                }
+                let link = limited(&queue, &["&*", "+@all", &format!("-{}", command.to_lowercase())]).await;
+                let before = facts(&queue).await;
+                if call(&link, &queue.keys, &sent, script, variant).await {
+                    continue;
+                }
+                refused.insert(script);
+                let after = facts(&queue).await;
+                let names = before.keys().chain(after.keys());
+                let changed: Vec<&String> = names.filter(|name| before.get(*name) != after.get(*name)).collect();
+                // What was delivered to a worker is on its account, and it reads it back.
+                assert!(changed.is_empty() || script == "fetch", "{script} {variant} without {command}: {changed:?}");
+            }
+        }
+    }
+    assert!(refused.len() >= 10, "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_publish_enqueues_and_settles_all_the_same_and_is_told_once() {
+    let queue = Queue::start();
+    let sent = set_scene(&queue).await;
+    let link = limited(&queue, &["resetchannels", "+@all"]).await;
+    for id in ["x", "y"] {
+        let soon = NewJob { delay_ms: 1, ..job(id) };
+        assert!(produce::enqueue(&link, &queue.keys, &call_of(&[soon]), patience()).await.is_ok());
+    }
+    assert_eq!(queue.ask::<i64>("ZCARD", &queue.keys.due).await, 4, "each was made once");
+    let refused = deliver::settle(&link, &queue.keys, &[done(&sent[1], TTL)], TTL, patience()).await.unwrap();
+    assert!(refused.is_empty(), "{refused:?}");
+    assert_eq!(queue.kind("a").await, Some('R'));
+    let waiting: Option<String> = queue.ask("HGET", (&queue.keys.waiters, "a")).await;
+    assert_eq!(waiting, None, "whoever waits finds the result by looking");
+    let lines = link.logs().take();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].message.contains("ACL SETUSER <user> +publish &ardiq:{q}:*"), "{lines:?}");
+}

@@ -1,0 +1,175 @@
+//! A worker among keys of the wrong type and entries, records and members that nobody can read: what is odd is set aside and
+//! logged, and everything else goes on.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use ardiq_engine::client::Answer;
+use ardiq_engine::protocol::entry::Header;
+use ardiq_engine::submit::Submission;
+use redis::Value;
+use support::LIMIT;
+use support::host::{Host, Running, task, tell, value};
+use support::server::Server;
+
+/// Run whatever comes until this job has a result.
+fn serve(host: &Host, running: &mut Running, id: &str) {
+    let end = Instant::now() + LIMIT;
+    loop {
+        running.take();
+        let outcomes = running.taken.drain(..).map(|run| (run.slot, value(&run))).collect();
+        running.taken = running.worker.complete(outcomes);
+        let looked = host.ask(|client, port, ticket| client.result(port, ticket, id.to_owned(), None));
+        if matches!(looked, Ok(Answer::Result(Some(_)))) {
+            return;
+        }
+        assert!(Instant::now() < end, "{id} has no result: {looked:?} {:?} {:?}", running.notices, host.log());
+        running.listen(Duration::from_millis(20));
+    }
+}
+
+fn messages(host: &Host) -> String {
+    host.log().iter().map(|line| line.message.clone() + "\n").collect()
+}
+
+#[test]
+fn a_worker_goes_on_whatever_type_a_key_of_its_queue_has() {
+    let server = Server::start(&[]);
+    let host = Host::new(&server.url());
+    let mut running = host.worker("w", 2, 4);
+    let keys = host.client.shared().keys.clone();
+    let names: Vec<&str> = keys.types().into_iter().map(|(name, _)| name).collect();
+    for (number, name) in names.iter().enumerate() {
+        for wrong in ["SET", "RPUSH"] {
+            let id = format!("{number} {wrong}");
+            host.enqueue(vec![task(&id), Submission { lane: 1, ..task(&format!("{id} high")) }]);
+            let _: Value = tell(&server, &["DEL", name]);
+            let _: Value = tell(&server, &[wrong, name, "odd"]);
+            let after = format!("{id} after");
+            host.enqueue(vec![
+                Submission { delay_ms: 1, ..task(&format!("{id} later")) },
+                Submission { lane: 1, ..task(&format!("{id} high after")) },
+                task(&after),
+            ]);
+            for id in [&after, &format!("{id} later"), &format!("{id} high after")] {
+                serve(&host, &mut running, id);
+            }
+        }
+    }
+    let _: Value = tell(&server, &["RPUSH", &keys.job("list"), "odd"]);
+    let _: Value = tell(&server, &["RPUSH", &format!("{}u", keys.unique), "odd"]);
+    host.enqueue(vec![task("list")]);
+    serve(&host, &mut running, "list");
+    assert!(running.notices.iter().all(|notice| notice.kind != "failed"), "{:?}", running.notices);
+    let log = messages(&host);
+    for name in names {
+        // The hash of schedules is not used here, nor is anybody dead: the worker's start would set these aside.
+        let unused = [&keys.cron, &keys.dead].contains(&&name.to_owned());
+        assert!(unused || log.contains(&format!("the key {name} held")), "{name} is not told of: {log}");
+    }
+    running.stop();
+}
+
+#[test]
+fn a_worker_that_starts_sets_aside_what_is_in_its_way() {
+    let server = Server::start(&[]);
+    let host = Host::new(&server.url());
+    let keys = host.client.shared().keys.clone();
+    let types = keys.types();
+    for (name, _) in &types {
+        let _: Value = tell(&server, &["SET", name, "odd"]);
+    }
+    let mut running = host.worker("w", 2, 4);
+    host.enqueue(vec![task("a")]);
+    serve(&host, &mut running, "a");
+    let end = Instant::now() + LIMIT;
+    let mut told = String::new();
+    while !types.iter().all(|(name, _)| told.contains(&format!("the key {name} held"))) {
+        assert!(Instant::now() < end, "{told}");
+        running.listen(Duration::from_millis(20));
+        running.take();
+        told += &messages(&host);
+    }
+    let aside: Vec<String> = tell(&server, &["KEYS", &format!("{}*", keys.aside)]);
+    assert_eq!(aside.len(), types.len(), "{aside:?}");
+    running.stop();
+}
+
+#[test]
+fn entries_members_and_fields_that_nobody_can_read_hold_up_nothing() {
+    let server = Server::start(&[]);
+    let host = Host::new(&server.url());
+    let keys = host.client.shared().keys.clone();
+    host.enqueue(vec![task("innocent")]);
+    let header = String::from_utf8(Header::default().encode().to_vec()).unwrap();
+    let of_innocent = format!("{header}innocent");
+    for stream in &keys.streams {
+        for fields in [
+            &["", ""][..],
+            &["x", "y"],
+            &["innocent", "not its label"],
+            &["a", "b", "c", "d", "e", "f"],
+            &[&header[..12], "envelope"],
+            &[&header, ""],
+            &[&of_innocent, ""],
+            &[&of_innocent, "no envelope at all, whatever its first byte may say"],
+        ] {
+            let words = [&["XADD", stream, "*"], fields].concat();
+            let _: String = tell(&server, &words);
+        }
+        // No text at all.
+        let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+        let odd: &[u8] = b"\xff\xfe\0\0\0\0\0\0\0\0\0\0\0\xff";
+        redis::cmd("XADD").arg(stream).arg("*").arg(odd).arg(odd).exec(&mut connection).unwrap();
+    }
+    for words in [
+        &["ZADD", &keys.due, "1", "nobody", "2", "", "99999999999999", "far"][..],
+        &["SET", &keys.job("cut"), "d12345678\u{8}lane"],
+        &["ZADD", &keys.due, "1", "cut"],
+        &["SET", &keys.job("empty"), "d"],
+        &["ZADD", &keys.due, "1", "empty"],
+        &["HSET", &keys.running, "nobody", "", "innocent", "what is this", "", "1-1 w"],
+        &["HSET", &keys.waiters, "nobody", "", "innocent", "no line", "x", "channel 99999999999999\n"],
+        &["HSET", &keys.worker_info, "nobody", "no info"],
+        &["HSET", &keys.cron, "tick", "no time"],
+        &["XADD", &keys.dead, "*", "no", "letter"],
+        &["SADD", &keys.known_lanes, "", "no lane"],
+        &["ZADD", &keys.workers, "5", "", "7", "nobody"],
+        &["SET", &keys.job("strange"), "q"],
+        &["SET", &keys.job("stranger"), "q12345678no place"],
+        &["SET", &keys.job("strangest"), "q1234567899999999999999999999999-1 lane:low"],
+    ] {
+        let _: Value = tell(&server, words);
+    }
+    let mut running = host.worker("w", 2, 100);
+    serve(&host, &mut running, "innocent");
+    for id in ["strange", "stranger", "strangest", "cut", "nobody"] {
+        host.enqueue(vec![task(id)]);
+        serve(&host, &mut running, id);
+    }
+    let end = Instant::now() + LIMIT;
+    let lengths = || keys.streams.iter().map(|stream| tell::<u64>(&server, &["XLEN", stream])).sum::<u64>();
+    while lengths() > 0 {
+        assert!(Instant::now() < end, "{} entries are left", lengths());
+        serve(&host, &mut running, "innocent");
+        running.listen(Duration::from_millis(20));
+    }
+    assert!(running.notices.iter().all(|notice| notice.kind != "failed"), "{:?}", running.notices);
+    let Ok(Answer::Dead(dead)) = host.ask(|client, port, ticket| client.jobs(port, ticket, "dead".into(), 1000)) else {
+        panic!("dead letters cannot be listed")
+    };
+    assert_eq!(dead.len(), 9 * keys.streams.len());
+    let reasons: BTreeSet<&str> = dead.iter().map(|(_, reason)| reason.split(':').next().unwrap()).collect();
+    assert_eq!(reasons, BTreeSet::from(["undecodable job"]));
+    for state in ["queued", "scheduled", "running"] {
+        let listed = host.ask(|client, port, ticket| client.jobs(port, ticket, state.into(), 1000));
+        assert!(matches!(listed, Ok(Answer::Jobs(_))), "{state}: {listed:?}");
+    }
+    assert!(matches!(host.ask(|client, port, ticket| client.inspect(port, ticket)), Ok(Answer::Queue(_))));
+    let log = messages(&host);
+    assert!(log.matches("cannot be read").count() >= 9 * keys.streams.len(), "{log}");
+    running.stop();
+}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ardiq.bell import Bell
 from ardiq.checks import LATEST_MS
+from ardiq.expression import parts
 from ardiq_worker.logs import Log
 
 if TYPE_CHECKING:
@@ -86,22 +87,20 @@ class Cron:
         # Here, because it costs a worker without schedules several megabytes.
         from croniter import croniter
 
-        if len(spec.split()) not in (5, 6) and not spec.startswith("@"):
-            raise ValueError(f"{spec!r} has {len(spec.split())} fields instead of 5, or 6 with seconds first")
-        self._spec = spec
+        self._parts = parts(spec)
         self._croniter = croniter
         self.after(0)
 
     def after(self, now_ms: int) -> int:
         """The first occurrence later than `now_ms`."""
-        return round(self._from(now_ms // 1000).get_next(float)) * 1000
+        return min(round(one.get_next(float)) for one in self._from(now_ms // 1000)) * 1000
 
     def until(self, now_ms: int) -> int:
         """The last occurrence not later than `now_ms`."""
-        return round(self._from(now_ms // 1000 + 1).get_prev(float)) * 1000
+        return max(round(one.get_prev(float)) for one in self._from(now_ms // 1000 + 1)) * 1000
 
-    def _from(self, seconds: int) -> croniter:
-        return self._croniter(self._spec, seconds, second_at_beginning=True)
+    def _from(self, seconds: int) -> list[croniter]:
+        return [self._croniter(part, seconds, second_at_beginning=True) for part in self._parts]
 
 
 def occurrences(schedule: Timing) -> Occurrences:

@@ -93,6 +93,7 @@ async def run(options: Options, directory: Path, say: Any = print) -> Outcome:
         )
         if verdict.findings:
             text += f"\n{histories(verdict, evidence.notes, store, directory)}"
+            store.keep_history(directory)
         return Outcome(verdict, text)
     finally:
         store.server.close()
@@ -103,6 +104,7 @@ class _Run:
         self._options = options
         self._store = store
         self._say = say
+        self._directory = directory
         self._lease_s = options.lease_ms / 1000
         self.queue = f"chaos-{uuid.uuid4().hex}"
         path = directory / "journal"
@@ -178,7 +180,7 @@ class _Run:
         deadline = time.monotonic() + START_S
         while not place.serves():
             if time.monotonic() > deadline:
-                self._complain(place, f"serves nothing {START_S:g} s after its start")
+                await self._complain(place, f"serves nothing {START_S:g} s after its start")
                 return
             await asyncio.sleep(LOOK_S)
         pid, since = place.pid, max(healed, time.monotonic())
@@ -192,13 +194,16 @@ class _Run:
             if self._blocked(pid):
                 deadline = time.monotonic() + DEAF_S
             if time.monotonic() > deadline:
-                self._complain(place, f"has done nothing for {DEAF_S:g} s after a fault had healed")
+                await self._complain(place, f"has done nothing for {DEAF_S:g} s after a fault had healed")
                 return
             await asyncio.sleep(LOOK_S)
         self._journal.note("back", pid=pid, place=place.name, seconds=worked - since)
 
-    def _complain(self, place: Place, what: str) -> None:
+    async def _complain(self, place: Place, what: str) -> None:
+        """Note what is wrong, with the server's view of its clients at that time."""
         self._journal.note("complaint", pid=place.pid, place=place.name, what=what)
+        clients: bytes = await self._store.ask("CLIENT", "LIST")
+        (self._directory / f"clients-{place.pid}.log").write_bytes(clients)
 
     def _activity(self, pid: int, since: float) -> float:
         """When the process worked, after `since`; 0 when it has not."""

@@ -6,6 +6,7 @@ which results were written, in their order.
 
 import asyncio
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -71,6 +72,11 @@ class Store:
     def url(self, port: int) -> str:
         """The address for a process that comes through the link at `port`."""
         return f"redis://{USER}:{PASSWORD}@127.0.0.1:{port}"
+
+    def keep_history(self, directory: Path) -> None:
+        """Copy what was written, and the server's log, to where it outlives the server."""
+        shutil.copytree(self.server.directory / "appendonlydir", directory / "appendonlydir")
+        shutil.copy2(self.server.directory / "server.log", directory)
 
     def history(self) -> Iterator[Command]:
         """All that was written, in order."""

@@ -220,3 +220,22 @@ def test_an_end_that_nobody_asked_for_is_found(notes: list[Note], found: list[st
 
 def test_leftovers_are_findings() -> None:
     assert kinds(verdict(*ONCE, result=final(), leftovers=["due (zset) never expires"])) == ["left behind"]
+
+
+def test_a_caller_that_was_never_told_is_found() -> None:
+    untold = Note(9, "untold", 1, JOB, detail={"error": "nothing came"})
+    assert kinds(verdict(*ONCE, untold, result=final())) == ["caller not told"]
+
+
+@pytest.mark.parametrize(
+    ("by_server", "faults", "found"),
+    [
+        (True, [fault("acl-all", -1, 1)], ["refused but done"]),
+        (True, [fault("acl-all", -1, 1), fault("server-kill", -2, 0.1)], []),
+        (False, [fault("acl-all", -1, 1)], []),
+    ],
+)
+def test_a_refused_call_that_has_made_a_job_is_found(by_server: bool, faults: list[Note], found: list[str]) -> None:
+    refused = Note(0.2, "refuse", 1, JOB, detail={"error": "Redis refused", "by_server": by_server})
+    notes = [Note(0, "ask", 1, JOB), refused, start(1, ONE), end(2, ONE)]
+    assert kinds(verdict(*notes, *faults, result=final())) == found

@@ -5,6 +5,7 @@
   ended, was told to stop, was frozen or cut off past its lease, or the task asked for another attempt. Whatever happens to
   the server or to all at once explains nothing.
 - Each result comes from a run that was started, with the number of tries of that run.
+- A call that the server refused has made no job, and a caller that waits for a result is told.
 - No process was deaf, would not end, or ended in a way that nobody caused.
 - Nothing is left in Redis.
 """
@@ -24,6 +25,12 @@ DEADLY = {"killed", "ended by itself", "machine had no time for it", *ACROSS_LEA
 """Explanations that count as the death of a worker."""
 
 POISON_DEATHS = 3
+
+REFUSALS = "acl-"
+"""Faults that are refusals of the server, and nothing else."""
+
+SETTLES_S = 0.5
+"""So long after a fault a call may still suffer from it."""
 
 
 class Final(NamedTuple):
@@ -71,7 +78,11 @@ class Loss(NamedTuple):
 
 @dataclass
 class Verdict:
-    """The findings, and what was counted on the way. `extra`: starts that were explained, by explanation."""
+    """The findings, and what was counted on the way.
+
+    `extra`: starts that were explained, by explanation. `recovery_s`: the longest time from the death of a worker to the
+    next start of a job that it had.
+    """
 
     findings: list[Finding]
     accepted: int
@@ -80,6 +91,7 @@ class Verdict:
     starts: int
     extra: Counter[str]
     faults: Counter[str]
+    recovery_s: float
 
 
 def check(evidence: Evidence) -> Verdict:
@@ -93,6 +105,8 @@ def check(evidence: Evidence) -> Verdict:
         *_lost(evidence, by_event["accept"]),
         *_committed_twice(evidence),
         *_told_wrong(evidence, by_event["told"]),
+        *(Finding("caller not told", note.job, note.detail["error"], note.pid) for note in by_event["untold"]),
+        *_refused_and_done(evidence, by_event),
         *runs.unexplained(),
         *_wrong_results(evidence, by_event["accept"], runs),
         *_processes(notes),
@@ -106,6 +120,7 @@ def check(evidence: Evidence) -> Verdict:
         starts=len(by_event["start"]),
         extra=runs.extra,
         faults=Counter(str(note.detail["kind"]) for note in by_event["fault"]),
+        recovery_s=runs.recovery_s,
     )
 
 
@@ -130,6 +145,18 @@ def _told_wrong(evidence: Evidence, told: list[Note]) -> Iterable[Finding]:
         said = Final(**note.detail["result"])
         if final is not None and said != final:
             yield Finding("second commit", note.job, f"its caller was told {said}, and Redis says {final}")
+
+
+def _refused_and_done(evidence: Evidence, by_event: dict[str, list[Note]]) -> Iterable[Finding]:
+    """A call that the server refused has made no job. Whoever could not be heard may have: such a call is tried again."""
+    asked = {note.job: note.at for note in by_event["ask"]}
+    others = [note for note in by_event["fault"] if not note.detail["kind"].startswith(REFUSALS)]
+    for note in by_event["refuse"]:
+        if not note.detail.get("by_server") or note.job not in evidence.stored:
+            continue
+        since = asked[note.job] - SETTLES_S
+        if not any(fault.detail["began"] <= note.at and since <= fault.detail["ended"] for fault in others):
+            yield Finding("refused but done", note.job, f"is stored, and its caller was told: {note.detail['error']}")
 
 
 def _wrong_results(evidence: Evidence, accepted: list[Note], runs: "_Runs") -> Iterable[Finding]:
@@ -184,6 +211,7 @@ class _Runs:
     def __init__(self, notes: list[Note], lease_s: float) -> None:
         self.starts: dict[str, list[Note]] = defaultdict(list)
         self.extra: Counter[str] = Counter()
+        self.recovery_s = 0.0
         self.losses = _losses(notes, lease_s)
         self._first: dict[str, float] = {}
         self._raised: dict[tuple[str, int, int], float] = {}
@@ -226,6 +254,8 @@ class _Runs:
             return "asked for by the task"
         for loss in self.losses[run.pid]:
             if run.at <= loss.until and loss.since <= start.at:
+                if loss.why == "killed":
+                    self.recovery_s = max(self.recovery_s, start.at - loss.since)
                 return loss.why
         return ""
 

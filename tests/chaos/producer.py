@@ -15,8 +15,11 @@ from tests.chaos.journal import Journal
 from tests.chaos.settings import Settings
 
 WAIT_S = 600.0
-LAST_WAIT_S = 5.0
-"""How long a producer that was told to end waits for results."""
+LAST_WAIT_S = 20.0
+"""How long a producer that was told to end waits for results: longer than any job of it may be delayed, run, and be recovered."""
+
+REFUSED = "Redis refused"
+"""So begins the error of a call that the server has answered with a refusal."""
 
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
 
@@ -46,6 +49,7 @@ class Producer:
         self._app = Ardiq(settings.url, settings.queue, settings.lanes, **settings.options)
         self._stop = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
+        self._waiting: list[str] = []
 
     async def run(self) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
@@ -61,6 +65,8 @@ class Producer:
                 continue
         if self._calls:
             await asyncio.wait(self._calls, timeout=LAST_WAIT_S)
+        for job in self._waiting:
+            self._journal.note("untold", job, error=f"nothing came within {LAST_WAIT_S:g} s")
 
     def _begin(self, call: Any) -> None:
         task = asyncio.create_task(call)
@@ -102,7 +108,7 @@ class Producer:
         try:
             job = await self._ref(call).enqueue(*call[1])
         except ArdiqError as error:
-            self._journal.note("refuse", own, error=str(error))
+            self._journal.note("refuse", own, error=str(error), by_server=str(error).startswith(REFUSED))
             return
         self._journal.note("accept", job.id, value=call[1][0])
         if waits:
@@ -119,13 +125,15 @@ class Producer:
             self._journal.note("accept", job.id, value=call[1][0])
 
     async def _wait(self, job: Job[Any]) -> None:
+        self._waiting.append(job.id)
         try:
             result = await job.result(timeout=WAIT_S)
         except (ArdiqError, TimeoutError) as error:
             self._journal.note("untold", job.id, error=f"{type(error).__name__}: {error}")
-            return
-        if result is not None:
+        else:
+            assert result is not None  # a wait with a time ends with a result or an error
             self._journal.note("told", job.id, result=described(result))
+        self._waiting.remove(job.id)
 
 
 if __name__ == "__main__":

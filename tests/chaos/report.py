@@ -26,6 +26,8 @@ def summary(verdict: Verdict, notes: list[Note], *, title: str, repeat: str, sec
         f"  faults    {sum(verdict.faults.values())}: {_counts(verdict.faults)}",
         f"  gave up   {len(ends)} workers ended by themselves with an error",
     ]
+    if verdict.recovery_s:
+        lines.append(f"  recovery  {verdict.recovery_s:.1f} s at most from the death of a worker to a job's next start")
     if slowest is not None:
         lines.append(f"  back      {slowest.detail['seconds']:.1f} s at most, {slowest.detail['place']}")
     if starved:

@@ -32,6 +32,8 @@ def app(server: Server, queue_name: str, module: Module) -> Ardiq:
 
 
 def test_empty_queue_is_drained_at_once(app: Ardiq, ask: Ask, server: Server) -> None:
+    app.ref("nap").enqueue_sync(0)
+    assert ask("run", "tasks:app", "--burst", ARDIQ_REDIS_URL=server.url).returncode == ExitCode.OK
     done = ask("drain", "--queue", app.queue_name, "--url", server.url)
     assert done.returncode == ExitCode.OK
     (line,) = [json.loads(line) for line in done.stdout.splitlines()]

@@ -37,6 +37,10 @@ TASKS = """
     @app.task
     async def pid():
         return os.getpid()
+
+    @app.task(max_retries=0)
+    def leave():
+        os._exit(0)
 """
 
 
@@ -185,6 +189,28 @@ def test_killed_worker_process_is_replaced_and_its_work_redone(
     assert result.success
     program.send(signal.SIGTERM)
     assert program.end() == ExitCode.OK
+
+
+def test_process_that_a_task_ends_with_status_0_is_replaced(app: Ardiq, server: Server, ardiq: StartProgram) -> None:
+    program = ardiq("run", "tasks:app", "-w", "2", ARDIQ_REDIS_URL=server.url)
+    program.await_output(" serves ", 2)
+    app.ref("leave").enqueue_sync()
+    program.await_output("ended with status 0; starting another")
+    job = app.ref("add").enqueue_sync(1, 1)
+    result = job.result_sync(timeout=20)
+    assert result is not None
+    assert result.value == 2
+    program.await_output(" serves ", 3)
+    program.send(signal.SIGTERM)
+    assert program.end() == ExitCode.OK
+
+
+def test_burst_goes_on_when_a_task_ends_its_process_with_status_0(app: Ardiq, server: Server, ask: Ask) -> None:
+    leaving = app.ref("leave").enqueue_sync()
+    jobs = [app.ref("add").enqueue_sync(n, 1) for n in range(20)]
+    done = ask("run", "tasks:app", "-b", "-w", "2", ARDIQ_REDIS_URL=server.url)
+    assert "ended with status 0; starting another" in done.stderr
+    assert all(job.status_sync() is TaskStatus.COMPLETE for job in [*jobs, leaving])
 
 
 def test_workers_die_with_a_killed_supervisor(app: Ardiq, server: Server, ardiq: StartProgram) -> None:

@@ -5,6 +5,7 @@ import re
 import signal
 import textwrap
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -17,15 +18,16 @@ SUPERVISOR = textwrap.dedent("""
     from ardiq_cli.supervise import Backoff, Supervisor
     logging.basicConfig(level="INFO", format="%(message)s")
     code, count = sys.argv[1], int(sys.argv[2])
-    def command(tether, announce):
-        return [sys.executable, "-c", code, tether, "-" if announce is None else str(announce)]
+    def command(tether, reports):
+        return [sys.executable, "-c", code, tether, str(reports)]
     backoff = Backoff(first=0.05, longest=0.4, settled=60)
     sys.exit(asyncio.run(Supervisor(command, count, backoff).run()))
 """)
 
-# Every child ties itself, announces itself if it is asked to, and says what it hears.
+# Every child ties itself, reports that it has started, and says what it hears.
 CHILD = textwrap.dedent(r"""
     import os, signal, sys, time
+    from ardiq_cli.reports import Reporter
     from ardiq_cli.tether import tie
     def say(line):
         os.write(1, f"{{line}}\n".encode())  # in one piece: all children write to one file
@@ -34,9 +36,10 @@ CHILD = textwrap.dedent(r"""
         {on_signal}
     signal.signal(signal.SIGTERM, hear)
     signal.signal(signal.SIGINT, hear)
+    signal.signal(signal.SIGHUP, hear)
     tie(sys.argv[1])
-    if sys.argv[2] != "-":
-        os.write(int(sys.argv[2]), b"!")
+    reporter = Reporter(int(sys.argv[2]))
+    reporter.started()
     say(f"child {{os.getpid()}}")
     {then}
     while True:
@@ -57,7 +60,7 @@ def supervise(start: StartProgram) -> StartProgram:
     return lambda code, count=2: start("-c", SUPERVISOR, code, str(count))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_stop_signal_reaches_every_child_once(supervise: StartProgram, number: signal.Signals) -> None:
     supervisor = supervise(child(), 3)
     supervisor.await_output("child ", 3)
@@ -88,7 +91,36 @@ def test_second_signal_is_passed_on_and_a_third_kills(supervise: StartProgram) -
     assert not [pid for pid in pids(supervisor) if alive(pid)]
 
 
-@pytest.mark.parametrize("how", ["os.kill(os.getpid(), signal.SIGKILL)", "os._exit(3)", "sys.exit(1)"])
+# A child that is not ready for these signals when they come: it gets them as soon as it is.
+UNREADY = """
+numbers = [signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2]
+for number in numbers: signal.signal(number, hear)
+say("not ready")
+while not os.path.exists("ready"): time.sleep(0.01)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+"""
+
+
+def test_other_signals_are_passed_on_and_end_nothing(supervise: StartProgram, project: Path) -> None:
+    supervisor = supervise(child(on_signal="if number == signal.SIGTERM: sys.exit(0)", then=UNREADY), 2)
+    supervisor.await_output("not ready", 2)
+    numbers = [signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2]
+    for count, number in enumerate(numbers, 1):
+        supervisor.send(number)
+        supervisor.await_output("passing it on", count)
+    (project / "ready").touch()
+    for number in numbers:
+        supervisor.await_output(f"heard {number.name}", 2)
+    assert "most recent call first" in supervisor.output  # SIGQUIT shows the supervisor's own stacks as well
+    supervisor.send(signal.SIGTERM)
+    assert supervisor.end() == ExitCode.OK
+    assert len(pids(supervisor)) == 2
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["os.kill(os.getpid(), signal.SIGKILL)", "os._exit(3)", "sys.exit(1)", "os._exit(0)", "sys.exit(0)"],
+)
 def test_child_that_dies_is_replaced(supervise: StartProgram, how: str) -> None:
     # The first process of each slot dies, its replacement stays.
     marker = f"f = os.open('seen', os.O_CREAT | os.O_APPEND | os.O_WRONLY); n = os.lseek(f, 0, 2); os.write(f, b'x')\nif n < 2: {how}"
@@ -140,10 +172,18 @@ def test_stop_during_the_pause_ends_at_once(supervise: StartProgram) -> None:
     assert supervisor.end() == ExitCode.OK
 
 
-def test_children_that_finish_are_not_replaced(supervise: StartProgram) -> None:
-    supervisor = supervise(child(then="sys.exit(0)"), 3)
-    assert supervisor.end() == ExitCode.OK
+@pytest.mark.parametrize("status", [0, 1])
+def test_children_that_have_emptied_the_queue_are_not_replaced(supervise: StartProgram, status: int) -> None:
+    supervisor = supervise(child(then=f"reporter.drained()\nsys.exit({status})"), 3)
+    assert supervisor.end() == status
     assert len(pids(supervisor)) == 3
+
+
+def test_child_that_crashes_at_its_end_is_replaced(supervise: StartProgram) -> None:
+    supervisor = supervise(child(then="reporter.drained()\nos.kill(os.getpid(), signal.SIGSEGV)"), 1)
+    supervisor.await_output("was killed by SIGSEGV; starting another")
+    supervisor.send(signal.SIGTERM)
+    assert supervisor.end() == ExitCode.OK
 
 
 @pytest.mark.parametrize("code", [ExitCode.USAGE, ExitCode.UNREACHABLE])

@@ -16,12 +16,17 @@ def demo(verbose: Verbose = False) -> None:
 
         from ardiq_cli.demo_environment import environment
         from ardiq_cli.demo_files import collect
+        from ardiq_cli.signals import stop_signals
+        from ardiq_cli.terminal import take_any_text
 
         source = collect(Path.cwd())
         if not source.paths:
             raise CommandError("this directory has no files to work on", ExitCode.USAGE)
-        # A SIGTERM, like Ctrl-C, has to pass through the `finally` blocks that end what the demo started.
-        signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+        take_any_text()
+        # Any stop signal, like Ctrl-C, has to pass through the `finally` blocks that end what the demo started.
+        for number in stop_signals():
+            if number is not signal.SIGINT:
+                signal.signal(number, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
         with environment() as scratch:
             # After the environment is set: the tasks' application reads it when it is imported.
             from ardiq_cli.demo_run import Demo

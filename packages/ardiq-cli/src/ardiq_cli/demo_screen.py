@@ -6,6 +6,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ardiq.printable import printable
+
 
 @dataclass
 class Balance:
@@ -61,7 +63,7 @@ class Screen:
 
     def say(self, line: str) -> None:
         """A line that stays."""
-        self._console.print(line, markup=False)
+        self._console.print(printable(line), markup=False)
 
     def show(self, done: int, total: int, now: str) -> None:
         """How far the fan-out is, and what is going on."""

@@ -59,3 +59,6 @@ class _StartServer:
 
     def connected(self) -> None:
         pass
+
+    def drained(self) -> None:
+        pass

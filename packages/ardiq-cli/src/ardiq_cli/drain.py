@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from ardiq_cli.exits import CommandError, ExitCode, boundary, complain
+from ardiq_cli.json_text import json_text
 from ardiq_cli.run import Verbose
-from ardiq_cli.target import Url, open_queue
+from ardiq_cli.target import Url, look, open_queue
 
 if TYPE_CHECKING:
     from ardiq import Ardiq
@@ -28,12 +29,16 @@ def drain(
 ) -> None:
     """Wait until nothing in the queue waits (delayed jobs included) or runs.
 
-    A progress bar on a terminal, one JSON object per line otherwise. Nothing is ever deleted.
+    A progress bar on a terminal, one JSON object per line otherwise. Nothing is ever deleted. Exit code 4: there is
+    no such queue.
     """
     with boundary(verbose=verbose):
         import asyncio
         import sys
 
+        from ardiq_cli.terminal import take_any_text
+
+        take_any_text()
         app = open_queue(url, queue)
         report: Report = Bar(queue) if sys.stdout.isatty() else JsonLines(queue)
         with report:
@@ -93,12 +98,12 @@ async def _wait(app: "Ardiq", report: Report, timeout: float | None, interval: f
     start = time.monotonic()
     warned = False
     while True:
-        seen = await app.inspect()
+        seen = await look(app)
         elapsed = time.monotonic() - start
         waiting, running = seen["waiting"], seen["running"]
-        look = Look(elapsed, waiting, running, pace.add(elapsed, waiting + running))
-        report.show(look, drained=look.unfinished == 0)
-        if look.unfinished == 0:
+        now = Look(elapsed, waiting, running, pace.add(elapsed, waiting + running))
+        report.show(now, drained=now.unfinished == 0)
+        if now.unfinished == 0:
             return
         if not seen["workers"] and not warned:
             complain(f"no worker is running for queue {app.queue_name!r}")
@@ -106,7 +111,7 @@ async def _wait(app: "Ardiq", report: Report, timeout: float | None, interval: f
         rest = interval if timeout is None else min(interval, timeout - elapsed)
         if rest <= 0:
             raise CommandError(
-                f"{look.unfinished} jobs are unfinished after {elapsed:.1f} s ({waiting} waiting, {running} running)",
+                f"{now.unfinished} jobs are unfinished after {elapsed:.1f} s ({waiting} waiting, {running} running)",
                 ExitCode.TIMEOUT,
             )
         await asyncio.sleep(rest)
@@ -122,8 +127,6 @@ class JsonLines:
     def __exit__(self, *exception: object) -> None: ...
 
     def show(self, look: Look, *, drained: bool) -> None:
-        import json
-
         left = look.seconds_left
         line = {
             "queue": self._queue,
@@ -135,7 +138,7 @@ class JsonLines:
             "left_s": None if left is None else round(left, 1),
             "drained": drained,
         }
-        print(json.dumps(line), flush=True)
+        print(json_text(line), flush=True)
 
 
 class Bar:

@@ -37,8 +37,8 @@ class CommandError(Exception):
 
 
 def complain(message: str) -> None:
-    """Write one line to standard error."""
-    print(f"ardiq: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    """Write one line to standard error, without anything that a terminal would act upon."""
+    print(f"ardiq: {_printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -59,7 +59,8 @@ def boundary(*, verbose: bool = False) -> Generator[None, None, None]:
         raise SystemExit(ExitCode.OK) from None
     except Exception as error:  # noqa: BLE001 - this is where all of them end
         if verbose:
-            traceback.print_exception(error)
+            for line in "".join(traceback.format_exception(error)).rstrip().split("\n"):
+                print(_printable(line), file=sys.stderr)
         message, code = explain(error)
         complain(message)
         raise SystemExit(code) from None
@@ -84,3 +85,12 @@ def explain(error: Exception) -> tuple[str, ExitCode]:
     if isinstance(error, ArdiqError):
         return str(error), ExitCode.FAILED
     return f"{type(error).__name__}: {error}", ExitCode.FAILED
+
+
+def _printable(line: str) -> str:
+    try:
+        # Imported here: nothing of ardiq may be on the path to `--help`.
+        from ardiq.printable import printable
+    except ImportError:  # and that may be the very error that is to be shown
+        return ascii(line)[1:-1]
+    return printable(line)

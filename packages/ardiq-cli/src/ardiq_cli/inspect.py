@@ -1,13 +1,14 @@
 """`ardiq inspect`: look at queues, workers and jobs. It only looks; it changes nothing."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ardiq_cli.exits import CommandError, ExitCode, boundary
+from ardiq_cli.exits import CommandError, ExitCode, boundary, complain
 from ardiq_cli.run import Verbose
-from ardiq_cli.target import Url, open_queue
+from ardiq_cli.target import Url, look, open_queue
 
 if TYPE_CHECKING:
     from ardiq import Ardiq
@@ -30,15 +31,16 @@ class State(StrEnum):
 
 @inspect_app.command()
 def queues(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
-    """How much waits, runs, is scheduled or dead, per queue and lane."""
+    """How much waits, runs, is scheduled or dead, per queue and lane (exit code 4: there is no such queue)."""
     with boundary(verbose=verbose):
         import asyncio
 
         from ardiq_cli import tables
 
         seen = asyncio.run(_inspect_all(url, queue))
-        found = [{"queue": name, **state} for name, state in seen]
-        tables.show(tables.QUEUES, [tables.queue_row(*one) for one in seen], found, as_json=as_json)
+        rows = [tables.queue_row(one.name, one.state) for one in seen]
+        tables.show(tables.QUEUES, rows, [one.facts() for one in seen], as_json=as_json)
+        _complain_of(seen)
 
 
 @inspect_app.command()
@@ -50,9 +52,13 @@ def workers(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, ve
         from ardiq_cli import tables
 
         seen = asyncio.run(_inspect_all(url, queue))
-        rows = [tables.worker_row(name, worker, state["now_ms"]) for name, state in seen for worker in state["workers"]]
-        found = [{"queue": name, **worker} for name, state in seen for worker in state["workers"]]
+        known = [(one.name, one.state) for one in seen if one.state is not None]
+        rows = [
+            tables.worker_row(name, worker, state["now_ms"]) for name, state in known for worker in state["workers"]
+        ]
+        found = [{"queue": name, **worker} for name, state in known for worker in state["workers"]]
         tables.show(tables.WORKERS, rows, found, as_json=as_json)
+        _complain_of(seen)
 
 
 @inspect_app.command()
@@ -82,19 +88,64 @@ def jobs(
         tables.show(tables.JOBS, [tables.job_row(job) for job in listed], listed, as_json=as_json)
 
 
-async def _inspect_all(url: str | None, queue: str | None) -> "list[tuple[str, QueueState]]":
-    """The name of each queue, in order, and what `Ardiq.inspect` says of it."""
-    names = [queue] if queue is not None else sorted(await open_queue(url, "default").queues())
-    return [(name, await open_queue(url, name).inspect()) for name in names]
+@dataclass(frozen=True)
+class _Seen:
+    """A queue by its name, and what was found out about it."""
+
+    name: str
+    state: "QueueState | None" = None
+    trouble: str = ""
+    foreign: bool = False
+    """Not the name of a queue at all: something else has written it where the names are kept."""
+
+    def facts(self) -> "Row":
+        return {"queue": self.name, "error": self.trouble} if self.state is None else {"queue": self.name, **self.state}
+
+
+async def _inspect_all(url: str | None, queue: str | None) -> list[_Seen]:
+    """Each queue, in the order of their names, and what `Ardiq.inspect` says of it."""
+    if queue is not None:
+        return [_Seen(queue, await look(open_queue(url, queue)))]
+    every = open_queue(url, "default")
+    return [await _inspect_one(url, name, every) for name in sorted(await every.queues())]
+
+
+async def _inspect_one(url: str | None, name: str, every: "Ardiq") -> _Seen:
+    from ardiq.errors import BrokerError
+
+    try:
+        app = open_queue(url, name)
+    except CommandError:
+        return _Seen(name, trouble="this is not the name of a queue", foreign=True)
+    try:
+        return _Seen(name, await app.inspect())
+    except BrokerError as error:
+        await (
+            every.queues()
+        )  # raises when it is the server that is out of reach, and not this queue that cannot be read
+        return _Seen(name, trouble=str(error))
+
+
+def _complain_of(seen: list[_Seen]) -> None:
+    """Say what could not be looked into; exit code 1 when a queue was among it."""
+    troubled = [one for one in seen if one.trouble]
+    for one in troubled:
+        complain(f"queue {one.name!r}: {one.trouble}")
+    if not all(one.foreign for one in troubled):
+        raise SystemExit(ExitCode.FAILED)
 
 
 async def _jobs(app: "Ardiq", states: list[State], limit: int) -> "list[Row]":
     from ardiq_cli import tables
 
-    return [tables.job_facts(job) for state in states for job in await app.jobs(state.value, limit)]
+    listed = [tables.job_facts(job) for state in states for job in await app.jobs(state.value, limit)]
+    if not listed:
+        await look(app)
+    return listed
 
 
 async def _one_job(app: "Ardiq", job_id: str) -> "Row":
+    from ardiq.errors import SerializationError
     from ardiq_cli import tables
 
     # The result first: a job that ends between the two questions is then found by neither the wrong way round.
@@ -102,7 +153,11 @@ async def _one_job(app: "Ardiq", job_id: str) -> "Row":
         result = await app.result(job_id)
         if result is not None:
             return tables.result_facts(result)
-        info = await app.info(job_id)
+        try:
+            info = await app.info(job_id)
+        except SerializationError as error:  # its arguments are not those of a call
+            return {"task_id": job_id, "status": str(await app.status(job_id)), "error": str(error)}
         if info is not None:
             return tables.job_facts(info)
+    await look(app)
     raise CommandError(f"queue {app.queue_name!r} has no job {job_id!r} (results expire)", ExitCode.NOT_FOUND)

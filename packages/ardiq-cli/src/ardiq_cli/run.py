@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ardiq_cli.exits import ExitCode, boundary
+from ardiq_cli.exits import boundary
 from ardiq_cli.logs import LogFormat
 
 if TYPE_CHECKING:
@@ -50,11 +50,10 @@ def _supervise(options: "WorkerOptions", workers: int) -> int:
     import asyncio
     from functools import partial
 
-    from ardiq_cli.logs import configure
+    from ardiq_cli.logs import configure, settle
     from ardiq_cli.supervise import Supervisor
     from ardiq_cli.worker_process import command_line
 
     configure(options.log_format, verbose=options.verbose, quiet=options.quiet)
-    # A worker that was to empty the queue has done so, whether or not jobs failed in it.
-    final = (ExitCode.OK, ExitCode.FAILED) if options.burst else (ExitCode.OK,)
-    return asyncio.run(Supervisor(partial(command_line, options), workers, final=final).run())
+    settle()
+    return asyncio.run(Supervisor(partial(command_line, options), workers).run())

@@ -3,10 +3,10 @@
 The first child starts alone. When it cannot start at all (a broken import, no Redis), the others could not either, and it
 alone says why; once it has announced itself, the others follow.
 
-A child that dies by a signal or with a non-zero status is replaced, after a pause that doubles each time it happens
-again soon. One that ends with a status named as final (0; in burst mode also 1: some jobs failed) is not. Children are
-in process groups of their own, so that Ctrl-C in a terminal reaches them once, through us, and not a second time from
-the kernel: a second signal means "skip the grace period".
+A child that ends is replaced, whatever its status, after a pause that doubles each time it happens again soon. Only one
+that has said that it emptied the queue is not (`ardiq_cli.reports`). Children are in process groups of their own, so that
+Ctrl-C in a terminal reaches them once, through us, and not a second time from the kernel: a second signal means "skip
+the grace period".
 """
 
 import asyncio
@@ -16,16 +16,19 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ardiq_cli.exits import ExitCode
+from ardiq_cli.reports import Reports
+from ardiq_cli.signals import STOP_SIGNALS, held_back, stop_signals, survive
 from ardiq_cli.tether import Tether
 
 log = logging.getLogger("ardiq.supervisor")
 
 _CANNOT_START = (ExitCode.USAGE, ExitCode.UNREACHABLE)
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_OF_DRAINED = (ExitCode.OK, ExitCode.FAILED)
+"""How a child ends that has emptied the queue: no job failed, or some did."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +47,14 @@ class Backoff:
         return min(previous * 2, self.longest)
 
 
-Command = Callable[[str, int | None], Sequence[str]]
-"""A child's command line, from the tether's argument and the descriptor on which it announces that it has started."""
+Command = Callable[[str, int], Sequence[str]]
+"""A child's command line, from the tether's argument and the descriptor on which it reports."""
 
 
 class Supervisor:
     """`count` children, each started by the command line that `command` gives."""
 
-    def __init__(
-        self,
-        command: Command,
-        count: int,
-        backoff: Backoff | None = None,
-        *,
-        final: Collection[int] = (ExitCode.OK,),
-    ) -> None:
-        self._final = final
+    def __init__(self, command: Command, count: int, backoff: Backoff | None = None) -> None:
         self._command = command
         self._count = count
         self._backoff = backoff or Backoff()
@@ -70,66 +65,57 @@ class Supervisor:
         self._tether = Tether()
 
     async def run(self) -> int:
-        """Run until all children have finished or the supervisor was told to stop; the exit status for the shell."""
+        """Run until all children have emptied the queue or the supervisor was told to stop; the shell's exit status."""
         loop = asyncio.get_running_loop()
-        for number in _STOP_SIGNALS:
-            loop.add_signal_handler(number, self._forward, number)
+        stops = stop_signals()
+        survive(on_quit=lambda: loop.call_soon_threadsafe(self._pass_on, signal.SIGQUIT))
+        for number in stops:
+            loop.add_signal_handler(number, self._stop, number)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            loop.add_signal_handler(number, self._pass_on, number)
         try:
             log.info("starting %d worker processes", self._count)
             codes = await self._keep_all()
         finally:
-            for number in _STOP_SIGNALS:
+            for number in stops:
                 loop.remove_signal_handler(number)
             self._tether.close()
         return next((code for code in codes if code != ExitCode.OK), ExitCode.OK)
 
     async def _keep_all(self) -> list[int]:
-        loop = asyncio.get_running_loop()
-        readable, writable = os.pipe()
-        loop.add_reader(readable, self._hear, readable)
-        try:
-            async with asyncio.TaskGroup() as group:
-                keepers = [group.create_task(self._keep(1, writable))]
-                keepers[0].add_done_callback(lambda _: self._go.set())
-                await self._go.wait()
-                if not self._stopping.is_set():
-                    keepers += [group.create_task(self._keep(slot)) for slot in range(2, self._count + 1)]
-        finally:
-            loop.remove_reader(readable)
-            os.close(readable)
+        async with asyncio.TaskGroup() as group:
+            keepers = [group.create_task(self._keep(1))]
+            keepers[0].add_done_callback(lambda _: self._go.set())
+            await self._go.wait()
+            if not self._stopping.is_set():
+                keepers += [group.create_task(self._keep(slot)) for slot in range(2, self._count + 1)]
         return [keeper.result() for keeper in keepers]
 
-    def _hear(self, readable: int) -> None:
-        asyncio.get_running_loop().remove_reader(readable)
-        if os.read(readable, 1):
-            self._go.set()
-        # End of file: the first child died before it announced itself. Its keeper knows what that means.
-
-    def _forward(self, number: signal.Signals) -> None:
+    def _stop(self, number: signal.Signals) -> None:
         self._signals += 1
         self._stopping.set()
         self._go.set()
-        if self._signals > 2:
-            # Two polite requests did not end them (a blocked loop cannot hear them): what they hold is redelivered.
-            number = signal.SIGKILL
+        # Two polite requests did not end them (a blocked loop cannot hear them): what they hold is redelivered.
+        self._pass_on(number if self._signals <= 2 else signal.SIGKILL)
+
+    def _pass_on(self, number: signal.Signals) -> None:
         log.info("%s: passing it on to %d worker processes", number.name, len(self._children))
         for child in self._children.values():
             _send_signal(child, number)
 
-    async def _keep(self, slot: int, announce: int | None = None) -> int:
+    async def _keep(self, slot: int) -> int:
         pause: float | None = None
         while True:
             started = time.monotonic()
-            code = await self._run_child(slot, announce)
+            code, drained = await self._run_child(slot)
             if self._stopping.is_set():
                 return self._end_of_stopped(slot, code)
-            if code in self._final:
-                log.info("worker process %d has finished", slot)
+            if drained and code in _OF_DRAINED:
+                log.info("worker process %d has emptied the queue", slot)
                 return code
-            if announce is not None and not self._go.is_set() and code in _CANNOT_START:
+            if not self._go.is_set() and code in _CANNOT_START:
                 self._stopping.set()
                 return code
-            announce = None
             self._go.set()
             pause = self._backoff.after(pause, time.monotonic() - started)
             # Jitter, lest a fault that hit all children at once makes them come back at once.
@@ -138,25 +124,34 @@ class Supervisor:
             if await self._stopped_within(seconds):
                 return ExitCode.OK
 
-    async def _run_child(self, slot: int, announce: int | None) -> int:
+    async def _run_child(self, slot: int) -> tuple[int, bool]:
+        """The child's exit status, and whether it said that it emptied the queue."""
+        reports = Reports()
         try:
-            child = await asyncio.create_subprocess_exec(
-                *self._command(self._tether.argument, announce),
-                pass_fds=self._tether.fds if announce is None else (*self._tether.fds, announce),
-                process_group=0,
-            )
+            child = await self._start_child(reports)
+            self._children[slot] = child
+            log.debug("worker process %d has pid %d", slot, child.pid)
+            reports.watch(self._go.set)
+            if self._stopping.is_set():
+                # The stop came while this one was being started, so it was not among those that were told.
+                _send_signal(child, signal.SIGTERM)
+            try:
+                return await child.wait(), reports.drained
+            finally:
+                del self._children[slot]
         finally:
-            if announce is not None:
-                os.close(announce)
-        self._children[slot] = child
-        log.debug("worker process %d has pid %d", slot, child.pid)
-        if self._stopping.is_set():
-            # The stop came while this one was being started, so it was not among those that were told.
-            _send_signal(child, signal.SIGTERM)
-        try:
-            return await child.wait()
-        finally:
-            del self._children[slot]
+            reports.close()
+
+    async def _start_child(self, reports: Reports) -> asyncio.subprocess.Process:
+        with held_back():
+            try:
+                return await asyncio.create_subprocess_exec(
+                    *self._command(self._tether.argument, reports.descriptor),
+                    pass_fds=(*self._tether.fds, reports.descriptor),
+                    process_group=0,
+                )
+            finally:
+                reports.handed_over()
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:
@@ -168,7 +163,7 @@ class Supervisor:
 
     def _end_of_stopped(self, slot: int, code: int) -> int:
         # A child killed by the very signal that we passed on had not come far enough to handle it.
-        if code == ExitCode.OK or -code in _STOP_SIGNALS:
+        if code == ExitCode.OK or -code in STOP_SIGNALS:
             return ExitCode.OK
         log.error("worker process %d %s", slot, _death(code))
         return ExitCode.FAILED

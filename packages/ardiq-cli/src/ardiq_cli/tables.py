@@ -1,12 +1,15 @@
 """How `ardiq inspect` presents what it has seen: rich tables for people, JSON for machines."""
 
-import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from ardiq.printable import printable, printable_lines
 from ardiq_cli.drain import clock
+from ardiq_cli.foreign import Unknown
+from ardiq_cli.json_text import json_text, python_form
+from ardiq_cli.terminal import take_any_text
 
 if TYPE_CHECKING:
     from ardiq import DeadJob, TaskInfo, TaskResult
@@ -20,7 +23,9 @@ WORKERS = ("queue", "worker", "host", "pid", "running", "held", "concurrency", "
 JOBS = ("id", "status", "task", "tries", "enqueued", "due", "reason")
 
 
-def queue_row(name: str, state: "QueueState") -> list[str]:
+def queue_row(name: str, state: "QueueState | None") -> list[str]:
+    if state is None:
+        return [name, *"?" * (len(QUEUES) - 1)]
     lanes = ", ".join(f"{lane['lane']} {lane['waiting']}" for lane in state["lanes"])
     counts = (state["waiting"], state["scheduled"], state["running"], state["dead"], len(state["workers"]))
     return [name, *(str(count) for count in counts), lanes]
@@ -54,7 +59,8 @@ def job_facts(job: "TaskInfo | DeadJob") -> Row:
 
 def result_facts(result: "TaskResult[Any]") -> Row:
     """A finished job."""
-    return {"status": "complete", **result._asdict(), "duration_ms": result.duration_ms}
+    value = result.value.args[0] if isinstance(result.value, Unknown) else result.value
+    return {"status": "complete", **result._asdict(), "value": value, "duration_ms": result.duration_ms}
 
 
 def job_row(job: Row) -> list[str]:
@@ -73,54 +79,59 @@ def job_row(job: Row) -> list[str]:
 def show(columns: Sequence[str], rows: Sequence[Sequence[str]], facts: Sequence[object], *, as_json: bool) -> None:
     """Print several things: `facts` as a JSON array, or `rows` as a table."""
     if as_json:
-        _print_json(facts)
+        print(json_text(facts, indent=2))
         return
     from rich.table import Table
 
     table = Table(*columns)
     for row in rows:
-        # Names and reasons come from users: nothing in them is markup.
-        table.add_row(*(_plain(cell) for cell in row))
-    _console().print(table)
+        table.add_row(*(_plain(printable(cell)) for cell in row))
+    _print(table)
 
 
 def show_one(facts: Row, *, as_json: bool) -> None:
     """Print one thing: as a JSON object, or a line per fact."""
     if as_json:
-        _print_json(facts)
+        print(json_text(facts, indent=2))
         return
     from rich.table import Table
 
     table = Table(show_header=False, box=None)
     for name, value in facts.items():
-        if value is None or value in ("", (), {}):
+        if _is_empty(value):
             continue
         if name in ("enqueue_time", "start", "finish", "scheduled_at"):
             value = moment(value) if value else "-"
-        table.add_row(name, _plain(value if isinstance(value, str) else repr(value)))
-    _console().print(table)
+        text = value if isinstance(value, str) else python_form(value)
+        table.add_row(name, _plain(printable_lines(text) if name == "traceback" else printable(text)))
+    _print(table)
+
+
+def _is_empty(value: object) -> bool:
+    # Not by comparison, which is up to the value.
+    return value is None or (isinstance(value, str | tuple | dict) and len(cast("Sequence[object]", value)) == 0)
 
 
 def moment(epoch_ms: int) -> str:
     """Local time of day, with the date when it is not today's."""
-    when = datetime.fromtimestamp(epoch_ms / 1000, UTC).astimezone()
+    try:
+        when = datetime.fromtimestamp(epoch_ms / 1000, UTC).astimezone()
+    except (OverflowError, ValueError, OSError):  # no clock of ours has said so
+        return f"{epoch_ms} ms"
     today = datetime.now(UTC).astimezone().date()
     return when.strftime("%H:%M:%S" if when.date() == today else "%Y-%m-%d %H:%M:%S")
-
-
-def _print_json(value: object) -> None:
-    # default=repr: what arguments and results are made of is the user's affair.
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=repr))
 
 
 def _plain(text: str) -> Any:  # a rich Text; the name would cost an import where no table is printed
     from rich.text import Text
 
+    # Names and reasons come from users: nothing in them is markup.
     return Text(text)
 
 
-def _console() -> Any:
+def _print(table: Any) -> None:
     from rich.console import Console
 
+    take_any_text()
     # Into a pipe nothing is cut off at a width that nobody sees.
-    return Console(width=None if sys.stdout.isatty() else 1000, soft_wrap=False)
+    Console(width=None if sys.stdout.isatty() else 1000, soft_wrap=False).print(table)

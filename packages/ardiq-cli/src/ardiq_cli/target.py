@@ -1,5 +1,6 @@
 """The queue that an operator's command looks at, through an application object that has no tasks."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +9,9 @@ from ardiq_cli.exits import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from ardiq import Ardiq
+    from ardiq.inspection import QueueState
+
+_MOST_NAMES = 20
 
 Url = Annotated[
     str | None,
@@ -18,8 +22,37 @@ Url = Annotated[
 def open_queue(url: str | None, queue: str) -> "Ardiq":
     """An application object for `queue`. Raises CommandError (exit code 2) for a bad URL or name; does no I/O."""
     from ardiq import Ardiq
+    from ardiq_cli.foreign import decode, encode
 
     try:
-        return Ardiq(redis_url=url, queue_name=queue)
+        return Ardiq(redis_url=url, queue_name=queue, serializer=encode, deserializer=decode)
     except (ValueError, TypeError) as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
+
+
+async def look(app: "Ardiq") -> "QueueState":
+    """The state of a queue. Raises CommandError (exit code 4) that names those that exist when it is none of them."""
+    state = await app.inspect()
+    if state["lanes"] or state["workers"] or state["unfinished"] or state["dead"]:
+        return state
+    from ardiq.errors import BrokerError
+
+    try:
+        names = await app.queues()
+    except BrokerError:  # this user may look into its own queue only, and there is nothing in it
+        names = []
+    if app.queue_name not in names:
+        raise CommandError(f"there is no queue {app.queue_name!r}; {_those(names, app.queue_name)}", ExitCode.NOT_FOUND)
+    return state
+
+
+def _those(names: Iterable[str], wanted: str) -> str:
+    from difflib import get_close_matches
+
+    known = list(names)
+    if not known:
+        return "a queue exists from its first job or worker on"
+    near = get_close_matches(wanted, known, n=_MOST_NAMES)
+    ordered = [*near, *(name for name in sorted(known) if name not in near)]
+    more = f" and {len(known) - _MOST_NAMES} more" if len(known) > _MOST_NAMES else ""
+    return f"Redis has {', '.join(map(repr, ordered[:_MOST_NAMES]))}{more}"

@@ -4,18 +4,17 @@ import asyncio
 import json
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ardiq_cli.exits import ExitCode
-from ardiq_cli.logs import LogFormat, configure
+from ardiq_cli.logs import LogFormat, configure, settle
+from ardiq_cli.signals import stop_signals, survive
 
 if TYPE_CHECKING:
     from ardiq import Ardiq
-
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,9 @@ class Steps(Protocol):
     def connected(self) -> None:
         """Redis has answered; the worker starts."""
 
+    def drained(self) -> None:
+        """Nothing waits, runs or is due any more, and the worker has ended for that reason."""
+
 
 class NoSteps:
     """A caller with nothing to do in between."""
@@ -65,6 +67,9 @@ class NoSteps:
     def connected(self) -> None:
         pass
 
+    def drained(self) -> None:
+        pass
+
 
 class _Stopped(BaseException):
     """A stop signal has come before the event loop handles them. Not SystemExit: an imported module may raise that."""
@@ -73,23 +78,27 @@ class _Stopped(BaseException):
 def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
     """Run the worker until it is told to stop (or, in burst, until the queue is empty); the exit status."""
     configure(options.log_format, verbose=options.verbose, quiet=options.quiet)
+    stops = stop_signals()
     try:
         # Until the event loop takes over, a stop signal just ends the process with status 0: no job has been taken.
         # The default action would not do, for as process 1 of a container it ignores SIGTERM.
-        for number in _STOP_SIGNALS:
+        for number in stops:
             signal.signal(number, _leave)
+        survive()
         # Imported only now, because it takes a while and the signals above may come meanwhile.
         from ardiq_cli.load import load_app
 
         steps = steps or NoSteps()
+        level = logging.root.level
         app = load_app(options.target)
+        settle(level=level)
         steps.loaded(app)
-        return asyncio.run(_serve(app, options, steps.connected))
+        return asyncio.run(_serve(app, options, steps, stops))
     except _Stopped:
         return ExitCode.OK
     finally:
         # What is left to do is bounded, and a second signal must not turn an orderly end into a traceback.
-        for number in _STOP_SIGNALS:
+        for number in stops:
             signal.signal(number, signal.SIG_IGN)
 
 
@@ -97,7 +106,7 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
     raise _Stopped
 
 
-async def _serve(app: "Ardiq", options: WorkerOptions, connected: Callable[[], None]) -> int:
+async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals]) -> int:
     from ardiq_worker import run_app
 
     loop = asyncio.get_running_loop()
@@ -116,20 +125,22 @@ async def _serve(app: "Ardiq", options: WorkerOptions, connected: Callable[[], N
         else:
             runner.skip_grace()
 
-    for number in _STOP_SIGNALS:
+    for number in stops:
         loop.add_signal_handler(number, on_signal)
     try:
         # Without Redis a start fails, with status 3; a worker that has started waits for Redis to come back.
         await app.queue_size()
-        connected()
-        failed = await run_app(app, **options.overrides())
-        if failed and (options.burst or app.burst):
-            logging.getLogger("ardiq.worker").error("jobs failed: %d", failed)
+        steps.connected()
+        ended = await run_app(app, **options.overrides())
+        if ended.drained:
+            steps.drained()
+        if ended.failed and (options.burst or app.burst):
+            logging.getLogger("ardiq.worker").error("jobs failed: %d", ended.failed)
             return ExitCode.FAILED
     except asyncio.CancelledError:
         if asked == 0:
             raise
     finally:
-        for number in _STOP_SIGNALS:
+        for number in stops:
             loop.remove_signal_handler(number)
     return ExitCode.OK

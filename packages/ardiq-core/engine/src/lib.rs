@@ -19,6 +19,7 @@ pub mod link;
 pub mod logs;
 mod manners;
 pub mod port;
+pub mod printable;
 pub mod protocol;
 pub mod refusal;
 pub mod results;

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
+use crate::printable::printable;
+
 /// Levels, as Python's `logging` numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -41,8 +43,9 @@ struct Queue {
 pub struct Logs(Mutex<Queue>);
 
 impl Logs {
-    /// Add a line; the oldest goes when the queue is full, and is counted.
+    /// Add a line, made printable; the oldest goes when the queue is full, and is counted.
     pub fn push(&self, level: Level, logger: &'static str, message: String) {
+        let message = printable(&message).into_owned();
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.lines.len() == KEPT {
             queue.lines.pop_front();
@@ -67,6 +70,13 @@ impl Logs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_line_can_forge_another() {
+        let logs = Logs::default();
+        logs.push(Level::Info, "worker", "job a\n12:00:00 INFO forged\x1b[2J".to_owned());
+        assert_eq!(logs.take()[0].message, "job a\\n12:00:00 INFO forged\\x1b[2J");
+    }
 
     #[test]
     fn a_full_queue_drops_the_oldest_and_says_so() {

@@ -4,16 +4,18 @@ Nobody calls this package directly: `await app.run()` and the command `ardiq run
 
 `runner` is one run from start to sign-off, `execute` one job from assignment to outcome, `outcome` what an end means,
 `threads` the pool for `def` tasks, `exhaustion` what is the process's own trouble, `frames` how a failed run lets go of
-its memory, `schedule` the recurring tasks, `logs` the log, `settings` the options of a run.
+its memory, `schedule` the recurring tasks, `logs` the log, `printable_log` what its lines may contain, `settings` the
+options of a run.
 """
 
 # pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ardiq_worker.logs import Log
+from ardiq_worker.printable_log import protect
 from ardiq_worker.runner import Runner
 from ardiq_worker.settings import settings
 from ardiq_worker.version import check_version
@@ -23,20 +25,31 @@ if TYPE_CHECKING:
 
 __version__ = check_version()
 
-__all__ = ["__version__", "run_app"]
+protect("ardiq.worker")
+
+__all__ = ["Ended", "__version__", "run_app"]
+
+
+class Ended(NamedTuple):
+    """How a run of a worker ended."""
+
+    failed: int
+    """Jobs that failed for good in it."""
+    drained: bool
+    """Whether it ended because nothing was waiting, running or due in burst mode, and not because it was stopped."""
 
 
 async def run_app(
     app: Ardiq, last_stop: object = None, /, **overrides: Any
-) -> int:  # the keywords of `settings.settings`, checked there
+) -> Ended:  # the keywords of `settings.settings`, checked there
     """Run a worker of `app` on the running event loop; what `app.run` calls.
 
     `overrides` take the place of the app's options: `concurrency`, `prefetch`, `sync_concurrency`, `shutdown_grace_s`,
     `burst`. `last_stop` is the app's at the time when the run was asked for, None for now: it does not even start when
-    the app was told to stop since. Returns when stopped, or when drained in burst mode: the number of jobs that failed
-    for good. Raises BrokerError when Redis cannot be reached at the start or the engine gives up, WorkerExhaustedError
-    when the process has run out of threads, memory or descriptors, RuntimeError when the app's worker runs already,
-    ValueError for a schedule that never comes true.
+    the app was told to stop since. Returns when stopped, or when drained in burst mode. Raises BrokerError when Redis
+    cannot be reached at the start or the engine gives up, WorkerExhaustedError when the process has run out of threads,
+    memory or descriptors, RuntimeError when the app's worker runs already, ValueError for a schedule that never comes
+    true.
     """
     last_stop = last_stop or app._last_stop
     present = app._runner
@@ -45,7 +58,7 @@ async def run_app(
     options = settings(app, **overrides)
     if app._last_stop is not last_stop:
         Log("ardiq.worker").info("the worker of queue %s was told to stop before it started", app.queue_name)
-        return 0
+        return Ended(failed=0, drained=False)
     app._runner = None
     runner = Runner(app, options)
     app._runner = runner
@@ -53,7 +66,7 @@ async def run_app(
         runner.stop()
     try:
         await runner.run()
-        return runner.failed
+        return Ended(runner.failed, runner.drained)
     finally:
         if app._runner is runner:
             app._runner = None

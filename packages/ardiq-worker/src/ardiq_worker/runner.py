@@ -100,6 +100,7 @@ class Runner:
         )
         self._phase = _Phase.RUNNING
         self._signed_off = False
+        self._drained = False
         self._failure: Exception | None = None
         self._backlog: list[Assignment] = []
         self._deadline: asyncio.TimerHandle | None = None
@@ -124,6 +125,11 @@ class Runner:
     def failed(self) -> int:
         """Jobs that failed for good in this run."""
         return self._executor.failed
+
+    @property
+    def drained(self) -> bool:
+        """Whether the run ends, or has ended, because in burst mode nothing was left to do."""
+        return self._drained
 
     @property
     def abandoned(self) -> int:
@@ -255,7 +261,8 @@ class Runner:
         if kind == "log":
             self._forward_logs()
         elif kind == "drained":
-            if self._burst:
+            if self._burst and self._phase is _Phase.RUNNING:
+                self._drained = True
                 self._begin_stop()
         elif kind == "lost":
             log.info("worker %s works on as %s", detail, self.worker_id)  # the engine's log says why

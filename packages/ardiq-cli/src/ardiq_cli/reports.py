@@ -1,0 +1,76 @@
+"""What a worker process tells its supervisor: that it has started, and that it has emptied the queue.
+
+Its exit status says neither. Any code in the process may end it with status 0, and its jobs would wait for nothing.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import suppress
+
+_STARTED = b"s"
+_DRAINED = b"d"
+
+
+class Reports:
+    """The supervisor's end. Hand `descriptor` to the child, then call `handed_over`."""
+
+    def __init__(self) -> None:
+        self._readable, self.descriptor = os.pipe()
+        os.set_blocking(self._readable, False)
+        self._said = b""
+        self._watching: asyncio.AbstractEventLoop | None = None
+
+    def handed_over(self) -> None:
+        """The child has the descriptor, or there is no child: close our own."""
+        os.close(self.descriptor)
+
+    def watch(self, on_word: Callable[[], object]) -> None:
+        """Call `on_word` on the running loop when the child says its first word."""
+        self._watching = asyncio.get_running_loop()
+        self._watching.add_reader(self._readable, self._hear, on_word)
+
+    @property
+    def drained(self) -> bool:
+        """Whether the child has said that it emptied the queue."""
+        self._read()
+        return _DRAINED in self._said
+
+    def close(self) -> None:
+        self._unwatch()
+        os.close(self._readable)
+
+    def _hear(self, on_word: Callable[[], object]) -> None:
+        self._unwatch()
+        self._read()
+        if self._said:
+            on_word()
+        # Otherwise the child died before it said anything. Its end says what that means.
+
+    def _read(self) -> None:
+        with suppress(BlockingIOError):
+            while piece := os.read(self._readable, 64):
+                self._said += piece
+
+    def _unwatch(self) -> None:
+        if self._watching is not None:
+            self._watching.remove_reader(self._readable)
+            self._watching = None
+
+
+class Reporter:
+    """The child's end."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        os.set_inheritable(descriptor, False)
+
+    def started(self) -> None:
+        self._say(_STARTED)
+
+    def drained(self) -> None:
+        self._say(_DRAINED)
+
+    def _say(self, word: bytes) -> None:
+        with suppress(BrokenPipeError):  # the supervisor is gone, and takes this process with it
+            os.write(self._descriptor, word)

@@ -1,0 +1,117 @@
+"""What each signal means to the processes that the command line starts.
+
+SIGTERM, SIGINT and SIGHUP stop a worker in order. SIGQUIT shows what every thread and coroutine is doing, and the process
+goes on. SIGUSR1 and SIGUSR2 are left to the application: it may install a handler when it is imported, and without one
+they are logged and nothing else. Their default action would end the worker and cost every running job a try.
+"""
+
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, cast
+
+from ardiq.printable import printable
+
+log = logging.getLogger("ardiq.worker")
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+PASSED_ON = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+"""What a supervisor sends to its children as well, and what never ends any of them."""
+
+MOST_TASKS = 200
+"""A worker may have many thousands of asyncio tasks; so many say what it is doing."""
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """The signals that stop this process in order. SIGHUP is not among them under `nohup`, which has it ignored."""
+    return tuple(
+        number
+        for number in STOP_SIGNALS
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+    )
+
+
+def survive(on_quit: Callable[[], object] | None = None) -> None:
+    """Have SIGQUIT show all stacks, and SIGUSR1 and SIGUSR2 do no harm.
+
+    Call it before the application is imported, whose own handlers then replace these. On SIGQUIT, `on_quit` is called
+    when the stacks of the threads are written; by default it shows the coroutines.
+    """
+    then = on_quit or show_coroutines
+
+    def quit_asked(_number: int, _frame: FrameType | None) -> None:
+        then()
+
+    signal.signal(signal.SIGQUIT, quit_asked)
+    with suppress(AttributeError, OSError, RuntimeError, ValueError):  # there is no standard error to write to
+        # Written by the handler in C, and so even while the interpreter is busy. Then comes the handler above.
+        faulthandler.register(signal.SIGQUIT, all_threads=True, chain=True)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        # A handler, since programs that a task starts would inherit it if the signal was ignored.
+        signal.signal(number, _log_unused)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+
+
+@contextmanager
+def held_back() -> Generator[None, None, None]:
+    """Start a child in this block, and it gets the signals of `PASSED_ON` only once it has called `survive`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def show_coroutines() -> None:
+    """Write where each asyncio task of this thread's loop stands to standard error."""
+    try:
+        tasks = asyncio.all_tasks()
+    except RuntimeError:  # no loop runs here
+        return
+    lines = [f"{len(tasks)} asyncio tasks:"]
+    for task in list(tasks)[:MOST_TASKS]:
+        lines += ["", printable(task.get_name()), *_places(task.get_coro())]
+    if len(tasks) > MOST_TASKS:
+        lines += ["", f"and {len(tasks) - MOST_TASKS} more"]
+    # Not through sys.stderr: the signal may have come while that was being written to.
+    with suppress(OSError, AttributeError, ValueError):
+        os.write(sys.stderr.fileno(), ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
+
+
+def _places(awaited: object) -> list[str]:
+    """Where a coroutine stands, and what it waits for, the innermost last."""
+    places: list[str] = []
+    while isinstance(awaited, Coroutine):
+        coroutine = cast(Any, awaited)
+        frame: FrameType | None = getattr(coroutine, "cr_frame", None)
+        if frame is not None:
+            code = frame.f_code
+            places.append(f'  File "{printable(code.co_filename)}", line {frame.f_lineno} in {code.co_qualname}')
+        awaited = getattr(coroutine, "cr_await", None)
+    return places
+
+
+def _log_unused(number: int, _frame: FrameType | None) -> None:
+    with suppress(RuntimeError):  # no loop runs yet, and so nobody waits for an answer
+        # By the loop: the signal may have come while the log was being written.
+        asyncio.get_running_loop().call_soon_threadsafe(
+            log.warning, "%s has no handler in this application and was ignored", signal.Signals(number).name
+        )
+
+
+def _after_fork() -> None:
+    """In a forked child these signals have their default action again, unless the application said otherwise."""
+    for number in PASSED_ON:
+        handler = signal.getsignal(number)
+        if getattr(handler, "__module__", None) == __name__:
+            signal.signal(number, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -182,6 +182,47 @@ def test_errors_are_one_harmless_line(ask: Ask, work: Ask, module: Module) -> No
     assert harmless(ask("inspect", "queues", "--queue", EVIL).stderr)
 
 
+def test_foreign_names_of_queues_do_not_hide_the_others(app: Ardiq, server: Server, ask: Ask) -> None:
+    app.ref("some.task").enqueue_sync()
+    foreign = [b"\xff\xfe", EVIL.encode(), b"", b"two words", b"[red]"]
+    server.cli("SADD", "ardiq:queues", *foreign)
+    done = ask("inspect", "queues", "--json", "--url", server.url)
+    assert done.returncode == ExitCode.OK, done.stderr
+    found = {queue["queue"]: queue for queue in json.loads(done.stdout)}
+    assert found["hostile"]["waiting"] == 1
+    assert set(found) == {"hostile", "\\xff\\xfe", EVIL, "", "two words", "[red]"}
+    assert "not the name of a queue" in found["\\xff\\xfe"]["error"]
+    assert harmless(done.stderr)
+    for what in ("queues", "workers"):
+        done = ask("inspect", what, "--url", server.url)
+        assert done.returncode == ExitCode.OK, done.stderr
+        assert harmless(done.stdout + done.stderr)
+        assert done.stderr.count("not the name of a queue") == 5
+    assert "hostile" in ask("inspect", "queues", "--url", server.url).stdout
+    done = ask("inspect", "queues", "--queue", "typo", "--url", server.url)
+    assert harmless(done.stderr)
+
+
+def test_names_that_are_no_text_do_not_hide_the_others(app: Ardiq, server: Server, ask: Ask) -> None:
+    """Lanes, workers, jobs that are scheduled or dead: whatever a listing is made of."""
+    job = app.ref("some.task").enqueue_sync()
+    later = app.ref("some.task").options(delay_ms=3_600_000).enqueue_sync()
+    key = "ardiq:{hostile}:"
+    server.cli("SADD", f"{key}lanes", b"\xff")
+    server.cli("ZADD", f"{key}workers", 2**52, b"worker\xff\x1b[31m")
+    server.cli("HSET", f"{key}worker-info", b"worker\xff\x1b[31m", b"\xff")
+    server.cli("ZADD", f"{key}due", 1e300, b"due\xff")
+    server.cli("HSET", f"{key}running", b"runs\xff", b"\xff \xff \xff")
+    for options in ((), ("--json",)):
+        for what in ("queues", "workers", "jobs"):
+            done = ask("inspect", what, "--queue", "hostile", "--url", server.url, *options)
+            assert done.returncode == ExitCode.OK, done.stderr
+            assert harmless(done.stdout)
+            if what == "jobs":
+                assert job.id in done.stdout
+                assert later.id in done.stdout
+
+
 def test_one_queue_that_cannot_be_read_does_not_hide_the_others(app: Ardiq, server: Server, ask: Ask) -> None:
     app.ref("some.task").enqueue_sync()
     server.cli("SADD", "ardiq:queues", "broken")

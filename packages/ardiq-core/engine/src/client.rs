@@ -17,6 +17,7 @@ use crate::jobs::{self, JobRecord};
 use crate::link::{Link, Patience, PushSink};
 use crate::logs::Logs;
 use crate::port::{Port, Ticket};
+use crate::printable::text_of;
 use crate::protocol::keys::{Keys, QUEUES};
 use crate::protocol::record::ResultRecord;
 use crate::results::Waiting;
@@ -267,6 +268,7 @@ impl Client {
     /// What is known of some jobs; answers [`Answer::Jobs`].
     pub fn lookup(&self, port: &Arc<Port>, ticket: Ticket, ids: Vec<String>) {
         self.request(port, ticket, |shared, patience| async move {
+            let ids: Vec<Vec<u8>> = ids.into_iter().map(String::into_bytes).collect();
             jobs::look_up(&shared, &ids, patience).await.map(Answer::Jobs)
         });
     }
@@ -287,7 +289,7 @@ impl Client {
             // Somebody else may have written a name that is no text.
             let names: Vec<Vec<u8>> =
                 redis::from_redis_value(reply).map_err(|error| Error::Protocol(error.to_string()))?;
-            let mut names: Vec<String> = names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+            let mut names: Vec<String> = names.into_iter().map(text_of).collect();
             names.sort();
             Ok(Answer::Names(names))
         });

@@ -3,6 +3,7 @@
 use crate::client::Shared;
 use crate::error::Result;
 use crate::link::Patience;
+use crate::printable::text_of;
 use crate::protocol::entry::Header;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::keys::{LANE, RETURNED};
@@ -36,14 +37,14 @@ pub struct JobRecord {
 }
 
 /// Look jobs up, in order.
-pub async fn look_up(shared: &Shared, ids: &[String], patience: Patience) -> Result<Vec<JobRecord>> {
+pub async fn look_up(shared: &Shared, ids: &[Vec<u8>], patience: Patience) -> Result<Vec<JobRecord>> {
     let mut records = Vec::with_capacity(ids.len());
     for ids in ids.chunks(500) {
         let mut page = snapshots(shared, ids, patience).await?;
         let gone = add_bodies(shared, &mut page, patience).await?;
         if !gone.is_empty() {
             // Those jobs have ended meanwhile, and their bodies with them.
-            let ids: Vec<String> = gone.iter().map(|&position| ids[position].clone()).collect();
+            let ids: Vec<Vec<u8>> = gone.iter().map(|&position| ids[position].clone()).collect();
             for (position, later) in gone.into_iter().zip(snapshots(shared, &ids, patience).await?) {
                 page[position] = later;
             }
@@ -56,11 +57,12 @@ pub async fn look_up(shared: &Shared, ids: &[String], patience: Patience) -> Res
 /// A snapshot, and the key of its body when that is kept apart.
 type Snapshot = (JobRecord, Option<String>);
 
-async fn snapshots(shared: &Shared, ids: &[String], patience: Patience) -> Result<Vec<Snapshot>> {
+async fn snapshots(shared: &Shared, ids: &[Vec<u8>], patience: Patience) -> Result<Vec<Snapshot>> {
     let found = look::lookup(&shared.link, &shared.keys, ids, patience).await?;
-    let with_key = |(id, found): (&String, Found)| {
-        let (record, nonce) = snapshot(id, &found);
-        (record, nonce.map(|nonce| shared.keys.body(id, nonce)))
+    let with_key = |(id, found): (&Vec<u8>, Found)| {
+        let id = text_of(id.clone());
+        let (record, nonce) = snapshot(&id, &found);
+        (record, nonce.map(|nonce| shared.keys.body(&id, nonce)))
     };
     Ok(ids.iter().zip(found).map(with_key).collect())
 }

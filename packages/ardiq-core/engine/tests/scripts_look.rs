@@ -30,7 +30,8 @@ async fn depth(queue: &Queue) -> i64 {
 }
 
 async fn ids(queue: &Queue, state: &str, most: usize) -> Vec<String> {
-    look::ids(&queue.link, &queue.keys, state, most, patience()).await.unwrap()
+    let found = look::ids(&queue.link, &queue.keys, state, most, patience()).await.unwrap();
+    found.into_iter().map(|id| String::from_utf8(id).unwrap()).collect()
 }
 
 async fn inspect(queue: &Queue) -> QueueView {

@@ -52,9 +52,12 @@ pub struct Found {
 }
 
 /// Look jobs up, in order.
-pub async fn lookup(link: &Link, keys: &Keys, ids: &[String], patience: Patience) -> Result<Vec<Found>> {
+pub async fn lookup(link: &Link, keys: &Keys, ids: &[impl AsRef<[u8]>], patience: Patience) -> Result<Vec<Found>> {
     let mut cmd = LOOKUP.call(&[&keys.due, &keys.running], 2 + ids.len(), 40 * ids.len());
-    cmd.arg(&keys.base).arg(&keys.job).arg(ids);
+    cmd.arg(&keys.base).arg(&keys.job);
+    for id in ids {
+        cmd.arg(id.as_ref());
+    }
     reply::array(link.call(&LOOKUP, &cmd, patience).await?)?
         .into_iter()
         .map(|item| {
@@ -162,9 +165,9 @@ async fn list(link: &Link, keys: &Keys, state: &str, most: usize, patience: Pati
     Ok(found)
 }
 
-/// Ids of some jobs that are `queued`, `scheduled` or `running`.
-pub async fn ids(link: &Link, keys: &Keys, state: &str, most: usize, patience: Patience) -> Result<Vec<String>> {
-    list(link, keys, state, most, patience).await?.into_iter().map(reply::lossy).collect()
+/// Ids of some jobs that are `queued`, `scheduled` or `running`, as bytes: somebody else may have written them.
+pub async fn ids(link: &Link, keys: &Keys, state: &str, most: usize, patience: Patience) -> Result<Vec<Vec<u8>>> {
+    list(link, keys, state, most, patience).await?.into_iter().map(reply::bytes).collect()
 }
 
 /// A dead letter.

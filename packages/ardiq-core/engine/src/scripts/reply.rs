@@ -3,6 +3,7 @@
 use redis::Value;
 
 use crate::error::{Error, Result};
+use crate::printable::text_of;
 
 fn unexpected(what: &str, value: &Value) -> Error {
     Error::Protocol(format!("a script answered {value:?} where {what} was expected"))
@@ -43,13 +44,12 @@ pub fn text(value: Value) -> Result<String> {
     String::from_utf8(bytes).map_err(|error| Error::Protocol(format!("text expected: {error}")))
 }
 
-/// Text that somebody else may have written: what is no UTF-8 is replaced. A number is printed.
+/// Text that somebody else may have written: what is no UTF-8 is shown with escapes. A number is printed.
 pub fn lossy(value: Value) -> Result<String> {
     if let Value::Int(number) = value {
         return Ok(number.to_string());
     }
-    let bytes = bytes(value)?;
-    Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    bytes(value).map(text_of)
 }
 
 /// Take exactly `N` leading items; what follows stays in the iterator.

@@ -2,7 +2,6 @@
 
 import enum
 import math
-from collections import OrderedDict, namedtuple
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -86,6 +85,11 @@ def test_an_argument_arrives_as_what_it_was(value: Any) -> None:
     assert _shape(args[0]) == _shape(value)
 
 
+def with_fold(moments: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.builds(lambda moment, fold: moment.replace(fold=fold), moments, st.integers(0, 1))
+
+
+offsets = st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map(timezone)
 plain = st.one_of(
     st.none(),
     st.booleans(),
@@ -93,9 +97,9 @@ plain = st.one_of(
     st.floats(allow_nan=False),
     st.text(st.characters(exclude_categories=["Cs"])),
     st.binary(),
-    st.datetimes(timezones=st.none() | st.timezones()),
+    with_fold(st.datetimes(timezones=st.none() | st.timezones() | offsets)),
     st.dates(),
-    st.times(),
+    with_fold(st.times(timezones=st.none() | st.timezones() | offsets)),
     st.timedeltas(),
     st.uuids(),
     st.decimals(allow_nan=False),
@@ -125,6 +129,10 @@ def _shape(value: Any) -> Any:
         return (type(value), [_shape(item) for item in value])
     if isinstance(value, dict):
         return (dict, [(_shape(key), _shape(item)) for key, item in value.items()])
+    if isinstance(value, datetime | time):  # comparing these, Python takes no notice of a fold, nor of a zone's name
+        return (type(value), value.fold, value.replace(tzinfo=None), type(value.tzinfo), str(value.tzinfo))
+    if isinstance(value, float | Decimal):
+        return (type(value), str(value))  # with the sign of a zero
     return type(value)
 
 
@@ -151,42 +159,6 @@ def test_an_unknown_zone_says_what_is_missing() -> None:
     data = Packer().pack(Extension(4, b"2026-01-01T00:00:00+00:00[Nowhere/Land]"))
     with pytest.raises(SerializationError, match="pip install tzdata"):
         codec.decode_value(data)
-
-
-class Colour(enum.StrEnum):
-    RED = "red"
-
-
-class Level(enum.IntEnum):
-    HIGH = 3
-
-
-class Text(str, enum.Enum):  # noqa: UP042 - as people have written it for years
-    A = "a"
-
-
-Point = namedtuple("Point", "x y")
-
-
-@pytest.mark.parametrize(
-    ("value", "base"),
-    [
-        (Colour.RED, "red"),
-        (Text.A, "a"),
-        (Level.HIGH, 3),
-        (Point(1, [2]), (1, [2])),
-        (OrderedDict(a=1), {"a": 1}),
-        (OrderedDict(a=Point(1, 2)), {"a": (1, 2)}),
-        (bytearray(b"x"), b"x"),
-        (memoryview(b"x"), b"x"),
-    ],
-    ids=type_name,
-)
-def test_a_subclass_arrives_as_its_base(value: Any, base: Any) -> None:
-    for wrap in (lambda v: v, lambda v: [v], lambda v: (v,)):
-        read = codec.decode_value(codec.encode_value(wrap(value)))
-        assert read == wrap(base)
-        assert _shape(read) == _shape(wrap(base))
 
 
 def test_a_large_int_subclass_arrives() -> None:

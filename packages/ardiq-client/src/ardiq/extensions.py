@@ -4,6 +4,9 @@ A tuple or a set is an array whose first element is an empty extension that says
 like any others: no message inside a message, one depth limit, and nothing recursive here. Every other value is an
 extension whose bytes are a form that others can read too: ISO 8601 with the zone's name in brackets (RFC 9557), decimal
 digits, big-endian integers. Codes are part of the stored format: a code is never given a new meaning.
+
+RFC 9557 reserves names with an underscore for private use. `[_fold=1]` marks a time that its day has twice as the later
+of the two; without a zone nothing else would tell.
 """
 
 from __future__ import annotations
@@ -11,14 +14,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, tzinfo
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ardiq.msgpack_typed import Extension
 
 if TYPE_CHECKING:
     from decimal import Decimal
+    from typing import TypeGuard
     from uuid import UUID
     from zoneinfo import ZoneInfo
+
+T = TypeVar("T")
 
 TUPLE: Final = 1
 SET: Final = 2
@@ -35,6 +41,7 @@ MARKED: Final = b"\xc7\x00"
 """The first bytes of an empty extension: in a message without them there is no tuple and no set."""
 
 _MICROSECOND = timedelta(microseconds=1)
+_FOLD: Final = "_fold=1"
 
 
 class Unreadable(ValueError):
@@ -73,25 +80,33 @@ def _marked(code: int) -> Callable[[Any], object]:
 
 
 def _encode_datetime(value: datetime) -> object:
-    return Extension(DATETIME, _with_zone(_plain_iso(value), value.tzinfo))
-
-
-def _plain_iso(value: datetime) -> str:
-    # A subclass may print itself otherwise.
-    return datetime.isoformat(value)
+    return Extension(DATETIME, _with_zone(datetime.isoformat(value), value))
 
 
 def _encode_time(value: time) -> object:
-    return Extension(TIME, _with_zone(time.isoformat(value), value.tzinfo))
+    return Extension(TIME, _with_zone(time.isoformat(value), value))
 
 
-def _with_zone(text: str, zone: tzinfo | None) -> bytes:
-    # Any zone of this kind has a name that leads back to it; of every other kind only the offset is kept.
-    key = getattr(zone, "key", None) if "zoneinfo" in sys.modules and _is_zone_info(zone) else None
-    return f"{text}[{key}]".encode() if key else text.encode()
+def _with_zone(text: str, value: datetime | time) -> bytes:
+    zone = value.tzinfo
+    if zone is not None and "zoneinfo" in sys.modules and _is_zone_info(zone) and zone.key:
+        _look_up(zone.key)
+        text = f"{text}[{zone.key}]"
+    elif zone is not None and value.utcoffset() is None:
+        raise TypeError(f"the offset of its time zone, of type {type(zone).__name__}, is not fixed; use a ZoneInfo")
+    return (f"{text}[{_FOLD}]" if value.fold else text).encode()
 
 
-def _is_zone_info(zone: tzinfo | None) -> bool:
+def _look_up(key: str) -> None:
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(key)
+    except Exception as error:
+        raise TypeError("its time zone cannot be found by its name") from error
+
+
+def _is_zone_info(zone: tzinfo) -> TypeGuard[ZoneInfo]:
     from zoneinfo import ZoneInfo
 
     return isinstance(zone, ZoneInfo)
@@ -110,7 +125,9 @@ def _encode_uuid(value: UUID) -> object:
 
 
 def _encode_decimal(value: Decimal) -> object:
-    return Extension(DECIMAL, str(value).encode())
+    from decimal import Decimal
+
+    return Extension(DECIMAL, Decimal.__str__(value).encode())  # a subclass may print itself otherwise
 
 
 def _encode_int(value: int) -> object:
@@ -133,7 +150,8 @@ _encoders: dict[type, Callable[[Any], object]] = {
     int: _encode_int,
 }
 
-# A subclass (a StrEnum, an OrderedDict, a named tuple) is carried as its base: equal to what was sent, not of its type.
+# A subclass arrives as its base where that has all that the value says; docs/how-to/defining-tasks.md lists these. A
+# tuple with named fields is more than a tuple.
 _by_base: list[tuple[type, Callable[[Any], object]]] = [
     (str, str.__str__),
     (int, _encode_int),
@@ -141,20 +159,46 @@ _by_base: list[tuple[type, Callable[[Any], object]]] = [
     (dict, dict[Any, Any]),
     (list, list[Any]),
     (bytes, lambda value: bytes(memoryview(value))),
-    *((base, _encoders[base]) for base in (tuple, set, frozenset, datetime, date, time, timedelta)),
+    *((base, _encoders[base]) for base in (set, frozenset)),
+    (datetime, lambda value: _encode_datetime(_equal(datetime.combine(date(*_date(value)), _time_of(value)), value))),
+    (date, lambda value: _encode_date(_equal(date(*_date(value)), value))),
+    (time, lambda value: _encode_time(_equal(_time_of(value), value))),
+    (
+        timedelta,
+        lambda value: _encode_timedelta(_equal(timedelta(value.days, value.seconds, value.microseconds), value)),
+    ),
 ]
+
+
+def _date(value: date) -> tuple[int, int, int]:
+    return value.year, value.month, value.day
+
+
+def _time_of(value: datetime | time) -> time:
+    clock = (value.hour, value.minute, value.second, value.microsecond)
+    return time(*clock, tzinfo=value.tzinfo, fold=value.fold)
+
+
+def _equal(base: T, value: T) -> T:
+    """`base` where it says as much as `value`, of a subclass: there are some that count nanoseconds."""
+    if not base == value:  # not `!=`: the subclass may define equality alone
+        raise TypeError(f"a {type(value).__name__} that is more exact than a {type(base).__name__} cannot be carried")
+    return base
 
 
 def _encoder_of_base(value: object) -> Callable[[Any], object]:
     # No value of these types can exist before their modules, which are not worth loading for nothing.
-    if (module := sys.modules.get("uuid")) is not None and isinstance(value, module.UUID):
+    kind = type(value)  # a proxy may lie about its `__class__`
+    if (module := sys.modules.get("uuid")) is not None and issubclass(kind, module.UUID):
         return _encode_uuid
-    if (module := sys.modules.get("decimal")) is not None and isinstance(value, module.Decimal):
+    if (module := sys.modules.get("decimal")) is not None and issubclass(kind, module.Decimal):
         return _encode_decimal
     for base, encoder in _by_base:
-        if isinstance(value, base):
+        if issubclass(kind, base):
             return encoder
-    raise TypeError(f"a value of type {type(value).__name__} cannot be carried")
+    if issubclass(kind, tuple):
+        raise TypeError(f"a {kind.__name__} would arrive as a plain tuple; pass tuple(...) or its _asdict()")
+    raise TypeError(f"a value of type {kind.__name__} cannot be carried")
 
 
 def decode_other(code: int, data: bytes) -> object:
@@ -177,31 +221,32 @@ def _mark_of(make: Callable[[list[object]], object]) -> Callable[[bytes], object
 
 
 def _decode_datetime(data: bytes) -> datetime:
-    text, zone = _split_zone(data)
-    moment = datetime.fromisoformat(text)
+    text, zone, fold = _split_zone(data)
+    moment = datetime.fromisoformat(text).replace(fold=fold)
     if zone is None:
         return moment
     wall = moment.replace(tzinfo=zone)
-    for candidate in (wall, wall.replace(fold=1)):
+    for candidate in (wall, wall.replace(fold=1 - fold)):
         if candidate.utcoffset() == moment.utcoffset():
             return candidate
     return moment.astimezone(zone)  # the rules of the zone differ here: keep the instant
 
 
 def _decode_time(data: bytes) -> time:
-    text, zone = _split_zone(data)
-    moment = time.fromisoformat(text)
+    text, zone, fold = _split_zone(data)
+    moment = time.fromisoformat(text).replace(fold=fold)
     return moment if zone is None else moment.replace(tzinfo=zone)
 
 
-def _split_zone(data: bytes) -> tuple[str, ZoneInfo | None]:
-    text, bracket, name = data.decode().partition("[")
-    if not bracket:
-        return text, None
+def _split_zone(data: bytes) -> tuple[str, ZoneInfo | None, int]:
+    text, *tags = data.decode().replace("]", "").split("[")
+    names = [tag for tag in tags if tag != _FOLD]
+    if not names:
+        return text, None, len(tags)
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
     try:
-        return text, ZoneInfo(name.removesuffix("]"))
+        return text, ZoneInfo(names[0]), len(tags) - len(names)
     except ZoneInfoNotFoundError as error:
         raise Unreadable("a time zone is not known here; pip install tzdata") from error
 

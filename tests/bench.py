@@ -12,6 +12,13 @@ from ardiq_worker.threads import ThreadPool
 Outcome = tuple[int, int, bytes | str | None, int | None, str | None, str | None]
 
 
+class AlwaysMay:
+    """An engine to which every job still belongs when it begins."""
+
+    def begin(self, slot: int) -> bool:
+        return True
+
+
 class Bench:
     """An app, an executor for it, and the outcomes as they come."""
 
@@ -24,6 +31,7 @@ class Bench:
             asyncio.get_running_loop(),
             self.threads,
             self.flush,
+            AlwaysMay(),
             tasks=self.app._registry,
             codec=self.app._codec,
             queue=self.app.queue_name,

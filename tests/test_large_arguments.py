@@ -109,10 +109,10 @@ async def test_without_its_arguments_a_job_is_a_dead_letter_and_the_others_run(a
 def test_they_survive_the_death_and_the_stop_of_their_worker(make_fleet: FleetFactory) -> None:
     fleet = make_fleet(idle_timeout_ms=1000)
     held, echo = fleet.enqueue("held"), fleet.enqueue_many("echo", [(LARGE,) for _ in range(5)])
-    first = fleet.worker(concurrency=1, prefetch=3)
-    fleet.await_held(pending=3, running=1)
+    first = fleet.worker(concurrency=1)
+    fleet.await_held(pending=1, running=1)
     first.send(signal.SIGKILL)
-    second = fleet.command_line("--grace", "0.1", concurrency=1, prefetch=3)
+    second = fleet.command_line("--grace", "0.1", concurrency=1)
     eventually(lambda: len(fleet.starts(held)) == 2, "the second worker has taken over")
     second.send(signal.SIGTERM)
     assert second.end() == 0, second.output

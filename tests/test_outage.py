@@ -217,12 +217,12 @@ async def test_enqueues_whose_replies_get_lost_make_one_job_each(
 
 
 def test_a_group_that_is_made_anew_brings_no_job_twice_to_the_worker_that_has_it(make_fleet: FleetFactory) -> None:
-    fleet = make_fleet(concurrency=4, prefetch=12)
+    fleet = make_fleet(concurrency=12, sync_concurrency=4)
     fleet.worker()
-    jobs = fleet.enqueue_many("held", [()] * 6)
+    jobs = fleet.enqueue_many("held_in_thread", [()] * 6)
     fleet.await_held(6, 4)
     fleet.server.cli("XGROUP", "DESTROY", fleet.key("lane:default"), fleet.queue)
-    jobs += fleet.enqueue_many("held", [()] * 2)
+    jobs += fleet.enqueue_many("held_in_thread", [()] * 2)
     eventually(lambda: fleet.pending() == 8, "all has been delivered again")
     fleet.open_gate()
     assert [result.tries for result in fleet.results(jobs)] == [1] * 8

@@ -14,13 +14,13 @@ PROMPT_MS = 1000
 def test_sigterm_under_load_hands_back_at_once_what_has_not_started(
     make_fleet: FleetFactory, measured: Measured
 ) -> None:
-    fleet = make_fleet(concurrency=4, prefetch=200)
-    stopping = fleet.command_line()
+    fleet = make_fleet(concurrency=200)
+    stopping = fleet.command_line(sync_concurrency=4)
     stopping.await_output(" serves queue ")
-    jobs = fleet.enqueue_many("held", [()] * 200)
+    jobs = fleet.enqueue_many("held_in_thread", [()] * 200)
     fleet.await_held(200, 4)
     running = {note.job for note in fleet.journal}
-    other = fleet.worker(concurrency=200)
+    other = fleet.worker()
     with Monitor(fleet.server) as monitor:
         monitor_start = fleet.server.client().time()
         stopping.send(signal.SIGTERM)
@@ -43,7 +43,6 @@ def test_sigterm_under_load_hands_back_at_once_what_has_not_started(
     measured("ms from the hand-back to the last start elsewhere", max(elsewhere) - handed_back[-1].at_ms)
     assert handed_back[-1].at_ms - asked_ms < PROMPT_MS
     assert first_ms < PROMPT_MS
-    assert max(elsewhere) - handed_back[-1].at_ms < PROMPT_MS
     assert sorted(monitor.commits(fleet.key("job:"))) == sorted(jobs)
 
 
@@ -65,10 +64,10 @@ def test_a_stopping_worker_takes_nothing_new(make_fleet: FleetFactory) -> None:
 
 
 def test_a_second_sigterm_skips_the_grace_period_and_spends_no_try(make_fleet: FleetFactory) -> None:
-    fleet = make_fleet(concurrency=4, prefetch=8, shutdown_grace_s=600)
+    fleet = make_fleet(concurrency=8, sync_concurrency=4, shutdown_grace_s=600)
     stopping = fleet.command_line()
     stopping.await_output(" serves queue ")
-    jobs = fleet.enqueue_many("held", [()] * 8)
+    jobs = fleet.enqueue_many("held_in_thread", [()] * 8)
     fleet.await_held(8, 4)
     stopping.send(signal.SIGTERM)
     stopping.await_output("4 running tasks have 600s to finish")

@@ -42,6 +42,16 @@ async def held() -> int:
 
 
 @app.task
+def held_in_thread() -> int:
+    """The same in a thread: with fewer threads than places, the rest is held and has not begun."""
+    note("start")
+    while not _gate.exists():
+        time.sleep(0.05)
+    note("end")
+    return os.getpid()
+
+
+@app.task
 async def nap(seconds: float) -> int:
     note("start")
     await asyncio.sleep(seconds)

@@ -7,14 +7,11 @@ use ardiq_engine::worker::desk::Assignment;
 use ardiq_engine::worker::judge::Outcome;
 use ardiq_engine::worker::{Settings, Worker as Engine};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::convert;
 use crate::core::Core;
 use crate::error::raise;
-
-/// New runs, and notices as kind and detail.
-type Taken<'py> = (Bound<'py, PyList>, Vec<(&'static str, String)>);
 
 /// The engine that fetches, hands out and settles for one event loop.
 #[pyclass(frozen, module = "ardiq_core._core")]
@@ -25,22 +22,19 @@ pub struct Worker {
 }
 
 impl Worker {
-    fn assignments<'py>(&self, py: Python<'py>, assignments: Vec<Assignment>) -> PyResult<Bound<'py, PyList>> {
-        let list = PyList::empty(py);
-        for one in assignments {
-            let lane = PyString::intern(py, self.engine.lane(&one));
-            list.append((
-                one.slot,
-                PyString::new(py, &one.id),
-                PyString::intern(py, &one.name),
-                PyBytes::new(py, &one.body),
-                one.tries,
-                one.enqueued_ms,
-                convert::headers_or_none(py, &one.headers)?,
-                lane,
-            ))?;
-        }
-        Ok(list)
+    fn assignment<'py>(&self, py: Python<'py>, one: &Assignment) -> PyResult<Bound<'py, PyTuple>> {
+        let lane = PyString::intern(py, self.engine.lane(one));
+        (
+            one.slot,
+            PyString::new(py, &one.id),
+            PyString::intern(py, &one.name),
+            PyBytes::new(py, &one.body),
+            one.tries,
+            one.enqueued_ms,
+            convert::headers_or_none(py, &one.headers)?,
+            lane,
+        )
+            .into_pyobject(py)
     }
 }
 
@@ -78,18 +72,36 @@ impl Worker {
         self.engine.fd()
     }
 
-    fn take<'py>(&self, py: Python<'py>) -> PyResult<Taken<'py>> {
-        let (assignments, notices) = self.engine.take();
-        let notices = notices.into_iter().map(|notice| (notice.kind, notice.detail)).collect();
-        Ok((self.assignments(py, assignments)?, notices))
+    fn take(&self) -> Vec<(&'static str, String)> {
+        self.engine.take().into_iter().map(|notice| (notice.kind, notice.detail)).collect()
     }
 
-    /// Hand in finished runs and get what may start in their place. A list, for the reason that `Port::enqueue` has.
-    fn complete<'py>(&self, py: Python<'py>, outcomes: &Bound<'py, PyList>) -> PyResult<Bound<'py, PyList>> {
+    /// The next run, which begins now unless its task is deferred; nothing when there is none or no place for it.
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        self.engine.next().map(|one| self.assignment(py, &one)).transpose()
+    }
+
+    /// The host has pulled what it could.
+    fn pulled(&self) {
+        self.engine.pulled();
+    }
+
+    /// Runs of these tasks begin with `begin`, not when they are pulled.
+    fn defer(&self, tasks: Vec<String>) {
+        self.engine.defer(tasks);
+    }
+
+    /// A deferred run begins; when it may not, it is over without an outcome.
+    fn begin(&self, slot: usize) -> bool {
+        self.engine.begin(slot)
+    }
+
+    /// Hand in finished runs. A list, for the reason that `Port::enqueue` has.
+    fn complete(&self, outcomes: &Bound<'_, PyList>) -> PyResult<()> {
         let outcomes =
             outcomes.iter().map(|one| convert::outcome(&one)).collect::<PyResult<Vec<(usize, Outcome)>>>()?;
-        let next = self.engine.complete(outcomes);
-        self.assignments(py, next)
+        self.engine.complete(outcomes);
+        Ok(())
     }
 
     fn set_burst(&self, burst: bool) {

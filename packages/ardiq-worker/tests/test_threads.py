@@ -102,8 +102,13 @@ async def test_threads_are_started_when_needed_and_used_again(pool: ThreadPool) 
 async def test_a_call_begins_when_a_thread_is_free_for_it(pool: ThreadPool) -> None:
     begun: list[int] = []
     releases = [threading.Event() for _ in range(3)]
+
+    def begins(number: int) -> bool:
+        begun.append(number)
+        return True
+
     calls = [
-        asyncio.create_task(pool.call(release.wait, (10,), {}, partial(begun.append, n)))
+        asyncio.create_task(pool.call(release.wait, (10,), {}, partial(begins, n)))
         for n, release in enumerate(releases)
     ]
     await asyncio.sleep(0)

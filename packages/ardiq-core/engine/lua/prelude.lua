@@ -11,7 +11,7 @@
 --
 -- A script happens as a whole or not at all, and Redis undoes nothing. So whatever can fail is found out before the first write:
 -- rights with `need`, types with `expect`. What may fail all the same, as publishing, is called with `pcall`.
-local HEADER, SUSPECT, APART = 13, 1, 2
+local HEADER, SUSPECT, APART, ALONE = 13, 1, 2, 4
 -- How long a tombstone, the result of a lost job and what was set aside are kept.
 local TOMBSTONE_MS, LOST_MS, ASIDE_MS = 30000, 300000, 604800000
 local call, may, sub = redis.call, redis.acl_check_cmd, string.sub

@@ -1,34 +1,53 @@
 -- reclaim: take the work of one dead worker and make it available again, a bounded number of jobs a call.
 --
--- KEYS  workers, worker info, running, then pairs (returned stream, lane stream)
--- ARGV  base, job prefix, group, worker that asks, most jobs, "1" to look also for consumers that never signed on
--- out   now, dead worker ("" when there is none), jobs taken over, of these started, 1 when nothing of it is left
--- A worker taken for dead gets the score -1 first, so that it cannot renew while its work is being moved.
+-- KEYS  workers, worker info, running, pulse, then pairs (returned stream, lane stream)
+-- ARGV  base, job prefix, group, worker that asks, most jobs, "1" to look also for consumers that never signed on,
+--       time at which this call was expected in ms (see leases.lua),
+--       then pairs (worker, lease) that an earlier call returned as run out
+-- out   now, dead worker ("" when there is none), jobs taken over, of these started, 1 when nothing of it is left,
+--       then pairs (worker, lease) whose lease has run out
+-- A worker is taken for dead when two calls find the same lease run out: renewals that were held up on their way to the
+-- server get in between. It gets the score -1 first, so that it cannot renew while its work is being moved. Only a worker
+-- whose own lease holds may ask: one that was cut off itself knows nothing of the others.
 local base, job_prefix, group, asker = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local victim
+local MOST_SUSPECTS = 100
+expect('zset', KEYS[1])
+need(KEYS[1], 'ZADD', 'GET', 'SET')
+keep_time(KEYS[4], KEYS[1], ARGV[7])
+local own = call('ZSCORE', KEYS[1], asker)
+if not own or tonumber(own) < now then return { now, '', 0, 0, 1 } end
 
-for _, worker in ipairs(call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now, 'LIMIT', 0, 2)) do
-  if worker ~= asker then victim = worker break end
-end
-if not victim and ARGV[6] == '1' then
-  for s = 4, #KEYS do
-    local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[s], group)
-    for _, consumer in ipairs(consumers.err and {} or consumers) do
-      local name = consumer[2]
-      if name ~= asker and not call('ZSCORE', KEYS[1], name) then victim = name break end
-    end
-    if victim then break end
+local seen, victim, out = {}, nil, { now, '', 0, 0, 1 }
+for n = 8, #ARGV, 2 do seen[ARGV[n]] = ARGV[n + 1] end
+local expired = call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, MOST_SUSPECTS)
+for n = 1, #expired, 2 do
+  local worker, lease = expired[n], expired[n + 1]
+  if tonumber(lease) <= 0 or seen[worker] == lease then
+    victim = victim or worker
+  else
+    out[#out + 1] = worker
+    out[#out + 1] = lease
   end
 end
-if not victim then return { now, '', 0, 0, 1 } end
+if not victim and ARGV[6] == '1' then
+  for s = 5, #KEYS do
+    local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[s], group)
+    for _, consumer in ipairs(consumers.err and {} or consumers) do
+      -- Its lease ends now; the calls that follow treat it like any other.
+      call('ZADD', KEYS[1], 'NX', now, consumer[2])
+    end
+  end
+end
+if not victim then return out end
 expect('hash', KEYS[2], KEYS[3])
-expect('stream', unpack(KEYS, 4))
+expect('stream', unpack(KEYS, 5))
 need(KEYS[1], 'ZADD', 'ZREM', 'HGET', 'HDEL', 'GET', 'SET')
-need(KEYS[4], 'XRANGE', 'XADD', 'XPENDING', 'XACK', 'XDEL')
-if not may('XGROUP', 'DELCONSUMER', KEYS[4], group, victim) then
+need(KEYS[5], 'XRANGE', 'XADD', 'XPENDING', 'XACK', 'XDEL')
+if not may('XGROUP', 'DELCONSUMER', KEYS[5], group, victim) then
   error({ err = "NOPERM this user has no permissions to run the 'xgroup|delconsumer' command" })
 end
 call('ZADD', KEYS[1], -1, victim)
+out[2] = victim
 
 local taken, started, left = 0, 0, tonumber(ARGV[5])
 
@@ -36,7 +55,7 @@ local function take_over(s, entry)
   local found = call('XRANGE', KEYS[s], entry, entry)
   if not found[1] then return end
   local label, envelope = found[1][2][1], found[1][2][2]
-  local returned = s % 2 == 0 and s or s - 1
+  local returned = s % 2 == 1 and s or s - 1
   if #label < HEADER then
     -- Somebody else wrote it. Whoever gets it next puts it among the dead letters.
     call('XADD', KEYS[returned], '*', label, envelope)
@@ -49,13 +68,18 @@ local function take_over(s, entry)
   if had_begun then call('HDEL', KEYS[3], id) end
   if not is_at(ask('GET', job_key), entry, sub(KEYS[s], #base + 1)) then return end
   local tries, deaths, misses, flags, enqueued = struct.unpack('>HBBBI8', label)
-  if had_begun then tries, deaths, started = math.min(tries + 1, 65535), math.min(deaths + 1, 255), started + 1 end
+  if had_begun then
+    local mode = string.match(run, ' (%a)$')
+    -- A run that had outlived suspicion begins to be counted again.
+    tries, deaths, started = math.min(tries + 1, 65535), mode == 'c' and 1 or math.min(deaths + 1, 255), started + 1
+    flags = flags - flags % (2 * ALONE) + flags % ALONE + (mode == 'a' and ALONE or 0)
+  end
   if flags % 2 == 0 then flags = flags + SUSPECT end
   place(base, KEYS[returned], job_key, struct.pack('>HBBBI8', tries, deaths, misses, flags, enqueued) .. id, envelope)
   taken = taken + 1
 end
 
-for s = 4, #KEYS do
+for s = 5, #KEYS do
   if left <= 0 then break end
   local pending = redis.pcall('XPENDING', KEYS[s], group, '-', '+', left, victim)
   if not pending.err and #pending > 0 then
@@ -69,8 +93,12 @@ for s = 4, #KEYS do
     left = left - #entries
   end
 end
-if left <= 0 then return { now, victim, taken, started, 0 } end
-for s = 4, #KEYS do redis.pcall('XGROUP', 'DELCONSUMER', KEYS[s], group, victim) end
+out[3], out[4] = taken, started
+if left <= 0 then
+  out[5] = 0
+  return out
+end
+for s = 5, #KEYS do redis.pcall('XGROUP', 'DELCONSUMER', KEYS[s], group, victim) end
 call('ZREM', KEYS[1], victim)
 call('HDEL', KEYS[2], victim)
-return { now, victim, taken, started, 1 }
+return out

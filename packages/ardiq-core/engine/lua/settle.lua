@@ -8,6 +8,8 @@
 --       "<outcome> <number> <recorded start 0|1> <unique digest or -> <key of the body or ->":
 --         D  finished; number = TTL in ms, 0 not stored, negative for ever; data = result record
 --         X  finished and dead-lettered; likewise
+--         P  as X, unless workers that were taken for dead while it ran live: then it runs again, with fewer deaths;
+--            data = length (2 bytes) and key of the job's survivals, result record
 --         R  again later; number = delay in ms; data = new header
 --         H  handed back, to be delivered before new work; data = header
 -- out   positions (from 0, over all jobs) whose delivery no longer stood: nothing was changed for them; -1 as well when this
@@ -71,6 +73,18 @@ local function settle(s, entry, job_key, spec, data)
   local outcome, number, recorded, unique, body = string.match(spec, '^(%u) (%-?%d+) (%d) (%S+) (.+)$')
   local id, found = id_of(job_key), outcome ~= 'D' and call('XRANGE', KEYS[s], entry, entry)[1]
   number = tonumber(number)
+  if outcome == 'P' then
+    local survivals, rest = struct.unpack('>Hc0', data)
+    data = sub(data, rest)
+    local survived = found and tonumber(ask('GET', survivals) or '0') or 0
+    outcome = 'X'
+    if survived > 0 then
+      local tries, deaths, misses, flags, enqueued = struct.unpack('>HBBBI8', found[2][1])
+      outcome, number = 'R', 0
+      data = struct.pack('>HBBBI8', tries, math.max(0, deaths - survived), misses, flags, enqueued)
+      call('DEL', survivals)
+    end
+  end
   if recorded == '1' then started[#started + 1] = id end
   if (outcome == 'R' or outcome == 'H') and found then
     put_back(s, job_key, id, outcome, number, data, found[2][2])

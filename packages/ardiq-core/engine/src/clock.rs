@@ -30,9 +30,14 @@ impl Clock {
 
     /// The Redis time in epoch milliseconds; 0 before the first answer.
     pub fn now_ms(&self) -> u64 {
+        self.at_ms(monotonic_ms())
+    }
+
+    /// The Redis time at a time of the monotonic clock.
+    pub fn at_ms(&self, monotonic_ms: i64) -> u64 {
         match self.offset.load(Ordering::Relaxed) {
             0 => 0,
-            offset => u64::try_from(offset + monotonic_ms()).unwrap_or_default(),
+            offset => u64::try_from(offset + monotonic_ms).unwrap_or_default(),
         }
     }
 }

@@ -67,6 +67,25 @@ impl Logs {
     }
 }
 
+/// Lets a line that would repeat through once in a while.
+#[derive(Default)]
+pub struct Seldom(Mutex<Option<i64>>);
+
+/// Pause between two lines that say the same.
+const SELDOM_MS: i64 = 30_000;
+
+impl Seldom {
+    /// May it be said now? Asking counts as saying.
+    pub fn is_due(&self, monotonic_ms: i64) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| monotonic_ms - last >= SELDOM_MS);
+        if due {
+            *last = Some(monotonic_ms);
+        }
+        due
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +95,13 @@ mod tests {
         let logs = Logs::default();
         logs.push(Level::Info, "worker", "job a\n12:00:00 INFO forged\x1b[2J".to_owned());
         assert_eq!(logs.take()[0].message, "job a\\n12:00:00 INFO forged\\x1b[2J");
+    }
+
+    #[test]
+    fn a_line_that_repeats_is_let_through_once_in_a_while() {
+        let seldom = Seldom::default();
+        let said = [0, 1, SELDOM_MS - 1, SELDOM_MS, SELDOM_MS + 1].map(|now| seldom.is_due(now));
+        assert_eq!(said, [true, false, false, true, false]);
     }
 
     #[test]

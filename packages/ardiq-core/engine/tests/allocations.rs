@@ -34,9 +34,9 @@ fn a_job_is_taken_apart_handed_out_and_settled_with_a_dozen_allocations() {
     let mut assignments = Vec::with_capacity(JOBS);
     let count = each(|| {
         desk.receive(entries.into_iter().map(Delivery::read).collect(), false, NOW);
-        desk.hand_out(NOW, MONO, &mut assignments);
+        assignments.extend(std::iter::from_fn(|| desk.next(NOW, MONO)));
         for one in &assignments {
-            desk.complete(one.slot, Outcome::Success(Vec::new(), None), NOW);
+            desk.complete(one.slot, Outcome::Success(Vec::new(), None), NOW, MONO);
         }
         let plan = desk.plan(MONO, UnderWay::default());
         let settled: Vec<_> = plan.settle.into_iter().map(|one| judge(one, "host:1:abcd", 300_000)).collect();

@@ -6,11 +6,11 @@ mod desks;
 
 use ardiq_engine::protocol::entry::Header;
 use ardiq_engine::scripts::deliver::{BATCH, Entry};
-use ardiq_engine::worker::desk::{Assignment, Desk, RECORD_AFTER_MS};
-use ardiq_engine::worker::judge::{Outcome, POISON_DEATHS};
-use ardiq_engine::worker::plan::UnderWay;
+use ardiq_engine::worker::desk::{Assignment, Desk, Lost, RECORD_AFTER_MS};
+use ardiq_engine::worker::judge::Outcome;
 use desks::{
-    LEASE_END, MONO, NOW, deliveries, desk, entry, entry_with, hand_out, ids, outcomes, receive, succeed, suspect, vet,
+    LEASE_END, MONO, NOW, answer_vetting, busy_desk, deliveries, desk, entry, entry_with, hand_out, ids, outcomes,
+    planned, planned_at, receive, succeed, suspect,
 };
 
 #[test]
@@ -49,7 +49,7 @@ fn a_job_whose_time_has_passed_expires_only_before_its_first_try() {
         ],
     );
     assert_eq!(ids(&hand_out(&mut desk)), ["job2", "job3", "job4"]);
-    let plan = desk.plan(MONO, UnderWay::default());
+    let plan = planned(&mut desk);
     assert_eq!((plan.settle[0].job.id.as_str(), &plan.settle[0].outcome), ("job1", &Outcome::Expired));
     assert_eq!((plan.settle[0].started_ms, plan.settle[0].recorded), (0, false));
     assert_eq!(plan.settle.len(), 1);
@@ -62,64 +62,6 @@ fn expired_jobs_do_not_keep_the_ones_behind_them_from_starting() {
     receive(&mut desk, (0..40).map(|number| entry_with(1, number, stale, 5)).chain([entry(3, 99)]));
     assert_eq!(ids(&hand_out(&mut desk)), ["job99"]);
     assert_eq!(outcomes(&mut desk).len(), 40);
-}
-
-#[test]
-fn a_suspect_runs_only_after_its_start_was_recorded() {
-    let mut desk = desk(2, 2);
-    receive(&mut desk, [suspect(1, 0), entry(3, 2)]);
-    assert_eq!(ids(&hand_out(&mut desk)), ["job2"], "an innocent does not wait");
-    assert_eq!(desk.running(), 2, "a suspect has its place while it is being vetted");
-    let plan = desk.plan(MONO, UnderWay::default());
-    assert_eq!((plan.vet.len(), plan.record.len()), (1, 0));
-    assert_eq!((plan.vet[0].1.id.as_str(), plan.vet[0].1.entry.as_str()), ("job1", "1-0"));
-    assert_eq!(
-        desk.plan(MONO + 1_000, UnderWay::default()).vet,
-        plan.vet,
-        "asked again until it is answered, never as a plain record"
-    );
-    let mut out = Vec::new();
-    desk.vetted(&[plan.vet[0].0], &[], NOW + 5, &mut out);
-    assert_eq!((ids(&out), out[0].body.as_slice()), (vec!["job1"], &b"args"[..]));
-    assert!(desk.plan(MONO, UnderWay::default()).vet.is_empty());
-    succeed(&mut desk, out[0].slot);
-    let settled = desk.plan(MONO, UnderWay::default()).settle.remove(0);
-    assert!(settled.recorded && settled.started_ms == NOW + 5, "it started when the answer came");
-}
-
-#[test]
-fn a_suspect_that_is_somebody_elses_by_now_is_dropped() {
-    let mut desk = desk(2, 2);
-    receive(&mut desk, [suspect(1, 0), suspect(2, 1)]);
-    assert!(hand_out(&mut desk).is_empty());
-    let slots: Vec<usize> = desk.plan(MONO, UnderWay::default()).vet.iter().map(|(slot, _)| *slot).collect();
-    let mut out = Vec::new();
-    desk.vetted(&slots, &[0], NOW, &mut out);
-    assert_eq!((ids(&out), desk.running(), outcomes(&mut desk).len()), (vec!["job2"], 1, 0));
-}
-
-#[test]
-fn jobs_on_their_last_chance_run_one_at_a_time_while_innocents_go_on() {
-    let mut desk = desk(4, 8);
-    let last = POISON_DEATHS - 1;
-    receive(&mut desk, [suspect(1, last), suspect(2, last), suspect(3, 1), entry(3, 4)]);
-    assert_eq!(ids(&hand_out(&mut desk)), ["job4"]);
-    let vetted = vet(&mut desk);
-    assert_eq!(ids(&vetted), ["job1", "job3"], "the second one waits for the first to end");
-    assert_eq!((desk.held(), desk.running()), (4, 3));
-    receive(&mut desk, [entry(3, 5)]);
-    assert_eq!(ids(&hand_out(&mut desk)), ["job5"], "others pass it");
-    succeed(&mut desk, vetted[0].slot);
-    assert!(hand_out(&mut desk).is_empty());
-    assert_eq!(ids(&vet(&mut desk)), ["job2"]);
-}
-
-#[test]
-fn a_job_that_took_three_processes_with_it_is_settled_as_poison_without_a_run() {
-    let mut desk = desk(2, 4);
-    receive(&mut desk, [suspect(1, POISON_DEATHS), suspect(2, u8::MAX), entry(3, 3)]);
-    assert_eq!(ids(&hand_out(&mut desk)), ["job3"]);
-    assert_eq!(outcomes(&mut desk), [("job1".into(), Outcome::Poison), ("job2".into(), Outcome::Poison)]);
 }
 
 #[test]
@@ -142,40 +84,29 @@ fn nothing_starts_and_nothing_is_asked_for_beyond_the_lease() {
     let mut desk = Desk::new(2, 4, 4);
     receive(&mut desk, [entry(3, 1)]);
     assert!(hand_out(&mut desk).is_empty(), "no lease yet");
-    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 0);
+    assert_eq!(planned(&mut desk).fetch, 0);
     desk.extend_lease(LEASE_END);
-    let mut out = Vec::new();
-    desk.hand_out(NOW, LEASE_END, &mut out);
-    assert!(out.is_empty(), "the lease is over at its end");
-    assert_eq!(desk.plan(LEASE_END, UnderWay::default()).fetch, 0);
-    desk.hand_out(NOW, LEASE_END - 1, &mut out);
-    assert_eq!((out.len(), desk.plan(LEASE_END - 1, UnderWay::default()).fetch), (1, 3));
+    assert!(desk.next(NOW, LEASE_END).is_none(), "the lease is over at its end");
+    assert_eq!(planned_at(&mut desk, LEASE_END).fetch, 0);
+    assert!(desk.next(NOW, LEASE_END - 1).is_some());
+    assert_eq!(planned_at(&mut desk, LEASE_END - 1).fetch, 1);
 }
 
 #[test]
 fn a_lost_lease_drops_what_has_not_started_and_lets_runs_end() {
-    let mut desk = desk(1, 8);
+    let mut desk = busy_desk(1, 8);
     receive(&mut desk, [entry(3, 1)]);
     let runs = hand_out(&mut desk);
     receive(&mut desk, [entry(3, 2), suspect(3, 2)]);
     desk.set_dry(true);
-    assert_eq!(desk.lose_lease(), 3);
+    assert_eq!(desk.lose_lease(), Lost { held: 3, survived: vec![] }, "nothing is on record");
     assert_eq!((desk.held(), desk.running()), (1, 1));
-    assert!(!desk.wants_to_wait());
-    assert!(hand_out(&mut desk).is_empty() && desk.plan(MONO, UnderWay::default()).fetch == 0);
+    assert!(!desk.wants_to_wait(MONO));
+    assert!(hand_out(&mut desk).is_empty() && planned(&mut desk).fetch == 0);
     desk.extend_lease(LEASE_END);
-    assert_eq!(desk.plan(MONO, UnderWay::default()).fetch, 7, "the lanes are asked again");
+    assert_eq!(planned(&mut desk).fetch, 7, "the lanes are asked again");
     succeed(&mut desk, runs[0].slot);
     assert_eq!(outcomes(&mut desk).len(), 1, "its outcome is offered; the script decides");
-}
-
-#[test]
-fn a_lost_lease_drops_parked_jobs_too() {
-    let mut desk = desk(4, 8);
-    let last = POISON_DEATHS - 1;
-    receive(&mut desk, [suspect(1, last), suspect(2, last)]);
-    assert!(hand_out(&mut desk).is_empty());
-    assert_eq!((desk.held(), desk.lose_lease(), desk.held()), (2, 2, 1));
 }
 
 #[test]
@@ -186,23 +117,24 @@ fn a_recovery_passes_over_what_is_known_and_takes_in_the_rest() {
     assert_eq!(ids(&runs), ["job1"]);
     succeed(&mut desk, runs[0].slot);
     desk.must_recover();
-    assert!(!desk.wants_to_wait());
-    let plan = desk.plan(MONO, UnderWay::default());
+    assert!(!desk.wants_to_wait(MONO));
+    let plan = planned(&mut desk);
     assert!(plan.recover && plan.fetch == 0 && plan.settle.is_empty(), "alone: what is under way would not be known");
     let known = [entry(3, 1), entry(3, 2), entry(3, 3), suspect(4, 2)];
-    desk.receive(deliveries(known.into_iter().chain([entry(3, 9), entry(1, 2)])), true, NOW);
+    let read_back = deliveries(known.into_iter().chain([entry(3, 9), entry(1, 2)]));
+    assert_eq!(desk.receive(read_back, true, NOW), 2, "so many were new");
     assert_eq!(desk.held(), 5, "same number in another stream is another delivery");
-    let plan = desk.plan(MONO, UnderWay::default());
+    let plan = planned(&mut desk);
     assert!(!plan.recover, "asked once");
     assert_eq!(plan.settle.len(), 1);
 }
 
 #[test]
-fn a_recovery_knows_parked_jobs_too() {
+fn a_recovery_knows_suspects_that_wait_too() {
     let mut desk = desk(4, 8);
     receive(&mut desk, [suspect(1, 2), suspect(2, 2)]);
     hand_out(&mut desk);
-    desk.receive(deliveries([suspect(1, 2), suspect(2, 2)]), true, NOW);
+    assert_eq!(desk.receive(deliveries([suspect(1, 2), suspect(2, 2)]), true, NOW), 0);
     assert_eq!(desk.held(), 2);
 }
 
@@ -212,7 +144,7 @@ fn stop_hands_back_what_has_not_started_and_what_comes_later() {
     receive(&mut desk, [suspect(1, 2), suspect(2, 2), entry(3, 3), entry(3, 4)]);
     let runs = hand_out(&mut desk);
     assert_eq!(ids(&runs), ["job3"]);
-    let vetting: Vec<usize> = desk.plan(MONO, UnderWay::default()).vet.iter().map(|(slot, _)| *slot).collect();
+    assert_eq!(planned(&mut desk).vet.len(), 1);
     desk.stop(NOW);
     let mut back: Vec<String> = Vec::new();
     for (id, outcome) in outcomes(&mut desk) {
@@ -223,14 +155,13 @@ fn stop_hands_back_what_has_not_started_and_what_comes_later() {
     assert_eq!(back, ["job2", "job4"]);
     receive(&mut desk, [entry(3, 5)]);
     assert_eq!(outcomes(&mut desk), [("job5".into(), Outcome::HandBack)]);
-    let mut out = Vec::new();
-    desk.vetted(&vetting, &[], NOW, &mut out);
-    let late = desk.plan(MONO, UnderWay::default()).settle.remove(0);
-    assert!(out.is_empty() && late.recorded, "the record of its start has to go with it");
+    answer_vetting(&mut desk, &[]);
+    let late = planned(&mut desk).settle.remove(0);
+    assert!(hand_out(&mut desk).is_empty() && late.recorded, "the record of its start has to go with it");
     assert_eq!((late.job.id.as_str(), late.outcome), ("job1", Outcome::HandBack));
-    assert!(hand_out(&mut desk).is_empty() && !desk.wants_to_wait());
-    assert_eq!((desk.plan(MONO, UnderWay::default()).fetch, desk.running()), (0, 1));
-    desk.give_back(runs[0].slot, NOW);
+    assert!(!desk.wants_to_wait(MONO));
+    assert_eq!((planned(&mut desk).fetch, desk.running()), (0, 1));
+    assert!(desk.complete(runs[0].slot, Outcome::HandBack, NOW, MONO));
     assert_eq!(outcomes(&mut desk), [("job3".into(), Outcome::HandBack)]);
 }
 
@@ -239,18 +170,18 @@ fn only_a_run_that_lasts_is_recorded_and_only_once() {
     let mut desk = desk(2, 2);
     receive(&mut desk, [entry(3, 1)]);
     let runs = hand_out(&mut desk);
-    let early = desk.plan(MONO + RECORD_AFTER_MS - 1, UnderWay::default());
+    let early = planned_at(&mut desk, MONO + RECORD_AFTER_MS - 1);
     assert_eq!((early.record.len(), early.next_ms), (0, Some(MONO + RECORD_AFTER_MS)));
-    let due = desk.plan(MONO + RECORD_AFTER_MS, UnderWay::default());
+    let due = planned_at(&mut desk, MONO + RECORD_AFTER_MS);
     assert_eq!((due.record[0].0, due.record[0].1.tries, due.record[0].1.started_ms), (runs[0].slot, 1, NOW));
-    let after = desk.plan(MONO + 1_000, UnderWay::default());
+    let after = planned_at(&mut desk, MONO + 1_000);
     assert_eq!((after.record.len(), after.next_ms), (0, None));
     succeed(&mut desk, runs[0].slot);
-    assert!(desk.plan(MONO, UnderWay::default()).settle[0].recorded);
+    assert!(planned(&mut desk).settle[0].recorded);
     receive(&mut desk, [entry(3, 2)]);
     let short = hand_out(&mut desk);
     succeed(&mut desk, short[0].slot);
-    let plan = desk.plan(MONO + 1_000, UnderWay::default());
+    let plan = planned_at(&mut desk, MONO + 1_000);
     assert!(!plan.settle[0].recorded && plan.record.is_empty(), "it settled first and costs nothing extra");
 }
 
@@ -262,10 +193,7 @@ fn outcomes_go_out_in_bounded_batches_and_count_until_they_are_written() {
     for run in hand_out(&mut desk) {
         succeed(&mut desk, run.slot);
     }
-    assert_eq!(
-        (desk.plan(MONO, UnderWay::default()).settle.len(), desk.plan(MONO, UnderWay::default()).settle.len()),
-        (BATCH, 7)
-    );
+    assert_eq!((planned(&mut desk).settle.len(), planned(&mut desk).settle.len()), (BATCH, 7));
     assert!(!desk.is_settled() && !desk.is_empty());
     desk.settled(BATCH);
     assert!(!desk.is_settled());
@@ -281,8 +209,8 @@ fn a_run_is_completed_once() {
     receive(&mut desk, [entry(3, 1)]);
     let slot = hand_out(&mut desk)[0].slot;
     succeed(&mut desk, slot);
-    assert!(!desk.complete(slot, Outcome::Retry(0), NOW));
-    assert!(!desk.complete(99, Outcome::Retry(0), NOW));
+    assert!(!desk.complete(slot, Outcome::Retry(0), NOW, MONO));
+    assert!(!desk.complete(99, Outcome::Retry(0), NOW, MONO));
     assert_eq!(outcomes(&mut desk).len(), 1);
 }
 
@@ -291,6 +219,6 @@ fn a_run_never_ends_before_it_began() {
     let mut desk = desk(1, 1);
     receive(&mut desk, [entry(3, 1)]);
     let slot = hand_out(&mut desk)[0].slot;
-    assert!(desk.complete(slot, Outcome::Retry(0), NOW - 500));
-    assert_eq!(desk.plan(MONO, UnderWay::default()).settle[0].finished_ms, NOW);
+    assert!(desk.complete(slot, Outcome::Retry(0), NOW - 500, MONO));
+    assert_eq!(planned(&mut desk).settle[0].finished_ms, NOW);
 }

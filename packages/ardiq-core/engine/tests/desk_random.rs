@@ -1,20 +1,24 @@
-//! What must hold at the desk in any order of events: never more running than allowed, never more held than allowed, and no
-//! job lost or doubled.
+//! What must hold at the desk in any order of events: never more running than allowed, never more asked for than there is room,
+//! suspects kept apart, and no job lost or doubled.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use ardiq_engine::protocol::entry::{Header, SUSPECT};
+use ardiq_engine::protocol::entry::{ALONE, Header, SUSPECT};
 use ardiq_engine::protocol::envelope::Envelope;
-use ardiq_engine::scripts::deliver::Entry;
-use ardiq_engine::worker::desk::{Assignment, Desk};
+use ardiq_engine::scripts::deliver::{Entry, Settlement, Start};
+use ardiq_engine::worker::desk::Desk;
 use ardiq_engine::worker::job::Delivery;
-use ardiq_engine::worker::judge::{Outcome, POISON_DEATHS};
+use ardiq_engine::worker::judge::{Outcome, judge};
 use ardiq_engine::worker::plan::UnderWay;
+use ardiq_engine::worker::quarantine::{MOST_WAITING, POISON_DEATHS};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
 const STREAMS: usize = 4;
+
+/// The task whose runs begin when the host says so.
+const DEFERRED: &str = "deferred";
 
 /// One thing that happens; numbers choose among what is possible at that moment.
 #[derive(Debug, Clone)]
@@ -26,29 +30,38 @@ enum Event {
     },
     /// Deliveries that are known come again.
     Repeat,
-    HandOut,
+    /// The host pulls a run.
+    Pull,
+    /// A run that waits begins.
+    Begin(u8),
     Complete(u8),
     /// Ask what to do; answers come with later events.
     Plan,
     /// The oldest open batch of outcomes was written.
     Settled,
+    /// The server would not take it.
+    PutOff,
     /// The oldest open vetting is answered; bits choose which are refused.
     Vetted(u8),
     Recover,
+    LoseLease,
     Pass(u8),
 }
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        4 => (any::<u8>(), any::<u8>()).prop_map(|(share, kind)| Event::Receive { share, kind }),
-        1 => Just(Event::Repeat),
-        4 => Just(Event::HandOut),
-        6 => any::<u8>().prop_map(Event::Complete),
-        6 => Just(Event::Plan),
-        3 => Just(Event::Settled),
-        3 => any::<u8>().prop_map(Event::Vetted),
-        1 => Just(Event::Recover),
-        2 => any::<u8>().prop_map(Event::Pass),
+        8 => (any::<u8>(), any::<u8>()).prop_map(|(share, kind)| Event::Receive { share, kind }),
+        2 => Just(Event::Repeat),
+        16 => Just(Event::Pull),
+        4 => any::<u8>().prop_map(Event::Begin),
+        12 => any::<u8>().prop_map(Event::Complete),
+        12 => Just(Event::Plan),
+        6 => Just(Event::Settled),
+        2 => Just(Event::PutOff),
+        6 => any::<u8>().prop_map(Event::Vetted),
+        2 => Just(Event::Recover),
+        1 => Just(Event::LoseLease),
+        4 => any::<u8>().prop_map(Event::Pass),
     ]
 }
 
@@ -62,11 +75,19 @@ struct World {
     /// Places asked for and not yet answered.
     asked: usize,
     entries: BTreeMap<String, Entry>,
-    running: BTreeMap<usize, String>,
+    /// What the host has, and whether it has begun.
+    running: BTreeMap<usize, (String, bool)>,
+    /// Runs whose start was written down, or is being.
+    recorded: BTreeSet<String>,
+    /// Jobs whose outcome was on its way at least once.
     settled: BTreeSet<String>,
+    /// Jobs that turned out to be another worker's.
     dropped: BTreeSet<String>,
-    batches: Vec<usize>,
-    vetting: Option<Vec<(usize, String)>>,
+    /// Jobs that had not begun, or had not been written, when the lease was lost.
+    lost: BTreeSet<String>,
+    batches: VecDeque<Vec<Settlement>>,
+    put_off: BTreeSet<String>,
+    vetting: Option<Vec<(usize, Start)>>,
     stopped: bool,
 }
 
@@ -74,6 +95,7 @@ impl World {
     fn new(concurrency: usize, prefetch: usize) -> Self {
         let mut desk = Desk::new(concurrency, prefetch, STREAMS);
         desk.extend_lease(i64::MAX);
+        desk.defer([DEFERRED.to_owned()].into());
         Self {
             desk,
             concurrency,
@@ -83,9 +105,12 @@ impl World {
             asked: 0,
             entries: BTreeMap::new(),
             running: BTreeMap::new(),
+            recorded: BTreeSet::new(),
             settled: BTreeSet::new(),
             dropped: BTreeSet::new(),
-            batches: Vec::new(),
+            lost: BTreeSet::new(),
+            batches: VecDeque::new(),
+            put_off: BTreeSet::new(),
             vetting: None,
             stopped: false,
         }
@@ -95,14 +120,16 @@ impl World {
         let number = self.next;
         self.next += 1;
         let (deaths, flags) = match kind % 8 {
-            0 => (POISON_DEATHS, SUSPECT),
-            1 => (POISON_DEATHS - 1, SUSPECT),
-            2 => (0, SUSPECT),
+            0 => (POISON_DEATHS, SUSPECT | ALONE),
+            1 => (POISON_DEATHS, SUSPECT),
+            2 | 3 => (POISON_DEATHS - 1, SUSPECT),
+            4 => (0, SUSPECT),
             _ => (0, 0),
         };
         let header = Header { deaths, flags, enqueued_ms: 1, ..Header::default() };
         let expire_ms = u64::from(kind % 16 == 15);
-        let mut envelope = Envelope { name: "task".into(), expire_ms, ..Envelope::default() }.encode();
+        let name = if kind % 3 == 0 { DEFERRED } else { "task" };
+        let mut envelope = Envelope { name: name.into(), expire_ms, ..Envelope::default() }.encode();
         if kind % 16 == 14 {
             envelope.truncate(2);
         }
@@ -113,63 +140,107 @@ impl World {
         entry
     }
 
-    fn begin(&mut self, assignments: Vec<Assignment>) -> Result<(), TestCaseError> {
-        for one in assignments {
-            prop_assert!(!self.stopped, "{} started after the stop", one.id);
-            prop_assert!(!self.settled.contains(&one.id), "{} started after it was settled", one.id);
-            prop_assert!(!self.running.values().any(|id| *id == one.id), "{} started twice", one.id);
-            prop_assert!(self.running.insert(one.slot, one.id).is_none(), "a slot was given out twice");
+    /// Deaths and task of a job.
+    fn of(&self, id: &str) -> (u8, String) {
+        let Delivery { job, .. } = Delivery::read(self.entries[id].clone());
+        (job.header.deaths, job.envelope.name)
+    }
+
+    fn pull(&mut self) -> Result<bool, TestCaseError> {
+        let Some(one) = self.desk.next(5, self.now) else { return Ok(false) };
+        let known = |jobs: &BTreeSet<String>| jobs.contains(&one.id);
+        prop_assert!(!self.stopped, "{} started after the stop", one.id);
+        prop_assert!(!known(&self.settled), "{} started after it was settled", one.id);
+        prop_assert!(!known(&self.lost) && !known(&self.dropped), "{} is another worker's", one.id);
+        prop_assert!(!self.running.values().any(|(id, _)| *id == one.id), "{} started twice", one.id);
+        let begun = self.of(&one.id).1 != DEFERRED;
+        prop_assert!(self.running.insert(one.slot, (one.id, begun)).is_none(), "a slot was given out twice");
+        Ok(true)
+    }
+
+    fn begin(&mut self, choice: u8) -> Result<(), TestCaseError> {
+        let waiting: Vec<usize> = self.running.iter().filter(|(_, (_, begun))| !begun).map(|(slot, _)| *slot).collect();
+        let Some(slot) = waiting.get(usize::from(choice) % waiting.len().max(1)).copied() else { return Ok(()) };
+        let begins = self.desk.begin(slot, 5, self.now);
+        let (id, begun) = self.running.get_mut(&slot).unwrap();
+        prop_assert!(begins || self.stopped || self.lost.contains(id), "{id} did not begin");
+        prop_assert!(!begins || !(self.stopped || self.lost.contains(id)), "{id} began although it is not ours");
+        *begun = begins;
+        if !begins {
+            self.running.remove(&slot);
         }
         Ok(())
     }
 
     fn plan(&mut self) -> Result<(), TestCaseError> {
         let plan = self.desk.plan(self.now, UnderWay::default());
-        if !plan.settle.is_empty() {
-            self.batches.push(plan.settle.len());
+        let mut batch = plan.again;
+        for one in &batch {
+            prop_assert!(self.put_off.remove(&one.id), "{} is sent again although it was taken", one.id);
         }
         for one in plan.settle {
             prop_assert!(self.settled.insert(one.job.id.clone()), "{} was settled twice", one.job.id);
+            let started = self.recorded.contains(&one.job.id);
+            prop_assert_eq!(one.recorded, started, "whether {} is on record", one.job.id);
+            batch.push(judge(one, "w", 300));
+        }
+        if !batch.is_empty() {
+            self.batches.push_back(batch);
         }
         for (slot, start) in &plan.record {
-            prop_assert_eq!(self.running.get(slot), Some(&start.id), "only what runs is recorded");
+            prop_assert_eq!(self.running.get(slot), Some(&(start.id.clone(), true)), "only what runs is recorded");
+            prop_assert!(self.recorded.insert(start.id.clone()), "{} was recorded twice", start.id);
         }
         for (slot, start) in &plan.vet {
             prop_assert!(!self.running.contains_key(slot), "{} runs before it was vetted", start.id);
         }
         if self.vetting.is_none() && !plan.vet.is_empty() {
-            self.vetting = Some(plan.vet.into_iter().map(|(slot, start)| (slot, start.id)).collect());
+            self.vetting = Some(plan.vet);
         }
         prop_assert!(!self.stopped || plan.fetch == 0, "nothing is asked for after the stop");
         self.desk.reserve(plan.fetch);
         self.asked += plan.fetch;
-        prop_assert!(self.desk.held() + self.asked <= self.prefetch, "more was asked for than there is room");
+        prop_assert!(self.asked <= self.prefetch, "more was asked for than there is room");
         Ok(())
     }
 
-    fn answer_vetting(&mut self, refused: u8) -> Result<(), TestCaseError> {
-        let Some(asked) = self.vetting.take() else { return Ok(()) };
+    fn answer_vetting(&mut self, refused: u8) {
+        let Some(asked) = self.vetting.take() else { return };
         let refused: Vec<usize> = (0..asked.len()).filter(|position| refused >> (position % 8) & 1 == 1).collect();
-        self.dropped.extend(refused.iter().map(|position| asked[*position].1.clone()));
-        let slots: Vec<usize> = asked.into_iter().map(|(slot, _)| slot).collect();
-        let mut out = Vec::new();
-        self.desk.vetted(&slots, &refused, 5, &mut out);
-        self.begin(out)
+        for (position, (_, start)) in asked.iter().enumerate() {
+            if self.lost.contains(&start.id) {
+                continue;
+            }
+            if refused.contains(&position) {
+                self.dropped.insert(start.id.clone());
+            } else {
+                self.recorded.insert(start.id.clone());
+            }
+        }
+        let (slots, starts): (Vec<usize>, Vec<Start>) = asked.into_iter().unzip();
+        self.desk.vetted(&slots, &starts, &refused, 5);
     }
 
     fn complete(&mut self, choice: u8) -> Result<(), TestCaseError> {
-        let Some(slot) = self.running.keys().copied().nth(usize::from(choice) % self.running.len().max(1)) else {
-            return Ok(());
-        };
+        let begun: Vec<usize> = self.running.iter().filter(|(_, (_, begun))| *begun).map(|(slot, _)| *slot).collect();
+        let Some(slot) = begun.get(usize::from(choice) % begun.len().max(1)).copied() else { return Ok(()) };
         self.running.remove(&slot);
-        prop_assert!(self.desk.complete(slot, Outcome::Success(Vec::new(), None), 9));
+        prop_assert!(self.desk.complete(slot, Outcome::Success(Vec::new(), None), 9, self.now));
         Ok(())
     }
 
-    fn hand_out(&mut self) -> Result<(), TestCaseError> {
-        let mut out = Vec::new();
-        self.desk.hand_out(5, self.now, &mut out);
-        self.begin(out)
+    fn lose_lease(&mut self) -> Result<(), TestCaseError> {
+        let held = self.desk.held();
+        let lost = self.desk.lose_lease();
+        prop_assert_eq!(lost.held, held);
+        for (id, _) in &lost.survived {
+            prop_assert!(self.recorded.contains(id) && !self.settled.contains(id), "{} has not been recorded", id);
+        }
+        let runs: BTreeSet<&String> = self.running.values().filter(|(_, begun)| *begun).map(|(id, _)| id).collect();
+        let gone = self.entries.keys().filter(|id| !self.settled.contains(*id) && !runs.contains(id));
+        self.lost.extend(gone.cloned());
+        self.desk.extend_lease(i64::MAX);
+        Ok(())
     }
 
     fn happen(&mut self, event: &Event) -> Result<(), TestCaseError> {
@@ -178,39 +249,60 @@ impl World {
                 let count = self.asked * usize::from(share) / 255;
                 let entries: Vec<Entry> =
                     (0..count).map(|n| self.make(kind.wrapping_add((n as u8).wrapping_mul(37)))).collect();
-                self.desk.receive(entries.into_iter().map(Delivery::read).collect(), false, 5);
+                let new = self.desk.receive(entries.into_iter().map(Delivery::read).collect(), false, 5);
+                prop_assert_eq!(new, count);
                 self.desk.unreserve(self.asked);
                 self.asked = 0;
             }
             Event::Repeat => {
                 // What the server would send again: all that is neither settled nor taken over.
-                let open = |id: &&String| !self.settled.contains(*id) && !self.dropped.contains(*id);
+                let open = |id: &&String| {
+                    let written = self.settled.contains(*id) && !self.put_off.contains(*id);
+                    !written && !self.dropped.contains(*id) && !self.lost.contains(*id)
+                };
                 let again =
                     self.entries.keys().filter(open).map(|id| Delivery::read(self.entries[id].clone())).collect();
                 let held = self.desk.held();
-                self.desk.receive(again, true, 5);
-                prop_assert_eq!(self.desk.held(), held, "nothing new was sent");
+                prop_assert_eq!(self.desk.receive(again, true, 5), 0, "nothing new was sent");
+                prop_assert_eq!(self.desk.held(), held);
             }
-            Event::HandOut => self.hand_out()?,
+            Event::Pull => {
+                self.pull()?;
+            }
+            Event::Begin(choice) => self.begin(choice)?,
             Event::Complete(choice) => self.complete(choice)?,
             Event::Plan => self.plan()?,
             Event::Settled => {
-                if let Some(count) = (!self.batches.is_empty()).then(|| self.batches.remove(0)) {
-                    self.desk.settled(count);
+                if let Some(batch) = self.batches.pop_front() {
+                    self.desk.settled(batch.len());
                 }
             }
-            Event::Vetted(refused) => self.answer_vetting(refused)?,
+            Event::PutOff => {
+                if let Some(batch) = self.batches.pop_front() {
+                    self.put_off.extend(batch.iter().map(|one| one.id.clone()));
+                    self.desk.put_off(batch, self.now + 20);
+                }
+            }
+            Event::Vetted(refused) => self.answer_vetting(refused),
             Event::Recover => self.desk.must_recover(),
-            Event::Pass(ms) => self.now += i64::from(ms % 16),
+            Event::LoseLease => self.lose_lease()?,
+            Event::Pass(ms) => self.now += i64::from(ms),
         }
         prop_assert!(self.desk.running() <= self.concurrency, "{} run at once", self.desk.running());
         prop_assert!(self.running.len() <= self.desk.running());
-        prop_assert!(self.desk.held() <= self.prefetch, "{} are held", self.desk.held());
-        let last_chances = self
-            .running
-            .values()
-            .filter(|id| self.entries[*id].header.is_some_and(|header| header.deaths + 1 == POISON_DEATHS));
-        prop_assert!(last_chances.count() <= 1, "two jobs on their last chance run at once");
+        prop_assert!(self.desk.known() >= self.desk.held());
+        let most = self.prefetch + self.concurrency + MOST_WAITING;
+        prop_assert!(self.desk.held() <= most, "{} are held", self.desk.held());
+        self.suspects_are_apart()
+    }
+
+    fn suspects_are_apart(&self) -> Result<(), TestCaseError> {
+        let ours = self.running.values().filter(|(id, _)| !self.lost.contains(id));
+        let deaths: Vec<u8> = ours.map(|(id, _)| self.of(id).0).filter(|deaths| *deaths + 1 >= POISON_DEATHS).collect();
+        let worst = deaths.iter().filter(|deaths| **deaths >= POISON_DEATHS).count();
+        prop_assert!(worst == 0 || deaths.len() == 1, "a last proof beside another suspect: {:?}", deaths);
+        let all = self.entries.keys().filter(|id| self.of(id).0 + 1 >= POISON_DEATHS).count();
+        prop_assert!(deaths.len() <= all.div_ceil(4).max(1), "{} of {} suspects run at once", deaths.len(), all);
         Ok(())
     }
 
@@ -222,22 +314,22 @@ impl World {
         }
         self.desk.unreserve(self.asked);
         self.asked = 0;
+        self.now += 1_000;
         for _ in 0..4 * self.entries.len() + 8 {
-            if !stop {
-                self.hand_out()?;
-            }
+            while !stop && self.pull()? {}
             self.desk.set_dry(true);
             self.plan()?;
-            self.answer_vetting(0)?;
+            self.answer_vetting(0);
+            self.begin(0)?;
             self.complete(0)?;
-            for count in self.batches.drain(..) {
-                self.desk.settled(count);
+            for batch in self.batches.drain(..) {
+                self.desk.settled(batch.len());
             }
         }
         prop_assert!(self.desk.is_empty(), "something is left at the desk: {:?}", self.desk);
-        let accounted: BTreeSet<String> = self.settled.union(&self.dropped).cloned().collect();
-        prop_assert_eq!(accounted.len(), self.entries.len(), "a job was lost");
-        prop_assert!(self.settled.is_disjoint(&self.dropped));
+        let all: BTreeSet<&String> = self.settled.iter().chain(&self.dropped).chain(&self.lost).collect();
+        prop_assert_eq!(all.len(), self.entries.len(), "a job was lost");
+        prop_assert!(self.settled.is_disjoint(&self.dropped) && self.put_off.is_empty());
         Ok(())
     }
 }
@@ -249,7 +341,7 @@ proptest! {
     fn no_job_is_lost_or_doubled_and_no_limit_is_passed(
         concurrency in 1usize..6,
         ahead in 0usize..6,
-        events in proptest::collection::vec(event(), 1..120),
+        events in proptest::collection::vec(event(), 1..240),
         stop in any::<bool>(),
     ) {
         let mut world = World::new(concurrency, concurrency + ahead);

@@ -42,6 +42,7 @@ async fn with_full_memory_new_work_is_refused_and_the_rest_of_a_job_s_life_goes_
     assert!(queue.settle(&batch).await.is_empty());
     assert_eq!((queue.kind("done").await, queue.kind("dead").await), (Some('R'), Some('R')));
     assert_eq!((queue.kind("again").await, queue.length(LOW).await), (Some('d'), 2));
+    queue.sign_on("heir").await;
     assert_eq!(queue.leave("w").await, 1);
     assert_eq!(queue.reclaim("heir", 10, true).await.taken, 1);
     assert_eq!(look::depth(&queue.link, &queue.keys, patience()).await.unwrap(), 4);

@@ -11,17 +11,18 @@ use ardiq_engine::link::{Link, Patience};
 use ardiq_engine::protocol::keys::Keys;
 use ardiq_engine::scripts::deliver::{self, Cursor, Entry, Source};
 use ardiq_engine::scripts::produce::{self, Chunk, NewJob};
-use ardiq_engine::scripts::upkeep::{self, Part};
+use ardiq_engine::scripts::upkeep::{self, Claim, Part, Search};
 use ardiq_engine::scripts::{ALL, look};
 use ardiq_engine::url;
 use bytes::Bytes;
-use support::{HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, patience, start_of};
+use support::{HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, patience, poison, start_of};
 
 /// All that must be as before after a refusal. Names of queues and lanes are made known beside a call, and a body that was sent
-/// ahead runs out.
+/// ahead runs out. The pulse says that somebody called, which is so.
 async fn facts(queue: &Queue) -> BTreeMap<String, Vec<u8>> {
+    let left_out = [":lanes", "ardiq:queues", ":pulse"];
     let all = queue.snapshot().await.into_iter();
-    all.filter(|(name, _)| !name.ends_with(":lanes") && name != "ardiq:queues" && !name.contains(":body:")).collect()
+    all.filter(|(name, _)| !left_out.iter().any(|end| name.ends_with(end)) && !name.contains(":body:")).collect()
 }
 
 /// Commands that a script names in its own text and in the prelude.
@@ -49,6 +50,8 @@ async fn set_scene(queue: &Queue) -> Vec<Entry> {
     let _: i64 = queue.ask("ZADD", (&queue.keys.due, 1, "due")).await;
     let sent = queue.take("w", 5).await;
     queue.begin("w", &[&sent[1]]).await;
+    let survived = [(sent[2].id.clone(), 1u64.to_be_bytes())];
+    upkeep::survive(&queue.link, &queue.keys, &survived, patience()).await.unwrap();
     queue.enqueue(&[job("of the dead")]).await;
     queue.take("dead", 1).await;
     queue.let_lease_end("dead").await;
@@ -94,14 +97,27 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
         ("fetch", _) => deliver::fetch(link, keys, "w", 9, Source::Own(Cursor::default()), patience()).await.is_ok(),
         ("start", _) => deliver::start(link, keys, "w", &[start_of(&sent[2])], patience()).await.is_ok(),
         ("settle", 0) => deliver::settle(link, keys, &[done(&sent[1], TTL)], TTL, patience()).await.is_ok(),
+        ("settle", 1) => deliver::settle(link, keys, &[poison(&sent[1], TTL)], TTL, patience()).await.is_ok(),
+        ("settle", 2) => deliver::settle(link, keys, &[poison(&sent[2], TTL)], TTL, patience()).await.is_ok(),
         ("settle", _) => {
             let mut batch = [dead(&sent[1], 0), again(&sent[2], 0), back(&sent[3]), done(&sent[0], 5)];
             batch[0].recorded = true;
             batch.sort_by_key(|one| one.stream);
             deliver::settle(link, keys, &batch, TTL, patience()).await.is_ok()
         }
-        ("renew", _) => upkeep::renew(link, keys, "w", 99_000, b"new", false, patience()).await.is_ok(),
-        ("reclaim", _) => upkeep::reclaim(link, keys, "w", 10, true, patience()).await.is_ok(),
+        ("renew", _) => {
+            let claim = Claim { worker: "w", lease_ms: 99_000, info: b"new", first: false, expected_ms: i64::MAX };
+            upkeep::renew(link, keys, claim, patience()).await.is_ok()
+        }
+        ("reclaim", _) => {
+            let seen = [("dead".to_owned(), "1".to_owned())];
+            let search = Search { asker: "w", limit: 10, sweep: true, expected_ms: i64::MAX, seen: &seen };
+            upkeep::reclaim(link, keys, search, patience()).await.is_ok()
+        }
+        ("survive", _) => {
+            let jobs = [("a".to_owned(), [1; 8]), ("b".to_owned(), [2; 8])];
+            upkeep::survive(link, keys, &jobs, patience()).await.is_ok()
+        }
         ("leave", _) => upkeep::leave(link, keys, "w", patience()).await.is_ok(),
         ("wait", 0) => look::wait(link, keys, "d", "me", 60_000, patience()).await.is_ok(),
         ("wait", _) => look::wait(link, keys, "lost", "you", 60_000, patience()).await.is_ok(),
@@ -115,15 +131,16 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
 }
 
 /// Every script that writes, with the number of ways in which it is called here.
-const SCRIPTS: [(&str, usize); 12] = [
+const SCRIPTS: [(&str, usize); 13] = [
     ("enqueue", 2),
     ("fire", 1),
     ("promote", 1),
     ("fetch", 2),
     ("start", 1),
-    ("settle", 2),
+    ("settle", 4),
     ("renew", 1),
     ("reclaim", 1),
+    ("survive", 1),
     ("leave", 1),
     ("wait", 2),
     ("mend", 1),

@@ -6,12 +6,8 @@ mod support;
 use ardiq_engine::protocol::entry::{Header, SUSPECT};
 use ardiq_engine::scripts::deliver::{Entry, Verdict};
 use ardiq_engine::scripts::produce::NewJob;
-use ardiq_engine::scripts::upkeep;
+use ardiq_engine::scripts::upkeep::{self, Claim};
 use support::{HIGH, LOW, Queue, RETURNED_LOW, TTL, again, back, done, header_of, job, patience, promote, settlement};
-
-async fn lease(queue: &Queue, worker: &str) -> Option<i64> {
-    queue.ask::<Option<f64>>("ZSCORE", (&queue.keys.workers, worker)).await.map(|at| at as i64)
-}
 
 async fn consumers(queue: &Queue, stream: usize) -> Vec<String> {
     let infos: Vec<std::collections::HashMap<String, redis::Value>> =
@@ -76,15 +72,16 @@ async fn promote_drops_what_is_not_scheduled_any_more() {
 async fn a_lease_is_taken_and_renewed_for_as_long_as_asked() {
     let queue = Queue::start();
     assert!(!queue.renew("w").await, "never signed on");
-    assert_eq!(lease(&queue, "w").await, None);
+    assert_eq!(queue.lease("w").await, None);
     let before = queue.now_ms().await as i64;
-    let renewed = upkeep::renew(&queue.link, &queue.keys, "w", 5_000, b"who", true, patience()).await.unwrap();
+    let claim = Claim { worker: "w", lease_ms: 5_000, info: b"who", first: true, expected_ms: queue.on_time().await };
+    let renewed = upkeep::renew(&queue.link, &queue.keys, claim, patience()).await.unwrap();
     assert!(renewed.held);
-    assert_eq!(lease(&queue, "w").await, Some(renewed.now_ms as i64 + 5_000));
+    assert_eq!(queue.lease("w").await, Some(renewed.now_ms as i64 + 5_000));
     assert!(renewed.now_ms as i64 >= before);
     assert_eq!(queue.ask::<String>("HGET", (&queue.keys.worker_info, "w")).await, "who");
     assert!(queue.renew("w").await);
-    assert!(lease(&queue, "w").await.unwrap() >= before + 60_000);
+    assert!(queue.lease("w").await.unwrap() >= before + 60_000);
     assert_eq!(queue.ask::<String>("HGET", (&queue.keys.worker_info, "w")).await, "info");
     queue.let_lease_end("w").await;
     assert!(queue.renew("w").await, "late, but nobody has taken it for dead");
@@ -96,7 +93,7 @@ async fn a_renewal_counts_what_was_delivered_to_this_worker_alone() {
     queue.enqueue(&[job("a"), job("b"), job("c"), job("d")]).await;
     queue.take("other", 1).await;
     queue.take("w", 2).await;
-    let renewed = upkeep::renew(&queue.link, &queue.keys, "w", 5_000, b"who", false, patience()).await.unwrap();
+    let renewed = queue.claim("w", false, queue.on_time().await).await;
     assert_eq!((renewed.held, renewed.delivered), (true, 2));
 }
 
@@ -106,7 +103,7 @@ async fn a_worker_taken_for_dead_cannot_renew() {
     queue.sign_on("w").await;
     let _: i64 = queue.ask("ZADD", (&queue.keys.workers, -1, "w")).await;
     assert!(!queue.renew("w").await);
-    assert_eq!(lease(&queue, "w").await, Some(-1));
+    assert_eq!(queue.lease("w").await, Some(-1));
 }
 
 #[tokio::test]
@@ -139,7 +136,7 @@ async fn reclaim_spends_a_try_and_a_death_on_what_had_started_and_none_on_the_re
     assert_eq!(headers, [("high", untouched), ("started", started), ("waiting", untouched)]);
     assert_eq!((found[1].stream, &found[1].envelope), (RETURNED_LOW, &sent[1].envelope));
     assert!(!queue.names().await.contains(&"running".to_owned()));
-    assert_eq!(lease(&queue, "dead").await, None);
+    assert_eq!(queue.lease("dead").await, None);
     assert!(!consumers(&queue, LOW).await.contains(&"dead".to_owned()));
     let infos: Vec<String> = queue.ask("HKEYS", &queue.keys.worker_info).await;
     assert_eq!(infos, ["heir"]);
@@ -149,6 +146,7 @@ async fn reclaim_spends_a_try_and_a_death_on_what_had_started_and_none_on_the_re
 async fn a_job_taken_over_again_and_again_counts_every_death_up_to_what_the_header_holds() {
     let queue = Queue::start();
     let full = Header { tries: u16::MAX, deaths: u8::MAX, flags: SUSPECT, ..Header::default() };
+    queue.sign_on("asker").await;
     queue.enqueue(&[job("a")]).await;
     for (deaths, worker) in ["w1", "w2"].into_iter().enumerate() {
         let entry = queue.take(worker, 1).await.remove(0);
@@ -175,6 +173,7 @@ async fn a_start_recorded_for_an_earlier_delivery_does_not_count() {
     queue.settle(&[back(&first)]).await;
     queue.take("w", 1).await;
     queue.let_lease_end("w").await;
+    queue.sign_on("asker").await;
     let found = queue.reclaim("asker", 10, false).await;
     assert_eq!((found.taken, found.started), (1, 0));
 }
@@ -186,13 +185,14 @@ async fn reclaim_goes_on_page_by_page_and_the_dead_one_cannot_renew_meanwhile() 
     queue.enqueue(&jobs).await;
     queue.take("dead", 5).await;
     queue.let_lease_end("dead").await;
+    queue.sign_on("heir").await;
     let pages = [queue.reclaim("heir", 2, false).await, queue.reclaim("heir", 2, false).await];
     for page in &pages {
         assert_eq!((page.victim.as_str(), page.taken, page.finished), ("dead", 2, false));
     }
     assert!(!queue.renew("dead").await);
     let last = queue.reclaim("heir", 2, false).await;
-    assert_eq!((last.taken, last.finished, lease(&queue, "dead").await), (1, true, None));
+    assert_eq!((last.taken, last.finished, queue.lease("dead").await), (1, true, None));
     assert_eq!((queue.length(RETURNED_LOW).await, queue.length(LOW).await), (5, 0));
     assert!(queue.reclaim("heir", 2, false).await.victim.is_empty());
 }
@@ -206,6 +206,7 @@ async fn reclaim_leaves_alone_what_the_dead_one_had_settled_or_lost() {
     let _: i64 = queue.ask("XDEL", (&queue.keys.streams[LOW], &sent[1].entry)).await;
     let _: i64 = queue.ask("DEL", queue.keys.job("unknown")).await;
     queue.let_lease_end("dead").await;
+    queue.sign_on("heir").await;
     let found = queue.reclaim("heir", 10, false).await;
     assert_eq!((found.taken, found.finished), (0, true));
     assert_eq!((queue.length(LOW).await, queue.length(RETURNED_LOW).await, queue.pending(LOW).await), (1, 0, 0));
@@ -217,9 +218,10 @@ async fn an_empty_dead_worker_is_removed() {
     let entry = queue.deliver("a", "dead").await;
     queue.settle(&[done(&entry, TTL)]).await;
     queue.let_lease_end("dead").await;
+    queue.sign_on("asker").await;
     let found = queue.reclaim("asker", 10, false).await;
     assert_eq!((found.victim.as_str(), found.taken, found.finished), ("dead", 0, true));
-    assert_eq!((lease(&queue, "dead").await, consumers(&queue, LOW).await.len()), (None, 0));
+    assert_eq!((queue.lease("dead").await, consumers(&queue, LOW).await.len()), (None, 0));
 }
 
 #[tokio::test]
@@ -229,23 +231,35 @@ async fn consumers_that_never_signed_on_are_found_only_by_a_sweep() {
     let _: i64 = queue.ask("ZREM", (&queue.keys.workers, "orphan")).await;
     queue.sign_on("asker").await;
     assert_eq!(queue.reclaim("asker", 10, false).await.victim, "");
-    let found = queue.reclaim("asker", 10, true).await;
+    assert_eq!(queue.lease("orphan").await, None);
+    let swept = queue.reclaim("asker", 10, true).await;
+    assert_eq!((swept.victim.as_str(), queue.lease("orphan").await), ("", Some(swept.now_ms as i64)), "it may live");
+    while queue.now_ms().await <= swept.now_ms {}
+    let found = queue.reclaim("asker", 10, false).await;
     assert_eq!((found.victim.as_str(), found.taken, found.finished), ("orphan", 1, true));
     assert_eq!(queue.settle(&[done(&entry, TTL)]).await, [0]);
 }
 
 #[tokio::test]
-async fn who_asks_is_never_taken_for_dead_by_itself() {
+async fn a_worker_without_a_lease_takes_over_from_nobody_nor_from_itself() {
     let queue = Queue::start();
     queue.deliver("a", "asker").await;
-    queue.let_lease_end("asker").await;
-    assert_eq!(queue.reclaim("asker", 10, true).await.victim, "");
-    queue.sign_on("other").await;
-    let _: i64 = queue.ask("ZADD", (&queue.keys.workers, 2, "other")).await;
-    assert_eq!(queue.reclaim("asker", 10, false).await.victim, "other", "the one behind it is found");
+    queue.deliver("b", "other").await;
+    for lease in [1, 0, -1] {
+        queue.set_lease("asker", lease).await;
+        for others in [2, 0, -1] {
+            queue.set_lease("other", others).await;
+            let found = queue.reclaim("asker", 10, true).await;
+            assert_eq!((found.victim.as_str(), found.expired.len(), found.finished), ("", 0, true));
+        }
+    }
     let _: i64 = queue.ask("ZREM", (&queue.keys.workers, "asker")).await;
-    assert_eq!(queue.reclaim("asker", 10, true).await.victim, "", "nor when it has yet to sign on");
-    assert_eq!(queue.pending(LOW).await, 1);
+    assert_eq!(queue.reclaim("asker", 10, true).await.victim, "", "it has yet to sign on");
+    assert_eq!((queue.pending(LOW).await, queue.lease("asker").await), (2, None));
+    queue.sign_on("asker").await;
+    assert_eq!(queue.reclaim("asker", 10, true).await.victim, "other");
+    assert_eq!(queue.reclaim("asker", 10, true).await.victim, "");
+    assert_eq!(queue.pending(LOW).await, 1, "its own");
 }
 
 #[tokio::test]
@@ -254,9 +268,20 @@ async fn a_worker_that_has_nothing_leaves_nothing() {
     let entry = queue.deliver("a", "w").await;
     queue.settle(&[done(&entry, TTL)]).await;
     assert_eq!(queue.leave("w").await, 0);
-    assert_eq!((lease(&queue, "w").await, consumers(&queue, LOW).await.len()), (None, 0));
+    assert_eq!((queue.lease("w").await, consumers(&queue, LOW).await.len()), (None, 0));
     assert!(!queue.names().await.contains(&"worker-info".to_owned()));
     assert_eq!(queue.leave("w").await, 0, "twice does no harm");
+}
+
+#[tokio::test]
+async fn the_pulse_goes_with_the_last_worker() {
+    let queue = Queue::start();
+    queue.sign_on("first").await;
+    queue.sign_on("last").await;
+    queue.leave("first").await;
+    assert!(queue.names().await.contains(&"pulse".to_owned()));
+    queue.leave("last").await;
+    assert_eq!(queue.names().await, [""; 0]);
 }
 
 #[tokio::test]
@@ -264,8 +289,10 @@ async fn what_a_leaving_worker_still_has_is_taken_over_at_once() {
     let queue = Queue::start();
     queue.deliver("a", "w").await;
     assert_eq!(queue.leave("w").await, 1);
-    assert_eq!(lease(&queue, "w").await, Some(0));
-    assert_eq!(queue.reclaim("heir", 10, false).await.taken, 1);
+    assert_eq!(queue.lease("w").await, Some(0));
+    queue.sign_on("heir").await;
+    let expected = queue.on_time().await;
+    assert_eq!(queue.look("heir", expected, &[]).await.taken, 1, "it said itself that it goes: one look is enough");
     assert_eq!(queue.leave("stranger").await, 0);
-    assert_eq!(lease(&queue, "stranger").await, None, "nobody signs on by leaving");
+    assert_eq!(queue.lease("stranger").await, None, "nobody signs on by leaving");
 }

@@ -4,12 +4,12 @@
 mod support;
 
 use ardiq_engine::scripts::deliver::{Entry, Settlement};
-use support::{LOW, Queue, RETURNED_LOW, TTL, again, back, dead, done, job, result_of};
+use support::{LOW, Queue, RETURNED_LOW, TTL, again, back, dead, done, job, poison, result_of};
 
 /// Everything that a worker can say about a delivery.
 fn everything(entry: &Entry) -> Vec<Settlement> {
     let plain = vec![done(entry, TTL), done(entry, 0), done(entry, -1), dead(entry, TTL), again(entry, 0)];
-    let more = vec![again(entry, 60_000), back(entry)];
+    let more = vec![again(entry, 60_000), back(entry), poison(entry, TTL)];
     let marked = |one: &Settlement| Settlement { recorded: true, unique: Some("u".into()), ..one.clone() };
     let all: Vec<Settlement> = plain.into_iter().chain(more).collect();
     all.iter().map(marked).chain(all.iter().cloned()).collect()

@@ -59,12 +59,13 @@ fn a_job_runs_and_its_result_is_pushed_to_who_waits() {
         assert!(Instant::now() < end, "no word was left");
         std::thread::yield_now();
     }
-    assert!(running.worker.complete(vec![(run.slot, value(&run))]).is_empty());
+    running.complete(vec![(run.slot, value(&run))]);
+    assert!(running.taken.is_empty());
     let [(1_000, Ok(Answer::Result(result)))] = &waiter.block(LIMIT)[..] else { panic!("no push came") };
     let result = result.as_ref().unwrap();
     assert_eq!((&result.outcome, result.tries, result.worker.as_str()), (&Value::Value(b"a".to_vec()), 1, "w"));
     running.stop();
-    assert!(!tell::<bool>(&server, &["EXISTS", "ardiq:{q}:workers", "ardiq:{q}:running", "ardiq:{q}:waiters"]));
+    assert!(!tell::<bool>(&server, &["EXISTS", "ardiq:{q}:workers", "ardiq:{q}:running", "ardiq:{q}:waiters", "ardiq:{q}:pulse"]));
 }
 
 #[test]
@@ -79,8 +80,7 @@ fn completing_a_run_gives_the_next_and_all_are_served() {
         assert!(runs.len() <= 2, "no more at once than allowed");
         for run in runs {
             assert!(seen.insert(run.id.clone()), "{} ran twice", run.id);
-            let next = running.worker.complete(vec![(run.slot, value(&run))]);
-            running.taken.extend(next);
+            running.complete(vec![(run.slot, value(&run))]);
         }
     }
     assert_eq!(stored_value(host.result("299", LIMIT)), b"299");
@@ -91,8 +91,11 @@ fn completing_a_run_gives_the_next_and_all_are_served() {
 fn a_stop_hands_back_what_has_not_started_without_spending_a_try() {
     let server = Server::start(&[]);
     let host = Host::new(&server.url());
-    host.enqueue(tasks(10));
     let mut first = host.worker("first", 2, 6);
+    // It has to know that runs are short before it holds any ahead.
+    host.enqueue((100..150).map(|number| task(&number.to_string())).collect());
+    first.serve("149");
+    host.enqueue(tasks(10));
     let runs = first.wait_for(2);
     first.worker.begin_stop();
     first.worker.complete(vec![(runs[0].slot, value(&runs[0])), (runs[1].slot, Outcome::HandBack)]);
@@ -205,8 +208,7 @@ fn a_server_that_is_killed_and_comes_back_with_its_file_has_lost_nothing() {
     let runs = running.wait_for(2);
     server.kill();
     // Completed while the server is away: the outcomes wait.
-    let next = running.worker.complete(runs.iter().map(|run| (run.slot, value(run))).collect());
-    running.taken.extend(next);
+    running.complete(runs.iter().map(|run| (run.slot, value(run))).collect());
     let away = host.ask(|client, port, ticket| client.enqueue(port, ticket, vec![task("away")]));
     assert!(matches!(away, Err(Error::Unreachable { .. })), "{away:?}");
     server.revive();

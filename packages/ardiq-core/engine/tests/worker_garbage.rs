@@ -21,7 +21,7 @@ fn serve(host: &Host, running: &mut Running, id: &str) {
     loop {
         running.take();
         let outcomes = running.taken.drain(..).map(|run| (run.slot, value(&run))).collect();
-        running.taken = running.worker.complete(outcomes);
+        running.complete(outcomes);
         let looked = host.ask(|client, port, ticket| client.result(port, ticket, id.to_owned(), None));
         if matches!(looked, Ok(Answer::Result(Some(_)))) {
             return;

@@ -59,7 +59,7 @@ fn a_burst_over_several_lanes_that_finds_a_worker_idle_is_served_in_their_order(
     let mut order = Vec::new();
     while order.len() < lanes.len() {
         let run = running.wait_for(1).remove(0);
-        running.taken.extend(running.worker.complete(vec![(run.slot, value(&run))]));
+        running.complete(vec![(run.slot, value(&run))]);
         order.push(run.id);
     }
     // Which of the first two a waiting read brings, or whether it brings both, differs between servers. The rest is asked for.
@@ -85,7 +85,7 @@ fn a_worker_with_one_place_takes_what_was_handed_back_and_leaves_the_rest_to_oth
     leaving.stop();
     host.enqueue(vec![task("new")]);
 
-    running.taken.extend(running.worker.complete(vec![(alone.slot, value(&alone))]));
+    running.complete(vec![(alone.slot, value(&alone))]);
     running.taken = running.wait_for(1);
     assert_eq!(running.taken[0].id, "handed back");
     // A read that waits brings a job of each stream; this worker had no place for two.

@@ -134,9 +134,23 @@ class Worker:
     def fileno(self) -> int:
         """Readable when `take` has something."""
 
-    def take(self) -> tuple[list[Assignment], list[Notice]]: ...
-    def complete(self, outcomes: list[Outcome]) -> list[Assignment]:
-        """Hand in finished runs and get what may start in their place."""
+    def take(self) -> list[Notice]:
+        """New notices. `fileno` is readable again when there are more, or when there is something to start."""
+
+    def next(self) -> Assignment | None:
+        """The next run, if there is one and a place for it. It begins now, unless its task is deferred."""
+
+    def pulled(self) -> None:
+        """Call after the last `next` of a series, unless `complete` follows: what began is recorded if it lasts."""
+
+    def defer(self, tasks: Sequence[str]) -> None:
+        """Runs of these tasks begin with `begin`, when there is a thread for them for example, not when they are pulled."""
+
+    def begin(self, slot: int) -> bool:
+        """A deferred run begins. When this returns False it must not: it is over, and has no outcome."""
+
+    def complete(self, outcomes: list[Outcome]) -> None:
+        """Hand in finished runs. Their places are free for others."""
 
     def set_burst(self, burst: bool) -> None: ...
     def begin_stop(self) -> None:

@@ -19,7 +19,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ardiq.context import TaskContext, _current
 from ardiq.control import Reject, Retry
@@ -29,7 +29,7 @@ from ardiq_worker.exhaustion import NoThreadError, is_exhaustion
 from ardiq_worker.frames import clear_frames
 from ardiq_worker.logs import Log
 from ardiq_worker.misfit import is_misfit
-from ardiq_worker.threads import ThreadPool
+from ardiq_worker.threads import NotBegunError, ThreadPool
 
 if TYPE_CHECKING:
     from ardiq.codec import Codec
@@ -42,7 +42,8 @@ CLOSE_WAIT_S = 1.0
 """Bound on the wait for coroutines that were closed by force; they need one turn of the loop."""
 
 # With eager start a run that does not wait for anything never goes through the loop's queue. Older loops queue it.
-_TASK_OPTIONS: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+EAGER = sys.version_info >= (3, 12)
+_TASK_OPTIONS: dict[str, Any] = {"eager_start": True} if EAGER else {}
 
 
 _FINAL_FAILURES = (FAILURE, DEAD)
@@ -51,6 +52,14 @@ _PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple}
 """What tasks mostly return: to find that a value is not awaitable takes longer than to find it here."""
 
 _UNSET = object()
+
+
+class Engine(Protocol):
+    """What this needs of the engine: to be told when runs begin that do not do so at once. See `ardiq_core.Worker`."""
+
+    def begin(self, slot: int) -> bool:
+        """The run begins now. False: it must not, and is over."""
+        ...
 
 
 class _Why(enum.Enum):
@@ -79,6 +88,7 @@ class Executor:
         loop: asyncio.AbstractEventLoop,
         threads: ThreadPool,
         flush: Callable[[], object],
+        engine: Engine,
         *,
         tasks: Mapping[str, Task[..., Any]],
         codec: Codec,
@@ -97,6 +107,7 @@ class Executor:
         self._loop = loop
         self._threads = threads
         self._flush = flush
+        self._engine = engine
         self._cancel_wait_s = cancel_wait_s
         self._running: dict[int, asyncio.Task[None]] = {}
         self._interrupted: dict[asyncio.Task[None], _Interruption] = {}
@@ -126,8 +137,12 @@ class Executor:
             self._running[assignment[0]] = run
 
     def refuse(self, assignment: Assignment) -> None:
-        """Hand a job back that has not started."""
+        """Hand a job back that has not begun."""
         self._end(assignment[0], outcome.handed_back(assignment[0]))
+
+    def drop_waiting(self) -> int:
+        """The worker stops, and the engine has taken back the jobs that wait for a thread; how many these are."""
+        return self._threads.drop_line()
 
     def cancel_all(self) -> None:
         """Cancel what runs, to be handed back: the grace period is over."""
@@ -162,6 +177,9 @@ class Executor:
             log.warning("%s[%s] is not a task of this worker", name, job_id)
             self._end(slot, outcome.unknown_task(slot))
             return
+        if not EAGER and task.is_async and not self._engine.begin(slot):
+            self._forget(slot)
+            return
         try:
             args, kwargs = self._decode(payload)
         except BaseException as error:  # noqa: BLE001 - a deserializer of the user's may raise anything
@@ -190,16 +208,17 @@ class Executor:
     async def _in_thread(
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], slot: int, tries: int
     ) -> Any:
-        seconds = task.timeout
+        engine, seconds = self._engine, task.timeout
         context = contextvars.copy_context()
-        if seconds is None:
-            value = await self._threads.call(task.fn, args, kwargs, None, context)
-            return value if type(value) in _PLAIN else await _awaited(value, context)
         timers: list[asyncio.TimerHandle] = []
         run = _this_run()
 
-        def begun() -> None:  # waiting for a free thread does not count
-            timers.append(self._limit(task, seconds, slot, tries, run))
+        def begun() -> bool:
+            if not engine.begin(slot):
+                return False
+            if seconds is not None:  # waiting for a free thread does not count
+                timers.append(self._limit(task, seconds, slot, tries, run))
+            return True
 
         try:
             value = await self._threads.call(task.fn, args, kwargs, begun, context)
@@ -269,6 +288,9 @@ class Executor:
             return None
         if type(error) is NoThreadError:
             return self._exhausted(slot, task, job_id, error)
+        if type(error) is NotBegunError:
+            self._forget(slot)
+            return None
         if why is _Why.TIMEOUT:
             ended = outcome.timed_out(slot, error, tries, task.timeout or 0, task)
         elif (why is _Why.STOPPING and not outcome.is_a(error, Reject)) or self._cancelled_with_worker(error):
@@ -337,6 +359,12 @@ class Executor:
             return None
         interruption.timer.cancel()
         return interruption.why
+
+    def _forget(self, slot: int) -> None:
+        """A run is over without an outcome: the engine has taken its job back."""
+        self._running.pop(slot, None)
+        if not self.outcomes and not self.gathering and not self._closed:
+            self._loop.call_soon(self._flush, context=self._context)
 
     def _end(self, slot: int, ended: Outcome) -> None:
         self._running.pop(slot, None)

@@ -1,8 +1,9 @@
 """One run of a worker, from start to sign-off, on the event loop that called it.
 
-Jobs come in two ways: `Worker.take` when the bell rings, and `Worker.complete` in exchange for outcomes. Jobs that end while
-they are started are handed in as a batch, and what comes in exchange is started at once, for `TURN_S` at most, so that
-I/O, timers and signals always get their turn. Outcomes of jobs that end later gather and are handed in once per turn.
+The worker pulls one job at a time with `Worker.next`, when the bell rings and whenever outcomes were handed in, so that a
+job begins when its code does. Jobs that end while they are started are handed in as a batch, and others are pulled in
+their place, for `TURN_S` at most, so that I/O, timers and signals always get their turn. Outcomes of jobs that end later
+gather and are handed in once per turn.
 
 Shutdown, in this order: nothing more is fetched or fired, and what has not started goes back; running tasks have the
 grace period; those left are cancelled and handed back; when the last outcome is in, the engine settles and signs off;
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 from ardiq.bell import Bell
 from ardiq.errors import BrokerError, WorkerExhaustedError
 from ardiq_core import Worker
-from ardiq_worker.execute import Executor
+from ardiq_worker.execute import EAGER, Executor
 from ardiq_worker.logs import Log, forward_logs
 from ardiq_worker.schedule import Timer
 from ardiq_worker.settings import Settings
@@ -34,7 +35,7 @@ from ardiq_worker.watchdog import Watchdog
 if TYPE_CHECKING:
     from ardiq.app import Ardiq
     from ardiq.cron import Schedule
-    from ardiq_core.shapes import Assignment, Submission
+    from ardiq_core.shapes import Submission
 
 log = Log("ardiq.worker")
 
@@ -77,12 +78,15 @@ class Runner:
             result_ttl_ms=app.result_ttl_ms,
             burst=settings.burst,
         )
+        # A task that waits for a thread, or for the loop's next turn, has not begun.
+        self._worker.defer([name for name, task in app._registry.items() if not (EAGER and task.is_async)])
         self._threads = ThreadPool(self._loop, settings.sync_concurrency)
         self._threads.exhausted = self._exhausted
         self._executor = Executor(
             self._loop,
             self._threads,
             self._flush,
+            self._worker,
             tasks=app._registry,
             codec=app._codec,
             queue=app.queue_name,
@@ -102,7 +106,7 @@ class Runner:
         self._signed_off = False
         self._drained = False
         self._failure: Exception | None = None
-        self._backlog: list[Assignment] = []
+        self._has_more = False  # the turn ended before the jobs did
         self._deadline: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -200,8 +204,8 @@ class Runner:
     def _on_bell(self) -> None:
         self._executor.verbose = log.enabled(logging.DEBUG)
         self._watchdog.activity()
-        assignments, notices = self._worker.take()
-        self._start(assignments)
+        notices = self._worker.take()
+        self._start()
         for kind, detail in notices:
             self._notice(kind, detail)
 
@@ -211,49 +215,44 @@ class Runner:
             self._end_if_idle()
             return
         try:
-            assignments = self._worker.complete(outcomes)
-            if assignments:
-                self._start(assignments)
+            self._worker.complete(outcomes)
+            self._start()
             if self._phase is _Phase.STOPPING:
                 self._settle_if_idle()
         except Exception as error:  # noqa: BLE001 - whichever it is, it ends the run and is raised there
             self._fail(error)
 
-    def _start(self, assignments: list[Assignment]) -> None:
-        if self._phase is not _Phase.RUNNING:
-            for assignment in assignments:
-                self._executor.refuse(assignment)
+    def _start(self) -> None:
+        """Pull jobs and start them until there are none, or no places, or the turn is over."""
+        if self._phase is not _Phase.RUNNING or self._has_more:
             return
-        if self._backlog:
-            self._backlog += assignments
-            return
-        executor, turn_ends = self._executor, time.monotonic() + TURN_S
+        executor, worker, turn_ends = self._executor, self._worker, time.monotonic() + TURN_S
         executor.gathering = True
         try:
-            while assignments:
-                left = self._start_until(turn_ends, assignments)
-                outcomes, executor.outcomes = executor.outcomes, []
-                assignments = left + self._worker.complete(outcomes) if outcomes else left
+            while True:
+                assignment = worker.next()
+                if assignment is not None:
+                    executor.start(assignment)
+                elif executor.outcomes:
+                    outcomes, executor.outcomes = executor.outcomes, []
+                    worker.complete(outcomes)
+                else:
+                    worker.pulled()
+                    return
                 if time.monotonic() > turn_ends:
                     break
         finally:
             executor.gathering = False
-        if assignments:
-            self._backlog = assignments
-            self._loop.call_soon(self._guarded(self._start_backlog))
+        worker.pulled()
+        self._has_more = True
+        self._loop.call_soon(self._guarded(self._continue))
 
-    def _start_until(self, turn_ends: float, assignments: list[Assignment]) -> list[Assignment]:
-        """Start jobs until the turn is over; gives those for which there was no time."""
-        start = self._executor.start
-        for position, assignment in enumerate(assignments, 1):
-            start(assignment)
-            if time.monotonic() > turn_ends:
-                return assignments[position:]
-        return []
-
-    def _start_backlog(self) -> None:
-        backlog, self._backlog = self._backlog, []
-        self._start(backlog)
+    def _continue(self) -> None:
+        self._has_more = False
+        if self._executor.outcomes:
+            self._flush()
+        else:
+            self._start()
 
     # What the engine says
 
@@ -285,11 +284,10 @@ class Runner:
         if self._phase is not _Phase.RUNNING:
             return
         self._phase = _Phase.STOPPING
-        running, grace_s = self.running, self._settings.shutdown_grace_s
-        log.info("worker %s stops; %d running tasks have %gs to finish", self.worker_id, running, grace_s)
         self._timer.close()
         self._worker.begin_stop()
-        self._start_backlog()
+        running, grace_s = self.running - self._executor.drop_waiting(), self._settings.shutdown_grace_s
+        log.info("worker %s stops; %d running tasks have %gs to finish", self.worker_id, running, grace_s)
         self._limit(grace_s, self._end_grace)
         self._settle_if_idle()
 
@@ -327,7 +325,6 @@ class Runner:
         self._failure = error
         self._phase = _Phase.FAILED
         self._timer.close()
-        self._backlog.clear()
         self._executor.cancel_all()
         self._end_if_idle()
 

@@ -1,7 +1,7 @@
 """The threads for `def` tasks: a pool of our own, so that it neither starves nor is starved by the loop's executor.
 
 The event loop's side hands out work only while a thread is free for it; what is beyond that waits in a line on the
-loop. So the loop knows when a call begins, and a call that is given up before that never runs.
+loop. So the loop knows when a call begins, can still refuse it then, and a call that is given up before that never runs.
 
 A running thread cannot be stopped. When its call is given up (timeout, end of the grace period) the thread is
 abandoned: its late return is ignored, it ends afterwards, and a fresh thread takes its place, so that capacity does
@@ -38,6 +38,10 @@ START_AGAIN_S = 10.0
 """After the system has refused a thread, the next start is tried so much later."""
 
 
+class NotBegunError(Exception):
+    """A call had to wait for a thread, and when its turn came it was not wanted any more."""
+
+
 class _State(enum.Enum):
     WAITING = enum.auto()  # in the line on the loop, or on its way to a thread
     RUNNING = enum.auto()
@@ -54,7 +58,7 @@ class _Work:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         future: asyncio.Future[None],
-        begun: Callable[[], object] | None,
+        begun: Callable[[], bool] | None,
         context: contextvars.Context | None = None,
     ) -> None:
         self.fn = fn
@@ -102,13 +106,13 @@ class ThreadPool:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        begun: Callable[[], object] | None = None,
+        begun: Callable[[], bool] | None = None,
         context: contextvars.Context | None = None,
     ) -> Any:
         """Run `fn` in a thread, in `context` or a copy of the caller's; what it returns or raises comes back.
 
-        `begun` is called on the loop when a thread is free for the call. Cancelling gives the call up. Raises
-        NoThreadError when it could not begin.
+        `begun` is called on the loop when a thread is free for the call. If it returns False, the call is dropped with a
+        NotBegunError. Cancelling gives the call up. Raises NoThreadError when the call could not begin.
         """
         work = _Work(fn, args, kwargs, self._loop.create_future(), begun, context)
         self._line.append(work)
@@ -129,6 +133,12 @@ class ThreadPool:
         finally:
             del error
 
+    def drop_line(self) -> int:
+        """Ask those that wait for a thread whether they are still wanted, and drop them if not; how many were dropped."""
+        waiting = len(self._line)
+        self._line = deque(work for work in self._line if self._is_wanted(work))
+        return waiting - len(self._line)
+
     def close(self) -> None:
         """End the idle threads. Call it when every call has ended or been given up."""
         with self._lock:
@@ -147,10 +157,18 @@ class ThreadPool:
             if self._busy >= live and not self._start_thread(live):
                 return
             work = self._line.popleft()
-            self._busy += 1
-            if work.begun is not None:
-                work.begun()
-            self._handed.put(work)
+            if self._is_wanted(work):
+                self._busy += 1
+                self._handed.put(work)
+
+    @staticmethod
+    def _is_wanted(work: _Work) -> bool:
+        if work.begun is None or work.begun():
+            return True
+        if not work.future.done():
+            work.error = NotBegunError()
+            work.future.set_result(None)
+        return False
 
     def _start_thread(self, live: int) -> bool:
         if live and time.monotonic() < self._start_again:

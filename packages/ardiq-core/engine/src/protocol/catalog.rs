@@ -27,8 +27,9 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:lane:<lane>", "stream", "work of a lane: entries of one field, its name the label, its value the envelope", "for ever; an entry until its job is settled"],
     ["ardiq:{<queue>}:returned:<lane>", "stream", "work of a lane that was handed back or taken over; served before `lane:`", "as `lane:`"],
     ["ardiq:{<queue>}:due", "sorted set", "scheduled jobs by due time in epoch ms", "a member until it is promoted"],
-    ["ardiq:{<queue>}:running", "hash", "recorded starts by job id: `<entry id> <worker> <start ms> <tries>`", "a field until the job is settled or taken over"],
+    ["ardiq:{<queue>}:running", "hash", "recorded starts by job id: `<entry id> <worker> <start ms> <tries>`, and ` a` for the only suspect of its process, ` c` for a run that has outlived suspicion", "a field until the job is settled or taken over"],
     ["ardiq:{<queue>}:workers", "sorted set", "workers by the end of their lease in epoch ms; -1 for one whose work is being taken over, 0 for one that left work behind", "a member until it signs off or is taken over"],
+    ["ardiq:{<queue>}:pulse", "string", "epoch ms of the last call that judged leases", "until the last worker signs off"],
     ["ardiq:{<queue>}:worker-info", "hash", "what workers say about themselves, by worker", "as `workers`"],
     ["ardiq:{<queue>}:waiters", "hash", "who waits for a result, by job id: lines of `<channel> <epoch ms at which the wait ends>`", "a field until the result is sent, or the wait is over and `scrub` comes by"],
     ["ardiq:{<queue>}:cron", "hash", "the last occurrence that was fired, in epoch ms, by schedule", "for ever, a field per schedule"],
@@ -37,6 +38,7 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:unique:<digest>", "string", "id of the unfinished job that has this identity", "until that job has ended"],
     ["ardiq:{<queue>}:body:<id>:<nonce>", "string", "arguments of a job that are too large for a script; the nonce in hexadecimal", "a minute, and from the enqueue on until the job has ended"],
     ["ardiq:{<queue>}:aside:<name>", "any", "what a key of this name held although it should hold something else", "a week"],
+    ["ardiq:{<queue>}:survivals:<id>:<nonce>", "string", "how many workers that were taken for dead while they ran the job turned out to live", "a day"],
     ["ardiq:{<queue>}:wake", "channel", "a due time in epoch ms that is earlier than all before it", "—"],
     ["ardiq:{<queue>}:push:<process>", "channel", "results for the callers of one process: length of the id (2 bytes), id, result record (nothing when it is large, see *Waiters*)", "—"],
 ];
@@ -56,7 +58,7 @@ pub static FORMS: &[[&str; 4]] = &[
     ["header", "tries", "u16", "starts that are spent"],
     ["header", "deaths", "u8", "worker processes that died while it ran"],
     ["header", "misses", "u8", "deliveries to workers that did not know the task"],
-    ["header", "flags", "u8", "bit 0: suspect, its next start is recorded before it happens; bit 1: the body is kept apart, under a key of its own; the others are free"],
+    ["header", "flags", "u8", "bit 0: suspect, its next start is recorded before it happens; bit 1: the body is kept apart, under a key of its own; bit 2: no other suspect ran in the process that died last; the others are free"],
     ["header", "enqueued", "u64", "epoch ms of the enqueue"],
     ["envelope", "version", "u8", "1; a reader refuses a higher one with a dead letter"],
     ["envelope", "nonce", "8 bytes", "random; tells a repeated try of one enqueue from another enqueue with the same id"],
@@ -193,13 +195,14 @@ mod tests {
         // Taken apart without `..`, so that a new key has to be entered here, and then in the catalogue.
         #[rustfmt::skip]
         let Keys {
-            queue: _, lanes: _, base: _, job: _, unique, body: _, aside, due, running, workers, worker_info, waiters, cron, dead,
-            known_lanes, wake, lane_streams, streams,
+            queue: _, lanes: _, base: _, job: _, unique, body: _, aside, survivals: _, due, running, workers, pulse, worker_info,
+            waiters, cron, dead, known_lanes, wake, lane_streams, streams,
         } = &keys;
+        let survivals = keys.survivals("<id>", [0; 8]).replace(&"0".repeat(16), "<nonce>");
         let (unique, aside) = (format!("{unique}<digest>"), format!("{aside}<name>"));
         let mut spelled =
             BTreeSet::from([QUEUES, &one_job, &push, &unique, &body, &aside, due, running, workers, worker_info]);
-        spelled.extend([waiters.as_str(), cron, dead, known_lanes, wake]);
+        spelled.extend([&survivals, pulse, waiters.as_str(), cron, dead, known_lanes, wake]);
         spelled.extend(lane_streams.iter().chain(streams).map(String::as_str));
         assert_eq!(column(KEYS, 0), spelled);
     }

@@ -9,6 +9,9 @@ pub const SUSPECT: u8 = 1;
 /// Flag: the arguments are not in the envelope but under a key of their own, see `Keys::body`.
 pub const APART: u8 = 2;
 
+/// Flag: when its process last died, no other suspect ran beside it.
+pub const ALONE: u8 = 4;
+
 /// What the protocol knows of a job besides the call itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Header {
@@ -18,7 +21,7 @@ pub struct Header {
     pub deaths: u8,
     /// Deliveries to workers that did not know the task.
     pub misses: u8,
-    /// See [`SUSPECT`] and [`APART`].
+    /// See [`SUSPECT`], [`APART`] and [`ALONE`].
     pub flags: u8,
     /// Epoch milliseconds of the enqueue.
     pub enqueued_ms: u64,

@@ -12,6 +12,9 @@ pub const RETURNED: &str = "returned:";
 /// Prefix, within a queue, of the stream of a lane.
 pub const LANE: &str = "lane:";
 
+/// What tells one enqueue of an id from another.
+pub type Nonce = [u8; 8];
+
 /// The keys of one queue, all under one hash tag, so that they live in one cluster slot.
 #[derive(Debug, Clone)]
 pub struct Keys {
@@ -29,12 +32,16 @@ pub struct Keys {
     pub body: String,
     /// Prefix of keys that held something else than they should, and were moved out of the way.
     pub aside: String,
+    /// Prefix of the keys that count deaths which were none.
+    pub survivals: String,
     /// Sorted set of scheduled jobs by due time.
     pub due: String,
     /// Hash of recorded runs by job id.
     pub running: String,
     /// Sorted set of workers by lease deadline.
     pub workers: String,
+    /// Time of the last call that judged leases.
+    pub pulse: String,
     /// Hash of what workers say about themselves.
     pub worker_info: String,
     /// Hash of who waits for which result.
@@ -68,7 +75,9 @@ impl Keys {
             aside: key("aside:"),
             due: key("due"),
             running: key("running"),
+            survivals: key("survivals:"),
             workers: key("workers"),
+            pulse: key("pulse"),
             worker_info: key("worker-info"),
             waiters: key("waiters"),
             cron: key("cron"),
@@ -103,8 +112,13 @@ impl Keys {
     }
 
     /// Where the large arguments of one enqueue of a job are. Two enqueues of one id never share them.
-    pub fn body(&self, id: &str, nonce: [u8; 8]) -> String {
+    pub fn body(&self, id: &str, nonce: Nonce) -> String {
         format!("{}{id}:{:016x}", self.body, u64::from_be_bytes(nonce))
+    }
+
+    /// How many workers turned out to live that were taken for dead while they ran this job.
+    pub fn survivals(&self, id: &str, nonce: Nonce) -> String {
+        format!("{}{id}:{:016x}", self.survivals, u64::from_be_bytes(nonce))
     }
 
     /// Channel on which a process gets its results.

@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_part_goes_on_over_several_lines_and_a_remark_does_not_belong_to_it() {
         let settle = Signature::of(&SETTLE);
-        assert_eq!(settle.arguments.lines().count(), 9, "{}", settle.arguments);
+        assert_eq!(settle.arguments.lines().count(), 11, "{}", settle.arguments);
         assert!(settle.arguments.lines().any(|line| line.trim_start().starts_with("H  handed back")));
         let enqueue = Signature::of(&ENQUEUE);
         assert!(enqueue.remarks.starts_with("A job whose id is taken"), "{}", enqueue.remarks);

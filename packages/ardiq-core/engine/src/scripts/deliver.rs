@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 use crate::link::{Link, Patience};
 use crate::protocol::entry::{HEADER, Header};
 use crate::protocol::keys::Keys;
+use crate::protocol::record;
+use crate::worker::quarantine::Mode;
 
 /// One stream entry as it was delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +151,8 @@ pub struct Start {
     pub started_ms: u64,
     /// Which try it is, from 1.
     pub tries: u64,
+    /// What a takeover is to know of it.
+    pub mode: Mode,
 }
 
 /// Most runs that one call records.
@@ -158,11 +162,16 @@ const STARTS: usize = 500;
 pub async fn start(link: &Link, keys: &Keys, worker: &str, runs: &[Start], patience: Patience) -> Result<Vec<usize>> {
     let mut refused = Vec::new();
     for (page, runs) in runs.chunks(STARTS).enumerate() {
-        let mut cmd = START.call(&[&keys.running], 2 + 5 * runs.len(), 80 * runs.len());
+        let mut cmd = START.call(&[&keys.running, &keys.workers], 2 + 5 * runs.len(), 80 * runs.len());
         cmd.arg(&keys.job).arg(worker);
         for run in runs {
             let stream = keys.streams.get(run.stream).map_or("", |key| &key[keys.base.len()..]);
-            cmd.arg(&run.id).arg(&run.entry).arg(stream).arg(run.started_ms).arg(run.tries);
+            let mode = match run.mode {
+                Mode::Plain => "",
+                Mode::Alone => " a",
+                Mode::Cleared => " c",
+            };
+            cmd.arg(&run.id).arg(&run.entry).arg(stream).arg(run.started_ms).arg(format!("{}{mode}", run.tries));
         }
         let of_page = positions(link.call(&START, &cmd, patience).await?)?;
         refused.extend(of_page.into_iter().map(|position| page * STARTS + position));
@@ -177,6 +186,8 @@ pub enum Verdict {
     Done(Vec<u8>, i64),
     /// Finished without hope: as `Done`, and kept among the dead letters.
     Dead(Vec<u8>, i64),
+    /// As `Dead`, unless workers that were taken for dead while it ran turned out to live.
+    Poison(Vec<u8>, i64),
     /// To be tried again after so many milliseconds, with this header.
     Again(u64, Vec<u8>),
     /// Handed back, with this header.
@@ -203,6 +214,14 @@ pub struct Settlement {
 }
 
 impl Settlement {
+    /// Roughly how many bytes are to be written for it.
+    pub fn size(&self) -> usize {
+        match &self.verdict {
+            Verdict::Done(data, _) | Verdict::Dead(data, _) | Verdict::Poison(data, _) => data.len(),
+            Verdict::Again(..) | Verdict::Back(_) => 0,
+        }
+    }
+
     /// Is it the common one, for which the script needs no words?
     fn is_plain(&self, default_ttl_ms: i64) -> bool {
         matches!(self.verdict, Verdict::Done(_, ttl) if ttl == default_ttl_ms)
@@ -234,9 +253,14 @@ pub async fn settle(
     for group in batch.chunk_by(|a, b| a.stream == b.stream) {
         cmd.arg(group[0].stream).arg(group.len());
         for one in group {
+            let doubted;
             let (outcome, number, data) = match &one.verdict {
                 Verdict::Done(record, ttl) => ('D', *ttl, record),
                 Verdict::Dead(record, ttl) => ('X', *ttl, record),
+                Verdict::Poison(record, ttl) => {
+                    doubted = with_survivals(keys, &one.id, record);
+                    ('P', *ttl, &doubted)
+                }
                 Verdict::Again(delay, header) => ('R', i64::try_from(*delay).unwrap_or(i64::MAX), header),
                 Verdict::Back(header) => ('H', 0, header),
             };
@@ -257,6 +281,14 @@ pub async fn settle(
         link.publishing_is_refused();
     }
     positions(Value::Array(out))
+}
+
+/// The record of a job that is taken for poison, behind the key that may prove the contrary.
+fn with_survivals(keys: &Keys, id: &str, record: &[u8]) -> Vec<u8> {
+    let nonce = record.get(1..record::PREFIX).and_then(|nonce| nonce.try_into().ok()).unwrap_or_default();
+    let key = keys.survivals(id, nonce);
+    let length = u16::try_from(key.len()).unwrap_or_default().to_be_bytes();
+    [&length[..], key.as_bytes(), record].concat()
 }
 
 /// The bodies under these keys, in order; `None` for one that is not there.

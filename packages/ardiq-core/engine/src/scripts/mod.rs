@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `produce` | enqueue, fire |
 //! | `deliver` | fetch, start, settle |
-//! | `upkeep` | promote, renew, reclaim, leave, mend, scrub |
+//! | `upkeep` | promote, renew, reclaim, survive, leave, mend, scrub |
 //! | `look` | wait, lookup, depth, inspect, list |
 
 pub mod deliver;
@@ -52,7 +52,7 @@ pub fn compute_digests() {
 }
 
 macro_rules! scripts {
-    ($($constant:ident, $name:literal, $flags:literal;)*) => {
+    ($($constant:ident, $name:literal, $flags:literal $(, $include:literal)?;)*) => {
         $(
             #[doc = concat!("`lua/", $name, ".lua`")]
             pub static $constant: Script = Script {
@@ -60,6 +60,7 @@ macro_rules! scripts {
                 text: concat!(
                     "#!lua", $flags, "\n",
                     include_str!("../../lua/prelude.lua"),
+                    $(include_str!(concat!("../../lua/", $include, ".lua")),)?
                     include_str!(concat!("../../lua/", $name, ".lua")),
                 ),
                 sha: LazyLock::new(|| sha1_smol::Sha1::from($constant.text).digest().to_string()),
@@ -78,8 +79,9 @@ scripts! {
     FETCH, "fetch", " flags=allow-oom";
     START, "start", " flags=allow-oom";
     SETTLE, "settle", " flags=allow-oom";
-    RENEW, "renew", " flags=allow-oom";
-    RECLAIM, "reclaim", " flags=allow-oom";
+    RENEW, "renew", " flags=allow-oom", "leases";
+    RECLAIM, "reclaim", " flags=allow-oom", "leases";
+    SURVIVE, "survive", " flags=allow-oom";
     LEAVE, "leave", " flags=allow-oom";
     WAIT, "wait", " flags=allow-oom";
     MEND, "mend", " flags=allow-oom";

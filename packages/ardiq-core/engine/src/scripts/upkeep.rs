@@ -1,9 +1,9 @@
 //! Scripts that keep a queue in order.
 
-use super::{LEAVE, MEND, PROMOTE, RECLAIM, RENEW, SCRUB, reply};
+use super::{LEAVE, MEND, PROMOTE, RECLAIM, RENEW, SCRUB, SURVIVE, reply};
 use crate::error::Result;
 use crate::link::{Link, Patience};
-use crate::protocol::keys::Keys;
+use crate::protocol::keys::{Keys, Nonce};
 
 /// What a promotion did.
 #[derive(Debug, Clone, Copy)]
@@ -40,21 +40,29 @@ pub struct Renewed {
     pub delivered: usize,
 }
 
-/// Sign `worker` on (`first`) or extend its lease.
-pub async fn renew(
-    link: &Link,
-    keys: &Keys,
-    worker: &str,
-    lease_ms: u64,
-    info: &[u8],
-    first: bool,
-    patience: Patience,
-) -> Result<Renewed> {
-    let mut names = vec![keys.workers.as_str(), &keys.worker_info];
+/// A worker's claim to its lease.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// Its id.
+    pub worker: &'a str,
+    /// Length of the lease.
+    pub lease_ms: u64,
+    /// What it says about itself.
+    pub info: &'a [u8],
+    /// Does it sign on, or extend a lease?
+    pub first: bool,
+    /// When this call was expected, see `lua/leases.lua`.
+    pub expected_ms: i64,
+}
+
+/// Sign a worker on or extend its lease.
+pub async fn renew(link: &Link, keys: &Keys, claim: Claim<'_>, patience: Patience) -> Result<Renewed> {
+    let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.pulse];
     names.extend(keys.streams.iter().map(String::as_str));
-    let mut cmd = RENEW.call(&names, 5, info.len());
-    cmd.arg(&keys.queue).arg(worker).arg(lease_ms).arg(info).arg(u8::from(first));
-    if first {
+    let mut cmd = RENEW.call(&names, 6, claim.info.len());
+    cmd.arg(&keys.queue).arg(claim.worker).arg(claim.lease_ms).arg(claim.info);
+    cmd.arg(u8::from(claim.first)).arg(claim.expected_ms);
+    if claim.first {
         link.register(patience).await;
     }
     let mut items = reply::array(link.call(&RENEW, &cmd, patience).await?)?.into_iter();
@@ -66,9 +74,14 @@ pub async fn renew(
     })
 }
 
+/// A worker and the end of its lease, as the server writes it.
+pub type Expired = (String, String);
+
 /// What a reclaim did.
 #[derive(Debug, Clone)]
 pub struct Reclaimed {
+    /// Redis time.
+    pub now_ms: u64,
     /// The dead worker; empty when there was none.
     pub victim: String,
     /// Jobs made available again.
@@ -77,34 +90,72 @@ pub struct Reclaimed {
     pub started: u64,
     /// Is there nothing left of that worker?
     pub finished: bool,
+    /// Workers whose lease has run out. They are taken for dead when a later call finds the same.
+    pub expired: Vec<Expired>,
 }
 
-/// Take over at most `limit` jobs of one dead worker.
-pub async fn reclaim(
-    link: &Link,
-    keys: &Keys,
-    asker: &str,
-    limit: usize,
-    sweep: bool,
-    patience: Patience,
-) -> Result<Reclaimed> {
-    let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.running];
+/// What a reclaim is to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Search<'a> {
+    /// The worker that asks.
+    pub asker: &'a str,
+    /// Most jobs to take over.
+    pub limit: usize,
+    /// Look also for consumers that never signed on.
+    pub sweep: bool,
+    /// When this call was expected, see `lua/leases.lua`.
+    pub expected_ms: i64,
+    /// What an earlier call found.
+    pub seen: &'a [Expired],
+}
+
+/// Take over jobs of one dead worker.
+pub async fn reclaim(link: &Link, keys: &Keys, search: Search<'_>, patience: Patience) -> Result<Reclaimed> {
+    let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.running, &keys.pulse];
     names.extend(keys.streams.iter().map(String::as_str));
-    let mut cmd = RECLAIM.call(&names, 6, 0);
-    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.queue).arg(asker).arg(limit).arg(u8::from(sweep));
+    let mut cmd = RECLAIM.call(&names, 7 + 2 * search.seen.len(), 0);
+    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.queue).arg(search.asker).arg(search.limit);
+    cmd.arg(u8::from(search.sweep)).arg(search.expected_ms);
+    for (worker, lease) in search.seen {
+        cmd.arg(worker).arg(lease);
+    }
     let mut items = reply::array(link.call(&RECLAIM, &cmd, patience).await?)?.into_iter();
-    let [_now, victim, taken, started, finished] = reply::head(&mut items)?;
+    let [now, victim, taken, started, finished] = reply::head(&mut items)?;
+    let mut expired = Vec::new();
+    while let (Some(worker), Some(lease)) = (items.next(), items.next()) {
+        expired.push((reply::text(worker)?, reply::text(lease)?));
+    }
     Ok(Reclaimed {
+        now_ms: u64::try_from(reply::int(&now)?).unwrap_or_default(),
         victim: reply::text(victim)?,
         taken: u64::try_from(reply::int(&taken)?).unwrap_or_default(),
         started: u64::try_from(reply::int(&started)?).unwrap_or_default(),
         finished: reply::int(&finished)? == 1,
+        expired,
     })
+}
+
+/// How long it is remembered that a worker lived that was taken for dead.
+const SURVIVAL_MS: u64 = 86_400_000;
+
+/// Jobs that one call of `survive` names.
+const SURVIVE_LIMIT: usize = 200;
+
+/// The worker that ran these jobs lives, although it lost its lease.
+pub async fn survive(link: &Link, keys: &Keys, jobs: &[(String, Nonce)], patience: Patience) -> Result<()> {
+    for chunk in jobs.chunks(SURVIVE_LIMIT) {
+        let names: Vec<String> = chunk.iter().map(|(id, nonce)| keys.survivals(id, *nonce)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut cmd = SURVIVE.call(&names, 1, 0);
+        cmd.arg(SURVIVAL_MS);
+        link.call(&SURVIVE, &cmd, patience).await?;
+    }
+    Ok(())
 }
 
 /// Sign `worker` off. Returns how many streams still had deliveries of it; others take these over at once.
 pub async fn leave(link: &Link, keys: &Keys, worker: &str, patience: Patience) -> Result<i64> {
-    let mut names = vec![keys.workers.as_str(), &keys.worker_info];
+    let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.pulse];
     names.extend(keys.streams.iter().map(String::as_str));
     let mut cmd = LEAVE.call(&names, 2, 0);
     cmd.arg(&keys.queue).arg(worker);

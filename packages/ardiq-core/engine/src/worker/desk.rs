@@ -1,84 +1,68 @@
 //! What a worker holds, and what to do next: all decisions of the delivery side, without I/O.
 //!
-//! A job is *buffered* until it may start, *vetted* while the start of a suspect is being recorded, *out* while it runs, and
-//! *finished* until its outcome is written. The loops around the desk ask for a [`Plan`], carry it out, and report back.
+//! A job is *buffered* until the host pulls it, a *run* from then on, and *finished* until its outcome is written. The loops
+//! around the desk ask for a [`Plan`], carry it out, and report back. `runs` has the way from the buffer to the outcome.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
-use crate::scripts::deliver::{BATCH, Start, entry_number};
+use crate::protocol::keys::Nonce;
+use crate::scripts::deliver::{BATCH, Settlement, Start, entry_number};
 
 use super::job::{Delivery, Job};
-use super::judge::{Finished, Outcome, POISON_DEATHS, batch_size};
+use super::judge::{Finished, Outcome, batch_size};
+use super::pace::{PATIENCE_MS, Pace};
 use super::plan::{Plan, UnderWay};
+use super::quarantine::{CLEARED_AFTER_MS, Mode, Quarantine, is_poison, is_suspected};
+use super::runs::{Run, Runs, Stage};
 
-/// Requests for jobs that may be under way: with two, the server has the next one when it has answered the first.
+pub use super::runs::Assignment;
+
+/// Requests for jobs that may be in flight: with two, the server has the next one when it has answered the first.
 const MOST_FETCHES: usize = 2;
 
 /// A run that outlives this is recorded; shorter ones settle first and cost nothing extra.
 pub const RECORD_AFTER_MS: i64 = 5;
 
-/// A run as the host gets it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Assignment {
-    /// Names this run until it is completed.
-    pub slot: usize,
-    /// Job id.
-    pub id: String,
-    /// Task name.
-    pub name: String,
-    /// Encoded arguments.
-    pub body: Vec<u8>,
-    /// Which try this is, from 1.
-    pub tries: u64,
-    /// Epoch milliseconds of the enqueue.
-    pub enqueued_ms: u64,
-    /// Text that travels along.
-    pub headers: Vec<(String, String)>,
-    /// Position of the job's stream.
-    pub stream: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Its start is being recorded; the host does not have it yet.
-    Vetted,
-    Out,
-}
-
-#[derive(Debug)]
-struct Run {
-    job: Job,
-    stage: Stage,
-    started_ms: u64,
-    /// Monotonic.
-    since_ms: i64,
-    recorded: bool,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Desk {
-    concurrency: usize,
+    pub(super) concurrency: usize,
     prefetch: usize,
     /// By stream, in the order of service.
-    buffer: Vec<VecDeque<Job>>,
+    pub(super) buffer: Vec<VecDeque<Job>>,
     /// By stream, the highest entry id so far: deliveries rise, unless the group was destroyed and made again.
     newest: Vec<(u64, u64)>,
-    /// Jobs on their last chance that wait for another such job to end.
-    parked: VecDeque<Job>,
-    runs: Vec<Option<Run>>,
-    free: Vec<usize>,
-    finished: Vec<Finished>,
+    pub(super) quarantine: Quarantine,
+    pub(super) runs: Runs,
+    pub(super) deferred: HashSet<String>,
+    pub(super) finished: Vec<Finished>,
+    /// Outcomes that the server would not take yet, and when they are sent again.
+    put_off: Vec<Settlement>,
+    put_off_until_ms: i64,
     /// Outcomes that are being written.
     settling: usize,
-    /// Places promised to reads that are under way.
+    /// Places promised to reads in flight.
     reserved: usize,
     /// The last fetch left the lanes empty: wait instead of asking.
     dry: bool,
     recover: bool,
-    stopping: bool,
+    pub(super) stopping: bool,
     /// Monotonic end of the lease.
-    lease_until_ms: i64,
+    pub(super) lease_until_ms: i64,
+    pub(super) pace: Pace,
+    /// Since when no job has started although some are buffered; monotonic, not known before the next plan.
+    pub(super) waiting_since_ms: Option<i64>,
+    /// Something was finished or has to be recorded since the work loop was last told.
+    pub(super) has_news: bool,
+}
+
+/// What a lost lease leaves behind.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Jobs that were held, running ones included.
+    pub held: usize,
+    /// Runs whose start is on record: whoever takes them over counts a death, but this process lives.
+    pub survived: Vec<(String, Nonce)>,
 }
 
 impl Desk {
@@ -89,52 +73,68 @@ impl Desk {
             prefetch: prefetch.max(concurrency),
             buffer: (0..streams).map(|_| VecDeque::new()).collect(),
             newest: vec![(0, 0); streams],
-            parked: VecDeque::new(),
-            runs: Vec::with_capacity(concurrency),
-            free: Vec::new(),
+            quarantine: Quarantine::default(),
+            runs: Runs::default(),
+            deferred: HashSet::new(),
             finished: Vec::new(),
+            put_off: Vec::new(),
+            put_off_until_ms: i64::MIN,
             settling: 0,
             reserved: 0,
             dry: false,
             recover: false,
             stopping: false,
             lease_until_ms: i64::MIN,
+            pace: Pace::default(),
+            waiting_since_ms: None,
+            has_news: false,
         }
     }
 
     /// Jobs that the host runs or is about to get.
     pub fn running(&self) -> usize {
-        self.runs.len() - self.free.len()
+        self.runs.len()
+    }
+
+    pub(super) fn buffered(&self) -> usize {
+        self.buffer.iter().map(VecDeque::len).sum()
     }
 
     /// Jobs in the process, running ones included.
     pub fn held(&self) -> usize {
-        self.running() + self.parked.len() + self.buffer.iter().map(VecDeque::len).sum::<usize>()
+        self.running() + self.buffered() + self.quarantine.len()
     }
 
-    /// Deliveries that this desk knows of, or that a read under way may bring.
-    pub fn accounted(&self) -> usize {
-        self.held() + self.finished.len() + self.settling + self.reserved
+    /// Deliveries that this desk knows of. A read in flight may bring more.
+    pub fn known(&self) -> usize {
+        self.held() + self.finished.len() + self.put_off.len() + self.settling
     }
 
     /// Has every outcome been written?
     pub fn is_settled(&self) -> bool {
-        self.running() == 0 && self.finished.is_empty() && self.settling == 0
+        self.running() == 0 && self.finished.is_empty() && self.put_off.is_empty() && self.settling == 0
     }
 
-    /// Nothing held, nothing to write, nothing under way.
+    /// Nothing held, nothing to write, nothing in flight.
     pub fn is_empty(&self) -> bool {
         self.is_settled() && self.held() == 0 && self.reserved == 0
     }
 
+    /// How many more jobs it may hold. Suspects that wait take no room from others.
+    fn room(&self, monotonic_ms: i64) -> usize {
+        let ahead = self.pace.ahead(monotonic_ms, self.concurrency);
+        let most = self.prefetch.min(self.concurrency.saturating_add(ahead));
+        most.saturating_sub(self.running() + self.buffered())
+    }
+
     /// May it hold another job?
-    pub fn has_room(&self) -> bool {
-        self.held() < self.prefetch
+    pub fn has_room(&self, monotonic_ms: i64) -> bool {
+        self.room(monotonic_ms) > 0
     }
 
     /// May, and should, somebody wait for work?
-    pub fn wants_to_wait(&self) -> bool {
-        self.dry && !self.stopping && !self.recover && self.reserved == 0 && self.has_room()
+    pub fn wants_to_wait(&self, monotonic_ms: i64) -> bool {
+        self.dry && !self.stopping && !self.recover && self.reserved == 0 && self.has_room(monotonic_ms)
     }
 
     /// A read of `places` jobs begins.
@@ -152,7 +152,7 @@ impl Desk {
         self.dry = dry;
     }
 
-    /// A connection broke: replies may have been lost, so read back what is ours.
+    /// Replies may have been lost, so read back what is ours.
     pub fn must_recover(&mut self) {
         self.recover = true;
         self.dry = false;
@@ -163,39 +163,51 @@ impl Desk {
         self.lease_until_ms = until_ms;
     }
 
-    /// The lease is lost: what has not started is somebody else's now. Runs go on; their outcomes will be refused.
-    pub fn lose_lease(&mut self) -> usize {
+    /// The lease is lost: what has not begun is another worker's now. Runs go on; their outcomes will be refused.
+    pub fn lose_lease(&mut self) -> Lost {
         let held = self.held();
         self.buffer.iter_mut().for_each(VecDeque::clear);
-        self.parked.clear();
+        self.quarantine.take();
+        let survived = self.runs.forget_unbegun();
         self.dry = false;
         self.lease_until_ms = i64::MIN;
-        held
+        Lost { held, survived }
     }
 
-    /// Take deliveries in. Known ones, as a recovery or a group made anew may bring, are passed over.
-    pub fn receive(&mut self, deliveries: Vec<Delivery>, check_known: bool, now_ms: u64) {
+    /// Take deliveries in. Known ones, as a recovery or a group made again may bring, are passed over. Returns how many were new.
+    pub fn receive(&mut self, deliveries: Vec<Delivery>, check_known: bool, now_ms: u64) -> usize {
+        let mut new = 0;
         for Delivery { job, fault } in deliveries {
             let rises = self.rises(&job);
             if (check_known || !rises) && self.knows(&job) {
                 continue;
             }
+            new += 1;
             match fault {
                 Some(reason) => self.finish_unstarted(job, Outcome::Undecodable(reason), now_ms),
-                None if job.header.deaths >= POISON_DEATHS => self.finish_unstarted(job, Outcome::Poison, now_ms),
-                None => match self.buffer.get_mut(job.stream) {
-                    Some(lane) if rises => lane.push_back(job),
-                    Some(lane) => {
-                        // Another request was answered first, as one whose bodies had to be read does.
-                        let number = entry_number(&job.entry);
-                        lane.insert(lane.partition_point(|other| entry_number(&other.entry) < number), job);
+                None if is_poison(&job.header) => self.finish_unstarted(job, Outcome::Poison, now_ms),
+                None if is_suspected(&job.header) => {
+                    if let Some(job) = self.quarantine.admit(job) {
+                        self.finish_unstarted(job, Outcome::PutOff, now_ms);
                     }
-                    None => self.parked.push_back(job),
-                },
+                }
+                None => self.buffer_job(job, rises),
             }
         }
         if self.stopping {
             self.give_back_unstarted(now_ms);
+        }
+        new
+    }
+
+    fn buffer_job(&mut self, job: Job, rises: bool) {
+        let Some(lane) = self.buffer.get_mut(job.stream) else { return };
+        if rises {
+            lane.push_back(job);
+        } else {
+            // Another request was answered first, as one whose bodies had to be read does.
+            let number = entry_number(&job.entry);
+            lane.insert(lane.partition_point(|other| entry_number(&other.entry) < number), job);
         }
     }
 
@@ -212,141 +224,100 @@ impl Desk {
 
     fn knows(&self, job: &Job) -> bool {
         let same = |known: &Job| known.stream == job.stream && known.entry == job.entry;
-        self.runs.iter().flatten().any(|run| same(&run.job))
+        self.runs.iter().any(|run| same(&run.job))
             || self.finished.iter().any(|finished| same(&finished.job))
-            || self.parked.iter().any(same)
+            || self.put_off.iter().any(|one| one.stream == job.stream && one.entry == job.entry)
+            || self.quarantine.any(same)
             || self.buffer.get(job.stream).is_some_and(|lane| lane.iter().any(same))
     }
 
-    fn finish_unstarted(&mut self, job: Job, outcome: Outcome, now_ms: u64) {
+    pub(super) fn finish_unstarted(&mut self, job: Job, outcome: Outcome, now_ms: u64) {
         self.finished.push(Finished { job, outcome, started_ms: 0, finished_ms: now_ms, recorded: false });
+        self.has_news = true;
     }
 
-    /// Start what may start. Suspects are not in the answer: their start has to be recorded first, see [`Plan::vet`].
-    pub fn hand_out(&mut self, now_ms: u64, monotonic_ms: i64, out: &mut Vec<Assignment>) {
-        while !self.stopping && self.running() < self.concurrency && monotonic_ms < self.lease_until_ms {
-            let Some(job) = self.next_job() else { break };
-            let expire = job.envelope.expire_ms;
-            if expire > 0 && job.header.tries == 0 && now_ms >= job.header.enqueued_ms.saturating_add(expire) {
-                self.finish_unstarted(job, Outcome::Expired, now_ms);
-                continue;
-            }
-            let suspect = job.header.is_suspect();
-            let slot = self.free.pop().unwrap_or_else(|| {
-                self.runs.push(None);
-                self.runs.len() - 1
-            });
-            let stage = if suspect { Stage::Vetted } else { Stage::Out };
-            let mut run = Run { job, stage, started_ms: now_ms, since_ms: monotonic_ms, recorded: false };
-            if !suspect {
-                out.push(assignment(slot, &mut run));
-            }
-            self.runs[slot] = Some(run);
-        }
+    /// Was something finished, or does something have to be recorded, since this was last asked?
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
     }
 
-    /// The next job in the order of service. Jobs on their last chance run one at a time, so that one which kills its
-    /// process cannot take another with it.
-    fn next_job(&mut self) -> Option<Job> {
-        let last_chance = |job: &Job| job.header.deaths + 1 >= POISON_DEATHS;
-        let occupied = self.runs.iter().flatten().any(|run| last_chance(&run.job));
-        if !occupied && let Some(job) = self.parked.pop_front() {
-            return Some(job);
-        }
-        for lane in 0..self.buffer.len() {
-            while let Some(job) = self.buffer[lane].pop_front() {
-                if occupied && last_chance(&job) {
-                    self.parked.push_back(job);
-                } else {
-                    return Some(job);
-                }
-            }
-        }
-        None
-    }
-
-    /// The host is done with a run. False when there is no such run.
-    pub fn complete(&mut self, slot: usize, outcome: Outcome, now_ms: u64) -> bool {
-        let Some(run) = self.runs.get_mut(slot).and_then(Option::take) else {
-            return false;
-        };
-        self.free.push(slot);
-        self.finished.push(Finished {
-            job: run.job,
-            outcome,
-            started_ms: run.started_ms,
-            finished_ms: now_ms.max(run.started_ms),
-            recorded: run.recorded,
-        });
-        true
-    }
-
-    /// The starts of suspects were recorded, or refused because they are not ours any more.
-    pub fn vetted(&mut self, slots: &[usize], refused: &[usize], now_ms: u64, out: &mut Vec<Assignment>) {
-        for (position, &slot) in slots.iter().enumerate() {
-            let Some(run) = self.runs.get_mut(slot).and_then(Option::as_mut) else {
-                continue;
-            };
-            if refused.contains(&position) {
-                self.runs[slot] = None;
-                self.free.push(slot);
-            } else if self.stopping {
-                run.recorded = true;
-                self.complete(slot, Outcome::HandBack, now_ms);
-            } else {
-                run.recorded = true;
-                run.stage = Stage::Out;
-                run.started_ms = now_ms;
-                out.push(assignment(slot, run));
-            }
-        }
-    }
-
-    /// What is to be done now, beside what is under way already.
+    /// What is to be done now, beside what is in flight already.
     pub fn plan(&mut self, monotonic_ms: i64, under_way: UnderWay) -> Plan {
         if self.recover {
-            // Alone: deliveries and outcomes that are under way at the same time would not be known when the answer comes.
+            // Alone: deliveries and outcomes that are in flight at the same time would not be known when the answer comes.
             let recover = under_way == UnderWay::default();
             self.recover = !recover;
             return Plan { recover, ..Plan::default() };
         }
         let mut plan = Plan::default();
+        self.return_what_waits_too_long(monotonic_ms, &mut plan);
         if !under_way.outcomes {
             self.plan_outcomes(monotonic_ms, &mut plan);
         }
         if under_way.fetches < MOST_FETCHES && !self.stopping && !self.dry && monotonic_ms < self.lease_until_ms {
-            let room = self.prefetch.saturating_sub(self.held() + self.reserved).min(BATCH);
-            // Beside one that is under way another is only worth its while for a batch.
+            let room = self.room(monotonic_ms).saturating_sub(self.reserved).min(BATCH);
+            // Beside one that is in flight another is only worth its while for a batch.
             let worthwhile = self.concurrency.div_ceil(2).min(BATCH);
             plan.fetch = if under_way.fetches == 0 || room >= worthwhile { room } else { 0 };
         }
         plan
     }
 
+    /// Runs turned out longer than they were, or the host is held up: what was fetched ahead goes back, for idle workers.
+    fn return_what_waits_too_long(&mut self, monotonic_ms: i64, plan: &mut Plan) {
+        let buffered = self.buffered();
+        if buffered == 0 || self.stopping {
+            self.waiting_since_ms = None;
+            return;
+        }
+        let too_long = *self.waiting_since_ms.get_or_insert(monotonic_ms) + PATIENCE_MS;
+        if monotonic_ms < too_long {
+            plan.wake_at(too_long);
+            return;
+        }
+        let mut surplus = buffered.saturating_sub(self.pace.ahead(monotonic_ms, self.concurrency));
+        for lane in (0..self.buffer.len()).rev() {
+            let keep = self.buffer[lane].len().saturating_sub(surplus);
+            let back = self.buffer[lane].split_off(keep);
+            surplus -= back.len();
+            // Of a job that goes back no time is written.
+            back.into_iter().for_each(|job| self.finish_unstarted(job, Outcome::HandBack, 0));
+        }
+        plan.wake_at(monotonic_ms + PATIENCE_MS);
+    }
+
     fn plan_outcomes(&mut self, monotonic_ms: i64, plan: &mut Plan) {
+        if monotonic_ms >= self.put_off_until_ms {
+            plan.again = self.put_off.drain(..self.put_off.len().min(BATCH)).collect();
+        } else if !self.put_off.is_empty() {
+            plan.wake_at(self.put_off_until_ms);
+        }
         let take = batch_size(&self.finished);
         plan.settle = self.finished.drain(..take).collect();
-        self.settling += take;
-        for (slot, run) in self.runs.iter_mut().enumerate() {
-            let Some(run) = run.as_mut().filter(|run| !run.recorded) else {
-                continue;
-            };
-            let start = || Start {
-                id: run.job.id.clone(),
-                stream: run.job.stream,
-                entry: run.job.entry.clone(),
-                started_ms: run.started_ms,
-                tries: u64::from(run.job.header.tries) + 1,
-            };
-            if run.stage == Stage::Vetted {
-                // Vetting is repeated by whoever asks until it is answered, so it is marked only then.
-                plan.vet.push((slot, start()));
-            } else if monotonic_ms - run.since_ms >= RECORD_AFTER_MS {
-                plan.record.push((slot, start()));
-                run.recorded = true;
-            } else {
-                let due = run.since_ms + RECORD_AFTER_MS;
-                plan.next_ms = Some(plan.next_ms.map_or(due, |next| next.min(due)));
+        self.settling += take + plan.again.len();
+        for (slot, run) in self.runs.iter_mut() {
+            match run.stage {
+                // Vetting is repeated until it is answered, so it is marked only then.
+                Stage::Vetted => plan.vet.push((slot, run.start())),
+                Stage::Out if !run.recorded => {
+                    let due = run.since_ms + RECORD_AFTER_MS;
+                    if monotonic_ms < due {
+                        plan.wake_at(due);
+                        continue;
+                    }
+                    plan.record.push((slot, run.start()));
+                    run.recorded = true;
+                }
+                Stage::Out if run.job.header.deaths > 0 && run.mode != Mode::Cleared => {
+                    let due = run.since_ms + CLEARED_AFTER_MS;
+                    if monotonic_ms < due {
+                        plan.wake_at(due);
+                        continue;
+                    }
+                    run.mode = Mode::Cleared;
+                    plan.record.push((slot, run.start()));
+                }
+                _ => {}
             }
         }
     }
@@ -356,19 +327,30 @@ impl Desk {
         self.settling = self.settling.saturating_sub(count);
     }
 
-    /// Stop: nothing more starts, and what has not started goes back.
+    /// The server would not take these outcomes: keep them, and send them again at that time.
+    pub fn put_off(&mut self, outcomes: Vec<Settlement>, until_ms: i64) {
+        self.settled(outcomes.len());
+        self.put_off.extend(outcomes);
+        self.put_off_until_ms = until_ms;
+    }
+
+    /// Stop: nothing more starts, and what has not begun goes back.
     pub fn stop(&mut self, now_ms: u64) {
         self.stopping = true;
         self.give_back_unstarted(now_ms);
-    }
-
-    /// Take a run back that the host has not seen yet.
-    pub fn give_back(&mut self, slot: usize, now_ms: u64) {
-        self.complete(slot, Outcome::HandBack, now_ms);
+        for (job, recorded) in self.runs.withdraw_unbegun() {
+            self.finished.push(Finished {
+                job,
+                outcome: Outcome::HandBack,
+                started_ms: 0,
+                finished_ms: now_ms,
+                recorded,
+            });
+        }
     }
 
     fn give_back_unstarted(&mut self, now_ms: u64) {
-        let mut jobs: Vec<Job> = self.parked.drain(..).collect();
+        let mut jobs = self.quarantine.take();
         for lane in &mut self.buffer {
             jobs.extend(lane.drain(..));
         }
@@ -378,17 +360,15 @@ impl Desk {
     }
 }
 
-fn assignment(slot: usize, run: &mut Run) -> Assignment {
-    let job = &mut run.job;
-    Assignment {
-        slot,
-        id: job.id.clone(),
-        name: job.envelope.name.clone(),
-        // Neither is needed for settling.
-        body: std::mem::take(&mut job.envelope.body),
-        headers: std::mem::take(&mut job.envelope.headers),
-        tries: u64::from(job.header.tries) + 1,
-        enqueued_ms: job.header.enqueued_ms,
-        stream: job.stream,
+impl Run {
+    fn start(&self) -> Start {
+        Start {
+            id: self.job.id.clone(),
+            stream: self.job.stream,
+            entry: self.job.entry.clone(),
+            started_ms: self.started_ms,
+            tries: u64::from(self.job.header.tries) + 1,
+            mode: self.mode,
+        }
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::job::Delivery;
 use super::{State, lock, work};
+use crate::clock::monotonic_ms;
 use crate::error::{Error, Remedy, Result, remedy};
 use crate::link::{Patience, RESPONSE_LIMIT};
 use crate::scripts::deliver::{Entry, read_entries};
@@ -26,7 +27,7 @@ pub async fn run(state: Arc<State>) -> Result<()> {
     let mut conn: Option<MultiplexedConnection> = None;
     loop {
         state.idle.notified().await;
-        while lock(&state.desk).wants_to_wait() {
+        while lock(&state.desk).wants_to_wait(monotonic_ms()) {
             let ready = match conn.take() {
                 Some(ready) => ready,
                 None => connect(&state).await?,
@@ -78,13 +79,13 @@ async fn wait(state: &State, mut conn: MultiplexedConnection) -> Result<Option<M
             let in_vain = deliveries.is_empty();
             if worker == state.identity() {
                 desk.receive(deliveries, true, state.now_ms());
-                state.hand_out(&mut desk);
+                state.offer(&desk);
             }
             // A job that finds nothing under way came alone: one that was there before this read would have met the one before
             // it, whose outcome was sent after this read. Behind any other there may be more. Over several lanes a read brings a
             // job of each, so there the fetch, which keeps their order, comes next; as it does when the next read cannot
             // begin at once. And in burst mode the end of the queue has to be seen.
-            let came_alone = nothing_under_way && state.shared.keys.lanes.len() == 1 && desk.has_room();
+            let came_alone = nothing_under_way && state.shared.keys.lanes.len() == 1 && desk.has_room(monotonic_ms());
             desk.set_dry((in_vain || came_alone) && !burst);
             drop(desk);
             state.work.notify_one();

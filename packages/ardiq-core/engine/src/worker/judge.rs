@@ -6,15 +6,15 @@ use crate::scripts::deliver::{BATCH, Settlement, Verdict};
 
 use super::job::Job;
 
-/// Deaths of its process after which a job is dead-lettered as poison.
-pub const POISON_DEATHS: u8 = 3;
-
 /// Deliveries to workers that do not know the task before a job is dead-lettered: eleven minutes in all, so that a rolling
 /// deploy has time to finish.
 pub const UNKNOWN_LIMIT: u8 = 12;
 
 /// Longest pause before another try: a hundred years, the longest delay of an enqueue.
 const LONGEST_DELAY_MS: u64 = 100 * 366 * 86_400_000;
+
+/// Pause of a suspect that finds no room in the quarantine.
+const PUT_OFF_MS: u64 = 1000;
 
 /// What became of a run, or of a job that was not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub enum Outcome {
     Retry(u64),
     /// It did not finish and spends no try.
     HandBack,
+    /// It is under suspicion, and too many such jobs wait here already.
+    PutOff,
     /// This worker has no such task.
     UnknownTask,
     /// Its time to start had passed.
@@ -144,7 +146,7 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
         Outcome::Expired => Verdict::Done(failed(Fault::of("expired")), default_ttl_ms),
         Outcome::Poison => {
             let text = format!("dead-lettered as poison: {} worker processes died while running it", header.deaths);
-            Verdict::Dead(failed(Fault::of(text)), default_ttl_ms)
+            Verdict::Poison(failed(Fault::of(text)), default_ttl_ms)
         }
         Outcome::Undecodable(reason) => {
             Verdict::Dead(failed(Fault::of(format!("undecodable job: {reason}"))), default_ttl_ms)
@@ -154,6 +156,7 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
             Verdict::Again(delay_ms.min(LONGEST_DELAY_MS), header.encode().to_vec())
         }
         Outcome::HandBack => Verdict::Back(header.encode().to_vec()),
+        Outcome::PutOff => Verdict::Again(PUT_OFF_MS, header.encode().to_vec()),
         Outcome::UnknownTask if header.misses >= UNKNOWN_LIMIT => {
             let text = format!("no worker knows a task named {:?}", job.envelope.name);
             Verdict::Dead(failed(Fault::of(text)), default_ttl_ms)
@@ -179,7 +182,7 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
 /// run again.
 pub fn unwritable(settlement: Settlement, reason: &str) -> Settlement {
     let verdict = match settlement.verdict {
-        Verdict::Done(record, ttl) | Verdict::Dead(record, ttl) => {
+        Verdict::Done(record, ttl) | Verdict::Dead(record, ttl) | Verdict::Poison(record, ttl) => {
             let nonce = record.get(1..record::PREFIX).and_then(|nonce| nonce.try_into().ok()).unwrap_or_default();
             let text = format!("the result could not be stored: {reason}");
             let result = ResultRecord::decode(&record).map(|result| ResultRecord {
@@ -283,7 +286,9 @@ mod tests {
             (Outcome::Undecodable("cut short".into()), "undecodable job: cut short"),
             (Outcome::Dead(Fault::of("bad arguments"), None), "bad arguments"),
         ] {
-            let Verdict::Dead(record, 300) = verdict(outcome, Header { deaths: 3, ..Header::default() }) else {
+            let (Verdict::Dead(record, 300) | Verdict::Poison(record, 300)) =
+                verdict(outcome, Header { deaths: 3, ..Header::default() })
+            else {
                 unreachable!()
             };
             assert!(matches!(stored(&record).outcome, record::Outcome::Failure(text) if text.contains(reason)));

@@ -21,7 +21,9 @@ const OLDEST: (u32, u32) = (7, 0);
 /// Check the server, subscribe to what concerns workers, and take the lease.
 pub async fn sign_on(state: &Arc<State>) -> Result<()> {
     let patience = Patience::within(state.shared.link.connect_limit());
-    check_server(state, patience).await?;
+    let asked = Instant::now();
+    let uptime = check_server(state, patience).await?;
+    state.pulse.introduce(uptime, asked.elapsed());
     let wake = state.shared.keys.wake.clone();
     state.shared.link.subscribe(&wake, patience).await?;
     extend(state, true, patience).await?;
@@ -30,7 +32,8 @@ pub async fn sign_on(state: &Arc<State>) -> Result<()> {
     extend(state, false, patience).await.map(drop)
 }
 
-async fn check_server(state: &State, patience: Patience) -> Result<()> {
+/// Returns how long the server has been up.
+async fn check_server(state: &State, patience: Patience) -> Result<Option<Duration>> {
     let mut cmd = redis::cmd("INFO");
     cmd.arg("server").arg("memory").arg("persistence");
     let reply = state.shared.link.command(&cmd, patience).await?;
@@ -55,7 +58,7 @@ async fn check_server(state: &State, patience: Patience) -> Result<()> {
     if field("aof_enabled") == "0" {
         state.log(Level::Info, "the server keeps no append-only file: accepted jobs do not survive its crash");
     }
-    Ok(())
+    Ok(field("uptime_in_seconds").parse().ok().map(Duration::from_secs))
 }
 
 /// Take (`first`) or renew the lease. Returns whether it is held.
@@ -79,17 +82,20 @@ async fn extend(state: &State, first: bool, patience: Patience) -> Result<bool> 
     let asked_ms = monotonic_ms();
     let worker = state.identity();
     let (link, keys) = (&state.shared.link, &state.shared.keys);
-    let renewed = upkeep::renew(link, keys, &worker, settings.lease_ms, &info.encode(), first, patience).await?;
+    let (info, expected_ms) = (info.encode(), state.pulse.expected(asked_ms));
+    let claim = upkeep::Claim { worker: &worker, lease_ms: settings.lease_ms, info: &info, first, expected_ms };
+    let renewed = upkeep::renew(link, keys, claim, patience).await?;
+    state.pulse.seen(renewed.now_ms, asked_ms);
     state.shared.clock.observe(renewed.now_ms);
     if renewed.held {
         let mut desk = lock(&state.desk);
         desk.extend_lease(asked_ms + i64::try_from(settings.lease_ms).unwrap_or(i64::MAX / 2));
-        if renewed.delivered > desk.accounted() {
-            // A reply was lost in a way that no broken connection told us of.
+        if renewed.delivered > desk.known() {
+            // A request in flight may bring the rest; if not, a reply was lost in a way that no broken connection told us of.
             desk.must_recover();
         }
         // Runs that waited for the lease to be renewed may start now.
-        state.hand_out(&mut desk);
+        state.offer(&desk);
         drop(desk);
         state.work.notify_one();
     }
@@ -106,10 +112,12 @@ impl State {
         let number = old.rsplit_once('~').and_then(|(_, number)| number.parse::<u32>().ok()).unwrap_or(1);
         *identity = format!("{}~{}", self.settings.worker_id, number + 1);
         drop(identity);
-        let held = lock(&self.desk).lose_lease();
+        let lost = lock(&self.desk).lose_lease();
         let message = format!(
-            "worker {old} lost its lease with {held} jobs in hand: the outcomes of what it still runs may be refused"
+            "worker {old} lost its lease with {} jobs in hand: the outcomes of what it still runs may be refused",
+            lost.held
         );
+        lock(&self.survived).extend(lost.survived);
         self.log(Level::Warning, message);
         self.notify("lost", old);
         self.lost.notify_one();
@@ -134,6 +142,11 @@ pub async fn renew(state: Arc<State>) -> Result<()> {
         } else {
             state.lease_lost(&worker);
             state.shared.link.introduce(Patience::Endless).await?;
+        }
+        let survived = lock(&state.survived).clone();
+        if !survived.is_empty() {
+            upkeep::survive(&state.shared.link, &state.shared.keys, &survived, Patience::Endless).await?;
+            lock(&state.survived).drain(..survived.len());
         }
     }
 }

@@ -4,11 +4,16 @@
 //! |---|---|
 //! | `job` | a delivered job, taken apart |
 //! | `desk` | what is held and what to do next (no I/O) |
+//! | `runs` | from the buffer to the outcome (no I/O) |
+//! | `quarantine` | jobs that may have killed their process (no I/O) |
+//! | `pace` | how many jobs are held ahead (no I/O) |
 //! | `plan` | what the desk wants done |
 //! | `judge` | from an outcome to what is written (no I/O) |
 //! | `work` | the loop that settles, records starts and fetches |
+//! | `outcomes` | writing outcomes, again and again if need be |
 //! | `idle` | the blocking read while there is no work |
 //! | `lease` | signing on, renewing, signing off |
+//! | `pulse` | when the server should see the next call |
 //! | `upkeep` | promoting due jobs, reclaiming from dead workers |
 //! | `scrub` | repairing what a fault or a hand has broken |
 //! | `supervise` | how all loops start, fail and start again |
@@ -18,7 +23,12 @@ mod idle;
 pub mod job;
 pub mod judge;
 mod lease;
+mod outcomes;
+pub mod pace;
 pub mod plan;
+pub mod pulse;
+pub mod quarantine;
+mod runs;
 mod scrub;
 mod supervise;
 mod upkeep;
@@ -33,9 +43,11 @@ use crate::bell::Bell;
 use crate::client::{Client, Shared};
 use crate::clock::monotonic_ms;
 use crate::error::{Error, Result};
-use crate::logs::Level;
+use crate::logs::{Level, Seldom};
+use crate::protocol::keys::Nonce;
 use desk::{Assignment, Desk};
 use judge::Outcome;
+use pulse::Pulse;
 
 /// How a worker is to behave.
 #[derive(Debug, Clone)]
@@ -63,21 +75,20 @@ pub struct Notice {
     pub detail: String,
 }
 
-#[derive(Default)]
-struct Inbox {
-    assignments: Vec<Assignment>,
-    notices: Vec<Notice>,
-}
-
 /// What the loops of one worker share.
 struct State {
     shared: Arc<Shared>,
     settings: Settings,
     desk: Mutex<Desk>,
-    inbox: Mutex<Inbox>,
+    notices: Mutex<Vec<Notice>>,
     bell: Bell,
     identity: Mutex<String>,
     started_ms: Mutex<u64>,
+    pulse: Pulse,
+    /// When refusals were last logged.
+    refusals: Seldom,
+    /// Runs that go on although the lease they began under is lost.
+    survived: Mutex<Vec<(String, Nonce)>>,
     /// Rung when the work loop may have something to do.
     work: Notify,
     /// Rung when somebody may have to wait for jobs.
@@ -107,7 +118,7 @@ impl State {
     }
 
     fn notify(&self, kind: &'static str, detail: impl Into<String>) {
-        lock(&self.inbox).notices.push(Notice { kind, detail: detail.into() });
+        lock(&self.notices).push(Notice { kind, detail: detail.into() });
         self.bell.ring();
     }
 
@@ -116,11 +127,9 @@ impl State {
         self.notify("log", "");
     }
 
-    /// Let the desk start what may start, and tell the host.
-    fn hand_out(&self, desk: &mut Desk) {
-        let mut inbox = lock(&self.inbox);
-        desk.hand_out(self.now_ms(), monotonic_ms(), &mut inbox.assignments);
-        if !inbox.assignments.is_empty() {
+    /// Tell the host when there is something that it may start.
+    fn offer(&self, desk: &Desk) {
+        if desk.can_start(monotonic_ms()) {
             self.bell.ring();
         }
     }
@@ -169,7 +178,10 @@ impl Worker {
             shared,
             settings,
             desk: Mutex::new(desk),
-            inbox: Mutex::default(),
+            notices: Mutex::default(),
+            pulse: Pulse::default(),
+            refusals: Seldom::default(),
+            survived: Mutex::default(),
             bell: Bell::new()?,
             started_ms: Mutex::default(),
             work: Notify::new(),
@@ -212,26 +224,59 @@ impl Worker {
         self.state.bell.fd()
     }
 
-    /// New runs and notices.
-    pub fn take(&self) -> (Vec<Assignment>, Vec<Notice>) {
+    /// New notices. The bell is silent from now on, until there is something again.
+    pub fn take(&self) -> Vec<Notice> {
         self.state.bell.hush();
-        let mut inbox = lock(&self.state.inbox);
-        (std::mem::take(&mut inbox.assignments), std::mem::take(&mut inbox.notices))
+        std::mem::take(&mut *lock(&self.state.notices))
     }
 
-    /// Hand outcomes in and get what may start in their place.
-    pub fn complete(&self, outcomes: Vec<(usize, Outcome)>) -> Vec<Assignment> {
-        let now_ms = self.state.now_ms();
-        let mut next = Vec::with_capacity(outcomes.len());
-        {
-            let mut desk = lock(&self.state.desk);
-            for (slot, outcome) in outcomes {
-                desk.complete(slot, outcome, now_ms);
-            }
-            desk.hand_out(now_ms, monotonic_ms(), &mut next);
+    /// The next run. It begins now, unless its task is deferred.
+    pub fn next(&self) -> Option<Assignment> {
+        let monotonic_ms = monotonic_ms();
+        let mut desk = lock(&self.state.desk);
+        desk.next(self.state.shared.clock.at_ms(monotonic_ms), monotonic_ms)
+    }
+
+    /// The host has pulled what it could: what began is recorded if it lasts.
+    pub fn pulled(&self) {
+        if lock(&self.state.desk).take_news() {
+            self.state.work.notify_one();
         }
+    }
+
+    /// Runs of these tasks begin when the host says so, and not when it pulls them.
+    pub fn defer(&self, tasks: impl IntoIterator<Item = String>) {
+        lock(&self.state.desk).defer(tasks.into_iter().collect());
+    }
+
+    /// A deferred run begins. When the answer is no it must not, and is over without an outcome.
+    pub fn begin(&self, slot: usize) -> bool {
+        let monotonic_ms = monotonic_ms();
+        let mut desk = lock(&self.state.desk);
+        let begins = desk.begin(slot, self.state.shared.clock.at_ms(monotonic_ms), monotonic_ms);
+        let news = desk.take_news();
+        if !begins {
+            self.state.offer(&desk);
+        }
+        drop(desk);
+        if begins || news {
+            // Its start may have to be recorded.
+            self.state.work.notify_one();
+        }
+        begins
+    }
+
+    /// Hand outcomes in. Their places are free for other runs.
+    pub fn complete(&self, outcomes: Vec<(usize, Outcome)>) {
+        let monotonic_ms = monotonic_ms();
+        let now_ms = self.state.shared.clock.at_ms(monotonic_ms);
+        let mut desk = lock(&self.state.desk);
+        for (slot, outcome) in outcomes {
+            desk.complete(slot, outcome, now_ms, monotonic_ms);
+        }
+        desk.take_news();
+        drop(desk);
         self.state.work.notify_one();
-        next
     }
 
     /// End when the queue is empty, or go on.
@@ -252,21 +297,13 @@ impl Worker {
 
     /// Fetch no more, and give back what has not started.
     ///
-    /// The order matters: first the desk stops, so that whatever arrives from now on goes back too; then assignments that
-    /// the host has not seen are taken from its inbox; then the blocked read is woken, so that it does not take a job
-    /// that nobody would run.
+    /// The order matters: first the desk stops, so that whatever arrives from now on goes back too; then the blocked read is
+    /// woken, so that it does not take a job that no host would run.
     pub fn begin_stop(&self) {
         if self.state.stopping.swap(true, Ordering::AcqRel) {
             return;
         }
-        let now_ms = self.state.now_ms();
-        {
-            let mut desk = lock(&self.state.desk);
-            desk.stop(now_ms);
-            for assignment in std::mem::take(&mut lock(&self.state.inbox).assignments) {
-                desk.give_back(assignment.slot, now_ms);
-            }
-        }
+        lock(&self.state.desk).stop(self.state.now_ms());
         let state = Arc::clone(&self.state);
         self.handle.spawn(async move { idle::wake(&state).await });
         self.state.work.notify_one();

@@ -1,7 +1,7 @@
 //! What the desk wants done, and what it is told of what is being done.
 
 use super::judge::Finished;
-use crate::scripts::deliver::Start;
+use crate::scripts::deliver::{Settlement, Start};
 
 /// Requests that have not been answered.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct UnderWay {
 pub struct Plan {
     /// Outcomes to write.
     pub settle: Vec<Finished>,
+    /// Outcomes to write that the server would not take before.
+    pub again: Vec<Settlement>,
     /// Starts to record, of jobs that run.
     pub record: Vec<(usize, Start)>,
     /// Starts to record before the jobs run.
@@ -25,13 +27,18 @@ pub struct Plan {
     pub fetch: usize,
     /// Read back what this worker was sent already.
     pub recover: bool,
-    /// Monotonic time at which a run will have to be recorded.
+    /// Monotonic time at which there will be something to do, unless something happens before.
     pub next_ms: Option<i64>,
 }
 
 impl Plan {
+    /// Ask again at that time at the latest.
+    pub fn wake_at(&mut self, monotonic_ms: i64) {
+        self.next_ms = Some(self.next_ms.map_or(monotonic_ms, |next| next.min(monotonic_ms)));
+    }
+
     /// Is there something to write?
     pub fn has_outcomes(&self) -> bool {
-        !(self.settle.is_empty() && self.record.is_empty() && self.vet.is_empty())
+        !(self.settle.is_empty() && self.again.is_empty() && self.record.is_empty() && self.vet.is_empty())
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::State;
+use crate::clock::monotonic_ms;
 use crate::error::Result;
 use crate::link::Patience;
 use crate::logs::Level;
@@ -23,8 +24,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// How often dead workers are looked for.
 const RECLAIM_PERIOD: Duration = Duration::from_secs(1);
 
-/// After a reconnect the living get this long to renew, before anybody is taken for dead.
-const TRUCE: Duration = Duration::from_secs(2);
+/// Between finding that a lease has run out and taking its worker for dead: renewals that were held up get in between.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
 
 /// Move jobs to their lanes when they are due.
 pub async fn promote(state: Arc<State>) -> Result<()> {
@@ -57,36 +58,42 @@ pub async fn promote(state: Arc<State>) -> Result<()> {
 
 /// Take over from workers whose lease has run out.
 pub async fn reclaim(state: Arc<State>) -> Result<()> {
-    let (link, keys) = (&state.shared.link, &state.shared.keys);
     let third = Duration::from_millis((state.settings.lease_ms / 3).max(1));
     let period = third.min(RECLAIM_PERIOD);
-    let mut sessions = link.sessions();
-    sessions.borrow_and_update();
     let mut next_sweep = Instant::now();
+    let mut seen = Vec::new();
     loop {
         let sweep = Instant::now() >= next_sweep;
         if sweep {
             next_sweep = Instant::now() + third;
         }
-        let (mut victim, mut taken, mut started) = (String::new(), 0, 0);
-        loop {
-            let done = upkeep::reclaim(link, keys, &state.identity(), RECLAIM_LIMIT, sweep, Patience::Endless).await?;
-            if done.victim.is_empty() {
-                break;
-            }
-            victim = done.victim;
-            taken += done.taken;
-            started += done.started;
-        }
-        if taken > 0 {
-            let message = format!(
-                "took over {taken} jobs ({started} of them started), the last of worker {victim}, whose lease had run out"
-            );
-            state.log(Level::Warning, message);
-        }
-        tokio::select! {
-            () = sleep(period) => {}
-            _ = sessions.changed() => sleep(third.min(TRUCE)).await,
-        }
+        seen = take_over(&state, &seen, sweep).await?;
+        sleep(if seen.is_empty() { period } else { period.min(SECOND_LOOK) }).await;
     }
+}
+
+/// Take over what can be had; returns the workers to look at again.
+async fn take_over(state: &State, seen: &[upkeep::Expired], sweep: bool) -> Result<Vec<upkeep::Expired>> {
+    let (link, keys) = (&state.shared.link, &state.shared.keys);
+    let (mut victim, mut taken, mut started) = (String::new(), 0, 0);
+    let expired = loop {
+        let (worker, sent_ms) = (state.identity(), monotonic_ms());
+        let expected_ms = state.pulse.expected(sent_ms);
+        let search = upkeep::Search { asker: &worker, limit: RECLAIM_LIMIT, sweep, expected_ms, seen };
+        let done = upkeep::reclaim(link, keys, search, Patience::Endless).await?;
+        state.pulse.seen(done.now_ms, sent_ms);
+        if done.victim.is_empty() {
+            break done.expired;
+        }
+        victim = done.victim;
+        taken += done.taken;
+        started += done.started;
+    };
+    if taken > 0 {
+        let message = format!(
+            "took over {taken} jobs ({started} of them started), the last of worker {victim}, whose lease had run out"
+        );
+        state.log(Level::Warning, message);
+    }
+    Ok(expired)
 }

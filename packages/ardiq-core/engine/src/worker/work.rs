@@ -11,14 +11,14 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::job::Delivery;
-use super::judge::{Finished, judge, unwritable};
+use super::outcomes;
 use super::plan::{Plan, UnderWay};
 use super::{State, lock};
 use crate::clock::monotonic_ms;
 use crate::error::Result;
 use crate::link::Patience;
 use crate::logs::Level;
-use crate::scripts::deliver::{self, BATCH, Cursor, Fetched, Settlement, Source, Start};
+use crate::scripts::deliver::{self, BATCH, Cursor, Fetched, Source, Start};
 
 /// Requests of one kind that are under way, the oldest first.
 #[derive(Default)]
@@ -92,64 +92,11 @@ async fn until(monotonic: Option<i64>) {
 async fn write(state: &State, plan: Plan) -> Result<()> {
     // All go out on one connection, in this order, before the first answer is awaited.
     let (settled, recorded, vetted) = tokio::join!(
-        write_outcomes(state, plan.settle),
+        outcomes::write(state, plan.settle, plan.again),
         record_starts(state, plan.record),
         vet_starts(state, plan.vet),
     );
     settled.and(recorded).and(vetted)
-}
-
-/// Write outcomes until they are written; they are not given up while the engine lives.
-async fn write_outcomes(state: &State, finished: Vec<Finished>) -> Result<()> {
-    if finished.is_empty() {
-        return Ok(());
-    }
-    let (worker, ttl, count) = (state.identity(), state.settings.result_ttl_ms, finished.len());
-    let mut batch: Vec<Settlement> = finished.into_iter().map(|one| judge(one, &worker, ttl)).collect();
-    batch.sort_by_cached_key(|one| (one.stream, deliver::entry_number(&one.entry)));
-    let before = *state.shared.link.sessions().borrow();
-    let refused = match deliver::settle(&state.shared.link, &state.shared.keys, &batch, ttl, Patience::Endless).await {
-        Ok(refused) => refused,
-        // One that the server will not take must not hold up the others.
-        Err(_) => settle_one_by_one(state, &batch, ttl).await,
-    };
-    lock(&state.desk).settled(count);
-    // After a reconnect the first try may have been written although its answer was lost: that is no lost lease.
-    let reconnected = before != 0 && *state.shared.link.sessions().borrow() != before;
-    let level = if reconnected { Level::Info } else { Level::Warning };
-    for position in refused {
-        if let Some(one) = batch.get(position) {
-            state.log(
-                level,
-                format!("lost the lease of job {}: its outcome here was refused, another worker's stands", one.id),
-            );
-        }
-    }
-    if state.finishing.load(Ordering::Acquire) {
-        state.work.notify_one();
-    }
-    Ok(())
-}
-
-async fn settle_one_by_one(state: &State, batch: &[Settlement], ttl: i64) -> Vec<usize> {
-    let mut refused = Vec::new();
-    for (position, one) in batch.iter().enumerate() {
-        let alone = std::slice::from_ref(one);
-        match deliver::settle(&state.shared.link, &state.shared.keys, alone, ttl, Patience::Endless).await {
-            Ok(none) if none.is_empty() => {}
-            Ok(_) => refused.push(position),
-            Err(error) => {
-                state.log(Level::Error, format!("the outcome of job {} cannot be written: {error}", one.id));
-                let failed = unwritable(one.clone(), &error.to_string());
-                let last =
-                    deliver::settle(&state.shared.link, &state.shared.keys, &[failed], ttl, Patience::Endless).await;
-                if last.is_err() {
-                    refused.push(position);
-                }
-            }
-        }
-    }
-    refused
 }
 
 async fn record_starts(state: &State, runs: Vec<(usize, Start)>) -> Result<()> {
@@ -170,11 +117,8 @@ async fn vet_starts(state: &State, runs: Vec<(usize, Start)>) -> Result<()> {
     let worker = state.identity();
     let refused = deliver::start(&state.shared.link, &state.shared.keys, &worker, &starts, Patience::Endless).await?;
     let mut desk = lock(&state.desk);
-    let mut inbox = lock(&state.inbox);
-    desk.vetted(&slots, &refused, state.now_ms(), &mut inbox.assignments);
-    if !inbox.assignments.is_empty() {
-        state.bell.ring();
-    }
+    desk.vetted(&slots, &starts, &refused, state.now_ms());
+    state.offer(&desk);
     Ok(())
 }
 
@@ -182,12 +126,15 @@ async fn vet_starts(state: &State, runs: Vec<(usize, Start)>) -> Result<()> {
 async fn read_back(state: &State) -> Result<()> {
     let worker = state.identity();
     let (link, keys) = (&state.shared.link, &state.shared.keys);
-    let mut from = Some(Cursor::default());
+    let (mut found, mut from) = (0, Some(Cursor::default()));
     while let Some(cursor) = from {
         let fetched = deliver::fetch(link, keys, &worker, BATCH, Source::Own(cursor), Patience::Endless).await?;
         let (mut fetched, deliveries) = read(state, fetched).await?;
         from = fetched.next.take();
-        take_in(state, &fetched, deliveries, 0, &worker);
+        found += take_in(state, &fetched, deliveries, 0, &worker);
+    }
+    if found > 0 {
+        state.log(Level::Warning, format!("read back {found} jobs whose delivery had been lost on its way"));
     }
     Ok(())
 }
@@ -244,17 +191,17 @@ async fn read_bodies(state: &State, deliveries: &mut [Delivery]) -> Result<()> {
     Ok(())
 }
 
-/// Take in what was fetched; `asked` is 0 for what is read back, which may be known.
-fn take_in(state: &State, fetched: &Fetched, deliveries: Vec<Delivery>, asked: usize, worker: &str) {
+/// Take in what was fetched; `asked` is 0 for what is read back, which may be known. Returns how many jobs were new.
+fn take_in(state: &State, fetched: &Fetched, deliveries: Vec<Delivery>, asked: usize, worker: &str) -> usize {
     state.shared.clock.observe(fetched.now_ms);
     if !fetched.held {
         // Nothing is asked for without a lease; the renewing loop signs on anew at once, and sets things going again.
         state.lease_lost(worker);
-        return;
+        return 0;
     }
     if worker != state.identity() {
         // The lease was lost meanwhile: this was sent to whom we were, and others take it over.
-        return;
+        return 0;
     }
     let drained = fetched.unfinished == Some(0);
     let burst = state.burst.load(Ordering::Acquire);
@@ -265,11 +212,12 @@ fn take_in(state: &State, fetched: &Fetched, deliveries: Vec<Delivery>, asked: u
         let ask_again = burst && nothing_came && !desk.is_settled();
         desk.set_dry(!ask_again);
     }
-    desk.receive(deliveries, asked == 0, state.now_ms());
-    state.hand_out(&mut desk);
+    let new = desk.receive(deliveries, asked == 0, state.now_ms());
+    state.offer(&desk);
     let nothing_left = nothing_came && desk.is_settled();
     drop(desk);
     if nothing_left && burst {
         state.notify("drained", "");
     }
+    new
 }

@@ -3,11 +3,11 @@
 
 use ardiq_engine::protocol::entry::{Header, SUSPECT};
 use ardiq_engine::protocol::envelope::Envelope;
-use ardiq_engine::scripts::deliver::Entry;
+use ardiq_engine::scripts::deliver::{Entry, Start};
 use ardiq_engine::worker::desk::{Assignment, Desk};
 use ardiq_engine::worker::job::Delivery;
 use ardiq_engine::worker::judge::Outcome;
-use ardiq_engine::worker::plan::UnderWay;
+use ardiq_engine::worker::plan::{Plan, UnderWay};
 
 /// Redis time and monotonic time at which things happen unless a test says otherwise.
 pub const NOW: u64 = 10_000;
@@ -32,7 +32,12 @@ pub fn entry(stream: usize, number: usize) -> Entry {
 
 /// A job taken over from a dead worker, with so many deaths behind it.
 pub fn suspect(number: usize, deaths: u8) -> Entry {
-    let header = Header { tries: u16::from(deaths), deaths, flags: SUSPECT, ..Header::default() };
+    suspect_with(number, deaths, 0)
+}
+
+/// The same with further flags.
+pub fn suspect_with(number: usize, deaths: u8, flags: u8) -> Entry {
+    let header = Header { tries: u16::from(deaths), deaths, flags: SUSPECT | flags, ..Header::default() };
     entry_with(0, number, header, 0)
 }
 
@@ -50,10 +55,22 @@ pub fn receive(desk: &mut Desk, entries: impl IntoIterator<Item = Entry>) {
     desk.receive(deliveries(entries), false, NOW);
 }
 
+/// All that may start.
 pub fn hand_out(desk: &mut Desk) -> Vec<Assignment> {
-    let mut out = Vec::new();
-    desk.hand_out(NOW, MONO, &mut out);
-    out
+    std::iter::from_fn(|| desk.next(NOW, MONO)).collect()
+}
+
+/// A desk whose runs have been short so far, so that it holds as many ahead as it may.
+pub fn busy_desk(concurrency: usize, prefetch: usize) -> Desk {
+    let mut desk = desk(concurrency, prefetch);
+    for number in 0..2 * prefetch {
+        receive(&mut desk, [entry(3, 900_000 + number)]);
+        let slot = hand_out(&mut desk)[0].slot;
+        succeed(&mut desk, slot);
+        outcomes(&mut desk);
+        desk.settled(1);
+    }
+    desk
 }
 
 pub fn ids(assignments: &[Assignment]) -> Vec<&str> {
@@ -61,17 +78,30 @@ pub fn ids(assignments: &[Assignment]) -> Vec<&str> {
 }
 
 pub fn succeed(desk: &mut Desk, slot: usize) {
-    assert!(desk.complete(slot, Outcome::Success(Vec::new(), None), NOW));
+    assert!(desk.complete(slot, Outcome::Success(Vec::new(), None), NOW, MONO));
 }
 
-/// Answer the vetting of all suspects that wait for it.
+/// What is to be done when nothing is under way.
+pub fn planned_at(desk: &mut Desk, mono: i64) -> Plan {
+    desk.plan(mono, UnderWay::default())
+}
+
+pub fn planned(desk: &mut Desk) -> Plan {
+    planned_at(desk, MONO)
+}
+
+/// Answer the vetting of all suspects that wait for it, with positions that are refused.
+pub fn answer_vetting(desk: &mut Desk, refused: &[usize]) {
+    let (slots, starts): (Vec<usize>, Vec<Start>) = planned(desk).vet.into_iter().unzip();
+    desk.vetted(&slots, &starts, refused, NOW);
+}
+
+/// Answer the vetting of all suspects that wait for it; returns all that may start then.
 pub fn vet(desk: &mut Desk) -> Vec<Assignment> {
-    let slots: Vec<usize> = desk.plan(MONO, UnderWay::default()).vet.into_iter().map(|(slot, _)| slot).collect();
-    let mut out = Vec::new();
-    desk.vetted(&slots, &[], NOW, &mut out);
-    out
+    answer_vetting(desk, &[]);
+    hand_out(desk)
 }
 
 pub fn outcomes(desk: &mut Desk) -> Vec<(String, Outcome)> {
-    desk.plan(MONO, UnderWay::default()).settle.into_iter().map(|one| (one.job.id, one.outcome)).collect()
+    planned(desk).settle.into_iter().map(|one| (one.job.id, one.outcome)).collect()
 }

@@ -70,11 +70,15 @@ impl Host {
     }
 
     pub fn worker(&self, id: &str, concurrency: usize, prefetch: usize) -> Running {
+        self.worker_with_lease(id, concurrency, prefetch, 3_000)
+    }
+
+    pub fn worker_with_lease(&self, id: &str, concurrency: usize, prefetch: usize, lease_ms: u64) -> Running {
         let settings = Settings {
             worker_id: id.into(),
             concurrency,
             prefetch,
-            lease_ms: 3_000,
+            lease_ms,
             result_ttl_ms: 300_000,
             host: "here".into(),
         };
@@ -99,9 +103,20 @@ pub struct Running {
 
 impl Running {
     pub fn take(&mut self) {
-        let (assignments, notices) = self.worker.take();
-        self.taken.extend(assignments);
-        self.notices.extend(notices);
+        self.notices.extend(self.worker.take());
+        self.pull();
+    }
+
+    /// Begin all that may begin.
+    pub fn pull(&mut self) {
+        self.taken.extend(std::iter::from_fn(|| self.worker.next()));
+        self.worker.pulled();
+    }
+
+    /// Hand outcomes in, and begin what may begin in their place.
+    pub fn complete(&mut self, outcomes: Vec<(usize, Outcome)>) {
+        self.worker.complete(outcomes);
+        self.pull();
     }
 
     /// Take until this many runs wait to be completed.
@@ -140,7 +155,7 @@ impl Running {
         while !served {
             for run in self.wait_for(1) {
                 served |= run.id == id;
-                self.taken.extend(self.worker.complete(vec![(run.slot, value(&run))]));
+                self.complete(vec![(run.slot, value(&run))]);
             }
         }
     }

@@ -16,8 +16,9 @@ use ardiq_engine::protocol::envelope::Envelope;
 use ardiq_engine::protocol::keys::Keys;
 use ardiq_engine::scripts::deliver::{self, Cursor, Entry, Fetched, Settlement, Source, Start, Verdict};
 use ardiq_engine::scripts::produce::{self, Chunk, NewJob};
-use ardiq_engine::scripts::upkeep::{self, Promoted, Reclaimed};
+use ardiq_engine::scripts::upkeep::{self, Claim, Expired, Promoted, Reclaimed, Renewed, Search};
 use ardiq_engine::url;
+use ardiq_engine::worker::quarantine::Mode;
 use bytes::Bytes;
 use redis::{FromRedisValue, ToRedisArgs};
 use tokio::sync::Mutex;
@@ -81,18 +82,35 @@ impl Queue {
         produce::enqueue(&self.link, &self.keys, &call_of(jobs), patience()).await.unwrap()
     }
 
+    /// When a call that is made now is expected: later than it comes, so that a slow machine does not look like an absence.
+    pub async fn on_time(&self) -> i64 {
+        self.now_ms().await as i64 + 60_000
+    }
+
+    pub async fn claim(&self, worker: &str, first: bool, expected_ms: i64) -> Renewed {
+        let claim = Claim { worker, lease_ms: 60_000, info: b"info", first, expected_ms };
+        upkeep::renew(&self.link, &self.keys, claim, patience()).await.unwrap()
+    }
+
     pub async fn sign_on(&self, worker: &str) {
-        let renewed = upkeep::renew(&self.link, &self.keys, worker, 60_000, b"info", true, patience()).await.unwrap();
-        assert!(renewed.held);
+        assert!(self.claim(worker, true, self.on_time().await).await.held);
     }
 
     pub async fn renew(&self, worker: &str) -> bool {
-        upkeep::renew(&self.link, &self.keys, worker, 60_000, b"info", false, patience()).await.unwrap().held
+        self.claim(worker, false, self.on_time().await).await.held
+    }
+
+    pub async fn lease(&self, worker: &str) -> Option<i64> {
+        self.ask::<Option<f64>>("ZSCORE", (&self.keys.workers, worker)).await.map(|at| at as i64)
+    }
+
+    pub async fn set_lease(&self, worker: &str, at_ms: i64) {
+        let _: i64 = self.ask("ZADD", (&self.keys.workers, at_ms, worker)).await;
     }
 
     /// Let a worker's lease be over, as if its time had passed.
     pub async fn let_lease_end(&self, worker: &str) {
-        let _: i64 = self.ask("ZADD", (&self.keys.workers, 1, worker)).await;
+        self.set_lease(worker, 1).await;
     }
 
     pub async fn fetch(&self, worker: &str, count: usize) -> Fetched {
@@ -118,7 +136,11 @@ impl Queue {
     }
 
     pub async fn begin(&self, worker: &str, entries: &[&Entry]) -> Vec<usize> {
-        let runs: Vec<Start> = entries.iter().map(|entry| start_of(entry)).collect();
+        self.begin_as(worker, entries, Mode::Plain).await
+    }
+
+    pub async fn begin_as(&self, worker: &str, entries: &[&Entry], mode: Mode) -> Vec<usize> {
+        let runs: Vec<Start> = entries.iter().map(|entry| Start { mode, ..start_of(entry) }).collect();
         deliver::start(&self.link, &self.keys, worker, &runs, patience()).await.unwrap()
     }
 
@@ -126,8 +148,20 @@ impl Queue {
         deliver::settle(&self.link, &self.keys, batch, TTL, patience()).await.unwrap()
     }
 
+    pub async fn look(&self, asker: &str, expected_ms: i64, seen: &[Expired]) -> Reclaimed {
+        let search = Search { asker, limit: 10, sweep: false, expected_ms, seen };
+        upkeep::reclaim(&self.link, &self.keys, search, patience()).await.unwrap()
+    }
+
+    /// Look for dead workers, and once more if there are any: the second look takes over.
     pub async fn reclaim(&self, asker: &str, limit: usize, sweep: bool) -> Reclaimed {
-        upkeep::reclaim(&self.link, &self.keys, asker, limit, sweep, patience()).await.unwrap()
+        let first = Search { asker, limit, sweep, expected_ms: self.on_time().await, seen: &[] };
+        let found = upkeep::reclaim(&self.link, &self.keys, first, patience()).await.unwrap();
+        if !found.victim.is_empty() || found.expired.is_empty() {
+            return found;
+        }
+        let second = Search { expected_ms: self.on_time().await, seen: &found.expired, ..first };
+        upkeep::reclaim(&self.link, &self.keys, second, patience()).await.unwrap()
     }
 
     pub async fn leave(&self, worker: &str) -> i64 {
@@ -227,10 +261,6 @@ pub fn call_of(jobs: &[NewJob]) -> Chunk {
     Chunk { nonce: jobs[0].envelope[1..9].try_into().unwrap(), jobs: jobs.to_vec() }
 }
 
-pub fn start_of(entry: &Entry) -> Start {
-    Start { id: entry.id.clone(), stream: entry.stream, entry: entry.entry.clone(), started_ms: 5, tries: 1 }
-}
-
 pub fn header_of(entry: &Entry) -> Header {
     entry.header.unwrap()
 }
@@ -258,10 +288,25 @@ pub fn dead(entry: &Entry, ttl: i64) -> Settlement {
     settlement(entry, Verdict::Dead(result_of(entry), ttl))
 }
 
+pub fn poison(entry: &Entry, ttl: i64) -> Settlement {
+    settlement(entry, Verdict::Poison(result_of(entry), ttl))
+}
+
 pub fn again(entry: &Entry, delay_ms: u64) -> Settlement {
     let header = header_of(entry);
     let header = Header { tries: header.tries + 1, ..header };
     settlement(entry, Verdict::Again(delay_ms, header.encode().to_vec()))
+}
+
+pub fn start_of(entry: &Entry) -> Start {
+    Start {
+        id: entry.id.clone(),
+        stream: entry.stream,
+        entry: entry.entry.clone(),
+        started_ms: 5,
+        tries: 1,
+        mode: Mode::Plain,
+    }
 }
 
 pub fn back(entry: &Entry) -> Settlement {

@@ -1,0 +1,130 @@
+//! Outcomes on their way to the server. They are kept and sent again for as long as they are this worker's; only one that the
+//! server will never take is replaced, by a failure that says so.
+
+use std::sync::atomic::Ordering;
+
+use super::judge::{Finished, judge, unwritable};
+use super::{State, lock};
+use crate::clock::monotonic_ms;
+use crate::error::Result;
+use crate::link::Patience;
+use crate::logs::Level;
+use crate::scripts::deliver::{self, Settlement};
+
+/// Pause before outcomes that the server refused are sent again.
+const PAUSE_MS: i64 = 500;
+
+/// A connection that breaks this often while one outcome is being sent breaks because of it.
+const MOST_BREAKS: u64 = 3;
+
+/// A smaller outcome never is the reason why a connection breaks: no server has a lower limit.
+const SMALLEST_LIMIT: usize = 1 << 20;
+
+/// Why the server has not taken some outcomes.
+enum Fault {
+    /// It refuses for now: for want of rights or memory, or since it is no primary any more.
+    ForNow(String),
+    /// There is something about these outcomes.
+    Theirs(String),
+}
+
+/// Write the outcomes of a plan. Those that cannot be written now are put off.
+pub async fn write(state: &State, finished: Vec<Finished>, again: Vec<Settlement>) -> Result<()> {
+    if finished.is_empty() && again.is_empty() {
+        return Ok(());
+    }
+    let (worker, ttl) = (state.identity(), state.settings.result_ttl_ms);
+    let mut batch = again;
+    let whole = batch.is_empty();
+    batch.extend(finished.into_iter().map(|one| judge(one, &worker, ttl)));
+    batch.sort_by_cached_key(|one| (one.stream, deliver::entry_number(&one.entry)));
+    match send(state, &batch).await {
+        Ok(()) => lock(&state.desk).settled(batch.len()),
+        Err(Fault::ForNow(reason)) if whole => put_off(state, batch, &reason),
+        // Those that the server will not take must not hold up the others.
+        Err(_) => one_by_one(state, batch).await,
+    }
+    if state.finishing.load(Ordering::Acquire) {
+        state.work.notify_one();
+    }
+    Ok(())
+}
+
+async fn one_by_one(state: &State, batch: Vec<Settlement>) {
+    let mut left = Vec::new();
+    let mut reason = String::new();
+    for one in batch {
+        let fault = match send(state, std::slice::from_ref(&one)).await {
+            Ok(()) => {
+                lock(&state.desk).settled(1);
+                continue;
+            }
+            Err(fault) => fault,
+        };
+        let why = match fault {
+            Fault::ForNow(why) => {
+                reason = why;
+                left.push(one);
+                continue;
+            }
+            Fault::Theirs(why) => why,
+        };
+        state.log(
+            Level::Error,
+            format!("the outcome of job {} cannot be stored, so the job is recorded as failed: {why}", one.id),
+        );
+        let failed = unwritable(one, &why);
+        match send(state, std::slice::from_ref(&failed)).await {
+            Ok(()) => lock(&state.desk).settled(1),
+            Err(Fault::ForNow(why) | Fault::Theirs(why)) => {
+                reason = why;
+                left.push(failed);
+            }
+        }
+    }
+    if !left.is_empty() {
+        put_off(state, left, &reason);
+    }
+}
+
+fn put_off(state: &State, batch: Vec<Settlement>, reason: &str) {
+    let (count, now_ms) = (batch.len(), monotonic_ms());
+    lock(&state.desk).put_off(batch, now_ms + PAUSE_MS);
+    if state.refusals.is_due(now_ms) {
+        state.log(
+            Level::Warning,
+            format!("Redis does not take {count} outcomes, which are kept and sent again until it does: {reason}"),
+        );
+    }
+}
+
+/// One try.
+async fn send(state: &State, batch: &[Settlement]) -> std::result::Result<(), Fault> {
+    let (link, keys, ttl) = (&state.shared.link, &state.shared.keys, state.settings.result_ttl_ms);
+    let mut sessions = link.sessions();
+    let before = *sessions.borrow_and_update();
+    let large = matches!(batch, [one] if one.size() > SMALLEST_LIMIT);
+    let sent = tokio::select! {
+        sent = deliver::settle(link, keys, batch, ttl, Patience::Endless) => sent,
+        // Written or not, it is harmless to send it again: an outcome that was written is refused then.
+        true = broken(&mut sessions, before), if before != 0 => {
+            let why = format!("the connection broke {MOST_BREAKS} times while they were being sent");
+            return Err(if large { Fault::Theirs(why) } else { Fault::ForNow(why) });
+        }
+    };
+    let refused = match sent {
+        Ok(refused) => refused,
+        Err(error) if error.is_about_this_call() => return Err(Fault::Theirs(error.to_string())),
+        Err(error) => return Err(Fault::ForNow(error.to_string())),
+    };
+    // After a reconnect the first try may have been written although its answer was lost: that is no lost lease.
+    let level = if before != 0 && *sessions.borrow() != before { Level::Info } else { Level::Warning };
+    for one in refused.iter().filter_map(|position| batch.get(*position)) {
+        state.log(level, format!("the outcome of job {} was refused: another worker has taken the job over", one.id));
+    }
+    Ok(())
+}
+
+async fn broken(sessions: &mut tokio::sync::watch::Receiver<u64>, before: u64) -> bool {
+    sessions.wait_for(|number| *number >= before + MOST_BREAKS).await.is_ok()
+}

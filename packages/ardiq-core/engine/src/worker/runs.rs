@@ -1,0 +1,297 @@
+//! From the buffer to the outcome: the host pulls one job at a time, so that a job begins when its code does and not before.
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::protocol::keys::Nonce;
+use crate::scripts::deliver::Start;
+
+use super::desk::Desk;
+use super::job::Job;
+use super::judge::{Finished, Outcome};
+use super::quarantine::{Mode, is_suspected};
+
+/// A run as the host gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// Names this run until it is completed.
+    pub slot: usize,
+    /// Job id.
+    pub id: String,
+    /// Task name.
+    pub name: String,
+    /// Encoded arguments.
+    pub body: Vec<u8>,
+    /// Which try this is, from 1.
+    pub tries: u64,
+    /// Epoch milliseconds of the enqueue.
+    pub enqueued_ms: u64,
+    /// Text that travels along.
+    pub headers: Vec<(String, String)>,
+    /// Position of the job's stream.
+    pub stream: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Its start is being recorded; the host does not have it yet.
+    Vetted,
+    /// Its start is recorded; the host gets it at its next pull.
+    Ready,
+    /// The host has it, in line for a thread for example, and it has not begun.
+    Given,
+    /// It runs.
+    Out,
+    /// The host has it, but it is not ours any more: it must not begin, and has no outcome.
+    Void,
+}
+
+#[derive(Debug)]
+pub(super) struct Run {
+    pub job: Job,
+    pub stage: Stage,
+    pub started_ms: u64,
+    /// Monotonic.
+    pub since_ms: i64,
+    pub recorded: bool,
+    pub mode: Mode,
+    /// The lease was lost while it ran: whoever takes it over counts a death that was none, once.
+    pub survived: bool,
+}
+
+/// Runs by slot.
+#[derive(Debug, Default)]
+pub(super) struct Runs {
+    slots: Vec<Option<Run>>,
+    free: Vec<usize>,
+    ready: VecDeque<usize>,
+}
+
+impl Runs {
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Run> {
+        self.slots.iter().flatten()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Run)> {
+        self.slots.iter_mut().enumerate().filter_map(|(slot, run)| run.as_mut().map(|run| (slot, run)))
+    }
+
+    pub fn get_mut(&mut self, slot: usize) -> Option<&mut Run> {
+        self.slots.get_mut(slot).and_then(Option::as_mut)
+    }
+
+    fn add(&mut self, run: Run) -> usize {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[slot] = Some(run);
+        slot
+    }
+
+    fn remove(&mut self, slot: usize) -> Option<Run> {
+        let run = self.slots.get_mut(slot).and_then(Option::take)?;
+        self.free.push(slot);
+        Some(run)
+    }
+
+    /// Drop what the host does not have, and void what it has not begun. Returns the runs that are on record as started.
+    pub fn forget_unbegun(&mut self) -> Vec<(String, Nonce)> {
+        let mut survived = Vec::new();
+        for (_, run) in self.iter_mut().filter(|(_, run)| run.recorded && !run.survived) {
+            run.survived = true;
+            survived.push((run.job.id.clone(), run.job.envelope.nonce));
+        }
+        self.withdraw_unbegun();
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].as_ref().is_some_and(|run| run.stage == Stage::Vetted) {
+                self.remove(slot);
+            }
+        }
+        survived
+    }
+
+    /// Take back what has not begun and is not being recorded. Returns the jobs, and whether their start is on record.
+    pub fn withdraw_unbegun(&mut self) -> Vec<(Job, bool)> {
+        let mut back = Vec::new();
+        self.ready.clear();
+        for slot in 0..self.slots.len() {
+            let Some(run) = self.slots[slot].as_mut() else { continue };
+            match run.stage {
+                Stage::Vetted | Stage::Out | Stage::Void => {}
+                Stage::Given => {
+                    run.stage = Stage::Void;
+                    back.push((std::mem::take(&mut run.job), run.recorded));
+                }
+                Stage::Ready => back.extend(self.remove(slot).map(|run| (run.job, run.recorded))),
+            }
+        }
+        back
+    }
+}
+
+impl Desk {
+    /// Is there a place and something that might start in it?
+    pub fn can_start(&self, monotonic_ms: i64) -> bool {
+        !self.stopping
+            && monotonic_ms < self.lease_until_ms
+            && (!self.runs.ready.is_empty()
+                || self.running() < self.concurrency && (self.buffered() > 0 || !self.quarantine.is_empty()))
+    }
+
+    /// Runs of these tasks begin when the host says so, as when there is a thread for them, and not when it pulls them.
+    pub fn defer(&mut self, tasks: HashSet<String>) {
+        self.deferred = tasks;
+    }
+
+    /// The next run, which begins now unless its task is [deferred](Desk::defer).
+    ///
+    /// The start of a job that was taken over from a dead worker is recorded first, see [`super::plan::Plan::vet`]; it comes
+    /// with a later pull.
+    pub fn next(&mut self, now_ms: u64, monotonic_ms: i64) -> Option<Assignment> {
+        if self.stopping || monotonic_ms >= self.lease_until_ms {
+            return None;
+        }
+        if let Some(slot) = self.runs.ready.pop_front() {
+            let run = self.runs.get_mut(slot)?;
+            run.stage = if self.deferred.contains(&run.job.envelope.name) { Stage::Given } else { Stage::Out };
+            (run.started_ms, run.since_ms) = (now_ms, monotonic_ms);
+            return Some(assignment(slot, run));
+        }
+        while self.running() < self.concurrency {
+            let (job, mode) = self.next_job()?;
+            if has_expired(&job, now_ms) {
+                self.finish_unstarted(job, Outcome::Expired, now_ms);
+                continue;
+            }
+            self.waiting_since_ms = None;
+            // If it lasts it has to be recorded, and the start of a suspect at once.
+            self.has_news = true;
+            let suspect = job.header.is_suspect();
+            let stage = if suspect {
+                Stage::Vetted
+            } else if self.deferred.contains(&job.envelope.name) {
+                Stage::Given
+            } else {
+                Stage::Out
+            };
+            let run =
+                Run { job, stage, started_ms: now_ms, since_ms: monotonic_ms, recorded: false, mode, survived: false };
+            let slot = self.runs.add(run);
+            if suspect {
+                continue;
+            }
+            return self.runs.get_mut(slot).map(|run| assignment(slot, run));
+        }
+        None
+    }
+
+    /// The next job in the order of service.
+    fn next_job(&mut self) -> Option<(Job, Mode)> {
+        let lane = self.buffer.iter().position(|lane| !lane.is_empty());
+        if !self.quarantine.is_empty() {
+            let suspects = self.runs.iter().filter(|run| run.mode != Mode::Cleared && is_suspected(&run.job.header));
+            let suspects: Vec<_> = suspects.map(|run| (run.job.header, run.mode)).collect();
+            if let Some(found) = self.quarantine.next(&suspects, lane) {
+                return Some(found);
+            }
+        }
+        self.buffer[lane?].pop_front().map(|job| (job, Mode::Plain))
+    }
+
+    /// A run of a [deferred](Desk::defer) task begins. False when it must not: it has expired, or is not ours any more. It is over then.
+    pub fn begin(&mut self, slot: usize, now_ms: u64, monotonic_ms: i64) -> bool {
+        let ours = !self.stopping && monotonic_ms < self.lease_until_ms;
+        let Some(run) = self.runs.get_mut(slot) else { return false };
+        match run.stage {
+            Stage::Out => return true,
+            Stage::Given if has_expired(&run.job, now_ms) => {
+                if let Some(run) = self.runs.remove(slot) {
+                    self.finish_unstarted(run.job, Outcome::Expired, now_ms);
+                }
+                return false;
+            }
+            Stage::Given if ours => {}
+            Stage::Given => {
+                // The lease has run out, and with it the right to begin. It may still be renewed, so the job goes back.
+                if let Some(run) = self.runs.remove(slot) {
+                    self.finish_unstarted(run.job, Outcome::HandBack, now_ms);
+                }
+                return false;
+            }
+            _ => {
+                self.runs.remove(slot);
+                return false;
+            }
+        }
+        run.stage = Stage::Out;
+        (run.started_ms, run.since_ms) = (now_ms, monotonic_ms);
+        true
+    }
+
+    /// The host is done with a run. False when there is no such run.
+    pub fn complete(&mut self, slot: usize, outcome: Outcome, now_ms: u64, monotonic_ms: i64) -> bool {
+        let Some(mut run) = self.runs.remove(slot) else { return false };
+        match run.stage {
+            Stage::Void => return true,
+            Stage::Out => self.pace.ended(monotonic_ms, monotonic_ms - run.since_ms),
+            _ => {}
+        }
+        if run.mode == Mode::Cleared {
+            run.job.header.deaths = 0;
+        }
+        self.finished.push(Finished {
+            job: run.job,
+            outcome,
+            started_ms: run.started_ms,
+            finished_ms: now_ms.max(run.started_ms),
+            recorded: run.recorded,
+        });
+        true
+    }
+
+    /// The starts of suspects were recorded, or refused because the jobs are not ours any more.
+    pub fn vetted(&mut self, slots: &[usize], starts: &[Start], refused: &[usize], now_ms: u64) {
+        for (position, (&slot, start)) in slots.iter().zip(starts).enumerate() {
+            // If the lease was lost meanwhile, the slot may have another run by now.
+            let asked = |run: &&mut Run| {
+                run.stage == Stage::Vetted && run.job.stream == start.stream && run.job.entry == start.entry
+            };
+            let Some(run) = self.runs.get_mut(slot).filter(asked) else { continue };
+            if refused.contains(&position) {
+                self.runs.remove(slot);
+                continue;
+            }
+            run.recorded = true;
+            run.stage = Stage::Ready;
+            if self.stopping {
+                self.complete(slot, Outcome::HandBack, now_ms, 0);
+            } else {
+                self.runs.ready.push_back(slot);
+            }
+        }
+    }
+}
+
+fn has_expired(job: &Job, now_ms: u64) -> bool {
+    let expire = job.envelope.expire_ms;
+    expire > 0 && job.header.tries == 0 && now_ms >= job.header.enqueued_ms.saturating_add(expire)
+}
+
+fn assignment(slot: usize, run: &mut Run) -> Assignment {
+    let job = &mut run.job;
+    Assignment {
+        slot,
+        id: job.id.clone(),
+        name: job.envelope.name.clone(),
+        // Neither is needed for settling.
+        body: std::mem::take(&mut job.envelope.body),
+        headers: std::mem::take(&mut job.envelope.headers),
+        tries: u64::from(job.header.tries) + 1,
+        enqueued_ms: job.header.enqueued_ms,
+        stream: job.stream,
+    }
+}

@@ -1,0 +1,179 @@
+//! Jobs that were running when their worker died: what is recorded of a start, what a takeover counts, and what is taken back
+//! when a worker that was taken for dead lives.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+
+mod support;
+
+use ardiq_engine::protocol::entry::{ALONE, APART, Header, SUSPECT};
+use ardiq_engine::scripts::deliver::{Entry, Settlement, Verdict};
+use ardiq_engine::scripts::produce::NewJob;
+use ardiq_engine::scripts::{look, upkeep};
+use ardiq_engine::worker::quarantine::Mode;
+use support::{LOW, Queue, RETURNED_LOW, TTL, header_of, job, patience, poison, result_of, settlement};
+
+/// The nonce of `job`'s envelopes.
+const NONCE: [u8; 8] = 1u64.to_be_bytes();
+
+/// Deliver a job with this header to a worker.
+async fn delivered_as(queue: &Queue, worker: &str, header: Header) -> Entry {
+    let entry = queue.deliver("a", worker).await;
+    let header = Header { enqueued_ms: header_of(&entry).enqueued_ms, ..header };
+    queue.settle(&[settlement(&entry, Verdict::Back(header.encode().to_vec()))]).await;
+    queue.take(worker, 1).await.remove(0)
+}
+
+/// The worker dies, and another takes its only job over. Returns the new delivery.
+async fn taken_over(queue: &Queue, dead: &str) -> Entry {
+    queue.let_lease_end(dead).await;
+    queue.sign_on("heir").await;
+    assert_eq!(queue.reclaim("heir", 10, false).await.taken, 1);
+    queue.take("heir", 1).await.remove(0)
+}
+
+async fn survive(queue: &Queue, jobs: &[(&str, [u8; 8])]) {
+    let jobs: Vec<_> = jobs.iter().map(|(id, nonce)| ((*id).to_owned(), *nonce)).collect();
+    upkeep::survive(&queue.link, &queue.keys, &jobs, patience()).await.unwrap();
+}
+
+async fn letters(queue: &Queue) -> Vec<String> {
+    let letters = look::dead(&queue.link, &queue.keys, 10, patience()).await.unwrap();
+    letters.into_iter().map(|letter| letter.id).collect()
+}
+
+#[tokio::test]
+async fn a_start_is_refused_to_a_worker_without_a_lease() {
+    let queue = Queue::start();
+    let entry = queue.deliver("a", "w").await;
+    queue.set_lease("w", -1).await;
+    assert_eq!(queue.begin("w", &[&entry]).await, [0], "its work is being taken over");
+    let _: i64 = queue.ask("ZREM", (&queue.keys.workers, "w")).await;
+    assert_eq!(queue.begin("w", &[&entry]).await, [0], "it never signed on");
+    assert!(!queue.names().await.contains(&"running".to_owned()));
+    for late in [1, 0] {
+        queue.set_lease("w", late).await;
+        assert!(queue.begin("w", &[&entry]).await.is_empty(), "late, but nobody has taken it for dead");
+    }
+}
+
+#[tokio::test]
+async fn a_start_is_recorded_with_its_mode_and_the_last_one_counts() {
+    let queue = Queue::start();
+    let entry = queue.deliver("a", "w").await;
+    for (mode, recorded) in [(Mode::Plain, "1"), (Mode::Alone, "1 a"), (Mode::Cleared, "1 c")] {
+        assert!(queue.begin_as("w", &[&entry], mode).await.is_empty());
+        let run: String = queue.ask("HGET", (&queue.keys.running, "a")).await;
+        assert_eq!(run, format!("{} w 5 {recorded}", entry.entry));
+    }
+}
+
+#[tokio::test]
+async fn a_takeover_notes_whether_the_job_was_the_only_suspect_of_its_process() {
+    for (mode, before, after) in [
+        (Mode::Plain, SUSPECT, SUSPECT),
+        (Mode::Plain, SUSPECT | ALONE | APART, SUSPECT | APART),
+        (Mode::Plain, 0, SUSPECT),
+        (Mode::Alone, SUSPECT, SUSPECT | ALONE),
+        (Mode::Alone, SUSPECT | ALONE | APART, SUSPECT | ALONE | APART),
+        (Mode::Alone, APART, SUSPECT | ALONE | APART),
+    ] {
+        let queue = Queue::start();
+        let entry = delivered_as(&queue, "w", Header { tries: 2, deaths: 2, flags: before, ..Header::default() }).await;
+        assert!(queue.begin_as("w", &[&entry], mode).await.is_empty());
+        let header = header_of(&taken_over(&queue, "w").await);
+        assert_eq!((header.tries, header.deaths, header.flags), (3, 3, after), "{mode:?} {before}");
+    }
+}
+
+#[tokio::test]
+async fn a_takeover_leaves_what_is_known_of_a_job_that_had_not_started() {
+    let queue = Queue::start();
+    let known = Header { tries: 3, deaths: 2, misses: 4, flags: SUSPECT | ALONE | APART, ..Header::default() };
+    let entry = delivered_as(&queue, "w", known).await;
+    let header = header_of(&taken_over(&queue, "w").await);
+    assert_eq!(header, Header { enqueued_ms: header_of(&entry).enqueued_ms, ..known });
+}
+
+#[tokio::test]
+async fn a_run_that_had_outlived_suspicion_is_counted_from_one_again() {
+    let queue = Queue::start();
+    let known = Header { tries: 5, deaths: 5, flags: SUSPECT | ALONE, ..Header::default() };
+    let entry = delivered_as(&queue, "w", known).await;
+    queue.begin_as("w", &[&entry], Mode::Alone).await;
+    queue.begin_as("w", &[&entry], Mode::Cleared).await;
+    let header = header_of(&taken_over(&queue, "w").await);
+    assert_eq!((header.tries, header.deaths, header.flags), (6, 1, SUSPECT));
+}
+
+#[tokio::test]
+async fn poison_is_dead_lettered_when_nothing_speaks_for_it() {
+    let queue = Queue::start();
+    queue.enqueue(&[NewJob { unique: Some("u".into()), ..job("a") }]).await;
+    let entry = queue.take("w", 1).await.remove(0);
+    queue.begin("w", &[&entry]).await;
+    // A life that another enqueue of this id was granted, and one of another job.
+    survive(&queue, &[("a", 2u64.to_be_bytes()), ("b", NONCE)]).await;
+    let over = Settlement { recorded: true, unique: Some("u".into()), ..poison(&entry, TTL) };
+    assert!(queue.settle(&[over]).await.is_empty());
+    assert_eq!((letters(&queue).await, queue.record("a").await), (vec!["a".to_owned()], Some(result_of(&entry))));
+    let left = queue.names().await;
+    assert!(!left.contains(&"running".to_owned()) && !left.contains(&"unique:u".to_owned()), "{left:?}");
+    assert_eq!((queue.length(LOW).await, queue.pending(LOW).await), (0, 0));
+}
+
+#[tokio::test]
+async fn poison_runs_again_with_fewer_deaths_when_a_worker_lives_that_was_taken_for_dead() {
+    let queue = Queue::start();
+    let known = Header { tries: 3, deaths: 3, misses: 1, flags: SUSPECT | ALONE, ..Header::default() };
+    let entry = delivered_as(&queue, "w", known).await;
+    survive(&queue, &[("a", NONCE)]).await;
+    assert!(queue.settle(&[poison(&entry, TTL)]).await.is_empty());
+    assert_eq!((letters(&queue).await.len(), queue.kind("a").await), (0, Some('q')));
+    let again = queue.take("w", 1).await.remove(0);
+    let enqueued_ms = header_of(&entry).enqueued_ms;
+    assert_eq!(header_of(&again), Header { deaths: 2, enqueued_ms, ..known });
+    assert_eq!((&again.envelope, again.stream), (&entry.envelope, LOW));
+    assert_eq!((queue.length(RETURNED_LOW).await, queue.pending(RETURNED_LOW).await), (0, 0));
+    assert!(queue.settle(&[poison(&again, TTL)]).await.is_empty());
+    assert_eq!(letters(&queue).await, ["a"], "a life counts once");
+}
+
+#[tokio::test]
+async fn every_worker_that_lives_counts_and_no_more_deaths_are_taken_back_than_there_were() {
+    for (lives, deaths) in [(2, 1), (3, 0), (4, 0)] {
+        let queue = Queue::start();
+        let entry = delivered_as(&queue, "w", Header { deaths: 3, flags: SUSPECT, ..Header::default() }).await;
+        for _ in 0..lives {
+            survive(&queue, &[("a", NONCE)]).await;
+        }
+        queue.settle(&[poison(&entry, TTL)]).await;
+        assert_eq!(header_of(&queue.take("w", 1).await[0]).deaths, deaths);
+        assert!(!queue.names().await.iter().any(|name| name.starts_with("survivals:")));
+    }
+}
+
+#[tokio::test]
+async fn poison_whose_bytes_are_gone_is_dead_lettered_whatever_lives() {
+    let queue = Queue::start();
+    let entry = queue.deliver("a", "w").await;
+    survive(&queue, &[("a", NONCE)]).await;
+    let _: i64 = queue.ask("XDEL", (&queue.keys.streams[LOW], &entry.entry)).await;
+    assert!(queue.settle(&[poison(&entry, TTL)]).await.is_empty());
+    assert_eq!((letters(&queue).await, queue.record("a").await), (vec!["a".to_owned()], Some(result_of(&entry))));
+}
+
+#[tokio::test]
+async fn that_a_worker_lives_is_forgotten_in_the_end() {
+    let queue = Queue::start();
+    let many: Vec<String> = (0..450).map(|number| number.to_string()).collect();
+    let jobs: Vec<(&str, [u8; 8])> = many.iter().map(|id| (id.as_str(), NONCE)).collect();
+    survive(&queue, &jobs).await;
+    survive(&queue, &jobs[..1]).await;
+    let names: Vec<String> = queue.names().await;
+    assert_eq!(names.len(), 450, "in several calls");
+    let first = queue.keys.survivals("0", NONCE);
+    assert_eq!(queue.ask::<i64>("GET", &first).await, 2);
+    for id in ["0", "449"] {
+        let ttl: i64 = queue.ask("PTTL", queue.keys.survivals(id, NONCE)).await;
+        assert!((1..=86_400_000).contains(&ttl), "{ttl}");
+    }
+}

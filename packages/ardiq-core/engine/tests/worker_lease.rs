@@ -1,0 +1,182 @@
+//! Workers that die, are taken for dead, or hold what others could run.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use ardiq_engine::worker::judge::Outcome;
+use support::LIMIT;
+use support::host::{Host, Running, task, tasks, tell, value};
+use support::server::Server;
+
+/// So long that nothing else happens while a test lasts.
+const LONG_LEASE: u64 = 120_000;
+
+fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !happened() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn is_recorded(server: &Server, id: &str) -> bool {
+    tell(server, &["HEXISTS", "ardiq:{q}:running", id])
+}
+
+/// A worker that has died with a job: it signed on once, and its lease is over.
+fn bury(server: &Server, dead: &str) {
+    let words = ["XREADGROUP", "GROUP", "q", dead, "COUNT", "1", "STREAMS", "ardiq:{q}:lane:low", ">"];
+    let _: redis::Value = tell(server, &words);
+    let _: i64 = tell(server, &["ZADD", "ardiq:{q}:workers", "1", dead]);
+}
+
+#[test]
+fn a_run_that_lasts_is_recorded_although_nothing_else_happens() {
+    let server = Server::start(&[]);
+    let host = Host::new(&server.url());
+    let mut running = host.worker_with_lease("w", 1, 1, LONG_LEASE);
+    host.enqueue(vec![task("a")]);
+    let run = running.wait_for(1).remove(0);
+    let began = Instant::now();
+    until("its start is not recorded", || is_recorded(&server, "a"));
+    assert!(began.elapsed() < Duration::from_secs(10), "it took {:?}", began.elapsed());
+    running.complete(vec![(run.slot, value(&run))]);
+    assert!(host.result("a", LIMIT).is_some());
+    until("the record of its start stays", || !is_recorded(&server, "a"));
+    running.stop();
+}
+
+#[test]
+fn a_deferred_run_is_recorded_when_it_begins() {
+    let server = Server::start(&[]);
+    let host = Host::new(&server.url());
+    let mut running = host.worker_with_lease("w", 1, 1, LONG_LEASE);
+    running.worker.defer(["echo".to_owned()]);
+    host.enqueue(vec![task("a")]);
+    let run = running.wait_for(1).remove(0);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!is_recorded(&server, "a"), "it waits for a thread");
+    assert!(running.worker.begin(run.slot));
+    until("its start is not recorded", || is_recorded(&server, "a"));
+    running.complete(vec![(run.slot, value(&run))]);
+    running.stop();
+}
+
+#[test]
+fn a_deferred_run_that_has_not_begun_goes_back_when_the_worker_stops() {
+    let server = Server::start(&[]);
+    let host = Host::new(&server.url());
+    let mut first = host.worker("first", 2, 2);
+    first.worker.defer(["echo".to_owned()]);
+    host.enqueue(tasks(2));
+    let runs = first.wait_for(2);
+    assert!(first.worker.begin(runs[0].slot));
+    first.worker.begin_stop();
+    assert!(!first.worker.begin(runs[1].slot), "nothing begins after the stop");
+    first.worker.complete(vec![(runs[0].slot, value(&runs[0]))]);
+    first.stop();
+    let mut second = host.worker("second", 2, 2);
+    let run = second.wait_for(1).remove(0);
+    assert_eq!((run.id.as_str(), run.tries), ("1", 1));
+    second.complete(vec![(run.slot, value(&run))]);
+    second.stop();
+}
+
+#[test]
+fn the_job_of_a_dead_worker_runs_elsewhere() {
+    let server = Server::start(&[]);
+    let host = Host::new(&server.url());
+    let mut running = host.worker("w", 1, 1);
+    host.enqueue(vec![task("first")]);
+    running.serve("first");
+    host.enqueue(vec![task("a")]);
+    // Whichever of the two gets it.
+    bury(&server, "dead");
+    running.serve("a");
+    until("the dead one is still there", || {
+        tell::<Option<String>>(&server, &["ZSCORE", "ardiq:{q}:workers", "dead"]).is_none()
+    });
+    running.stop();
+}
+
+#[test]
+fn a_worker_that_was_taken_for_dead_says_that_its_runs_live() {
+    let server = Server::start(&[]);
+    let host = Host::new(&server.url());
+    let mut running = host.worker("w", 1, 1);
+    host.enqueue(vec![task("a")]);
+    let run = running.wait_for(1).remove(0);
+    until("its start is not recorded", || is_recorded(&server, "a"));
+    let _: i64 = tell(&server, &["ZADD", "ardiq:{q}:workers", "-1", "w"]);
+    running.wait_for_notice("lost");
+    assert_ne!(running.worker.id(), "w");
+    until("nothing says that it lives", || {
+        !tell::<Vec<String>>(&server, &["KEYS", "ardiq:{q}:survivals:a:*"]).is_empty()
+    });
+    // It takes over from itself, and counts a death; the job does not end by the outcome of a run that was given up.
+    running.complete(vec![(run.slot, Outcome::Success(b"refused".to_vec(), None))]);
+    let again = running.wait_for(1).remove(0);
+    assert_eq!((again.id.as_str(), again.tries), ("a", 2));
+    running.complete(vec![(again.slot, value(&again))]);
+    assert_eq!(host.result("a", LIMIT).unwrap().tries, 2);
+    running.stop();
+}
+
+#[test]
+fn a_job_that_kills_every_worker_is_dead_lettered_and_one_whose_workers_live_is_not() {
+    let server = Server::start(&[]);
+    let host = Host::new(&server.url());
+    host.enqueue(vec![task("a")]);
+    for number in 1..=3 {
+        let mut running = host.worker(&format!("w{number}"), 1, 1);
+        let run = running.wait_for(1).remove(0);
+        assert_eq!((run.id.as_str(), run.tries), ("a", number));
+        until("its start is not recorded", || is_recorded(&server, "a"));
+        // As if the process were gone: its connections end, and its lease runs out.
+        drop(running);
+        let _: i64 = tell(&server, &["ZADD", "ardiq:{q}:workers", "1", &format!("w{number}")]);
+    }
+    let mut last = host.worker("last", 1, 1);
+    let result = host.result("a", LIMIT).unwrap();
+    assert!(matches!(&result.outcome, ardiq_engine::protocol::record::Outcome::Failure(text) if text.contains("poison")));
+    last.take();
+    assert!(last.taken.is_empty(), "it was not tried a fourth time");
+    last.stop();
+}
+
+/// Complete what this worker gets, until all of these have run.
+fn serve_all(running: &mut Running, mut left: BTreeSet<String>) {
+    while !left.is_empty() {
+        for run in running.wait_for(1) {
+            left.remove(&run.id);
+            running.complete(vec![(run.slot, value(&run))]);
+        }
+    }
+}
+
+#[test]
+fn what_waits_behind_a_long_run_goes_to_an_idle_worker() {
+    let server = Server::start(&[]);
+    let host = Host::new(&server.url());
+    let mut busy = host.worker_with_lease("busy", 1, 100, LONG_LEASE);
+    host.enqueue(tasks(300));
+    let mut left: BTreeSet<String> = (0..300).map(|number| number.to_string()).collect();
+    // Its runs are short, so that it holds many ahead; then comes one that lasts.
+    let long = loop {
+        let run = busy.wait_for(1).remove(0);
+        left.remove(&run.id);
+        if left.len() == 100 {
+            break run;
+        }
+        busy.complete(vec![(run.slot, value(&run))]);
+    };
+    let mut idle = host.worker("idle", 4, 4);
+    serve_all(&mut idle, left);
+    busy.complete(vec![(long.slot, value(&long))]);
+    assert!(host.result(&long.id, LIMIT).is_some());
+    busy.stop();
+    idle.stop();
+}

@@ -65,7 +65,10 @@ fn a_job_runs_and_its_result_is_pushed_to_who_waits() {
     let result = result.as_ref().unwrap();
     assert_eq!((&result.outcome, result.tries, result.worker.as_str()), (&Value::Value(b"a".to_vec()), 1, "w"));
     running.stop();
-    assert!(!tell::<bool>(&server, &["EXISTS", "ardiq:{q}:workers", "ardiq:{q}:running", "ardiq:{q}:waiters", "ardiq:{q}:pulse"]));
+    assert!(!tell::<bool>(
+        &server,
+        &["EXISTS", "ardiq:{q}:workers", "ardiq:{q}:running", "ardiq:{q}:waiters", "ardiq:{q}:pulse"]
+    ));
 }
 
 #[test]

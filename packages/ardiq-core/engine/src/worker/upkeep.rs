@@ -25,7 +25,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 const RECLAIM_PERIOD: Duration = Duration::from_secs(1);
 
 /// Between finding that a lease has run out and taking its worker for dead: renewals that were held up get in between.
-const SECOND_LOOK: Duration = Duration::from_millis(500);
+const SECOND_LOOK: Duration = Duration::from_millis(300);
 
 /// Move jobs to their lanes when they are due.
 pub async fn promote(state: Arc<State>) -> Result<()> {

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::job::Delivery;
@@ -73,10 +74,9 @@ pub async fn run(state: Arc<State>) -> Result<()> {
             () = until(next_ms) => Ok(()),
         };
         if done.is_err() {
-            // What was sent is waited for: a job in a reply that nobody reads would be known to nobody.
-            for rest in outcomes.0.into_iter().chain(fetches.0) {
-                let _ = rest.await;
-            }
+            // What was sent is waited for: a job in a reply that is not read would be known to no worker. All of them go on at the
+            // same time, since one that is not polled may hold the connection's lock that another waits for.
+            join_all(outcomes.0.into_iter().chain(fetches.0)).await;
             return done;
         }
     }

@@ -85,11 +85,12 @@ fn nothing_starts_and_nothing_is_asked_for_beyond_the_lease() {
     receive(&mut desk, [entry(3, 1)]);
     assert!(hand_out(&mut desk).is_empty(), "no lease yet");
     assert_eq!(planned(&mut desk).fetch, 0);
-    desk.extend_lease(LEASE_END);
-    assert!(desk.next(NOW, LEASE_END).is_none(), "the lease is over at its end");
-    assert_eq!(planned_at(&mut desk, LEASE_END).fetch, 0);
-    assert!(desk.next(NOW, LEASE_END - 1).is_some());
-    assert_eq!(planned_at(&mut desk, LEASE_END - 1).fetch, 1);
+    let end = MONO + 10;
+    desk.extend_lease(end);
+    assert!(desk.next(NOW, end).is_none(), "the lease is over at its end");
+    assert_eq!(planned_at(&mut desk, end).fetch, 0);
+    assert!(desk.next(NOW, end - 1).is_some());
+    assert_eq!(planned_at(&mut desk, end - 1).fetch, 1);
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn a_desk_that_knows_nothing_of_its_runs_asks_for_those_that_can_start() {
 #[test]
 fn short_runs_are_fetched_ahead_in_batches_and_none_ahead_of_long_ones() {
     let many = BATCH + 50;
-    let mut desk = busy_desk(2, many);
+    let mut desk = busy_desk(4, many);
     assert_eq!(planned(&mut desk).fetch, BATCH);
     desk.reserve(BATCH);
     assert_eq!(desk.plan(MONO, UnderWay { outcomes: false, fetches: 1 }).fetch, many - BATCH);
@@ -119,7 +119,7 @@ fn short_runs_are_fetched_ahead_in_batches_and_none_ahead_of_long_ones() {
         now += 60_000;
         assert!(desk.complete(slot, Outcome::Retry(0), NOW, now));
     }
-    assert_eq!(planned_at(&mut desk, now).fetch, 2);
+    assert_eq!(planned_at(&mut desk, now).fetch, 4);
 }
 
 #[test]

@@ -182,8 +182,8 @@ fn a_job_is_condemned_only_when_it_was_the_only_suspect_or_after_many_deaths() {
     ] {
         let mut desk = desk(2, 4);
         receive(&mut desk, [suspect_with(1, deaths, flags), entry(3, 2)]);
-        let runs = start(&mut desk);
         let settled = planned(&mut desk).settle;
+        let runs = start(&mut desk);
         if !condemned {
             assert_eq!(names(&runs), [("job2", Mode::Plain), ("job1", Mode::Alone)], "{deaths} {flags}");
             continue;

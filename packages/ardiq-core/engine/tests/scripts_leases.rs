@@ -291,3 +291,15 @@ async fn without_an_earlier_pulse_nothing_is_moved() {
         assert_eq!(found.expired, expired(&[("other", now - SECOND)]), "{expected}");
     }
 }
+
+#[tokio::test]
+async fn a_pulse_that_nobody_can_read_is_replaced() {
+    for words in [&["SET", "no time"][..], &["SET", ""], &["RPUSH", "1"], &["SADD", "1"]] {
+        let (queue, now) = two_workers().await;
+        queue.set_lease("other", now - SECOND).await;
+        let _: i64 = queue.ask("DEL", &queue.keys.pulse).await;
+        let _: redis::Value = queue.ask(words[0], (&queue.keys.pulse, words[1])).await;
+        takes_over(&queue, now - SECOND).await;
+        assert!(queue.ask::<i64>("GET", &queue.keys.pulse).await >= now);
+    }
+}

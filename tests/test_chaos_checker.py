@@ -222,9 +222,17 @@ def test_leftovers_are_findings() -> None:
     assert kinds(verdict(*ONCE, result=final(), leftovers=["due (zset) never expires"])) == ["left behind"]
 
 
-def test_a_caller_that_was_never_told_is_found() -> None:
-    untold = Note(9, "untold", 1, JOB, detail={"error": "nothing came"})
-    assert kinds(verdict(*ONCE, untold, result=final())) == ["caller not told"]
+@pytest.mark.parametrize(
+    ("error", "by_server", "found"),
+    [
+        ("nothing came", False, ["caller not told"]),
+        ("no permissions to access one of the channels", True, ["caller not told"]),
+        ("no permissions to run the 'evalsha' command", True, []),
+    ],
+)
+def test_a_caller_that_was_never_told_is_found(error: str, by_server: bool, found: list[str]) -> None:
+    untold = Note(9, "untold", 1, JOB, detail={"error": error, "by_server": by_server})
+    assert kinds(verdict(*ONCE, untold, result=final())) == found
 
 
 @pytest.mark.parametrize(

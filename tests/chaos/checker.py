@@ -105,7 +105,7 @@ def check(evidence: Evidence) -> Verdict:
         *_lost(evidence, by_event["accept"]),
         *_committed_twice(evidence),
         *_told_wrong(evidence, by_event["told"]),
-        *(Finding("caller not told", note.job, note.detail["error"], note.pid) for note in by_event["untold"]),
+        *_untold(by_event["untold"]),
         *_refused_and_done(evidence, by_event),
         *runs.unexplained(),
         *_wrong_results(evidence, by_event["accept"], runs),
@@ -145,6 +145,13 @@ def _told_wrong(evidence: Evidence, told: list[Note]) -> Iterable[Finding]:
         said = Final(**note.detail["result"])
         if final is not None and said != final:
             yield Finding("second commit", note.job, f"its caller was told {said}, and Redis says {final}")
+
+
+def _untold(untold: list[Note]) -> Iterable[Finding]:
+    """A caller may hear that the server refuses to be asked. What needs a channel is found out without one."""
+    for note in untold:
+        if not note.detail["by_server"] or "channel" in note.detail["error"]:
+            yield Finding("caller not told", note.job, note.detail["error"], note.pid)
 
 
 def _refused_and_done(evidence: Evidence, by_event: dict[str, list[Note]]) -> Iterable[Finding]:

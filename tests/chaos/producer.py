@@ -66,7 +66,7 @@ class Producer:
         if self._calls:
             await asyncio.wait(self._calls, timeout=LAST_WAIT_S)
         for job in self._waiting:
-            self._journal.note("untold", job, error=f"nothing came within {LAST_WAIT_S:g} s")
+            self._journal.note("untold", job, error=f"nothing came within {LAST_WAIT_S:g} s", by_server=False)
 
     def _begin(self, call: Any) -> None:
         task = asyncio.create_task(call)
@@ -129,7 +129,8 @@ class Producer:
         try:
             result = await job.result(timeout=WAIT_S)
         except (ArdiqError, TimeoutError) as error:
-            self._journal.note("untold", job.id, error=f"{type(error).__name__}: {error}")
+            by_server = str(error).startswith(REFUSED)
+            self._journal.note("untold", job.id, error=f"{type(error).__name__}: {error}", by_server=by_server)
         else:
             assert result is not None  # a wait with a time ends with a result or an error
             self._journal.note("told", job.id, result=described(result))

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from ardiq_cli import main
 from tests.programs import DEADLINE_S, Program, StartProgram
 
 NOWHERE = "unix:///nonexistent/ardiq.sock"
@@ -86,6 +88,18 @@ def ask(project: Path, environment: dict[str, str]) -> Ask:
             timeout=DEADLINE_S,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def ask_here(monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """As `ask`, but in this process, which takes a tenth of the time: for commands that only look."""
+    monkeypatch.setenv("ARDIQ_REDIS_URL", NOWHERE)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        done = CliRunner().invoke(main.app, arguments)
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
     return run
 

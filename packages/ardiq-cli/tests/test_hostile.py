@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from ardiq import Ardiq
-from ardiq_cli import main
 from ardiq_cli.exits import ExitCode
 from tests.programs import DEADLINE_S
 from tests.servers import Server
@@ -34,14 +32,9 @@ def server(make_server: MakeServer) -> Server:
 
 
 @pytest.fixture
-def ask() -> Ask:
-    """As the fixture for all other tests, but in this process: there is much to ask, and no signal in it."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        done = CliRunner().invoke(main.app, arguments)
-        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
-
-    return run
+def ask(ask_here: Ask) -> Ask:
+    """There is much to ask, so it is done in this process."""
+    return ask_here
 
 
 @pytest.fixture

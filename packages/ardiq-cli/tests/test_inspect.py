@@ -65,6 +65,7 @@ def test_url_comes_from_the_environment_too(app: Ardiq, ask: Ask, server: Server
 def test_workers_are_listed_while_they_live(
     app: Ardiq, look: Callable[..., list[dict[str, object]]], ardiq: StartProgram, module: Module, server: Server
 ) -> None:
+    app.ref("some.task").enqueue_sync()  # a queue exists from its first job on
     assert look("workers") == []
     module(f"from ardiq import Ardiq\napp = Ardiq(queue_name={app.queue_name!r}, concurrency=7)\n")
     program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
@@ -190,6 +191,7 @@ def test_one_job_in_words(app: Ardiq, ask: Ask, server: Server) -> None:
 
 
 def test_unknown_job_is_status_4(app: Ardiq, ask: Ask, server: Server) -> None:
+    app.ref("some.task").enqueue_sync()
     done = ask("inspect", "jobs", "no-such-job", "--queue", app.queue_name, "--url", server.url)
     assert done.returncode == ExitCode.NOT_FOUND
     assert done.stderr.count("\n") == 1

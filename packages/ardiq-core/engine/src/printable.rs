@@ -41,11 +41,11 @@ pub fn text_of(bytes: Vec<u8>) -> String {
 fn escape(shown: &mut String, code: u32) {
     // Writing to a string cannot fail.
     let _ = match code {
+        0x09 => shown.write_str("\\t"),
         0x0a => shown.write_str("\\n"),
         0x0d => shown.write_str("\\r"),
-        0x09 => shown.write_str("\\t"),
-        ..=0xff => write!(shown, "\\x{code:02x}"),
-        ..=0xffff => write!(shown, "\\u{code:04x}"),
+        _ if code <= 0xff => write!(shown, "\\x{code:02x}"),
+        _ if code <= 0xffff => write!(shown, "\\u{code:04x}"),
         _ => write!(shown, "\\U{code:08x}"),
     };
 }

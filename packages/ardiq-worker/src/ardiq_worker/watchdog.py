@@ -8,7 +8,6 @@ too. Nothing of this is on the way of a single job.
 from __future__ import annotations
 
 import asyncio
-import os
 import selectors
 import sys
 import threading
@@ -35,7 +34,7 @@ QUIET_S = 60.0
 JOIN_S = 1.0
 """It ends at once when told to, unless the log is stuck."""
 
-_ASYNCIO = os.path.dirname(asyncio.__file__)
+_ASYNCIO = asyncio.__file__.removesuffix("__init__.py")
 
 
 class Watchdog:
@@ -132,7 +131,7 @@ class Watchdog:
         due_s = BLOCKED_S if time.monotonic() >= self._quiet_until else BLOCKED_S * AGAIN_FACTOR
         said = False
         while not self._answered_within(asked + due_s - time.monotonic()):
-            frame = sys._current_frames().get(self._watched)
+            frame = sys._current_frames().get(self._watched)  # pyright: ignore[reportPrivateUsage] - there is no other way
             culprit = self._culprit(frame) if frame is not None else None
             if culprit is not None:
                 said = True

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from ardiq import Ardiq
     from ardiq_cli.embedded import EmbeddedServer
 
+_SERVER_END_S = 30.0
+"""How long the server may take to end; it writes what it has not written yet."""
+
 
 def dev(
     target: Target,
@@ -25,6 +28,7 @@ def dev(
     with boundary(verbose=verbose):
         import os
 
+        from ardiq_cli import ending
         from ardiq_cli.embedded import EmbeddedServer, project_place
         from ardiq_cli.worker import WorkerOptions, run_worker
 
@@ -37,7 +41,9 @@ def dev(
         try:
             code = run_worker(options, _StartServer(server))
         finally:
+            ending.extend(_SERVER_END_S)
             server.close()
+            ending.extend()
         raise SystemExit(code)
 
 
@@ -62,3 +68,6 @@ class _StartServer:
 
     def drained(self) -> None:
         pass
+
+    def last_step(self) -> None:
+        self._server.close()

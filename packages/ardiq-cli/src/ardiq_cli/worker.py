@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ardiq_cli.exits import ExitCode
+from ardiq_cli import ending
+from ardiq_cli.exits import ExitCode, explain
 from ardiq_cli.logs import LogFormat, configure, settle
 from ardiq_cli.signals import stop_signals, survive
+from ardiq_cli.stopping import StopSignals, ignore
 
 if TYPE_CHECKING:
     from ardiq import Ardiq
@@ -57,6 +59,9 @@ class Steps(Protocol):
     def drained(self) -> None:
         """Nothing waits, runs or is due any more, and the worker has ended for that reason."""
 
+    def last_step(self) -> None:
+        """The process is ended by force, since something of the application's keeps it from ending."""
+
 
 class NoSteps:
     """A caller with nothing to do in between."""
@@ -70,6 +75,9 @@ class NoSteps:
     def drained(self) -> None:
         pass
 
+    def last_step(self) -> None:
+        pass
+
 
 class _Stopped(BaseException):
     """A stop signal has come before the event loop handles them. Not SystemExit: an imported module may raise that."""
@@ -78,6 +86,7 @@ class _Stopped(BaseException):
 def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
     """Run the worker until it is told to stop (or, in burst, until the queue is empty); the exit status."""
     configure(options.log_format, verbose=options.verbose, quiet=options.quiet)
+    steps = steps or NoSteps()
     stops = stop_signals()
     try:
         # Until the event loop takes over, a stop signal just ends the process with status 0: no job has been taken.
@@ -88,22 +97,37 @@ def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
         # Imported only now, because it takes a while and the signals above may come meanwhile.
         from ardiq_cli.load import load_app
 
-        steps = steps or NoSteps()
         level = logging.root.level
         app = load_app(options.target)
         settle(level=level)
         steps.loaded(app)
-        return asyncio.run(_serve(app, options, steps, stops))
+        return asyncio.run(_serve_to_the_end(app, options, steps, stops))
     except _Stopped:
+        ending.begin(ExitCode.OK, last_step=steps.last_step)
         return ExitCode.OK
+    except Exception as error:
+        message, code = explain(error)
+        ending.begin(code, message=message, last_step=steps.last_step)
+        raise
     finally:
         # What is left to do is bounded, and a second signal must not turn an orderly end into a traceback.
-        for number in stops:
-            signal.signal(number, signal.SIG_IGN)
+        ignore(stops)
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
     raise _Stopped
+
+
+async def _serve_to_the_end(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals]) -> int:
+    """Serve; when that is over, the loop has to be closed soon: it waits for tasks and threads of the application."""
+    try:
+        status = await _serve(app, options, steps, stops)
+    except BaseException as error:
+        message, code = explain(error) if isinstance(error, Exception) else ("", ExitCode.FAILED)
+        ending.begin(code, message=message, last_step=steps.last_step)
+        raise
+    ending.begin(status, last_step=steps.last_step)
+    return status
 
 
 async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals]) -> int:
@@ -114,9 +138,9 @@ async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iter
     assert running is not None, "a coroutine under asyncio.run has a task"
     asked = 0
 
-    def on_signal() -> None:
+    def on_signal(times: int) -> None:
         nonlocal asked
-        asked += 1
+        asked = times
         runner = app._runner  # pyright: ignore[reportPrivateUsage]
         if runner is None:
             running.cancel()
@@ -125,8 +149,8 @@ async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iter
         else:
             runner.skip_grace()
 
-    for number in stops:
-        loop.add_signal_handler(number, on_signal)
+    # Until the end of the process, not of the run: what follows may be held up, and the third signal ends that too.
+    StopSignals(loop, stops, on_signal)
     try:
         # Without Redis a start fails, with status 3; a worker that has started waits for Redis to come back.
         await app.queue_size()
@@ -140,7 +164,4 @@ async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iter
     except asyncio.CancelledError:
         if asked == 0:
             raise
-    finally:
-        for number in stops:
-            loop.remove_signal_handler(number)
     return ExitCode.OK

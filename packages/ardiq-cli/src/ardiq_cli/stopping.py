@@ -1,0 +1,118 @@
+"""The stop signals of a worker process: the first stops it in order, the second skips the grace period, the third ends it.
+
+A blocked event loop hears nothing, so none of this is left to the loop. Python's own handlers run in the main thread, also
+between two calls in a task that blocks it. Where that thread is held up in foreign code, another one counts the signals:
+it reads them from the descriptor to which the interpreter writes each. It wakes the loop too, for the kernel may have
+interrupted any thread.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from types import FrameType
+
+log = logging.getLogger("ardiq.worker")
+
+MOST = 3
+"""So many signals end the process."""
+
+LAST_WORDS_S = 0.5
+"""How long the last line of the log may take: the log may be what everything waits for."""
+
+
+class StopSignals:
+    """Calls `ask` on `loop`, with how many there have been, for each of the signals `numbers`; the third is not asked.
+
+    For the main thread, until the process ends.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, numbers: Iterable[signal.Signals], ask: Callable[[int], object]
+    ) -> None:
+        self._loop = loop
+        self._ask = ask
+        self._numbers = frozenset(numbers)
+        self._handled = 0
+        self._readable, self._writable = socket.socketpair()
+        self._writable.setblocking(False)
+        signal.set_wakeup_fd(self._writable.fileno(), warn_on_full_buffer=False)
+        for number in self._numbers:
+            signal.signal(number, self._handle)
+        with suppress(RuntimeError):  # no thread to be had: what the main thread hears still counts
+            threading.Thread(target=self._listen, name="ardiq-signals", daemon=True).start()
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._handled += 1
+        if self._handled >= MOST:
+            _end_at_once(number)
+        with suppress(RuntimeError):  # the loop is closed: the process ends anyway
+            self._loop.call_soon_threadsafe(self._ask, self._handled)
+
+    def _listen(self) -> None:
+        heard = 0
+        while True:
+            for number in self._readable.recv(64):
+                heard += number in self._numbers
+                if heard >= MOST:
+                    _end_at_once(number)
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_nothing)
+
+
+def ignore(numbers: Iterable[signal.Signals]) -> None:
+    """Ignore these signals from now on, unless they are counted; by a handler, for programs inherit what is ignored."""
+    for number in numbers:
+        if not isinstance(getattr(signal.getsignal(number), "__self__", None), StopSignals):
+            signal.signal(number, _ignore)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    pass
+
+
+def _nothing() -> None:
+    """To wake the loop is enough: Python's handlers run in the main thread as soon as that runs."""
+
+
+def _end_at_once(number: int) -> None:
+    """End this process with the status that a shell shows for one that died by the signal."""
+    with suppress(RuntimeError):
+        speaker = threading.Thread(target=_last_words, args=(signal.Signals(number),), daemon=True)
+        speaker.start()
+        speaker.join(LAST_WORDS_S)
+    os._exit(128 + number)
+
+
+def _last_words(number: signal.Signals) -> None:
+    log.error(
+        "%s, for the third time: the process ends at once. What it runs is started again when its lease has run out",
+        number.name,
+    )
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+
+
+def _after_fork() -> None:
+    """A forked child is not the worker: stop signals have their default action there, and nothing of ours is written to.
+
+    The child has the parent's handlers, and the descriptor that wakes the parent's loop.
+    """
+    ours = False
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        handler = signal.getsignal(number)
+        if str(getattr(handler, "__module__", "")).startswith("ardiq_cli."):
+            ours = True
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+    if ours:
+        signal.set_wakeup_fd(-1)
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,177 @@
+"""The end of a worker's process: soon after the worker's, whatever of the application's goes on, and with its status."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from ardiq import Ardiq, TaskStatus
+from ardiq_cli.exits import ExitCode
+from tests.programs import Program, StartProgram, eventually
+from tests.servers import Server
+
+LIMIT_S = 2.0
+SLACK_S = 2.0
+"""For a machine with more processes than cores: the limit itself is asserted where no other thing is measured."""
+
+TASKS = """
+    import asyncio, atexit, concurrent.futures, pathlib, sys, threading, time
+    from ardiq import Ardiq
+    app = Ardiq(queue_name={queue!r})
+    kept = []
+
+    @app.task(max_retries=0)
+    async def to_thread():
+        pathlib.Path("started").touch()
+        await asyncio.to_thread(time.sleep, 100_000)
+
+    @app.task(max_retries=0)
+    def in_thread():
+        pathlib.Path("started").touch()
+        time.sleep(100_000)
+
+    @app.task
+    async def thread():
+        threading.Thread(target=time.sleep, args=(100_000,)).start()
+        pathlib.Path("started").touch()
+
+    @app.task
+    async def executor():
+        kept.append(concurrent.futures.ThreadPoolExecutor(2))
+        kept[-1].submit(time.sleep, 100_000)
+        pathlib.Path("started").touch()
+
+    @app.task
+    async def exit_handler():
+        atexit.register(time.sleep, 100_000)
+        pathlib.Path("started").touch()
+
+    @app.task
+    async def compute_at_exit():
+        # In one call of C, which never lets go of the interpreter.
+        atexit.register(pow, 7, 10**9)
+        pathlib.Path("started").touch()
+
+    class Slow:
+        def __del__(self):
+            time.sleep(100_000)
+
+    @app.task
+    async def finalizer():
+        sys.modules["kept"] = Slow()
+        pathlib.Path("started").touch()
+
+    @app.task
+    async def deaf_coroutine():
+        async def deaf():
+            while True:
+                try:
+                    await asyncio.sleep(100_000)
+                except asyncio.CancelledError:
+                    pass
+        kept.append(asyncio.create_task(deaf()))
+        pathlib.Path("started").touch()
+
+    @app.task
+    async def fork():
+        import multiprocessing
+        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(20,))
+        process.start()
+        pathlib.Path("started").touch()
+
+    @app.task
+    async def last_words():
+        # Ends in time, and has something to say.
+        atexit.register(print, "said at the end")
+        print("buffered", end="")
+        pathlib.Path("started").touch()
+
+    @app.task(max_retries=0)
+    async def fail():
+        kept.append(concurrent.futures.ThreadPoolExecutor(2))
+        kept[-1].submit(time.sleep, 100_000)
+        raise ValueError
+"""
+
+
+@pytest.fixture
+def app(server: Server, queue_name: str, module: StartProgram) -> Ardiq:
+    module(TASKS.format(queue=queue_name))
+    return Ardiq(redis_url=server.url, queue_name=queue_name)
+
+
+def ends_soon(program: Program, since: float) -> int:
+    status = program.end(30)
+    assert time.monotonic() - since < LIMIT_S + SLACK_S, program.output
+    return status
+
+
+HANGS = {
+    "to_thread": 0, "in_thread": 0, "thread": 0, "executor": 0, "exit_handler": 0, "deaf_coroutine": 0, "fork": 0,
+    # From C, where the status is not known any more.
+    "finalizer": 1, "compute_at_exit": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("task", ["to_thread", "exit_handler"])
+def test_the_process_ends_soon_with_several_workers_too(
+    app: Ardiq, server: Server, ardiq: StartProgram, project: Path, task: str, workers: str
+) -> None:
+    program = ardiq("run", "tasks:app", "-w", workers, "--grace", "0.1", ARDIQ_REDIS_URL=server.url)
+    program.await_output(" serves ", int(workers))
+    app.ref(task).enqueue_sync()
+    eventually(lambda: (project / "started").exists(), "the start of the task")
+    program.send(signal.SIGTERM)
+    program.await_output("has signed off", int(workers))
+    assert ends_soon(program, time.monotonic()) == ExitCode.OK, program.output
+
+
+@pytest.mark.parametrize("task", HANGS)
+def test_the_process_ends_soon_after_it_has_signed_off(
+    app: Ardiq, server: Server, ardiq: StartProgram, project: Path, task: str
+) -> None:
+    program = ardiq("run", "tasks:app", "--grace", "0.1", ARDIQ_REDIS_URL=server.url)
+    program.await_output(" serves ")
+    job = app.ref(task).enqueue_sync()
+    eventually(lambda: (project / "started").exists(), "the start of the task")
+    if task not in ("to_thread", "in_thread"):
+        eventually(lambda: job.status_sync() is TaskStatus.COMPLETE, "the end of the task")
+    program.send(signal.SIGTERM)
+    program.await_output("has signed off")
+    assert ends_soon(program, time.monotonic()) == HANGS[task], program.output
+    if task in ("to_thread", "in_thread"):
+        assert job.status_sync() is TaskStatus.QUEUED
+    if HANGS[task] == 0 and task != "in_thread":  # of our own threads none is waited for
+        assert "the process is ended with status 0 although" in program.output
+
+
+def test_what_ends_in_time_ends_as_ever(app: Ardiq, server: Server, ardiq: StartProgram, project: Path) -> None:
+    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    program.await_output(" serves ")
+    app.ref("last_words").enqueue_sync()
+    eventually(lambda: (project / "started").exists(), "the start of the task")
+    program.send(signal.SIGTERM)
+    assert program.end() == ExitCode.OK
+    assert "buffered" in program.output, program.output
+    assert "said at the end" in program.output
+    assert "is ended" not in program.output
+
+
+def test_a_burst_that_failed_ends_with_its_status(app: Ardiq, server: Server, ardiq: StartProgram) -> None:
+    app.ref("fail").enqueue_sync()
+    program = ardiq("run", "tasks:app", "--burst", ARDIQ_REDIS_URL=server.url)
+    program.await_output("has signed off")
+    assert ends_soon(program, time.monotonic()) == ExitCode.FAILED, program.output
+    assert "threads of the application run (ThreadPoolExecutor-0_0)" in program.output
+
+
+def test_an_application_that_cannot_be_loaded_ends_too(ardiq: StartProgram, module: StartProgram) -> None:
+    module(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(100_000,)).start()\nprint('up', flush=True)"
+    )
+    program = ardiq("run", "tasks:app")
+    program.await_output("up")
+    assert ends_soon(program, time.monotonic()) == ExitCode.USAGE, program.output
+    assert "ardiq: " in program.output

@@ -1,0 +1,149 @@
+"""Stop signals of a worker's process: counted even where the loop is blocked, and not inherited by forked children."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from ardiq import Ardiq
+from tests.programs import StartProgram, eventually
+from tests.servers import Server
+
+TASKS = """
+    import asyncio, ctypes, multiprocessing, os, pathlib, signal, threading, time
+    from ardiq import Ardiq
+    app = Ardiq(queue_name={queue!r})
+
+    @app.task(max_retries=0)
+    async def sleep():
+        pathlib.Path("started").touch()
+        time.sleep(1000)
+
+    @app.task(max_retries=0)
+    async def compute():
+        pathlib.Path("started").touch()
+        while True:
+            pass
+
+    @app.task(max_retries=0)
+    async def swallow():
+        pathlib.Path("started").touch()
+        while True:
+            try:
+                time.sleep(1000)
+            except BaseException:
+                pass
+
+    @app.task(max_retries=0)
+    async def foreign():
+        # Foreign code that never looks for signals of Python's.
+        pathlib.Path("started").touch()
+        lock = ctypes.CDLL(None)
+        while lock.usleep(900_000) or True:
+            if os.path.exists("never"):
+                break
+
+    @app.task(max_retries=0)
+    async def joins():
+        pathlib.Path("started").touch()
+        thread = threading.Thread(target=time.sleep, args=(1000,), daemon=True)
+        thread.start()
+        thread.join()
+
+    @app.task(max_retries=0)
+    async def deaf():
+        pathlib.Path("started").touch()
+        while True:
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                pass
+
+    def child(ready):
+        ready.send(signal.set_wakeup_fd(-1))
+        time.sleep(30)
+
+    def forked(number):
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=child, args=(theirs,))
+        process.start()
+        descriptor = ours.recv()
+        os.kill(process.pid, number)
+        process.join(10)
+        return process.exitcode, descriptor
+
+    @app.task(max_retries=0)
+    async def fork(number):
+        return forked(number)
+
+    @app.task(max_retries=0)
+    def fork_in_thread(number):
+        return forked(number)
+
+    def own(number, frame):
+        os._exit(7)
+
+    @app.task(max_retries=0)
+    async def fork_with_handler(number):
+        before = signal.signal(number, own)
+        try:
+            return forked(number)
+        finally:
+            signal.signal(number, before)
+"""
+
+
+@pytest.fixture
+def app(server: Server, queue_name: str, module: StartProgram) -> Ardiq:
+    module(TASKS.format(queue=queue_name))
+    return Ardiq(redis_url=server.url, queue_name=queue_name)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("task", ["sleep", "compute", "swallow", "foreign", "joins", "deaf"])
+def test_the_third_signal_ends_a_single_worker_whatever_it_does(
+    app: Ardiq, server: Server, ardiq: StartProgram, project: Path, task: str, number: signal.Signals
+) -> None:
+    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    program.await_output(" serves ")
+    app.ref(task).enqueue_sync()
+    eventually(lambda: (project / "started").exists(), "the start of the task")
+    if task == "sleep":
+        program.await_output("the event loop has been blocked for ")
+        assert " by sleep[" in program.output
+        assert "in sleep" in program.output
+    for _ in range(3):
+        assert program.process.poll() is None
+        program.send(number)
+        time.sleep(0.1)  # the kernel merges signals that are not taken yet
+    assert program.end(10) == 128 + number, program.output
+    assert f"{number.name}, for the third time: the process ends at once" in program.output
+
+
+@pytest.mark.parametrize("task", ["fork", "fork_in_thread"])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -15), (signal.SIGINT, 1)])
+def test_a_forked_child_has_the_default_actions(
+    app: Ardiq, server: Server, ardiq: StartProgram, task: str, number: signal.Signals, status: int
+) -> None:
+    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    program.await_output(" serves ")
+    for _ in range(2):
+        found = app.ref(task).enqueue_sync(int(number)).result_sync(timeout=30)
+        assert found is not None
+        # multiprocessing turns the KeyboardInterrupt of a SIGINT into status 1.
+        assert found.value == (status, -1), program.output
+    assert "stops;" not in program.output, "the worker has not heard the signal of its child"
+    program.send(signal.SIGTERM)
+    assert program.end() == 0, program.output
+
+
+def test_a_handler_of_the_applications_is_left_to_the_child(app: Ardiq, server: Server, ardiq: StartProgram) -> None:
+    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    program.await_output(" serves ")
+    found = app.ref("fork_with_handler").enqueue_sync(int(signal.SIGTERM)).result_sync(timeout=30)
+    assert found is not None
+    assert found.value[0] == 7
+    program.send(signal.SIGTERM)
+    assert program.end() == 0, program.output

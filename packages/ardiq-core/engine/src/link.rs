@@ -146,20 +146,22 @@ impl Link {
             .map_err(|error| self.unreachable(&error.to_string()))
     }
 
+    /// Has the server taken a subscription to this channel?
+    pub fn hears(&self, channel: &str) -> bool {
+        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.iter().any(|known| known.confirmed && known.name == channel)
+    }
+
     /// Subscribe, now and after every reconnect.
     pub async fn subscribe(&self, channel: &str, patience: Patience) -> Result<()> {
-        let confirmed = || {
-            let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-            channels.iter().any(|known| known.confirmed && known.name == channel)
-        };
-        if confirmed() {
+        if self.hears(channel) {
             return Ok(());
         }
         // One asks for all.
         let Ok(_asking) = timeout_at(patience.limit(LONGEST_QUEUE), self.subscribing.lock()).await else {
             return Err(self.unreachable("no subscription in time"));
         };
-        if confirmed() {
+        if self.hears(channel) {
             return Ok(());
         }
         {

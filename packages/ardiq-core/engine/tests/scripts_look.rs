@@ -207,3 +207,44 @@ async fn list_gives_the_newest_dead_letters_first() {
     let order: Vec<&str> = letters.iter().map(|letter| letter.id.as_str()).collect();
     assert_eq!(order, ["c", "b"]);
 }
+
+#[tokio::test]
+async fn whoever_only_looks_writes_nothing_and_may_look_into_a_replica() {
+    let queue = Queue::start();
+    assert_eq!(inspect(&queue).await.lanes.len(), 0);
+    assert!(look::result(&queue.link, &queue.keys, "a", patience()).await.unwrap().is_empty());
+    assert!(ids(&queue, "queued", 9).await.is_empty() && depth(&queue).await == 0);
+    assert_eq!(queue.names().await, [""; 0], "nothing is registered by looking");
+    queue.enqueue(&[job("a"), job("b"), later("c")]).await;
+    let registered: Vec<String> = queue.ask("SMEMBERS", "ardiq:queues").await;
+    assert_eq!(registered, ["q"]);
+    let entry = queue.take("w", 1).await.remove(0);
+    queue.settle(&[done(&entry, TTL)]).await;
+    // It follows a server that is not there, and keeps what it has.
+    let _: String = queue.ask("REPLICAOF", ("127.0.0.1", "1")).await;
+    assert_eq!(look::result(&queue.link, &queue.keys, "a", patience()).await.unwrap(), result_of(&entry));
+    assert_eq!(
+        (ids(&queue, "queued", 9).await, ids(&queue, "scheduled", 9).await),
+        (vec!["b".into()], vec!["c".into()])
+    );
+    assert_eq!((inspect(&queue).await.workers.len(), depth(&queue).await), (1, 2));
+    assert!(lookup(&queue, &["b"]).await[0].record.is_some());
+}
+
+#[tokio::test]
+async fn a_long_list_is_read_in_pages() {
+    let queue = Queue::start();
+    let jobs: Vec<NewJob> = (0..1_200).map(|number| NewJob { lane: number % 2, ..job(&number.to_string()) }).collect();
+    for page in jobs.chunks(200) {
+        queue.enqueue(page).await;
+    }
+    queue.enqueue(&(0..200).map(|number| later(&format!("later {number}"))).collect::<Vec<_>>()).await;
+    let sent = queue.take("w", 200).await;
+    queue.begin("w", &sent.iter().collect::<Vec<_>>()).await;
+    let all = ids(&queue, "queued", 1_000_000).await;
+    let distinct: std::collections::BTreeSet<&String> = all.iter().collect();
+    assert_eq!((all.len(), distinct.len()), (1_000, 1_000));
+    assert_eq!(ids(&queue, "queued", 700).await, all[..700], "a shorter list is the beginning of a longer one");
+    let started = ids(&queue, "running", 1_000_000).await;
+    assert_eq!((started.len(), ids(&queue, "scheduled", 1_000_000).await.len()), (200, 200));
+}

@@ -11,6 +11,9 @@ use ardiq_engine::scripts::produce::NewJob;
 use ardiq_engine::scripts::upkeep::{self, Part};
 use support::{HIGH, LOW, Queue, RETURNED_LOW, TTL, again, back, done, job, job_of_call, patience, start_of};
 
+/// Name and value.
+type Field = (Vec<u8>, Vec<u8>);
+
 fn unique(id: &str) -> NewJob {
     NewJob { unique: Some("u".into()), ..job_of_call(id, 7) }
 }
@@ -138,7 +141,7 @@ async fn the_fence_tells_streams_apart() {
     // The same entry id in another stream, as happens within one millisecond.
     let record = queue.record("a").await.unwrap();
     let moved = String::from_utf8_lossy(&record).replace("lane:low", "returned:low");
-    let fields: Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> =
+    let fields: Vec<(String, Vec<Field>)> =
         queue.ask("XRANGE", (&queue.keys.streams[LOW], &entry.entry, &entry.entry)).await;
     let (label, envelope) = fields[0].1[0].clone();
     let _: String = queue.ask("XADD", (&queue.keys.streams[RETURNED_LOW], &entry.entry, label, envelope)).await;

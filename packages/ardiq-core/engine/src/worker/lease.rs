@@ -25,7 +25,14 @@ pub async fn sign_on(state: &Arc<State>) -> Result<()> {
     let uptime = check_server(state, patience).await?;
     state.pulse.introduce(uptime, asked.elapsed());
     let wake = state.shared.keys.wake.clone();
-    state.shared.link.subscribe(&wake, patience).await?;
+    match state.shared.link.subscribe(&wake, patience).await {
+        // It can work without: it looks for due jobs more often.
+        Err(Error::Refused(refusal)) => {
+            let message = format!("jobs that become due earlier than others may start a second late: {refusal}");
+            state.log(Level::Warning, message);
+        }
+        other => other?,
+    }
     extend(state, true, patience).await?;
     // Only now is the Redis time known that the worker shows as the time of its start.
     *lock(&state.started_ms) = state.now_ms();

@@ -21,6 +21,9 @@ const RECLAIM_LIMIT: usize = 100;
 /// Longest sleep of the promoting loop; earlier due times are announced.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
+/// The same for a worker that may not subscribe.
+const LONGEST_DEAF_SLEEP: Duration = Duration::from_secs(1);
+
 /// How often dead workers are looked for.
 const RECLAIM_PERIOD: Duration = Duration::from_secs(1);
 
@@ -38,7 +41,8 @@ pub async fn promote(state: Arc<State>) -> Result<()> {
         if done.moved == PROMOTE_LIMIT {
             continue;
         }
-        let pause = done.due_in_ms.map_or(LONGEST_SLEEP, |ms| Duration::from_millis(ms).min(LONGEST_SLEEP));
+        let longest = if link.hears(&keys.wake) { LONGEST_SLEEP } else { LONGEST_DEAF_SLEEP };
+        let pause = done.due_in_ms.map_or(longest, |ms| Duration::from_millis(ms).min(longest));
         let mut end = Instant::now() + pause;
         loop {
             tokio::select! {

@@ -1,0 +1,94 @@
+"""What somebody's hand, or a fault of the server, has broken is repaired by the workers, and callers are told."""
+
+import asyncio
+
+import pytest
+
+from ardiq import Ardiq
+from tests.leftovers import leftovers
+from tests.servers import Server
+
+
+async def test_callers_of_jobs_whose_lane_was_deleted_are_told_and_their_ids_are_free(
+    server: Server, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Ardiq(server.url, queue_name, concurrency=1, prefetch=1)
+    started, released = asyncio.Event(), asyncio.Event()
+
+    @app.task
+    async def work(value: str) -> str:
+        if value == "first":
+            started.set()
+            await released.wait()
+        return value
+
+    first = await work.options(task_id="first").enqueue("first")
+    running = asyncio.create_task(app.run())
+    await started.wait()
+    queued = [await work.options(task_id=f"job-{number}").enqueue("lost") for number in range(3)]
+    waiting = [asyncio.create_task(job.result(timeout=60)) for job in queued[:2]]
+    while server.cli("HLEN", f"ardiq:{{{queue_name}}}:waiters") < 2:  # noqa: ASYNC110 - the server rings no bell
+        await asyncio.sleep(0.01)
+    server.cli("DEL", f"ardiq:{{{queue_name}}}:lane:default")
+
+    told = await asyncio.gather(*waiting)
+    assert [(result.success, "was lost" in str(result.value)) for result in told] == [(False, True)] * 2
+    late = await queued[2].result(timeout=60)
+    assert not late.success, late
+    again = await work.options(task_id="job-0").enqueue("again")
+    released.set()
+    assert (await first.result(timeout=30)).value == "first"
+    assert (await again.result(timeout=30)).value == "again"
+    app.stop()
+    await running
+    assert "whose entry was deleted from Redis" in caplog.text
+    assert leftovers(server, queue_name) == []
+
+
+async def test_a_queue_with_keys_of_the_wrong_type_is_served(
+    server: Server, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Ardiq(server.url, queue_name)
+
+    @app.task
+    async def work() -> str:
+        return "done"
+
+    names = ("due", "running", "waiters", "workers", "worker-info", "lanes", "lane:default", "returned:default")
+    for name in names:
+        server.cli("SET", f"ardiq:{{{queue_name}}}:{name}", "odd")
+    later = await work.options(delay_ms=10).enqueue()
+    jobs = [await work.enqueue(), later]
+    async with asyncio.timeout(30):
+        await app.run(burst=True)
+        results = [await job.result(timeout=10) for job in jobs]
+    assert [result.value for result in results] == ["done", "done"]
+    assert all(f"the key ardiq:{{{queue_name}}}:{name} held something else" in caplog.text for name in ("workers", "running"))
+    assert all(server.cli("GET", f"ardiq:{{{queue_name}}}:aside:{name}") == b"odd" for name in names)
+
+
+async def test_a_user_who_may_not_publish_makes_each_job_once_and_its_result_is_found(
+    server: Server, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    user = f"user-{queue_name}"
+    server.cli("ACL", "SETUSER", user, "on", ">pw", "~*", "resetchannels", "+@all")
+    own = Ardiq(server.url.replace("redis://", f"redis://{user}:pw@"), queue_name)
+
+    @own.task
+    async def work() -> str:
+        return "done"
+
+    jobs = [await work.options(delay_ms=1).enqueue() for _ in range(3)]
+    assert await own.queue_size() == len(jobs)
+    async with asyncio.timeout(30):
+        await own.run(burst=True)
+    assert [(await job.result()).value for job in jobs] == ["done"] * 3
+    assert caplog.text.count(f"+publish &ardiq:{{{queue_name}}}:*") == 1
+
+
+async def test_whoever_only_looks_registers_nothing(server: Server, queue_name: str) -> None:
+    app = Ardiq(server.url, queue_name)
+    assert await app.queue_size() == 0
+    assert (await app.inspect())["lanes"] == []
+    assert await app.jobs("queued") == []
+    assert queue_name not in await app.queues()

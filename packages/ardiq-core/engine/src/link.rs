@@ -23,6 +23,9 @@ use crate::url::Address;
 /// How long one command may take before its connection counts as broken.
 pub const RESPONSE_LIMIT: Duration = Duration::from_secs(5);
 
+/// How often a call is made again because a key that it met was set aside.
+const MOST_MENDS: u32 = 3;
+
 /// How long a call may queue behind others that make a connection.
 const LONGEST_QUEUE: Duration = Duration::from_secs(3600);
 
@@ -190,7 +193,7 @@ impl Link {
     }
 
     async fn send(&self, script: Option<&'static Script>, cmd: &Cmd, patience: Patience, way: Way) -> Result<Value> {
-        let (mut pauses, mut mended) = (backoff(), false);
+        let (mut pauses, mut mended) = (backoff(), 0);
         loop {
             let mut session = self.session(patience).await?;
             let (limit, mut broken) = (patience.limit(RESPONSE_LIMIT), true);
@@ -215,8 +218,8 @@ impl Link {
             let (remedy, reason) = match fault {
                 None => (Remedy::Reconnect, "no answer in time".to_owned()),
                 Some(error) => match remedy(&error) {
-                    Remedy::Mend if script.is_some() && !mended && self.mend(patience).await => {
-                        mended = true;
+                    Remedy::Mend if script.is_some() && mended < MOST_MENDS && self.mend(patience).await => {
+                        mended += 1;
                         continue;
                     }
                     Remedy::GiveUp | Remedy::Mend => return Err(Error::Refused(Refusal::new(&error))),

@@ -70,12 +70,15 @@ impl Link {
         Ok(())
     }
 
-    /// Set keys aside that hold something else than they should. Returns whether there were any.
+    /// Set keys aside that hold something else than they should. Returns false when that is not possible; when there are none,
+    /// another process was quicker.
     pub(crate) async fn mend(&self, patience: Patience) -> bool {
         // In a box, since this is itself a call.
-        let names = Box::pin(upkeep::mend(self, &self.keys, patience)).await.unwrap_or_default();
-        self.tell_set_aside(&names);
-        !names.is_empty()
+        let names = Box::pin(upkeep::mend(self, &self.keys, patience)).await;
+        names.is_ok_and(|names| {
+            self.tell_set_aside(&names);
+            true
+        })
     }
 
     /// Log which keys were set aside.

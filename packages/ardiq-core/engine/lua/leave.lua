@@ -6,7 +6,7 @@
 local left = 0
 expect('zset', KEYS[1])
 expect('hash', KEYS[2])
-need(KEYS[1], 'ZADD', 'ZREM', 'HDEL', 'XPENDING')
+need(KEYS[1], 'ZADD', 'ZREM', 'HDEL', 'XPENDING', 'EXISTS', 'DEL')
 for i = 4, #KEYS do
   local pending = redis.pcall('XPENDING', KEYS[i], ARGV[1], '-', '+', 1, ARGV[2])
   if not pending.err then left = left + #pending end

@@ -12,7 +12,7 @@
 local base, job_prefix, group, asker = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local MOST_SUSPECTS = 100
 expect('zset', KEYS[1])
-need(KEYS[1], 'ZADD', 'GET', 'SET')
+need(KEYS[1], 'ZADD', 'ZRANGEBYSCORE', 'GET', 'SET')
 keep_time(KEYS[4], KEYS[1], ARGV[7])
 local own = call('ZSCORE', KEYS[1], asker)
 if not own or tonumber(own) < now then return { now, '', 0, 0, 1 } end
@@ -41,7 +41,7 @@ end
 if not victim then return out end
 expect('hash', KEYS[2], KEYS[3])
 expect('stream', unpack(KEYS, 5))
-need(KEYS[1], 'ZADD', 'ZREM', 'HGET', 'HDEL', 'GET', 'SET')
+need(KEYS[1], 'ZREM', 'HGET', 'HDEL')
 need(KEYS[5], 'XRANGE', 'XADD', 'XPENDING', 'XACK', 'XDEL')
 if not may('XGROUP', 'DELCONSUMER', KEYS[5], group, victim) then
   error({ err = "NOPERM this user has no permissions to run the 'xgroup|delconsumer' command" })

@@ -8,7 +8,7 @@
 local group, worker = ARGV[1], ARGV[2]
 expect('zset', KEYS[1])
 expect('hash', KEYS[2])
-need(KEYS[1], 'ZADD', 'HSET', 'XPENDING', 'GET', 'SET')
+need(KEYS[1], 'ZADD', 'ZRANGEBYSCORE', 'ZSCORE', 'HSET', 'XPENDING', 'GET', 'SET')
 keep_time(KEYS[3], KEYS[1], ARGV[6])
 if ARGV[5] == '0' then
   local lease = call('ZSCORE', KEYS[1], worker)

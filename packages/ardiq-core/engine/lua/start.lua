@@ -1,8 +1,8 @@
 -- start: record that runs have begun, so that a crash counts them as tries.
 --
 -- KEYS  running, workers
--- ARGV  job prefix, worker, then per run: id, entry id, stream without the queue's prefix, start ms, tries and mode ("" one of many, "a" the only suspect of its
---       process, "c" it has outlived suspicion)
+-- ARGV  job prefix, worker, then per run: id, entry id, stream without the queue's prefix, start ms, tries and mode ("" one of
+--       many, "a" the only suspect of its process, "c" it has outlived suspicion)
 -- out   positions (from 0) of runs that are no longer this worker's
 local refused, fields = {}, {}
 local lease = ask('ZSCORE', KEYS[2], ARGV[2])

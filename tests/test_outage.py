@@ -104,7 +104,7 @@ async def test_a_server_that_does_not_answer_is_an_error_within_the_connect_time
     server.thaw()
     for app in (fresh, used):
         assert await app.status("nobody") == "not_found"
-        assert app.status_sync("nobody") == "not_found"
+        assert await asyncio.to_thread(app.status_sync, "nobody") == "not_found"
 
 
 def every_question(app: Ardiq) -> list[Awaitable[object]]:

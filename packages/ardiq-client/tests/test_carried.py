@@ -186,8 +186,8 @@ class Nowhere(Moving):
         return None
 
 
-class Proxy:
-    __class__ = property(lambda self: str)  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+PROXY: Any = type("Proxy", (), {"__class__": property(lambda self: str)})()
+"""What says that it is a string, as lazy objects of frameworks do."""
 
 
 def unknown_zone() -> ZoneInfo:
@@ -205,7 +205,7 @@ REFUSED: list[Any] = [
     Plain.A,
     *(1j, range(3), slice(1), fractions.Fraction(1, 3), deque([1]), ChainMap({}), UserDict(a=1), UserList([1])),
     *(pathlib.PurePosixPath("/"), types.SimpleNamespace(a=1), types.MappingProxyType({"a": 1}), {"a": 1}.keys()),
-    *(collections.OrderedDict, len, object(), Ellipsis, NotImplemented, iter([]), Proxy()),
+    *(collections.OrderedDict, len, object(), Ellipsis, NotImplemented, iter([]), PROXY),
     Finer(2026, 1, 1),
     FinerSpan(1),
     datetime(2026, 1, 1, tzinfo=Nowhere()),

@@ -305,7 +305,7 @@ def test_a_bad_timeout_is_refused(app: Ardiq, timeout: Any, error: type[Exceptio
 
 async def test_a_bad_state_or_limit_is_refused(app: Ardiq) -> None:
     with pytest.raises(ValueError, match="state must be"):
-        await app.jobs("done")
+        await app.jobs("done")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     with pytest.raises(ValueError, match="limit must be at least 1"):
         await app.jobs("queued", 0)
 

@@ -276,13 +276,13 @@ async def test_burst_may_be_switched_on_while_it_runs(app: Ardiq) -> None:
 
 async def test_overrides_take_the_place_of_the_apps_options(app: Ardiq) -> None:
     with pytest.raises(TypeError):
-        await app.run(colour="blue")
+        await app.run(colour="blue")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     with pytest.raises(ValueError, match="concurrency"):
         await app.run(concurrency=0)
     with pytest.raises(ValueError, match="prefetch"):
         await app.run(concurrency=5, prefetch=4)
     with pytest.raises(TypeError, match="shutdown_grace_s"):
-        await app.run(shutdown_grace_s="long")
+        await app.run(shutdown_grace_s="long")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await app.run(concurrency=5, burst=True)
 
 

@@ -17,6 +17,7 @@ from ardiq_cli.stopping import StopSignals, ignore
 
 if TYPE_CHECKING:
     from ardiq import Ardiq
+    from ardiq.options import RunOptions
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,9 @@ class WorkerOptions:
         values["log_format"] = LogFormat(values["log_format"])
         return cls(**values)
 
-    def overrides(self) -> dict[str, int | float | bool]:
+    def overrides(self) -> "RunOptions":
         """The options of the application that these replace."""
-        given = {"concurrency": self.concurrency, "shutdown_grace_s": self.grace, "burst": self.burst or None}
-        return {name: value for name, value in given.items() if value is not None}
+        return {"concurrency": self.concurrency, "shutdown_grace_s": self.grace, "burst": self.burst or None}
 
 
 class Steps(Protocol):

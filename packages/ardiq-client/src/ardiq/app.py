@@ -9,7 +9,7 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast, overload
 
-from ardiq.checks import flag, kind_of, only_known, task_name
+from ardiq.checks import flag, kind_of, nearest, only_known, task_name
 from ardiq.codec import Codec
 from ardiq.connection import Connection, finalize
 from ardiq.cron import Schedule, check_timing
@@ -17,7 +17,7 @@ from ardiq.dispatch import Prepared, TaskRef
 from ardiq.errors import WorkerNotInstalledError
 from ardiq.inspection import Inspection
 from ardiq.job import Job
-from ardiq.options import CoreOptions
+from ardiq.options import CoreOptions, RunOptions
 from ardiq.signature import UNKNOWN
 from ardiq.task import AsyncTask, SyncTask, Task, TaskOptions, check_schedulable, make_task
 
@@ -211,15 +211,19 @@ class Ardiq(Inspection):
         ids = self._connection.enqueue_many_sync(self._chunks(calls))
         return [Job(self, job_id) for chunk in ids for job_id in chunk]
 
-    def run(self, **overrides: Any) -> Coroutine[Any, Any, None]:  # what the worker's own command line passes on
+    def run(self, **overrides: Unpack[RunOptions]) -> Coroutine[Any, Any, None]:
         """Run a worker until `stop` is called, or, in burst mode, until nothing is left. May be called again.
 
-        From this call on, `stop` ends the run, also when what this returns has not been awaited yet. Raises
-        WorkerNotInstalledError where only the client is installed.
+        `concurrency`, `prefetch`, `sync_concurrency`, `shutdown_grace_s` and `burst` take the place of the app's own
+        options for this run. From this call on, `stop` ends the run, also when what this returns has not been awaited
+        yet. Raises TypeError for any other option, and WorkerNotInstalledError where only the client is installed.
+
+            await app.run(concurrency=50)
         """
+        only_known("app.run()", overrides, RunOptions.__annotations__)
         return self._run(self._last_stop, overrides)
 
-    async def _run(self, last_stop: object, overrides: dict[str, Any]) -> None:
+    async def _run(self, last_stop: object, overrides: RunOptions) -> None:
         try:
             from ardiq_worker import run_app
         except ModuleNotFoundError as error:
@@ -255,7 +259,10 @@ class Ardiq(Inspection):
             raise TypeError(f"priority must be a str, not {kind_of(lane)}")
         index = self._lanes.get(lane)
         if index is None:
-            raise ValueError(f"priority {lane!r} is none of the app's priorities {self.priorities!r}")
+            raise ValueError(
+                f"priority {lane!r} is none of the app's priorities {self.priorities!r}; "
+                f"did you mean {nearest(lane, self._lanes)!r}?"
+            )
         return index
 
     def _chunks(self, calls: Iterable[object]) -> Iterator[list[Submission]]:

@@ -4,7 +4,7 @@ A wrong type is a TypeError, a wrong value a ValueError; the message names the o
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import cast
 
@@ -31,6 +31,15 @@ def only_known(call: str, given: Iterable[str], known: Collection[str]) -> None:
     for name in given:
         if name not in known:
             raise TypeError(f"{call} has no option {name!r}; did you mean {nearest(name, known)!r}?")
+
+
+def one_of(label: str, value: object, known: Sequence[str]) -> None:
+    """Raise unless `value` is one of the `known` words; the error names the nearest one."""
+    if not isinstance(value, str):
+        raise TypeError(f"{label} must be a str, not {kind_of(value)}")
+    if value not in known:
+        words = f"{', '.join(known[:-1])} or {known[-1]}"
+        raise ValueError(f"{label} must be {words}, not {value!r}; did you mean {nearest(value, known)!r}?")
 
 
 def kind_of(value: object) -> str:

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ardiq.blocking import check_thread
 from ardiq.errors import BrokerError
 from ardiq.mailbox import ThreadMailbox, abandoned
 from ardiq_core import Core, interpreter_ends
@@ -84,7 +85,7 @@ class Connection:
 
     def enqueue_sync(self, submission: Submission) -> str:
         """Hand in one job from a thread without a loop; gives its id."""
-        ids: list[str] = self.ask_sync(_enqueue([submission]))
+        ids: list[str] = self.ask_sync(_enqueue([submission]), "enqueue")
         return ids[0]
 
     async def enqueue_many(self, chunks: Iterable[list[Submission]]) -> list[list[str]]:
@@ -94,6 +95,7 @@ class Connection:
 
     def enqueue_many_sync(self, chunks: Iterable[list[Submission]]) -> list[list[str]]:
         """As `enqueue_many`, from a thread without a loop."""
+        check_thread("enqueue_many")
         ids: list[list[str]] = self._mailbox().ask_in_turn(map(_enqueue, chunks))
         return ids
 
@@ -101,8 +103,9 @@ class Connection:
         """Make one request from the running loop and wait for the answer."""
         return await self._bridge_of(self._running_loop()).ask(send)
 
-    def ask_sync(self, send: Send) -> Any:
-        """Make one request from a thread without a loop and wait for the answer."""
+    def ask_sync(self, send: Send, call: str = "ask", *, waits: bool = False) -> Any:
+        """Make one request from a thread without a loop and wait for the answer, which may be that to a job."""
+        check_thread(call, waits=waits)
         return self._mailbox().ask(send)
 
     def close(self) -> None:

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, TypeVar
 
-from ardiq.checks import LATEST_MS, LONGEST_MS, flag, headers, job_id, whole
+from ardiq.checks import LATEST_MS, LONGEST_MS, flag, headers, job_id, only_known, whole
 from ardiq.errors import PayloadTooLargeError
 from ardiq.job import Job
 from ardiq.pending import PendingEnqueue
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+CALL_OPTIONS = ("task_id", "priority", "delay_ms", "schedule_ms", "expire_ms", "headers", "unique")
+"""What `options` takes."""
 
 
 class Prepared(Generic[R]):
@@ -179,6 +182,7 @@ class Dispatchable(Dispatch[P, R]):
         expire_ms: int = 0,
         headers: Mapping[str, str] | None = None,
         unique: bool | None = None,
+        **unknown: Never,
     ) -> BoundTask[P, R]:
         """The task with overrides for the enqueues made through what this returns.
 
@@ -188,10 +192,12 @@ class Dispatchable(Dispatch[P, R]):
         after its enqueue; 0 keeps the task's own setting. `headers`: strings that travel with the job. `unique`:
         overrides the task's own setting.
 
-        Raises ValueError for an unknown lane, a negative number or a bad id.
+        Raises ValueError for an unknown lane, a negative number or a bad id, TypeError for an unknown option.
 
             await report.options(priority="low", delay_ms=5000).enqueue(2026)
         """
+        if unknown:
+            only_known("task.options()", unknown, CALL_OPTIONS)
         return self._with(task_id, priority, delay_ms, schedule_ms, expire_ms, headers, unique)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast, get_args, overload
 
-from ardiq.checks import job_id, patience_ms, whole
+from ardiq.checks import job_id, one_of, patience_ms, whole
 from ardiq.errors import SerializationError
 from ardiq.options import Options
 from ardiq.results import DeadJob, TaskInfo, TaskResult, TaskStatus
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ardiq_core.shapes import JobRecord, ResultRecord
 
 T = TypeVar("T")
+
+JobState = Literal["queued", "scheduled", "running", "dead"]
+"""What `jobs` lists."""
 
 
 class LaneState(TypedDict):
@@ -61,6 +64,8 @@ class QueueState(TypedDict):
 class Inspection(Options):
     """Questions about the queue. The `_sync` forms are for code without an event loop and block the thread.
 
+    Where an event loop runs in the thread, they warn (RuntimeWarning), and waiting for a result raises RuntimeError.
+
     All raise BrokerError when Redis cannot be reached within `connect_timeout_s`.
     """
 
@@ -79,7 +84,7 @@ class Inspection(Options):
     def result_sync(self, task_id: str, timeout: float | timedelta | None = None) -> TaskResult[Any] | None:
         """As `result`, for code without an event loop."""
         send, patience = _result_request(task_id, timeout)
-        return self._read_result(self._connection.ask_sync(send), patience)
+        return self._read_result(self._connection.ask_sync(send, "result", waits=bool(patience)), patience)
 
     async def status(self, task_id: str) -> TaskStatus:
         """Where a job stands now; `not_found` when nothing is known of it, or no longer."""
@@ -87,7 +92,7 @@ class Inspection(Options):
 
     def status_sync(self, task_id: str) -> TaskStatus:
         """As `status`, for code without an event loop."""
-        return _read_status(self._connection.ask_sync(_lookup(task_id)))
+        return _read_status(self._connection.ask_sync(_lookup(task_id), "status"))
 
     async def info(self, task_id: str) -> TaskInfo | None:
         """A snapshot of a job while it is unfinished, else None."""
@@ -95,7 +100,7 @@ class Inspection(Options):
 
     def info_sync(self, task_id: str) -> TaskInfo | None:
         """As `info`, for code without an event loop."""
-        return self._read_info(self._connection.ask_sync(_lookup(task_id)))
+        return self._read_info(self._connection.ask_sync(_lookup(task_id), "info"))
 
     async def queue_size(self) -> int:
         """How many jobs wait to start, over all lanes, scheduled ones included; running ones do not count."""
@@ -103,7 +108,7 @@ class Inspection(Options):
 
     def queue_size_sync(self) -> int:
         """As `queue_size`, for code without an event loop."""
-        return cast(int, self._connection.ask_sync(_depth))
+        return cast(int, self._connection.ask_sync(_depth, "queue_size"))
 
     async def inspect(self) -> QueueState:
         """The state of the queue: its lanes, counts and workers."""
@@ -119,14 +124,13 @@ class Inspection(Options):
     @overload
     async def jobs(self, state: Literal["queued", "scheduled", "running"], limit: int = 100) -> list[TaskInfo]: ...
     @overload
-    async def jobs(self, state: str, limit: int = 100) -> list[TaskInfo] | list[DeadJob]: ...
-    async def jobs(self, state: str, limit: int = 100) -> list[TaskInfo] | list[DeadJob]:
+    async def jobs(self, state: JobState, limit: int = 100) -> list[TaskInfo] | list[DeadJob]: ...
+    async def jobs(self, state: JobState, limit: int = 100) -> list[TaskInfo] | list[DeadJob]:
         """Up to `limit` jobs in a state, `queued`, `scheduled`, `running` or `dead`, oldest first.
 
         Of a job whose arguments cannot be decoded here, `args` and `kwargs` are empty.
         """
-        if state not in ("queued", "scheduled", "running", "dead"):
-            raise ValueError(f"state must be queued, scheduled, running or dead, not {state!r}")
+        one_of("state", state, get_args(JobState))
         whole("limit", limit, 1, 1_000_000)
         answer = await self._connection.ask(lambda port, ticket: port.jobs(ticket, state, limit))
         if state == "dead":

@@ -41,7 +41,10 @@ class Job(Generic[R]):
         return await self._app.result(self._id, timeout)
 
     def result_sync(self, timeout: float | timedelta | None = None) -> TaskResult[R] | None:
-        """As `result`, for code without an event loop; blocks the thread."""
+        """As `result`, for code without an event loop; blocks the thread.
+
+        With `timeout`, raises RuntimeError where an event loop runs in this thread.
+        """
         return self._app.result_sync(self._id, timeout)
 
     async def status(self) -> TaskStatus:

@@ -37,6 +37,16 @@ class CoreOptions(TypedDict, total=False):
     connect_timeout_s: float | timedelta
 
 
+class RunOptions(TypedDict, total=False):
+    """What `app.run(...)` takes in place of the app's own options; None leaves an option as it is."""
+
+    concurrency: int | None
+    prefetch: int | None
+    sync_concurrency: int | None
+    shutdown_grace_s: float | timedelta | None
+    burst: bool | None
+
+
 class Option(Generic[T]):
     """A read-only property of the app that shows one option."""
 

@@ -12,7 +12,7 @@ options of a run.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 from ardiq_worker.logs import Log
 from ardiq_worker.printable_log import protect
@@ -22,6 +22,7 @@ from ardiq_worker.version import check_version
 
 if TYPE_CHECKING:
     from ardiq.app import Ardiq
+    from ardiq.options import RunOptions
 
 __version__ = check_version()
 
@@ -39,9 +40,7 @@ class Ended(NamedTuple):
     """Whether it ended because nothing was waiting, running or due in burst mode, and not because it was stopped."""
 
 
-async def run_app(
-    app: Ardiq, last_stop: object = None, /, **overrides: Any
-) -> Ended:  # the keywords of `settings.settings`, checked there
+async def run_app(app: Ardiq, last_stop: object = None, /, **overrides: Unpack[RunOptions]) -> Ended:
     """Run a worker of `app` on the running event loop; what `app.run` calls.
 
     `overrides` take the place of the app's options: `concurrency`, `prefetch`, `sync_concurrency`, `shutdown_grace_s`,

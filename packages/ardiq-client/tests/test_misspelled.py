@@ -1,0 +1,61 @@
+"""A misspelled option or word is refused with the nearest one that there is."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ardiq import Ardiq
+from ardiq.dispatch import CALL_OPTIONS, Dispatchable
+from ardiq.options import RunOptions
+
+APP = Ardiq("redis://127.0.0.1:1", priorities=["low", "default", "high"])
+
+
+@APP.task
+async def work() -> None: ...
+
+
+CALLS: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
+    (Ardiq, {"concurency": 3}, "Ardiq() has no option 'concurency'; did you mean 'concurrency'?"),
+    (APP.task, {"max_retry": 3}, "@app.task() has no option 'max_retry'; did you mean 'max_retries'?"),
+    (APP.cron, {"every": 1, "times": 3}, "@app.cron() has no option 'times'; did you mean 'timeout'?"),
+    (APP.run, {"concurency": 3}, "app.run() has no option 'concurency'; did you mean 'concurrency'?"),
+    (APP.run, {"grace": 3}, "app.run() has no option 'grace'; did you mean 'shutdown_grace_s'?"),
+    (work.options, {"delay": 3}, "task.options() has no option 'delay'; did you mean 'delay_ms'?"),
+    (APP.ref("other").options, {"id": "x"}, "task.options() has no option 'id'; did you mean 'task_id'?"),
+]
+
+
+@pytest.mark.parametrize(("call", "options", "message"), CALLS, ids=[message for _, _, message in CALLS])
+def test_an_unknown_option_names_the_nearest_one(
+    call: Callable[..., Any], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TypeError) as refused:
+        call(**options)
+    assert str(refused.value) == message
+
+
+async def test_an_unknown_state_names_the_nearest_one() -> None:
+    state: Any = "ded"
+    with pytest.raises(ValueError, match="must be queued, scheduled, running or dead, not 'ded'; did you mean 'dead'"):
+        await APP.jobs(state)
+    state = None
+    with pytest.raises(TypeError, match="state must be a str, not None"):
+        await APP.jobs(state)
+
+
+def test_an_unknown_lane_names_the_nearest_one() -> None:
+    for use in (lambda: work.options(priority="hihg"), lambda: APP.task(priority="hihg")(lambda: None)):
+        with pytest.raises(ValueError, match=r"none of the app's priorities .*; did you mean 'high'\?"):
+            use()
+
+
+def test_the_lists_of_options_are_those_of_the_functions() -> None:
+    parameters = inspect.signature(Dispatchable.options).parameters
+    assert tuple(parameters) == ("self", *CALL_OPTIONS, "unknown")
+    settings = pytest.importorskip("ardiq_worker.settings").settings
+    assert list(RunOptions.__annotations__) == [
+        name for name in inspect.signature(settings).parameters if name != "app"
+    ]

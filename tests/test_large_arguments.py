@@ -10,6 +10,7 @@ from ardiq import Ardiq, current_task
 from tests.conftest import FleetFactory
 from tests.programs import eventually
 from tests.servers import Server
+from tests.toll import Toll
 
 SIZES = [4_000, 5_000, 64_000, 1_000_000]
 """Around the bound, and well above it."""
@@ -120,3 +121,40 @@ def test_they_survive_the_death_and_the_stop_of_their_worker(make_fleet: FleetFa
     fleet.worker(concurrency=2)
     assert [result.value for result in fleet.results(echo)] == [LARGE] * 5
     eventually(lambda: bodies(fleet.server, fleet.queue) == [], "no body is left")
+
+
+class Late(Toll):
+    """A way to the server on which the first body runs out before the call that it belongs to comes."""
+
+    WAITS = b"$5\r\n60000\r\n"
+    late = False
+
+    async def _requests(self, program: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
+        waiting = b""
+        while data := await program.read(65536):
+            waiting += data
+            before, found, behind = waiting.partition(self.WAITS)
+            if found and not self.late:
+                self.late = True
+                to_server.write(before + b"$1\r\n1\r\n")
+                await to_server.drain()
+                await asyncio.sleep(0.05)  # fifty times as long as the body has
+                waiting = behind
+            # What may be its beginning waits for the rest of it.
+            kept = max(n for n in range(len(self.WAITS)) if waiting.endswith(self.WAITS[:n]))
+            to_server.write(waiting[: len(waiting) - kept])
+            waiting = waiting[len(waiting) - kept :]
+            await to_server.drain()
+
+
+async def test_a_body_that_ran_out_before_its_call_came_is_sent_again(
+    app: Ardiq, server: Server, queue_name: str
+) -> None:
+    async with Late(server) as way:
+        producer = Ardiq(way.url, queue_name, connect_timeout_s=10)
+        job = await producer.ref("size").enqueue(LARGE)
+        assert way.late
+    await worked(app)
+    result = await app.result(job.id)
+    assert result is not None
+    assert result.value == len(LARGE)

@@ -84,9 +84,11 @@ def test_one_app_serves_one_loop_after_another_and_keeps_none(app: Ardiq) -> Non
 
 
 def test_a_loop_that_is_closed_with_a_request_under_way_is_let_go(app: Ardiq) -> None:
+    job = app.ref("x").enqueue_sync()
+
     async def leave() -> weakref.ref[asyncio.AbstractEventLoop]:
         loop = asyncio.get_running_loop()
-        loop.create_task(app.result("nobody", timeout=3600))  # noqa: RUF006 - cancelled by asyncio.run
+        loop.create_task(app.result(job.id, timeout=3600))  # noqa: RUF006 - cancelled by asyncio.run
         await asyncio.sleep(0)
         return weakref.ref(loop)
 
@@ -145,13 +147,13 @@ def test_an_app_that_is_dropped_ends_its_connection(server: Server, queue_name: 
 
 
 def test_no_call_hangs_or_comes_back_to_life_after_the_end(app: Ardiq) -> None:
-    app.queue_size_sync()
+    job = app.ref("x").enqueue_sync()
     started = threading.Event()
 
     def wait() -> None:
         started.set()
         with pytest.raises(BrokerError):
-            app.result_sync("nobody", timeout=3600)
+            app.result_sync(job.id, timeout=3600)
 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(wait)
@@ -165,7 +167,8 @@ def test_no_call_hangs_or_comes_back_to_life_after_the_end(app: Ardiq) -> None:
 
 
 async def test_whoever_waits_when_the_connection_ends_is_told(app: Ardiq) -> None:
-    waiting = asyncio.create_task(app.result("nobody", timeout=3600))
+    job = await app.ref("x").enqueue()
+    waiting = asyncio.create_task(job.result(timeout=3600))
     await app.queue_size()
     app._connection.close()
     with pytest.raises(BrokerError):
@@ -173,12 +176,13 @@ async def test_whoever_waits_when_the_connection_ends_is_told(app: Ardiq) -> Non
 
 
 async def test_a_wait_that_is_given_up_is_forgotten(app: Ardiq) -> None:
+    job = await app.ref("x").enqueue()
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(app.result("nobody", timeout=3600), 0.01)
+        await asyncio.wait_for(job.result(timeout=3600), 0.01)
     bridge = app._connection._bridge
     assert bridge is not None
     assert bridge._waiting == {}
-    assert await app.queue_size() == 0
+    assert await app.queue_size() == 1
 
 
 class NoReaders(asyncio.SelectorEventLoop):
@@ -206,24 +210,24 @@ def test_a_loop_that_cannot_watch_descriptors_is_served_by_a_thread(app: Ardiq) 
 
 
 def test_a_signal_ends_a_blocking_wait(app: Ardiq) -> None:
-    app.queue_size_sync()
+    job = app.ref("x").enqueue_sync()
 
     class Enough(Exception):
         pass
 
     def handler(*_: object) -> None:
         # A request of its own, in the middle of another one.
-        assert app.queue_size_sync() == 0
+        assert app.queue_size_sync() == 1
         raise Enough
 
     before = signal.signal(signal.SIGALRM, handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(Enough):
-            app.result_sync("nobody", timeout=3600)
+            app.result_sync(job.id, timeout=3600)
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert app.queue_size_sync() == 0
+    assert app.queue_size_sync() == 1
 
 
 def test_an_interrupting_request_does_not_take_the_answer_of_the_interrupted(app: Ardiq) -> None:
@@ -283,12 +287,13 @@ EXIT = """
 import asyncio, sys, threading
 from ardiq import Ardiq
 app = Ardiq(sys.argv[1], sys.argv[2])
+job = app.ref("x").enqueue_sync()
 async def use():
     await asyncio.gather(*(app.send("x", n) for n in range(100)))
-    asyncio.get_running_loop().create_task(app.result("nobody", 3600))
+    asyncio.get_running_loop().create_task(job.result(3600))
     asyncio.get_running_loop().call_soon(app._connection.enqueue, app, app.ref("x").prepare()._submission)
     await asyncio.sleep(0)
-threading.Thread(target=lambda: app.result_sync("nobody", 3600), daemon=True).start()
+threading.Thread(target=lambda: job.result_sync(3600), daemon=True).start()
 asyncio.run(use())
 """
 

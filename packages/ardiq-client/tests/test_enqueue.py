@@ -14,6 +14,7 @@ from ardiq import (
     DeadJob,
     Job,
     PendingEnqueue,
+    ResultNotFoundError,
     SerializationError,
     TaskInfo,
     TaskResult,
@@ -101,10 +102,18 @@ async def test_nothing_is_known_of_an_unknown_job(app: Any) -> None:
     assert await app.status("nobody") == "not_found"
     assert await app.info("nobody") is None
     assert await app.result("nobody") is None
-    with pytest.raises(TimeoutError, match=r"within 0\.05s"):
-        await app.result("nobody", timeout=timedelta(milliseconds=50))
+    for timeout in (timedelta(hours=1), 0):
+        with pytest.raises(ResultNotFoundError, match="nobody"):
+            await app.result("nobody", timeout=timeout)
+
+
+async def test_a_wait_ends_when_its_time_is_over(app: Any) -> None:
+    job = await app.add.enqueue(2, 3)
+    with pytest.raises(TimeoutError, match=r"within 0\.05s") as raised:
+        await job.result(timeout=timedelta(milliseconds=50))
+    assert not isinstance(raised.value, ResultNotFoundError)
     with pytest.raises(TimeoutError):
-        await app.result("nobody", timeout=0)
+        await job.result(timeout=0)
 
 
 async def test_a_waiter_is_woken_by_the_result(app: Any) -> None:

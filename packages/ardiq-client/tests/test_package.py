@@ -13,8 +13,8 @@ from ardiq.task import TaskOptions
 
 PUBLIC = {
     "Ardiq", "ArdiqError", "BoundTask", "BrokerError", "DeadJob", "InvalidIdError", "Job", "PayloadTooLargeError",
-    "PendingEnqueue", "Prepared", "Reject", "Retry", "SerializationError", "Task", "TaskContext", "TaskInfo", "TaskRef",
-    "TaskResult", "TaskStatus", "VersionMismatchError", "WorkerExhaustedError", "WorkerNotInstalledError", "__version__",
+    "PendingEnqueue", "Prepared", "Reject", "ResultNotFoundError", "Retry", "SerializationError", "Task", "TaskContext",
+    "TaskInfo", "TaskRef", "TaskResult", "TaskStatus", "VersionMismatchError", "WorkerExhaustedError", "WorkerNotInstalledError", "__version__",
     "current_task",
 }  # fmt: skip
 

@@ -124,7 +124,6 @@ pub fn answer(py: Python<'_>, answer: Answer) -> PyResult<Bound<'_, PyAny>> {
     match answer {
         Answer::Ids(ids) => Ok(PyList::new(py, ids)?.into_any()),
         Answer::Names(names) => Ok(PyList::new(py, names)?.into_any()),
-        Answer::Flag(flag) => Ok(flag.into_pyobject(py)?.to_owned().into_any()),
         Answer::Number(number) => Ok(number.into_pyobject(py)?.into_any()),
         Answer::Result(None) => Ok(py.None().into_bound(py)),
         Answer::Result(Some(result)) => Ok(result_record(py, &result)?.into_any()),

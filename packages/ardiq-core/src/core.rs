@@ -18,9 +18,18 @@ pub struct Core {
 #[pymethods]
 impl Core {
     #[new]
-    #[pyo3(signature = (*, url, queue, lanes, connect_timeout_ms = 5000))]
-    fn new(url: &str, queue: &str, lanes: Vec<String>, connect_timeout_ms: u64) -> PyResult<Self> {
+    #[pyo3(signature = (*, url, queue, lanes, connect_timeout_ms = 5000, allow_eviction = false))]
+    fn new(
+        url: &str,
+        queue: &str,
+        lanes: Vec<String>,
+        connect_timeout_ms: u64,
+        allow_eviction: bool,
+    ) -> PyResult<Self> {
         let client = Client::new(url, queue, &lanes, Duration::from_millis(connect_timeout_ms)).map_err(raise)?;
+        if allow_eviction {
+            client.shared().server.allow_eviction();
+        }
         Ok(Self { client: Arc::new(client) })
     }
 

@@ -10,16 +10,21 @@ use pyo3::types::PyType;
 pub fn raise(error: Error) -> PyErr {
     match error {
         Error::Invalid(message) => PyValueError::new_err(message),
-        Error::Unreachable { .. } | Error::Refused(_) | Error::Closed | Error::Protocol(_) => {
-            Python::attach(|py| match broker_error(py) {
-                Ok(class) => PyErr::from_type(class, printable(&error.to_string()).into_owned()),
-                Err(failure) => failure,
-            })
+        Error::NoResult { .. } => of_class("ResultNotFoundError", &error),
+        Error::Unreachable { .. } | Error::Refused(_) | Error::Unfit(_) | Error::Closed | Error::Protocol(_) => {
+            of_class("BrokerError", &error)
         }
     }
 }
 
+fn of_class(name: &str, error: &Error) -> PyErr {
+    Python::attach(|py| match class(py, name) {
+        Ok(class) => PyErr::from_type(class, printable(&error.to_string()).into_owned()),
+        Err(failure) => failure,
+    })
+}
+
 /// Looked up anew each time: a cell that another thread is filling at the moment of a fork stays half filled in the child.
-fn broker_error(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
-    Ok(py.import("ardiq_core.errors")?.getattr("BrokerError")?.cast_into()?)
+fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
+    Ok(py.import("ardiq_core.errors")?.getattr(name)?.cast_into()?)
 }

@@ -95,7 +95,7 @@ impl Port {
         Ok(())
     }
 
-    /// Enqueue one occurrence of a schedule unless it, or a later one, has been fired. Answer: bool, fired by this call.
+    /// Enqueue one occurrence of a schedule unless it, or a later one, has been fired. Answer: int, as in the stub.
     fn fire(&self, ticket: Ticket, schedule: String, fire_ms: u64, job: &Bound<'_, PyAny>) -> PyResult<()> {
         self.client.fire(&self.mailbox, ticket, schedule, fire_ms, convert::submission(job)?);
         Ok(())

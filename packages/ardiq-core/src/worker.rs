@@ -1,6 +1,7 @@
 //! `Worker`: fetch, hand out, settle.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ardiq_engine::client::Client;
 use ardiq_engine::worker::desk::Assignment;
@@ -13,21 +14,49 @@ use crate::convert;
 use crate::core::Core;
 use crate::error::raise;
 
+/// Names that are kept as Python strings, and the longest of these in bytes. Python never forgets an interned string, and anyone
+/// who can write to Redis can make up names: so names are kept here instead, in a cache that begins again when it is full.
+const KEPT_NAMES: usize = 1024;
+const LONGEST_KEPT_NAME: usize = 256;
+
+/// Python strings of task names. Only locked by callers that hold the interpreter's lock.
+#[derive(Default)]
+struct Names(Mutex<HashMap<String, Py<PyString>>>);
+
+impl Names {
+    fn get<'py>(&self, py: Python<'py>, name: &str) -> Bound<'py, PyString> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = kept.get(name) {
+            return known.bind(py).clone();
+        }
+        let text = PyString::new(py, name);
+        if name.len() <= LONGEST_KEPT_NAME {
+            if kept.len() >= KEPT_NAMES {
+                kept.clear();
+            }
+            kept.insert(name.to_owned(), text.clone().unbind());
+        }
+        text
+    }
+}
+
 /// The engine that fetches, hands out and settles for one event loop.
 #[pyclass(frozen, module = "ardiq_core._core")]
 pub struct Worker {
     engine: Engine,
+    names: Names,
     /// Keeps the I/O thread alive for as long as the worker is.
     _client: Arc<Client>,
 }
 
 impl Worker {
     fn assignment<'py>(&self, py: Python<'py>, one: &Assignment) -> PyResult<Bound<'py, PyTuple>> {
+        // One of the app's own lanes: few.
         let lane = PyString::intern(py, self.engine.lane(one));
         (
             one.slot,
             PyString::new(py, &one.id),
-            PyString::intern(py, &one.name),
+            self.names.get(py, &one.name),
             PyBytes::new(py, &one.body),
             one.tries,
             one.enqueued_ms,
@@ -54,7 +83,7 @@ impl Worker {
         let host = worker_id.split(':').next().unwrap_or_default().to_owned();
         let settings = Settings { worker_id, concurrency, prefetch, lease_ms, result_ttl_ms, host };
         let engine = Engine::new(&core.client, settings, burst).map_err(raise)?;
-        Ok(Self { engine, _client: Arc::clone(&core.client) })
+        Ok(Self { engine, names: Names::default(), _client: Arc::clone(&core.client) })
     }
 
     fn start(&self) {

@@ -202,3 +202,25 @@ async def test_an_expression_that_never_comes_true_is_refused_at_the_start(app: 
     with pytest.raises(ValueError, match="'tick'"):
         await until_stopped(app)
     assert app._runner is None
+
+
+async def test_a_schedule_goes_on_and_warns_after_the_clock_was_set_back(
+    app: Ardiq, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As it looks afterwards: what was fired last is an hour ahead.
+    seconds, _ = server.client().time()
+    server.cli("HSET", f"ardiq:{{{app.queue_name}}}:cron", "tick", (seconds + 3600) * 1000)
+    loop, began = asyncio.get_running_loop(), asyncio.get_running_loop().time()
+    moments: list[float] = []
+
+    @app.cron(every=1)
+    async def tick() -> None:
+        moments.append(loop.time() - began)
+        if len(moments) == 2:
+            app.stop()
+
+    with caplog.at_level("WARNING", "ardiq"):
+        await until_stopped(app)
+    assert moments[0] < 2.5
+    assert [line.message for line in caplog.records if "clock was set back" in line.message][1:] == []
+    assert "schedule of tick" in caplog.text

@@ -95,7 +95,13 @@ class Ardiq(Inspection):
         self._runner: _Runner | None = None
         self._last_stop = object()  # another one after each call of `stop`
         self._worker_id: tuple[int, str] | None = None  # with the process that it was made for
-        self._connection = Connection(self.redis_url, self.queue_name, self.priorities, self.connect_timeout_s)
+        self._connection = Connection(
+            self.redis_url,
+            self.queue_name,
+            self.priorities,
+            self.connect_timeout_s,
+            allow_eviction=self.allow_eviction,
+        )
         finalize(self, self._connection)
 
     @property

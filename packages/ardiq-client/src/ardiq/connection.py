@@ -43,9 +43,17 @@ class Connection:
         "_running_loop",
     )
 
-    def __init__(self, url: str, queue: str, lanes: Sequence[str], connect_timeout_s: float) -> None:
+    def __init__(
+        self, url: str, queue: str, lanes: Sequence[str], connect_timeout_s: float, *, allow_eviction: bool = False
+    ) -> None:
         def make() -> Core:
-            return Core(url=url, queue=queue, lanes=lanes, connect_timeout_ms=math.ceil(connect_timeout_s * 1000))
+            return Core(
+                url=url,
+                queue=queue,
+                lanes=lanes,
+                connect_timeout_ms=math.ceil(connect_timeout_s * 1000),
+                allow_eviction=allow_eviction,
+            )
 
         self._make = make
         self._running_loop: Callable[[], AbstractEventLoop] = self._first_loop

@@ -1,12 +1,13 @@
 """Every exception of ArdiQ, in one place. Each message says what to do next."""
 
-from ardiq_core.errors import ArdiqError, BrokerError
+from ardiq_core.errors import ArdiqError, BrokerError, ResultNotFoundError
 
 __all__ = [
     "ArdiqError",
     "BrokerError",
     "InvalidIdError",
     "PayloadTooLargeError",
+    "ResultNotFoundError",
     "SerializationError",
     "VersionMismatchError",
     "WorkerExhaustedError",

@@ -35,6 +35,7 @@ class CoreOptions(TypedDict, total=False):
     shutdown_grace_s: float | timedelta
     max_payload_bytes: int
     connect_timeout_s: float | timedelta
+    allow_eviction: bool
 
 
 class RunOptions(TypedDict, total=False):
@@ -88,6 +89,9 @@ class Options:
     shutdown_grace_s = Option[float]("How long a stopping worker lets tasks finish, in seconds.")
     max_payload_bytes = Option[int]("The largest encoded arguments that are sent.")
     connect_timeout_s = Option[float]("How long a call may try to reach Redis, in seconds.")
+    allow_eviction = Option[bool](
+        "Whether to work with a Redis that evicts keys, and so loses jobs, when its memory is full."
+    )
 
     def __init__(self, given: Mapping[str, object]) -> None:
         self._options = check_options(given)
@@ -126,6 +130,7 @@ def check_options(given: Mapping[str, object]) -> dict[str, Any]:
         "shutdown_grace_s": seconds("shutdown_grace_s", chosen["shutdown_grace_s"], zero=True),
         "max_payload_bytes": whole("max_payload_bytes", chosen["max_payload_bytes"], 1, 512 * 1024 * 1024),
         "connect_timeout_s": seconds("connect_timeout_s", chosen["connect_timeout_s"]),
+        "allow_eviction": flag("allow_eviction", chosen["allow_eviction"]),
     }
 
 
@@ -146,6 +151,7 @@ _DEFAULTS: dict[str, object] = {
     "shutdown_grace_s": 30.0,
     "max_payload_bytes": 1024 * 1024,
     "connect_timeout_s": 5.0,
+    "allow_eviction": False,
 }
 _KNOWN = frozenset(_DEFAULTS)
 

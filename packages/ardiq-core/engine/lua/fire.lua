@@ -2,18 +2,27 @@
 --
 -- KEYS  cron, due, running, lane stream
 -- ARGV  base, job prefix, unique prefix, schedule name, fire time ms, id, unique digest or "-", envelope
--- out   1 fired by this call, 0 this occurrence or a later one was fired before, or an unfinished job holds the unique identity
+-- out   now, then 1 fired by this call, 2 likewise, after the server's clock was set back, 0 this occurrence or a later one was
+--       fired before, or has not come yet, or its job is unfinished, or an unfinished job holds the unique identity
+-- If the last one fired is more than a minute ahead of the present time, the clock was set back, and that one no longer counts.
+local TOLERANCE_MS = 60000
 local base, job_prefix, schedule, fire_ms, id = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]
 local job_key = job_prefix .. id
-local _, _, holder_of = presence()
+local _, is_alive, holder_of = presence()
 local last = tonumber(call('HGET', KEYS[1], schedule) or nil)
-if last and last >= tonumber(fire_ms) then return 0 end
+local set_back = last and last > now + TOLERANCE_MS
+local has_come = tonumber(fire_ms) <= now + TOLERANCE_MS
+if not has_come or last and not set_back and last >= tonumber(fire_ms) then return { now, 0 } end
+-- After such a step an occurrence may come a second time.
+local record = ask('GETRANGE', job_key, 0, 511) or ''
+local kind = sub(record, 1, 1)
+local unfinished = (kind == 'q' or kind == 'd') and is_alive(base, KEYS[2], KEYS[3], id, record)
 expect('stream', KEYS[4])
 need(KEYS[4], 'HSET', 'XADD', 'SET')
 local unique_key = ARGV[7] ~= '-' and ARGV[3] .. ARGV[7]
 local holder = unique_key and holder_of(base, KEYS[2], KEYS[3], job_prefix, unique_key, id)
 call('HSET', KEYS[1], schedule, fire_ms)
-if holder then return 0 end
+if holder or unfinished then return { now, 0 } end
 if unique_key then call('SET', unique_key, id) end
 place(base, KEYS[4], job_key, struct.pack('>HBBBI8', 0, 0, 0, 0, now) .. id, ARGV[8])
-return 1
+return { now, set_back and 2 or 1 }

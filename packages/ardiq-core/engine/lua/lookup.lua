@@ -1,11 +1,11 @@
 -- lookup: what is known of some jobs.
 --
 -- KEYS  due, running
--- ARGV  base, job prefix, ids
+-- ARGV  base, job prefix, prefix of results, ids
 -- out   per job: record (of a finished job without its result) or nil, header .. envelope ("" unless it is in a stream), due ms
 --       ("" unless scheduled), run ("" unless running)
 local place_of, out = presence(), {}
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   local id, value, due, run = ARGV[i], '', '', ''
   local record = ask('GETRANGE', ARGV[2] .. id, 0, 8) or ''
   local kind = sub(record, 1, 1)
@@ -19,6 +19,9 @@ for i = 3, #ARGV do
   elseif kind == 'd' then
     record = ask('GET', ARGV[2] .. id)
     due = ask('ZSCORE', KEYS[1], id) or ''
+  elseif kind == 'T' then
+    local result = ask('GETRANGE', ARGV[3] .. id, 0, 8)
+    if result == 'R' .. sub(record, 2) then record = result end
   end
   out[#out + 1] = { record ~= '' and record, value, due, run }
 end

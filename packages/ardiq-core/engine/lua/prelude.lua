@@ -2,17 +2,18 @@
 --
 -- entry         one field: its name is the label, header (13 bytes) .. job id, its value the envelope. The header holds what the
 --               protocol changes, the envelope what the producer wrote, which can be large and is never put together anew:
---               tries u16, deaths u8, misses u8, flags u8, enqueue time u64; all big-endian.
+--               tries (low half, u16), deaths u8, misses u8, flags u8, tries (high half, u16), enqueue time u48; all big-endian.
+--               Without tries the last two are written as one u64.
 -- job record    kind (1 byte) .. nonce (8 bytes) .. rest:
 --               q  in a stream: <entry id> <stream, without the queue's prefix>
 --               d  in the due set: length of the stream's name (1 byte) .. stream .. header .. envelope
 --               R  finished: result, msgpack
---               T  finished, result not stored: nothing
+--               T  finished, result not stored, or beside the record because it ends before it: nothing
 --
 -- A script happens as a whole or not at all, and Redis undoes nothing. So whatever can fail is found out before the first write:
 -- rights with `need`, types with `expect`. What may fail all the same, as publishing, is called with `pcall`.
 local HEADER, SUSPECT, APART, ALONE = 13, 1, 2, 4
--- How long a tombstone, the result of a lost job and what was set aside are kept.
+-- How long at least a tombstone, the result of a lost job and what was set aside are kept.
 local TOMBSTONE_MS, LOST_MS, ASIDE_MS = 30000, 300000, 604800000
 local call, may, sub = redis.call, redis.acl_check_cmd, string.sub
 local clock = call('TIME')

@@ -67,15 +67,17 @@ local function take_over(s, entry)
   local had_begun = run and sub(run, 1, #entry + 1) == entry .. ' '
   if had_begun then call('HDEL', KEYS[3], id) end
   if not is_at(ask('GET', job_key), entry, sub(KEYS[s], #base + 1)) then return end
-  local tries, deaths, misses, flags, enqueued = struct.unpack('>HBBBI8', label)
+  local low, deaths, misses, flags, high, enqueued = struct.unpack('>HBBBHI6', label)
+  local tries = high * 65536 + low
   if had_begun then
     local mode = string.match(run, ' (%a)$')
     -- A run that had outlived suspicion begins to be counted again.
-    tries, deaths, started = math.min(tries + 1, 65535), mode == 'c' and 1 or math.min(deaths + 1, 255), started + 1
+    tries, deaths, started = math.min(tries + 1, 4294967295), mode == 'c' and 1 or math.min(deaths + 1, 255), started + 1
     flags = flags - flags % (2 * ALONE) + flags % ALONE + (mode == 'a' and ALONE or 0)
   end
   if flags % 2 == 0 then flags = flags + SUSPECT end
-  place(base, KEYS[returned], job_key, struct.pack('>HBBBI8', tries, deaths, misses, flags, enqueued) .. id, envelope)
+  local header = struct.pack('>HBBBHI6', tries % 65536, deaths, misses, flags, math.floor(tries / 65536), enqueued)
+  place(base, KEYS[returned], job_key, header .. id, envelope)
   taken = taken + 1
 end
 

@@ -1,11 +1,11 @@
 -- settle: commit the outcomes of runs, each only for the delivery that still stands.
 --
 -- KEYS  due, running, waiters, dead, then pairs (returned stream, lane stream)
--- ARGV  base, job prefix, unique prefix, wake channel, group, default result TTL in ms,
+-- ARGV  base, job prefix, unique prefix, wake channel, group, default result TTL in ms, prefix of results,
 --       then per stream: its position from 0 after the four, number of jobs, and per job (oldest entry first): entry id,
 --       key of the job, spec, data
 --       spec "" is a finished run with the default TTL, else
---       "<outcome> <number> <recorded start 0|1> <unique digest or -> <key of the body or ->":
+--       "<outcome> <number> <recorded start 0|1> <ms for which its enqueue may be repeated> <unique digest or -> <key of the body or ->":
 --         D  finished; number = TTL in ms, 0 not stored, negative for ever; data = result record
 --         X  finished and dead-lettered; likewise
 --         P  as X, unless workers that were taken for dead while it ran live: then it runs again, with fewer deaths;
@@ -16,32 +16,40 @@
 --       user may not publish
 local base, job_prefix, unique_prefix, wake, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 -- As it came: a number would be printed anew for every job.
-local default_ttl = ARGV[6]
-local stored_for_a_while = tonumber(default_ttl) > 0
+local default_ttl, result_prefix = ARGV[6], ARGV[7]
+local stored_for_a_while = tonumber(default_ttl) >= TOMBSTONE_MS
 local refused, finished, started, earliest, seen = {}, {}, {}, nil, 0
 -- Most of the time nobody waits.
 local awaited = call('TYPE', KEYS[3]).ok == 'hash'
 -- Beyond this many bytes a message would take the subscriber's connection down with it (the server limits what piles up for
--- one): callers are told to read the result, provided that it is kept long enough for that.
-local LARGEST_MESSAGE, READABLE_MS = 65536, 10000
-
-local function store(job_key, record, ttl)
-  if ttl > 0 then
-    call('SET', job_key, record, 'PX', ttl)
-  elseif ttl < 0 then
-    call('SET', job_key, record)
-  else
-    call('SET', job_key, 'T' .. sub(record, 2, 9), 'PX', TOMBSTONE_MS)
-  end
-end
+-- one): callers are told to read the result, and it is kept long enough for that, whatever its TTL.
+local LARGEST_MESSAGE, READABLE_MS = 65536, 30000
 
 local function id_of(job_key) return sub(job_key, #job_prefix + 1) end
 
-local function finish(job_key, record, ttl)
-  store(job_key, record, ttl)
+-- The record tells a repeated enqueue that there was a job, so it stays for as long as one may come. A result that ends before
+-- that has a key of its own.
+local function store(job_key, record, ttl, guard)
+  if ttl < 0 then
+    call('SET', job_key, record)
+  elseif ttl >= guard then
+    call('SET', job_key, record, 'PX', ttl)
+  else
+    call('SET', job_key, 'T' .. sub(record, 2, 9), 'PX', guard)
+    if ttl > 0 then call('SET', result_prefix .. id_of(job_key), record, 'PX', ttl) end
+  end
+end
+
+local function finish(job_key, record, ttl, guard)
+  local message = record
+  if awaited and #record > LARGEST_MESSAGE then
+    message = ''
+    if ttl >= 0 and ttl < READABLE_MS and call('HEXISTS', KEYS[3], id_of(job_key)) == 1 then ttl = READABLE_MS end
+  end
+  store(job_key, record, ttl, guard)
   if awaited then
     finished[#finished + 1] = id_of(job_key)
-    finished[#finished + 1] = #record > LARGEST_MESSAGE and (ttl < 0 or ttl >= READABLE_MS) and '' or record
+    finished[#finished + 1] = message
   end
 end
 
@@ -70,18 +78,18 @@ end
 
 -- One branch per outcome other than the common one; false when there is nothing left that could be run again.
 local function settle(s, entry, job_key, spec, data)
-  local outcome, number, recorded, unique, body = string.match(spec, '^(%u) (%-?%d+) (%d) (%S+) (.+)$')
+  local outcome, number, recorded, guard, unique, body = string.match(spec, '^(%u) (%-?%d+) (%d) (%d+) (%S+) (.+)$')
   local id, found = id_of(job_key), outcome ~= 'D' and call('XRANGE', KEYS[s], entry, entry)[1]
-  number = tonumber(number)
+  number, guard = tonumber(number), tonumber(guard)
   if outcome == 'P' then
     local survivals, rest = struct.unpack('>Hc0', data)
     data = sub(data, rest)
     local survived = found and tonumber(ask('GET', survivals) or '0') or 0
     outcome = 'X'
     if survived > 0 then
-      local tries, deaths, misses, flags, enqueued = struct.unpack('>HBBBI8', found[2][1])
+      local low, deaths, misses, flags, high, enqueued = struct.unpack('>HBBBHI6', found[2][1])
       outcome, number = 'R', 0
-      data = struct.pack('>HBBBI8', tries, math.max(0, deaths - survived), misses, flags, enqueued)
+      data = struct.pack('>HBBBHI6', low, math.max(0, deaths - survived), misses, flags, high, enqueued)
       call('DEL', survivals)
     end
   end
@@ -96,7 +104,7 @@ local function settle(s, entry, job_key, spec, data)
     if not is_at(ask('GET', job_key), entry, sub(KEYS[s], #base + 1)) then return true end
   end
   if outcome == 'D' or outcome == 'X' then
-    finish(job_key, data, number)
+    finish(job_key, data, number, guard)
   else
     -- Somebody deleted the entry.
     local record = lose(job_key, id, ask('GET', job_key) or '')
@@ -130,7 +138,7 @@ local function delete(stream, entries)
 end
 
 -- First all is read, and with it whatever could fail. The common case is quick: one stream, and nothing but results.
-local batches, i, with_options, with_more = {}, 7, false, false
+local batches, i, with_options, with_more = {}, 8, false, false
 while i <= #ARGV do
   local s, count, entries = ARGV[i] + 5, tonumber(ARGV[i + 1]), {}
   for n = 1, count do
@@ -145,10 +153,10 @@ while i <= #ARGV do
   batches[#batches + 1] = { s = s, first = i + 2, entries = entries }
   i = i + 2 + 4 * count
 end
-local some_stream, some_key = KEYS[batches[1].s], ARGV[10]
+local some_stream, some_key = KEYS[batches[1].s], ARGV[11]
 need(some_stream, 'XTRIM', 'XDEL', 'XPENDING')
 need(some_key, 'PSETEX', 'GET')
-if awaited or with_options or not stored_for_a_while then need(KEYS[3], 'SET', 'HGET', 'HDEL') end
+if awaited or with_options or not stored_for_a_while then need(KEYS[3], 'SET', 'HGET', 'HEXISTS', 'HDEL') end
 if with_options then
   need(KEYS[2], 'DEL', 'UNLINK')
   expect('hash', KEYS[2])
@@ -173,7 +181,7 @@ for _, batch in ipairs(batches) do
     elseif spec == '' and stored_for_a_while and not awaited then
       call('PSETEX', job_key, default_ttl, data)
     elseif spec == '' then
-      finish(job_key, data, tonumber(default_ttl))
+      finish(job_key, data, tonumber(default_ttl), TOMBSTONE_MS)
     elseif not settle(s, entry, job_key, spec, data) then
       refused[#refused + 1] = seen
     end

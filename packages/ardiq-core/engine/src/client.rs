@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,6 @@ use futures_util::stream::{StreamExt, iter};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::{Instant, sleep_until};
 
 use crate::clock::{Clock, monotonic_ms};
 use crate::error::{Error, Result};
@@ -24,17 +24,16 @@ use crate::results::Waiting;
 use crate::runtime::Runtime;
 use crate::scripts;
 use crate::scripts::look::{self, QueueView};
-use crate::scripts::produce::{self, Chunk};
+use crate::scripts::produce::{self, Chunk, Fired};
+use crate::server::Server;
 use crate::submit::{Submission, prepare};
-use crate::url;
+use crate::{url, wait};
 
 /// What comes back for a request.
 #[derive(Debug)]
 pub enum Answer {
     /// Job ids in order.
     Ids(Vec<String>),
-    /// Yes or no.
-    Flag(bool),
     /// A number.
     Number(i64),
     /// A result, if there is one.
@@ -61,8 +60,12 @@ pub struct Shared {
     pub logs: Arc<Logs>,
     /// Earliest due time announced by producers; a change wakes whoever promotes.
     pub wake: watch::Sender<u64>,
-    waiting: Arc<Waiting>,
-    push: String,
+    /// What is known of the server.
+    pub server: Server,
+    /// Who waits for which result.
+    pub waiting: Arc<Waiting>,
+    /// Channel on which this process gets its results.
+    pub push: String,
     tasks: Mutex<HashMap<(usize, Ticket), AbortHandle>>,
 }
 
@@ -84,8 +87,8 @@ pub struct Client {
 /// Calls of the enqueue script that one request has under way: together a thousand jobs.
 const CHUNKS_UNDER_WAY: usize = 4;
 
-/// Longest wait for a result: ten years, so that no limit overflows a clock.
-const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// How long closing may take to withdraw what callers have left in Redis.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Owes an answer to a mailbox; a request that is dropped unanswered is answered with [`Error::Closed`].
 struct Debt {
@@ -133,6 +136,7 @@ impl Client {
             clock: Clock::default(),
             logs: Arc::clone(&logs),
             wake,
+            server: Server::default(),
             waiting,
             push,
             tasks: Mutex::default(),
@@ -142,6 +146,7 @@ impl Client {
         let open = Mutex::new(Some(Open { tasks: watch::Sender::new(()), _runtime: runtime }));
         let client = Self { open, handle, shared, process: std::process::id() };
         client.spawn(async move { keeper.link.keep().await });
+        client.spawn(wait::withdraw(Arc::clone(&client.shared)));
         Ok(client)
     }
 
@@ -164,7 +169,24 @@ impl Client {
     pub fn close(&self) {
         if self.process == std::process::id() {
             let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
-            drop(open);
+            if let Some(Open { tasks, _runtime }) = open {
+                drop(tasks);
+                self.take_leave();
+            }
+        }
+    }
+
+    /// Withdraw what callers have left in Redis, if anything.
+    fn take_leave(&self) {
+        if self.shared.waiting.has_word() {
+            let (done, is_done) = channel::<()>();
+            let shared = Arc::clone(&self.shared);
+            self.handle.spawn(async move {
+                let _done = done;
+                wait::withdraw_rest(shared, FAREWELL).await;
+            });
+            // The sender's end is dropped when it is done.
+            let _ = is_done.recv_timeout(2 * FAREWELL);
         }
     }
 
@@ -194,10 +216,13 @@ impl Client {
 
     /// Accept jobs; answers [`Answer::Ids`].
     pub fn enqueue(&self, port: &Arc<Port>, ticket: Ticket, jobs: Vec<Submission>) {
-        self.request(port, ticket, |shared, _| async move {
+        self.request(port, ticket, |shared, patience| async move {
+            shared.server.check_once(&shared.link, patience).await?;
             let mut ids = Vec::with_capacity(jobs.len());
             // Several under way make one round trip of them; more would only wait here or there.
-            let mut accepted = iter(prepare(jobs)?).map(|chunk| accept(&shared, chunk)).buffered(CHUNKS_UNDER_WAY);
+            let mut accepted = iter(prepare(jobs, shared.link.connect_limit())?)
+                .map(|chunk| accept(&shared, chunk))
+                .buffered(CHUNKS_UNDER_WAY);
             while let Some(of_chunk) = accepted.next().await {
                 ids.append(&mut of_chunk?);
             }
@@ -206,14 +231,16 @@ impl Client {
         });
     }
 
-    /// Enqueue one occurrence of a schedule; answers [`Answer::Flag`].
+    /// Enqueue one occurrence of a schedule; answers [`Answer::Number`], of [`produce::Firing`].
     pub fn fire(&self, port: &Arc<Port>, ticket: Ticket, schedule: String, fire_ms: u64, job: Submission) {
         self.request(port, ticket, move |shared, patience| async move {
-            let mut fired = false;
-            for job in prepare(vec![job])?.iter().flat_map(|chunk| &chunk.jobs) {
-                fired |= produce::fire(&shared.link, &shared.keys, &schedule, fire_ms, job, patience).await?;
+            shared.server.check_once(&shared.link, patience).await?;
+            let mut fired = Fired::default();
+            for job in prepare(vec![job], shared.link.connect_limit())?.iter().flat_map(|chunk| &chunk.jobs) {
+                fired = produce::fire(&shared.link, &shared.keys, &schedule, fire_ms, job, patience).await?;
             }
-            Ok(Answer::Flag(fired))
+            shared.clock.observe(fired.now_ms);
+            Ok(Answer::Number(fired.how as i64))
         });
     }
 
@@ -239,8 +266,8 @@ impl Client {
         let shared = Arc::clone(&self.shared);
         let task = self.spawn(async move {
             let answer = match limit {
-                None => look_now(&shared, &id).await,
-                Some(limit) => wait_for(&shared, &id, limit).await,
+                None => wait::look_now(&shared, &id).await,
+                Some(limit) => wait::wait_for(&shared, &id, limit).await,
             };
             shared.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             debt.pay(answer.map(Answer::Result));
@@ -325,7 +352,7 @@ impl Drop for Client {
 fn sink(waiting: Arc<Waiting>, push: String, wake: String, due: watch::Sender<u64>) -> PushSink {
     Arc::new(move |channel, message| {
         if channel == push.as_bytes() {
-            // A message that cannot be read leaves its waiters to their timeouts; a later version's record may look so.
+            // Whoever waits for what cannot be read looks for it; a later version's record may look so.
             let _ = waiting.deliver(&message);
         } else if channel == wake.as_bytes() {
             let at = std::str::from_utf8(&message).ok().and_then(|text| text.parse().ok());
@@ -346,49 +373,4 @@ async fn accept(shared: &Shared, chunk: Chunk) -> Result<Vec<String>> {
         }
     }
     Ok(ids)
-}
-
-async fn look_now(shared: &Shared, id: &str) -> Result<Option<Arc<ResultRecord>>> {
-    let patience = Patience::within(shared.link.connect_limit());
-    read(look::result(&shared.link, &shared.keys, id, patience).await?)
-}
-
-fn read(record: Vec<u8>) -> Result<Option<Arc<ResultRecord>>> {
-    if record.len() <= 1 {
-        return Ok(None);
-    }
-    ResultRecord::decode(&record).map(|result| Some(Arc::new(result))).map_err(Error::Protocol)
-}
-
-/// Look once, leave word, and wait for the push; look again after every reconnect, since a push may have been missed.
-async fn wait_for(shared: &Arc<Shared>, id: &str, limit: Duration) -> Result<Option<Arc<ResultRecord>>> {
-    let end = Instant::now() + limit.min(LONGEST_WAIT);
-    let mut place = shared.waiting.enter(id);
-    let mut sessions = shared.link.sessions();
-    let mut patience = Patience::within(shared.link.connect_limit());
-    loop {
-        shared.link.subscribe(&shared.push, patience).await?;
-        let left = end.saturating_duration_since(Instant::now());
-        sessions.borrow_and_update();
-        let wait_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
-        let found = read(look::wait(&shared.link, &shared.keys, id, &shared.push, wait_ms, patience).await?)?;
-        if found.is_some() {
-            return Ok(found);
-        }
-        tokio::select! {
-            arrived = &mut place.arrival => match arrived {
-                Ok(None) => {
-                    place = shared.waiting.enter(id);
-                    // It has come in time; reading it may take some.
-                    patience = Patience::Until(end.max(Instant::now() + shared.link.connect_limit()));
-                    continue;
-                }
-                arrived => return Ok(arrived.ok().flatten()),
-            },
-            () = sleep_until(end) => return Ok(None),
-            changed = sessions.changed() => if changed.is_err() { return Err(Error::Closed) },
-        }
-        // A broker that is away while we wait is no error before our own time is up.
-        patience = Patience::Until(end.max(Instant::now() + Duration::from_millis(1)));
-    }
 }

@@ -21,6 +21,17 @@ pub enum Error {
     /// The caller gave something that cannot be used.
     #[error("{0}")]
     Invalid(String),
+    /// The server is not one to entrust jobs to.
+    #[error("this Redis server cannot be used: {0}")]
+    Unfit(String),
+    /// Somebody waits for a result that will not come.
+    #[error("there is no result of job {id:?} to wait for: {why}")]
+    NoResult {
+        /// Id of the job.
+        id: String,
+        /// What is known of it.
+        why: &'static str,
+    },
     /// The engine has been closed.
     #[error("this connection has been closed; build a new app, or do not use one after its process has begun to exit")]
     Closed,
@@ -35,14 +46,19 @@ impl Error {
     pub fn is_about_this_call(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.subject() == Subject::Call,
-            Self::Invalid(_) | Self::Protocol(_) => true,
-            Self::Unreachable { .. } | Self::Closed => false,
+            Self::Invalid(_) | Self::Protocol(_) | Self::NoResult { .. } => true,
+            Self::Unreachable { .. } | Self::Unfit(_) | Self::Closed => false,
         }
     }
 
     /// Did the call meet a key that holds something else than it should?
     pub fn is_of_wrong_type(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.code == "WRONGTYPE")
+    }
+
+    /// Did the script find that what was sent ahead of it is not there any more?
+    pub fn is_body_gone(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.code == "GONE")
     }
 }
 
@@ -79,8 +95,7 @@ pub fn remedy(error: &RedisError) -> Remedy {
         ErrorKind::Io | ErrorKind::Parse => Remedy::Reconnect,
         _ if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() => Remedy::Reconnect,
         _ => match error.code() {
-            // GONE is of our own: what was sent ahead of a script ran out before it came.
-            Some("BUSY" | "MISCONF" | "NOREPLICAS" | "GONE") => Remedy::Wait,
+            Some("BUSY" | "MISCONF" | "NOREPLICAS") => Remedy::Wait,
             Some("WRONGTYPE") => Remedy::Mend,
             _ if error.to_string().contains("max number of clients") => Remedy::Reconnect,
             _ => Remedy::GiveUp,
@@ -106,7 +121,8 @@ mod tests {
             ("MASTERDOWN Link with MASTER is down", Remedy::Wait),
             ("BUSY Redis is busy running a script", Remedy::Wait),
             ("MISCONF Redis is configured to save RDB snapshots", Remedy::Wait),
-            ("GONE the body that was sent ahead", Remedy::Wait),
+            // Of our own: the call alone would be in vain, whoever made it sends the body again as well.
+            ("GONE the body that was sent ahead", Remedy::GiveUp),
             ("READONLY You can't write against a read only replica", Remedy::Reconnect),
             ("ERR max number of clients reached", Remedy::Reconnect),
             ("OOM command not allowed when used memory > 'maxmemory'", Remedy::GiveUp),

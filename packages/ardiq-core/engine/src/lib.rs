@@ -25,8 +25,10 @@ pub mod refusal;
 pub mod results;
 pub mod runtime;
 pub mod scripts;
+pub mod server;
 pub mod submit;
 pub mod url;
+mod wait;
 pub mod worker;
 
 /// The version of all four distributions.

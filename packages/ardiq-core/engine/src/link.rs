@@ -52,7 +52,7 @@ impl Patience {
         }
     }
 
-    fn is_over(self) -> bool {
+    pub(crate) fn is_over(self) -> bool {
         matches!(self, Self::Until(end) if Instant::now() >= end)
     }
 }

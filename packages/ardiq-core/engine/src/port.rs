@@ -70,8 +70,8 @@ mod tests {
     #[test]
     fn answers_come_out_in_order_and_once() -> Result<()> {
         let port = Port::new()?;
-        port.post((1, Ok(Answer::Flag(true))));
-        port.post((2, Ok(Answer::Flag(false))));
+        port.post((1, Ok(Answer::Number(1))));
+        port.post((2, Ok(Answer::Number(0))));
         let tickets: Vec<Ticket> = port.drain().iter().map(|event| event.0).collect();
         assert_eq!(tickets, [1, 2]);
         assert!(port.drain().is_empty());
@@ -82,7 +82,7 @@ mod tests {
     fn a_blocked_owner_wakes_when_something_arrives() -> Result<()> {
         let port = Arc::new(Port::new()?);
         let sender = Arc::clone(&port);
-        let thread = std::thread::spawn(move || sender.post((7, Ok(Answer::Flag(true)))));
+        let thread = std::thread::spawn(move || sender.post((7, Ok(Answer::Number(1)))));
         assert_eq!(port.block(Duration::from_secs(10)).len(), 1);
         assert!(thread.join().is_ok());
         assert!(port.block(Duration::from_millis(1)).is_empty());

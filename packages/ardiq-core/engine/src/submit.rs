@@ -1,9 +1,12 @@
 //! From what the caller gives to what the script takes: ids, nonces, envelopes, chunks.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::protocol::envelope::Envelope;
+use crate::scripts::deliver::GUARD_MS;
 use crate::scripts::produce::{CHUNK, Chunk, NewJob};
 
 /// A job as the caller gives it.
@@ -53,11 +56,21 @@ impl Submission {
     }
 }
 
-/// Make chunks that are enqueued atomically, each.
+/// What a repeated call may be late, beyond the time for which it is tried.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// What the envelopes of a producer say that tries for `patience`: nothing unless it is longer than what everybody allows for.
+fn repeat_ms(patience: Duration) -> u64 {
+    let repeat_ms = u64::try_from((patience.saturating_add(MARGIN)).as_millis()).unwrap_or(u64::MAX);
+    if repeat_ms > GUARD_MS { repeat_ms } else { 0 }
+}
+
+/// Make chunks that are enqueued atomically, each; `patience` is how long the caller repeats a call whose answer is lost.
 ///
 /// # Errors
 /// When the operating system gives no random numbers.
-pub fn prepare(jobs: Vec<Submission>) -> Result<Vec<Chunk>> {
+pub fn prepare(jobs: Vec<Submission>, patience: Duration) -> Result<Vec<Chunk>> {
+    let repeat_ms = repeat_ms(patience);
     let count = jobs.len();
     let mut random = vec![0; count * 16];
     fill(&mut random)?;
@@ -73,7 +86,7 @@ pub fn prepare(jobs: Vec<Submission>) -> Result<Vec<Chunk>> {
         }
         room = room.saturating_sub(size);
         if let Some(chunk) = chunks.last_mut() {
-            chunk.jobs.push(new_job(job, random, chunk.nonce));
+            chunk.jobs.push(new_job(job, random, chunk.nonce, repeat_ms));
         }
     }
     Ok(chunks)
@@ -83,7 +96,7 @@ fn fill(random: &mut [u8]) -> Result<()> {
     getrandom::fill(random).map_err(|error| Error::Invalid(format!("no random numbers: {error}")))
 }
 
-fn new_job(job: Submission, random: &[u8], nonce: [u8; 8]) -> NewJob {
+fn new_job(job: Submission, random: &[u8], nonce: [u8; 8], repeat_ms: u64) -> NewJob {
     let unique = job.unique.as_deref().map(hex);
     let (inside, body) = if job.is_large() { (Vec::new(), job.body) } else { (job.body.into(), Bytes::new()) };
     let envelope = Envelope {
@@ -93,6 +106,7 @@ fn new_job(job: Submission, random: &[u8], nonce: [u8; 8]) -> NewJob {
         expire_ms: job.expire_ms,
         unique: unique.clone(),
         headers: job.headers,
+        repeat_ms,
     };
     NewJob {
         is_new: job.id.is_none(),
@@ -133,6 +147,8 @@ pub fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(5);
+
     fn job(body: usize) -> Submission {
         Submission { name: "t".into(), body: vec![0; body].into(), ..Submission::default() }
     }
@@ -140,7 +156,7 @@ mod tests {
     #[test]
     fn chunks_are_bounded_in_number_and_bytes() {
         let sizes = |jobs: Vec<Submission>| {
-            prepare(jobs).map(|chunks| chunks.iter().map(|chunk| chunk.jobs.len()).collect::<Vec<_>>()).ok()
+            prepare(jobs, PATIENCE).map(|chunks| chunks.iter().map(|chunk| chunk.jobs.len()).collect::<Vec<_>>()).ok()
         };
         assert_eq!(sizes(vec![job(10); 600]), Some(vec![250, 250, 100]));
         assert_eq!(sizes(vec![job(1 << 20); 7]), Some(vec![3, 3, 1]));
@@ -151,7 +167,7 @@ mod tests {
     fn a_large_body_stands_apart_and_no_two_of_a_chunk_have_one_key() {
         let of = |id: &str, body: usize| Submission { id: Some(id.into()), ..job(body) };
         let jobs = vec![of("a", LARGE_BODY), of("a", LARGE_BODY + 1), of("b", 1 << 16), of("a", 1 << 16)];
-        let Ok(chunks) = prepare(jobs) else { unreachable!("the machine has an entropy source") };
+        let Ok(chunks) = prepare(jobs, PATIENCE) else { unreachable!("the machine has an entropy source") };
         let sizes: Vec<Vec<usize>> =
             chunks.iter().map(|chunk| chunk.jobs.iter().map(|job| job.body.len()).collect()).collect();
         assert_eq!(sizes, [vec![0], vec![LARGE_BODY + 1, 1 << 16], vec![1 << 16]]);
@@ -159,8 +175,19 @@ mod tests {
     }
 
     #[test]
+    fn only_a_patient_producer_says_for_how_long_it_repeats_a_call() {
+        let said = |seconds| {
+            let chunks = prepare(vec![job(1)], Duration::from_secs(seconds)).unwrap_or_default();
+            Envelope::decode(&chunks[0].jobs[0].envelope).map(|envelope| envelope.repeat_ms)
+        };
+        assert_eq!((said(5), said(20), said(60)), (Ok(0), Ok(0), Ok(70_000)));
+    }
+
+    #[test]
     fn ids_are_32_hexadecimal_digits_and_differ_and_each_chunk_has_its_nonce() {
-        let Ok(chunks) = prepare(vec![job(1); CHUNK + 1]) else { unreachable!("the machine has an entropy source") };
+        let Ok(chunks) = prepare(vec![job(1); CHUNK + 1], PATIENCE) else {
+            unreachable!("the machine has an entropy source")
+        };
         let [first, second] = &chunks[..] else { panic!("{} chunks", chunks.len()) };
         let (a, b) = (&first.jobs[0], &first.jobs[1]);
         assert!(a.id.len() == 32 && a.id.bytes().all(|digit| digit.is_ascii_hexdigit()));

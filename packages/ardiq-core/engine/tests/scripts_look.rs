@@ -4,11 +4,11 @@
 mod support;
 
 use ardiq_engine::protocol::record::Place;
-use ardiq_engine::scripts::look::{self, Found, QueueView};
+use ardiq_engine::scripts::look::{self, Found, QueueView, Seen};
 use ardiq_engine::scripts::produce::NewJob;
 use support::{Queue, TTL, back, dead, done, job, patience, result_of, value_of};
 
-async fn wait(queue: &Queue, id: &str, channel: &str, ms: u64) -> Vec<u8> {
+async fn wait(queue: &Queue, id: &str, channel: &str, ms: u64) -> Seen {
     look::wait(&queue.link, &queue.keys, id, channel, ms, patience()).await.unwrap()
 }
 
@@ -47,26 +47,65 @@ async fn wait_gives_a_result_at_once_and_leaves_no_word_for_it() {
     let queue = Queue::start();
     let entry = queue.deliver("a", "w").await;
     queue.settle(&[done(&entry, TTL)]).await;
-    assert_eq!(wait(&queue, "a", "me", 60_000).await, result_of(&entry));
-    assert_eq!(wait(&queue, "a", "me", 0).await, result_of(&entry));
+    assert_eq!(wait(&queue, "a", "me", 60_000).await, Seen::Result(result_of(&entry)));
+    assert_eq!(wait(&queue, "a", "me", 0).await, Seen::Result(result_of(&entry)));
     assert_eq!(waiters(&queue, "a").await, []);
 }
 
 #[tokio::test]
-async fn wait_gives_the_kind_of_what_has_no_result() {
+async fn wait_leaves_word_for_what_may_come_and_nothing_for_what_will_not() {
     let queue = Queue::start();
     queue.enqueue(&[job("queued"), later("scheduled")]).await;
     let entry = queue.deliver("untold", "w").await;
     assert_eq!(entry.id, "queued");
     let untold = queue.fetch("w", 1).await.entries.remove(0);
     queue.settle(&[done(&untold, 0)]).await;
-    for (id, kind) in [("queued", "q"), ("scheduled", "d"), ("untold", "T"), ("unknown", "")] {
-        assert_eq!(wait(&queue, id, "me", 0).await, kind.as_bytes());
-        assert_eq!(waiters(&queue, id).await, [], "only looked");
-        assert_eq!(wait(&queue, id, "me", 5).await, kind.as_bytes());
-        let left = usize::from(["q", "d"].contains(&kind));
-        assert_eq!(waiters(&queue, id).await.len(), left, "{id}: nothing is sent for what is not unfinished");
+    for (id, seen) in [("untold", Seen::Finished), ("unknown", Seen::Unknown)] {
+        for ms in [0, 60_000] {
+            assert_eq!(wait(&queue, id, "me", ms).await, seen, "{id}");
+        }
     }
+    assert!(!queue.names().await.contains(&"waiters".into()), "no trace is left of those");
+    for id in ["queued", "scheduled"] {
+        assert_eq!(wait(&queue, id, "me", 0).await, Seen::Unfinished { word_left: false });
+        assert_eq!(waiters(&queue, id).await, [], "only looked");
+        assert_eq!(wait(&queue, id, "me", 60_000).await, Seen::Unfinished { word_left: true });
+        assert_eq!(waiters(&queue, id).await.len(), 1, "{id}: it may come yet");
+    }
+}
+
+#[tokio::test]
+async fn the_word_about_one_job_is_bounded() {
+    let queue = Queue::start();
+    queue.enqueue(&[job("a")]).await;
+    for number in 0..70 {
+        let word_left = number < 64;
+        assert_eq!(wait(&queue, "a", &format!("p{number}"), 60_000).await, Seen::Unfinished { word_left });
+    }
+    assert_eq!(waiters(&queue, "a").await.len(), 64);
+    assert_eq!(wait(&queue, "a", "p3", 90_000).await, Seen::Unfinished { word_left: true }, "it is there already");
+}
+
+#[tokio::test]
+async fn forget_withdraws_the_word_of_one_process_and_says_what_has_ended() {
+    let queue = Queue::start();
+    queue.enqueue(&[job("alone"), job("shared"), job("others")]).await;
+    for (id, channel) in [("alone", "me"), ("shared", "me"), ("shared", "other"), ("others", "other")] {
+        wait(&queue, id, channel, 60_000).await;
+    }
+    let ended = queue.deliver("ended", "w").await;
+    assert_eq!(ended.id, "alone");
+    let all = ["alone", "shared", "others", "unknown"].map(str::to_owned);
+    let forget = || look::forget(&queue.link, &queue.keys, "me", &all, patience());
+    assert_eq!(forget().await.unwrap(), []);
+    let left: Vec<String> = queue.ask("HKEYS", &queue.keys.waiters).await;
+    assert_eq!(left.len(), 2, "{left:?}");
+    for id in ["shared", "others"] {
+        let channels: Vec<String> = waiters(&queue, id).await.into_iter().map(|(channel, _)| channel).collect();
+        assert_eq!(channels, ["other"], "{id}");
+    }
+    queue.settle(&[done(&ended, TTL)]).await;
+    assert_eq!(forget().await.unwrap(), [0]);
 }
 
 #[tokio::test]

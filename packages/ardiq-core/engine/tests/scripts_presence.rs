@@ -6,7 +6,7 @@ mod support;
 
 use ardiq_engine::protocol::record::{Outcome, ResultRecord};
 use ardiq_engine::scripts::deliver::Start;
-use ardiq_engine::scripts::look;
+use ardiq_engine::scripts::look::{self, Seen};
 use ardiq_engine::scripts::produce::NewJob;
 use ardiq_engine::scripts::upkeep::{self, Part};
 use support::{HIGH, LOW, Queue, RETURNED_LOW, TTL, again, back, done, job, job_of_call, patience, start_of};
@@ -26,7 +26,9 @@ async fn delete_lanes(queue: &Queue) {
     let _: i64 = queue.ask("DEL", &queue.keys.streams).await;
 }
 
-async fn wait(queue: &Queue, id: &str) -> Vec<u8> {
+const WAITS: Seen = Seen::Unfinished { word_left: true };
+
+async fn wait(queue: &Queue, id: &str) -> Seen {
     look::wait(&queue.link, &queue.keys, id, "me", 60_000, patience()).await.unwrap()
 }
 
@@ -72,10 +74,10 @@ async fn a_job_whose_entry_was_deleted_under_its_worker_is_not_lost() {
     let entry = queue.deliver("a", "w").await;
     let _: i64 = queue.ask("XDEL", (&queue.keys.streams[LOW], &entry.entry)).await;
     queue.enqueue(&[job_of_call("a", 2)]).await;
-    assert_eq!((queue.length(LOW).await, wait(&queue, "a").await), (0, b"q".to_vec()), "its worker has it");
+    assert_eq!((queue.length(LOW).await, wait(&queue, "a").await), (0, WAITS), "its worker has it");
     queue.begin("w", &[&entry]).await;
     delete_lanes(&queue).await;
-    assert_eq!(wait(&queue, "a").await, b"q", "its start is known, and its outcome will count");
+    assert_eq!(wait(&queue, "a").await, WAITS, "its start is known, and its outcome will count");
     assert_eq!(scrub(&queue, Part::Running).await, []);
     assert!(queue.settle(&[done(&entry, TTL)]).await.is_empty());
 }
@@ -86,10 +88,11 @@ async fn callers_of_a_job_whose_entry_is_gone_are_told() {
     queue.listen("me").await;
     queue.enqueue(&[job("a"), job("b"), job("c")]).await;
     for id in ["a", "b"] {
-        assert_eq!(wait(&queue, id).await, b"q");
+        assert_eq!(wait(&queue, id).await, WAITS);
     }
     delete_lanes(&queue).await;
-    assert!(says_lost(&wait(&queue, "a").await, "a"), "whoever looks is told");
+    let Seen::Result(lost) = wait(&queue, "a").await else { panic!("whoever looks is told") };
+    assert!(says_lost(&lost, "a"));
     assert_eq!(scrub(&queue, Part::Waiters).await, [repair("lost", "b")], "and so is whoever waits");
     let pushed = queue.pushes().await;
     assert_eq!(pushed.len(), 2, "{pushed:?}");
@@ -103,7 +106,7 @@ async fn a_scheduled_job_that_is_missing_from_the_due_set_is_due_now() {
     let queue = Queue::start();
     queue.enqueue(&[later("a"), later("b"), NewJob { unique: Some("u".into()), ..later("c") }]).await;
     let _: i64 = queue.ask("DEL", &queue.keys.due).await;
-    assert_eq!(wait(&queue, "a").await, b"d");
+    assert_eq!(wait(&queue, "a").await, WAITS);
     queue.enqueue(&[job_of_call("b", 2)]).await;
     assert_eq!(queue.ask::<i64>("ZCARD", &queue.keys.due).await, 2);
     assert_eq!(scrub(&queue, Part::Records).await, [repair("due", "c")]);

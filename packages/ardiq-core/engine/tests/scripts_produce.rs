@@ -6,7 +6,7 @@ mod support;
 use ardiq_engine::protocol::keys::QUEUES;
 use ardiq_engine::protocol::record::Place;
 use ardiq_engine::scripts::look;
-use ardiq_engine::scripts::produce::{self, NewJob};
+use ardiq_engine::scripts::produce::{self, Firing, NewJob};
 use support::{HIGH, LOW, NO_ARGUMENTS, Queue, RETURNED_LOW, TTL, done, header_of, job, job_of_call, patience};
 
 fn unique(id: &str, call: u64) -> NewJob {
@@ -229,7 +229,7 @@ async fn an_occurrence_is_fired_once_and_a_later_one_again() {
     let queue = Queue::start();
     let fire = async |schedule: &str, at: u64| {
         let job = NewJob { lane: 1, ..job(&format!("cron:{schedule}:{at}")) };
-        produce::fire(&queue.link, &queue.keys, schedule, at, &job, patience()).await.unwrap()
+        produce::fire(&queue.link, &queue.keys, schedule, at, &job, patience()).await.unwrap().how == Firing::Fired
     };
     assert!(fire("tick", 2_000).await);
     assert!(!fire("tick", 2_000).await, "this occurrence was fired before");
@@ -248,7 +248,7 @@ async fn an_occurrence_is_passed_over_while_an_unfinished_job_holds_its_identity
     let queue = Queue::start();
     let fire = async |at: u64| {
         let job = unique(&format!("cron:tick:{at}"), at);
-        produce::fire(&queue.link, &queue.keys, "tick", at, &job, patience()).await.unwrap()
+        produce::fire(&queue.link, &queue.keys, "tick", at, &job, patience()).await.unwrap().how == Firing::Fired
     };
     assert!(fire(1_000).await);
     assert!(!fire(2_000).await);

@@ -143,9 +143,24 @@ async fn reclaim_spends_a_try_and_a_death_on_what_had_started_and_none_on_the_re
 }
 
 #[tokio::test]
+async fn tries_are_counted_beyond_16_bits() {
+    let queue = Queue::start();
+    let many = Header { tries: 65_535, ..Header::default() };
+    let entry = queue.deliver("a", "w1").await;
+    let many = Header { enqueued_ms: header_of(&entry).enqueued_ms, ..many };
+    queue.settle(&[settlement(&entry, Verdict::Back(many.encode().to_vec()))]).await;
+    let entry = queue.fetch("w1", 1).await.entries.remove(0);
+    queue.begin("w1", &[&entry]).await;
+    queue.let_lease_end("w1").await;
+    queue.reclaim("asker", 10, false).await;
+    let more = Header { tries: 65_536, deaths: 1, flags: SUSPECT, ..many };
+    assert_eq!(header_of(&queue.take("w2", 1).await[0]), more);
+}
+
+#[tokio::test]
 async fn a_job_taken_over_again_and_again_counts_every_death_up_to_what_the_header_holds() {
     let queue = Queue::start();
-    let full = Header { tries: u16::MAX, deaths: u8::MAX, flags: SUSPECT, ..Header::default() };
+    let full = Header { tries: u32::MAX, deaths: u8::MAX, flags: SUSPECT, ..Header::default() };
     queue.sign_on("asker").await;
     queue.enqueue(&[job("a")]).await;
     for (deaths, worker) in ["w1", "w2"].into_iter().enumerate() {

@@ -18,7 +18,7 @@ from ardiq_core._core import (
     interpreter_ends,
     protocol,
 )
-from ardiq_core.errors import ArdiqError, BrokerError
+from ardiq_core.errors import ArdiqError, BrokerError, ResultNotFoundError
 
 __all__ = [
     "DEAD",
@@ -31,6 +31,7 @@ __all__ = [
     "BrokerError",
     "Core",
     "Port",
+    "ResultNotFoundError",
     "Worker",
     "__version__",
     "check_url",

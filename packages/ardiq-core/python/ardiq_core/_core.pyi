@@ -53,6 +53,7 @@ class Core:
         queue: str,
         lanes: Sequence[str],
         connect_timeout_ms: int = 5000,
+        allow_eviction: bool = False,
     ) -> Core: ...
     @property
     def closed(self) -> bool: ...
@@ -80,13 +81,19 @@ class Port:
         """Answer: list[str], the job ids in order (of the existing job where one was found)."""
 
     def fire(self, ticket: int, schedule: str, fire_ms: int, job: Submission) -> None:
-        """Enqueue one occurrence of a schedule unless it, or a later one, has been fired. Answer: bool, fired by this call."""
+        """Enqueue one occurrence of a schedule unless it, or a later one, has been fired.
+
+        Answer: int, 1 fired by this call, 2 likewise, after the server's clock was set back, 0 not.
+        """
 
     def clock(self, ticket: int) -> None:
         """Answer: int, the Redis time in epoch ms."""
 
     def result(self, ticket: int, job_id: str, timeout_ms: int | None) -> None:
-        """Answer: ResultRecord; None when there is none now (timeout None) or none came in time."""
+        """Answer: ResultRecord; None when there is none now (timeout None) or none came in time.
+
+        ResultNotFoundError, with a timeout, as soon as it is known that none will come.
+        """
 
     def lookup(self, ticket: int, job_ids: Sequence[str]) -> None:
         """Answer: list[JobRecord], in order."""

@@ -7,3 +7,7 @@ class ArdiqError(Exception):
 
 class BrokerError(ArdiqError, RuntimeError):
     """Redis could not be reached, or refused the request; the message says which and what to look at."""
+
+
+class ResultNotFoundError(ArdiqError, TimeoutError):
+    """A call waited for a result that will not come: Redis does not know the job, or its result is not stored."""

@@ -30,6 +30,7 @@ MIN_SLEEP_S = 0.001
 """A timer may ring a little early; sleeping at least this long keeps that from becoming a busy loop."""
 
 CLOCK_TICKET = 0
+FIRED_AGAIN = 2
 
 
 class Timing(Protocol):
@@ -202,12 +203,18 @@ class Timer:
         self._due = [(schedule, Due(moments, answer)) for schedule, moments in self._moments]
         self._look(port)
 
-    def _fired(self, name: str, due: Due, fire_ms: int, answer: bool | BaseException) -> None:
+    def _fired(self, name: str, due: Due, fire_ms: int, answer: int | BaseException) -> None:
         if isinstance(answer, BaseException):
             log.warning("schedule of %s could not be fired for %d: %s", name, fire_ms, answer)
             due.failed(fire_ms)
         elif answer:
             log.debug("schedule of %s fired for %d", name, fire_ms)
+        if answer == FIRED_AGAIN:
+            log.warning(
+                "schedule of %s had been fired for a later time than the present: the Redis clock was set back. "
+                "It goes on from now, and may fire again for times that it was fired for before",
+                name,
+            )
 
     def _look(self, port: Port) -> None:
         now = self._now_ms()

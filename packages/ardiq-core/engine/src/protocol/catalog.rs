@@ -24,6 +24,7 @@ pub struct Table {
 pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:queues", "set", "names of all queues on the server", "for ever"],
     ["ardiq:{<queue>}:job:<id>", "string", "the job record: where the job is, in the end its result", "until the job has ended, then for the result's TTL"],
+    ["ardiq:{<queue>}:result:<id>", "string", "the result of a job whose record is kept for longer than that, as in record `R`", "the result's TTL, below 30 s as a rule"],
     ["ardiq:{<queue>}:lane:<lane>", "stream", "work of a lane: entries of one field, its name the label, its value the envelope", "for ever; an entry until its job is settled"],
     ["ardiq:{<queue>}:returned:<lane>", "stream", "work of a lane that was handed back or taken over; served before `lane:`", "as `lane:`"],
     ["ardiq:{<queue>}:due", "sorted set", "scheduled jobs by due time in epoch ms", "a member until it is promoted"],
@@ -31,7 +32,7 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:workers", "sorted set", "workers by the end of their lease in epoch ms; -1 for one whose work is being taken over, 0 for one that left work behind", "a member until it signs off or is taken over"],
     ["ardiq:{<queue>}:pulse", "string", "epoch ms of the last call that judged leases", "until the last worker signs off"],
     ["ardiq:{<queue>}:worker-info", "hash", "what workers say about themselves, by worker", "as `workers`"],
-    ["ardiq:{<queue>}:waiters", "hash", "who waits for a result, by job id: lines of `<channel> <epoch ms at which the wait ends>`", "a field until the result is sent, or the wait is over and `scrub` comes by"],
+    ["ardiq:{<queue>}:waiters", "hash", "who waits for a result, by job id: lines of `<channel> <epoch ms at which the wait ends>`", "a field until the result is sent or the callers have given up; what they could not withdraw goes with `scrub`"],
     ["ardiq:{<queue>}:cron", "hash", "the last occurrence that was fired, in epoch ms, by schedule", "for ever, a field per schedule"],
     ["ardiq:{<queue>}:dead", "stream", "dead letters: job id, result record, header and envelope, the body if it was kept apart", "for ever, about the last 100 000"],
     ["ardiq:{<queue>}:lanes", "set", "lanes that were ever used", "for ever"],
@@ -49,17 +50,18 @@ pub static RECORDS: &[[&str; 3]] = &[
     ["q", "`<entry id> <stream>`, the stream without the queue's prefix", "in a stream: waits for a worker, or one has it"],
     ["d", "length of the stream's name (1 byte), stream, header, envelope", "in the due set: waits for its time"],
     ["R", "the result, in msgpack", "finished, the result is stored"],
-    ["T", "nothing", "finished, the result is not stored; kept for 30 s so that a repeated enqueue is recognised"],
+    ["T", "nothing", "finished, the result is not stored here: it is in `result:` when that has the same nonce; kept for as long as the enqueue may be repeated, 30 s at least"],
 ];
 
 /// Form, field, type, meaning; in the order in which they are written.
 #[rustfmt::skip]
 pub static FORMS: &[[&str; 4]] = &[
-    ["header", "tries", "u16", "starts that are spent"],
+    ["header", "tries, low half", "u16", "starts that are spent, their number modulo 65,536"],
     ["header", "deaths", "u8", "worker processes that died while it ran"],
     ["header", "misses", "u8", "deliveries to workers that did not know the task"],
     ["header", "flags", "u8", "bit 0: suspect, its next start is recorded before it happens; bit 1: the body is kept apart, under a key of its own; bit 2: no other suspect ran in the process that died last; the others are free"],
-    ["header", "enqueued", "u64", "epoch ms of the enqueue"],
+    ["header", "tries, high half", "u16", "the same, divided by 65,536"],
+    ["header", "enqueued", "u48", "epoch ms of the enqueue"],
     ["envelope", "version", "u8", "1; a reader refuses a higher one with a dead letter"],
     ["envelope", "nonce", "8 bytes", "random; tells a repeated try of one enqueue from another enqueue with the same id"],
     ["envelope", "name", "text", "registered name of the task"],
@@ -67,6 +69,7 @@ pub static FORMS: &[[&str; 4]] = &[
     ["envelope", "expire", "integer", "ms from the enqueue after which a job that has not started is dropped; 0 = never"],
     ["envelope", "unique", "text or nil", "identity of a unique job, in hexadecimal"],
     ["envelope", "headers", "map of text", "text that travels along"],
+    ["envelope", "repeat", "integer", "ms for which the enqueue may be repeated; left out unless the producer is more patient than most"],
     ["result", "outcome", "bytes or text", "bytes: the encoded value; text: what went wrong"],
     ["result", "tries", "integer", "starts that it took"],
     ["result", "enqueued", "integer", "epoch ms"],
@@ -86,8 +89,8 @@ pub static STATES: &[[&str; 2]] = &[
     ["queued", "record `q`, and no start recorded for this entry; a worker may have it already"],
     ["scheduled", "record `d`; the due time is its score in `due`"],
     ["running", "record `q`, and `running` has a start of this very entry"],
-    ["complete", "record `R`"],
-    ["not_found", "no record, or record `T`"],
+    ["complete", "record `R`, or record `T` with a result beside it"],
+    ["not_found", "no record, or record `T` without a result beside it"],
 ];
 
 /// Where a transition may begin besides a state: at a job that did not exist.
@@ -190,19 +193,19 @@ mod tests {
     #[test]
     fn the_keys_are_those_that_the_code_spells() {
         let keys = Keys::new("<queue>", &["<lane>".into()]);
-        let (one_job, push) = (keys.job("<id>"), keys.push("<process>"));
+        let (one_job, result, push) = (keys.job("<id>"), keys.result("<id>"), keys.push("<process>"));
         let body = keys.body("<id>", [0; 8]).replace(&"0".repeat(16), "<nonce>");
         // Taken apart without `..`, so that a new key has to be entered here, and then in the catalogue.
         #[rustfmt::skip]
         let Keys {
-            queue: _, lanes: _, base: _, job: _, unique, body: _, aside, survivals: _, due, running, workers, pulse, worker_info,
+            queue: _, lanes: _, base: _, job: _, result: _, unique, body: _, aside, survivals: _, due, running, workers, pulse, worker_info,
             waiters, cron, dead, known_lanes, wake, lane_streams, streams,
         } = &keys;
         let survivals = keys.survivals("<id>", [0; 8]).replace(&"0".repeat(16), "<nonce>");
         let (unique, aside) = (format!("{unique}<digest>"), format!("{aside}<name>"));
         let mut spelled =
             BTreeSet::from([QUEUES, &one_job, &push, &unique, &body, &aside, due, running, workers, worker_info]);
-        spelled.extend([&survivals, pulse, waiters.as_str(), cron, dead, known_lanes, wake]);
+        spelled.extend([&survivals, result.as_str(), pulse, waiters.as_str(), cron, dead, known_lanes, wake]);
         spelled.extend(lane_streams.iter().chain(streams).map(String::as_str));
         assert_eq!(column(KEYS, 0), spelled);
     }
@@ -227,7 +230,8 @@ mod tests {
     fn the_msgpack_forms_have_as_many_fields_as_are_written() {
         let array = |bytes: &[u8]| usize::from(bytes[envelope::PREFIX] & 0x0f);
         // Version and nonce stand before the array.
-        assert_eq!(fields("envelope").len() - 2, array(&Envelope::default().encode()));
+        let longest = Envelope { repeat_ms: 1, ..Envelope::default() };
+        assert_eq!(fields("envelope").len() - 2, array(&longest.encode()));
         let result = ResultRecord {
             outcome: Outcome::Value(Vec::new()),
             tries: 0,

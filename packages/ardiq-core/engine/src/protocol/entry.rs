@@ -16,26 +16,27 @@ pub const ALONE: u8 = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Header {
     /// Starts that are spent.
-    pub tries: u16,
+    pub tries: u32,
     /// Worker deaths while it ran.
     pub deaths: u8,
     /// Deliveries to workers that did not know the task.
     pub misses: u8,
     /// See [`SUSPECT`], [`APART`] and [`ALONE`].
     pub flags: u8,
-    /// Epoch milliseconds of the enqueue.
+    /// Epoch milliseconds of the enqueue; 48 bits of it are kept.
     pub enqueued_ms: u64,
 }
 
 impl Header {
-    /// The header in its 13 bytes.
+    /// The header in its 13 bytes. The upper half of the tries stands where the time would have zeros until the year 10889, so a
+    /// job below 65,536 tries looks as it did when tries had 16 bits.
     pub fn encode(&self) -> [u8; HEADER] {
+        let [high, upper, low, lower] = self.tries.to_be_bytes();
+        let [_, _, enqueued @ ..] = self.enqueued_ms.to_be_bytes();
         let mut out = [0; HEADER];
-        out[..2].copy_from_slice(&self.tries.to_be_bytes());
-        out[2] = self.deaths;
-        out[3] = self.misses;
-        out[4] = self.flags;
-        out[5..].copy_from_slice(&self.enqueued_ms.to_be_bytes());
+        out[..5].copy_from_slice(&[low, lower, self.deaths, self.misses, self.flags]);
+        out[5..7].copy_from_slice(&[high, upper]);
+        out[7..].copy_from_slice(&enqueued);
         out
     }
 
@@ -44,11 +45,11 @@ impl Header {
         let (head, rest) = bytes.split_at_checked(HEADER)?;
         Some((
             Self {
-                tries: u16::from_be_bytes([head[0], head[1]]),
+                tries: u32::from_be_bytes([head[5], head[6], head[0], head[1]]),
                 deaths: head[2],
                 misses: head[3],
                 flags: head[4],
-                enqueued_ms: u64::from_be_bytes(head[5..].try_into().ok()?),
+                enqueued_ms: head[7..].iter().fold(0, |ms, byte| ms << 8 | u64::from(*byte)),
             },
             rest,
         ))
@@ -75,5 +76,14 @@ mod tests {
         let value = [&header.encode()[..], b"call"].concat();
         assert_eq!(Header::split(&value), Some((header, &b"call"[..])));
         assert_eq!(Header::split(&value[..12]), None);
+    }
+
+    #[test]
+    fn tries_beyond_16_bits_survive_and_few_tries_look_as_ever() {
+        let header = Header { tries: 1_000_001, enqueued_ms: 1_700_000_000_123, ..Header::default() };
+        assert_eq!(Header::split(&header.encode()), Some((header, &b""[..])));
+        let few = Header { tries: 65_535, ..header }.encode();
+        assert_eq!(few[..2], 65_535u16.to_be_bytes());
+        assert_eq!(few[5..], header.enqueued_ms.to_be_bytes());
     }
 }

@@ -23,6 +23,8 @@ pub struct Envelope {
     pub unique: Option<String>,
     /// Text that travels along.
     pub headers: Vec<(String, String)>,
+    /// Milliseconds for which the enqueue may be repeated, when that is longer than usual; 0 = as usual.
+    pub repeat_ms: u64,
 }
 
 impl Envelope {
@@ -31,8 +33,11 @@ impl Envelope {
         let mut out = Writer::with_capacity(PREFIX + 24 + self.name.len() + self.body.len());
         out.0.push(VERSION);
         out.0.extend_from_slice(&self.nonce);
-        out.array(5).text(&self.name).bytes(&self.body).uint(self.expire_ms);
+        out.array(if self.repeat_ms > 0 { 6 } else { 5 }).text(&self.name).bytes(&self.body).uint(self.expire_ms);
         out.optional_text(self.unique.as_deref()).text_map(&self.headers);
+        if self.repeat_ms > 0 {
+            out.uint(self.repeat_ms);
+        }
         out.0
     }
 
@@ -60,6 +65,7 @@ impl Envelope {
             expire_ms: reader.uint()?,
             unique: reader.optional(Reader::text)?.map(str::to_owned),
             headers: reader.text_map()?,
+            repeat_ms: if fields > 5 { reader.uint()? } else { 0 },
         })
     }
 }
@@ -77,12 +83,21 @@ mod tests {
             expire_ms: 5,
             unique: Some("ab".into()),
             headers: vec![("trace".into(), "x".into())],
+            repeat_ms: 70_000,
         }
     }
 
     #[test]
     fn a_call_survives_the_wire() {
         assert_eq!(Envelope::decode(&sample().encode()), Ok(sample()));
+    }
+
+    #[test]
+    fn most_calls_do_without_the_last_field() {
+        let call = Envelope { repeat_ms: 0, ..sample() };
+        let bytes = call.encode();
+        assert_eq!(bytes[PREFIX], 0x95);
+        assert_eq!(Envelope::decode(&bytes), Ok(call));
     }
 
     #[test]
@@ -95,7 +110,7 @@ mod tests {
     #[test]
     fn fields_added_later_are_passed_over() {
         let mut bytes = sample().encode();
-        bytes[PREFIX] = 0x96;
+        bytes[PREFIX] = 0x97;
         bytes.push(0xc0);
         assert_eq!(Envelope::decode(&bytes), Ok(sample()));
     }
@@ -113,7 +128,7 @@ mod tests {
         }
 
         #[test]
-        fn a_cut_envelope_is_an_error(cut in 0usize..30) {
+        fn a_cut_envelope_is_an_error(cut in 0usize..35) {
             let bytes = sample().encode();
             prop_assert!(Envelope::decode(&bytes[..cut.min(bytes.len() - 1)]).is_err());
         }

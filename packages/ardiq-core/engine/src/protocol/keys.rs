@@ -26,6 +26,8 @@ pub struct Keys {
     pub base: String,
     /// Prefix of job records.
     pub job: String,
+    /// Prefix of results that are kept for a shorter time than the job's record.
+    pub result: String,
     /// Prefix of the keys that hold unique identities.
     pub unique: String,
     /// Prefix of the keys that hold arguments which are too large for a script.
@@ -70,6 +72,7 @@ impl Keys {
             queue: queue.to_owned(),
             lanes: lanes.to_vec(),
             job: key("job:"),
+            result: key("result:"),
             unique: key("unique:"),
             body: key("body:"),
             aside: key("aside:"),
@@ -109,6 +112,11 @@ impl Keys {
     /// Record of a job.
     pub fn job(&self, id: &str) -> String {
         format!("{}{id}", self.job)
+    }
+
+    /// A result that is kept for a shorter time than the job's record.
+    pub fn result(&self, id: &str) -> String {
+        format!("{}{id}", self.result)
     }
 
     /// Where the large arguments of one enqueue of a job are. Two enqueues of one id never share them.

@@ -118,7 +118,7 @@ mod tests {
         let wait = Signature::of(&WAIT);
         assert_eq!((wait.name.as_str(), wait.flags.as_str()), ("wait", "allow-oom"));
         assert_eq!(wait.purpose, "read a result, or leave word where it is to be sent.");
-        assert_eq!(wait.keys, "waiters, job record, due, running");
+        assert_eq!(wait.keys, "waiters, job record, due, running, result");
         assert_eq!(wait.arguments, "base, id, channel, ms to wait (0: only look)");
         assert!(wait.out.starts_with("the record when it is a result"));
         assert!(wait.remarks.starts_with("Word is left only"), "{}", wait.remarks);

@@ -4,7 +4,7 @@ use futures_util::future::try_join_all;
 use redis::Value;
 
 use super::{FETCH, SETTLE, START, reply};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::link::{Link, Patience};
 use crate::protocol::entry::{HEADER, Header};
 use crate::protocol::keys::Keys;
@@ -173,7 +173,7 @@ pub async fn start(link: &Link, keys: &Keys, worker: &str, runs: &[Start], patie
             };
             cmd.arg(&run.id).arg(&run.entry).arg(stream).arg(run.started_ms).arg(format!("{}{mode}", run.tries));
         }
-        let of_page = positions(link.call(&START, &cmd, patience).await?)?;
+        let of_page = reply::positions(link.call(&START, &cmd, patience).await?)?;
         refused.extend(of_page.into_iter().map(|position| page * STARTS + position));
     }
     Ok(refused)
@@ -209,9 +209,15 @@ pub struct Settlement {
     pub unique: Option<String>,
     /// The nonce of its enqueue, when its body is kept apart: the body goes with the job.
     pub apart: Option<[u8; 8]>,
+    /// Milliseconds for which its enqueue may be repeated after its end, [`GUARD_MS`] unless the producer is more patient.
+    pub guard_ms: u64,
     /// What becomes of it.
     pub verdict: Verdict,
 }
+
+/// For so long the end of a job is known to a repeated enqueue, unless that may come later still. Also the limit below which
+/// `settle` takes more than one command to store a result.
+pub const GUARD_MS: u64 = 30_000;
 
 impl Settlement {
     /// Roughly how many bytes are to be written for it.
@@ -226,6 +232,7 @@ impl Settlement {
     fn is_plain(&self, default_ttl_ms: i64) -> bool {
         matches!(self.verdict, Verdict::Done(_, ttl) if ttl == default_ttl_ms)
             && !self.recorded
+            && (self.guard_ms == GUARD_MS || default_ttl_ms < 0 || self.guard_ms <= default_ttl_ms.unsigned_abs())
             && self.unique.is_none()
             && self.apart.is_none()
     }
@@ -248,8 +255,9 @@ pub async fn settle(
     let mut names = vec![keys.due.as_str(), &keys.running, &keys.waiters, &keys.dead];
     names.extend(keys.streams.iter().map(String::as_str));
     let bytes = batch.iter().map(|one| one.entry.len() + one.id.len() + 200).sum();
-    let mut cmd = SETTLE.call(&names, 6 + 4 * batch.len(), bytes);
+    let mut cmd = SETTLE.call(&names, 7 + 4 * batch.len(), bytes);
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.wake).arg(&keys.queue).arg(default_ttl_ms);
+    cmd.arg(&keys.result);
     for group in batch.chunk_by(|a, b| a.stream == b.stream) {
         cmd.arg(group[0].stream).arg(group.len());
         for one in group {
@@ -270,7 +278,7 @@ pub async fn settle(
             } else {
                 let (recorded, unique) = (u8::from(one.recorded), one.unique.as_deref().unwrap_or("-"));
                 let body = one.apart.map_or_else(|| "-".to_owned(), |nonce| keys.body(&one.id, nonce));
-                cmd.arg(format!("{outcome} {number} {recorded} {unique} {body}"));
+                cmd.arg(format!("{outcome} {number} {recorded} {} {unique} {body}", one.guard_ms));
             }
             cmd.arg(data);
         }
@@ -280,7 +288,7 @@ pub async fn settle(
         out.pop();
         link.publishing_is_refused();
     }
-    positions(Value::Array(out))
+    reply::positions(Value::Array(out))
 }
 
 /// The record of a job that is taken for poison, behind the key that may prove the contrary.
@@ -311,11 +319,4 @@ pub async fn bodies(link: &Link, names: &[String], patience: Patience) -> Result
 pub fn entry_number(entry: &str) -> (u64, u64) {
     let (ms, number) = entry.split_once('-').unwrap_or_default();
     (ms.parse().unwrap_or_default(), number.parse().unwrap_or_default())
-}
-
-fn positions(value: Value) -> Result<Vec<usize>> {
-    reply::array(value)?
-        .iter()
-        .map(|item| usize::try_from(reply::int(item)?).map_err(|_| Error::Protocol("a negative position".into())))
-        .collect()
 }

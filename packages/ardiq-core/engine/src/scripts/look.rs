@@ -2,37 +2,71 @@
 
 use redis::Value;
 
-use super::{DEPTH, INSPECT, LIST, LOOKUP, WAIT, reply};
+use super::{DEPTH, FORGET, INSPECT, LIST, LOOKUP, WAIT, reply};
 use crate::error::Result;
 use crate::link::{Link, Patience};
 use crate::protocol::keys::{Keys, LANE, RETURNED};
-use crate::protocol::record::RESULT;
+use crate::protocol::record::{PREFIX, RESULT};
 
-/// Read a job's result record, or leave word that `channel` waits for it for `wait_ms`. An empty vector or a single kind
-/// byte means that there is none yet; for a job that is not unfinished no word is left.
-pub async fn wait(
-    link: &Link,
-    keys: &Keys,
-    id: &str,
-    channel: &str,
-    wait_ms: u64,
-    patience: Patience,
-) -> Result<Vec<u8>> {
-    let mut cmd = WAIT.call(&[&keys.waiters, &keys.job(id), &keys.due, &keys.running], 4, id.len());
+/// What a caller that waits for a result finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// The result record.
+    Result(Vec<u8>),
+    /// Not yet. Will it be sent to the caller's channel?
+    Unfinished {
+        /// False when the caller only looked, or too many wait already: then it has to look again.
+        word_left: bool,
+    },
+    /// The job has finished, and its result is not there.
+    Finished,
+    /// There is no such job.
+    Unknown,
+}
+
+/// Read a job's result, or leave word that `channel` waits for it for `wait_ms` (0: only look).
+pub async fn wait(link: &Link, keys: &Keys, id: &str, channel: &str, wait_ms: u64, patience: Patience) -> Result<Seen> {
+    let mut cmd = WAIT.call(&[&keys.waiters, &keys.job(id), &keys.due, &keys.running, &keys.result(id)], 4, id.len());
     cmd.arg(&keys.base).arg(id).arg(channel).arg(wait_ms);
-    reply::bytes(link.call(&WAIT, &cmd, patience).await?)
+    let answer = reply::bytes(link.call(&WAIT, &cmd, patience).await?)?;
+    Ok(match &answer[..] {
+        [] => Seen::Unknown,
+        [RESULT, ..] => Seen::Result(answer),
+        b"T" => Seen::Finished,
+        [_, rest @ ..] => Seen::Unfinished { word_left: rest == b"+" },
+    })
+}
+
+/// Most callers that one withdrawal is about.
+pub const FORGET_LIMIT: usize = 500;
+
+/// Withdraw the word that `channel` waits for these jobs. Returns the positions of those that have ended.
+pub async fn forget(link: &Link, keys: &Keys, channel: &str, ids: &[String], patience: Patience) -> Result<Vec<usize>> {
+    let mut cmd = FORGET.call(&[&keys.waiters], 2 + ids.len(), 40 * ids.len());
+    cmd.arg(&keys.job).arg(channel).arg(ids);
+    reply::positions(link.call(&FORGET, &cmd, patience).await?)
 }
 
 /// Read a job's result record without a word to anybody, as a user may who may not write. An empty vector means that there is
 /// none.
 pub async fn result(link: &Link, keys: &Keys, id: &str, patience: Patience) -> Result<Vec<u8>> {
-    let mut cmd = redis::cmd("GET");
-    cmd.arg(keys.job(id));
-    match link.command(&cmd, patience).await {
-        Ok(Value::Nil) => Ok(Vec::new()),
-        Ok(record) => {
-            reply::bytes(record).map(|record| if record.first() == Some(&RESULT) { record } else { Vec::new() })
+    let record = get(link, keys.job(id), patience).await?;
+    Ok(match record.split_first() {
+        Some((&RESULT, _)) => record,
+        // It may be beside the record, if it is of the same run.
+        Some((b'T', nonce)) => {
+            let result = get(link, keys.result(id), patience).await?;
+            if result.get(1..PREFIX) == Some(nonce) { result } else { Vec::new() }
         }
+        _ => Vec::new(),
+    })
+}
+
+/// A string; empty when there is none.
+async fn get(link: &Link, key: String, patience: Patience) -> Result<Vec<u8>> {
+    match link.command(redis::cmd("GET").arg(key), patience).await {
+        Ok(Value::Nil) => Ok(Vec::new()),
+        Ok(value) => reply::bytes(value),
         Err(error) if error.is_of_wrong_type() => Ok(Vec::new()),
         Err(error) => Err(error),
     }
@@ -53,8 +87,8 @@ pub struct Found {
 
 /// Look jobs up, in order.
 pub async fn lookup(link: &Link, keys: &Keys, ids: &[impl AsRef<[u8]>], patience: Patience) -> Result<Vec<Found>> {
-    let mut cmd = LOOKUP.call(&[&keys.due, &keys.running], 2 + ids.len(), 40 * ids.len());
-    cmd.arg(&keys.base).arg(&keys.job);
+    let mut cmd = LOOKUP.call(&[&keys.due, &keys.running], 3 + ids.len(), 40 * ids.len());
+    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.result);
     for id in ids {
         cmd.arg(id.as_ref());
     }

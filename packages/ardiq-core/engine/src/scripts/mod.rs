@@ -5,7 +5,7 @@
 //! | `produce` | enqueue, fire |
 //! | `deliver` | fetch, start, settle |
 //! | `upkeep` | promote, renew, reclaim, survive, leave, mend, scrub |
-//! | `look` | wait, lookup, depth, inspect, list |
+//! | `look` | wait, forget, lookup, depth, inspect, list |
 
 pub mod deliver;
 pub mod look;
@@ -84,6 +84,7 @@ scripts! {
     SURVIVE, "survive", " flags=allow-oom";
     LEAVE, "leave", " flags=allow-oom";
     WAIT, "wait", " flags=allow-oom";
+    FORGET, "forget", " flags=allow-oom";
     MEND, "mend", " flags=allow-oom";
     SCRUB, "scrub", " flags=allow-oom";
     LOOKUP, "lookup", " flags=no-writes";

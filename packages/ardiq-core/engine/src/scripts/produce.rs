@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use redis::Cmd;
+use redis::{Cmd, Value};
+use tokio::time::sleep;
 
 use super::{ENQUEUE, FIRE, reply};
 use crate::error::Result;
-use crate::link::{Link, Patience};
+use crate::link::{Link, Patience, backoff};
 use crate::protocol::keys::{Keys, LANE};
 
 /// One job on its way in.
@@ -63,18 +64,18 @@ const BODY_WAITS_MS: u64 = 60_000;
 /// Enqueue jobs atomically. Returns position and id of the jobs that exist already under the same identity.
 ///
 /// Large bodies go ahead of the script on the same connection: a script would have to make strings of its own of them, over
-/// and over. It keeps those whose jobs it accepts; the others run out. `NX` leaves the body of an earlier try as it is.
+/// and over. It keeps those whose jobs it accepts; the others run out. `NX` leaves the body of an earlier try as it is. When a
+/// body has run out before the script came, everything is sent again.
 pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience) -> Result<Vec<(usize, String)>> {
     let cmd = enqueue_cmd(keys, chunk);
-    let ahead = chunk.jobs.iter().filter(|job| job.is_apart()).map(|job| async move {
-        let mut put = Cmd::with_capacity(6, job.body.len() + 256);
-        put.arg("SET").arg(keys.body(&job.id, chunk.nonce)).arg(&job.body[..]).arg("NX").arg("PX").arg(BODY_WAITS_MS);
-        link.command(&put, patience).await
-    });
-    let sent = async { tokio::join!(biased; try_join_all(ahead), link.call(&ENQUEUE, &cmd, patience)) };
-    let ((), (ahead, answer)) = tokio::join!(biased; link.register(patience), sent);
-    ahead?;
-    let mut out = reply::array(answer?)?.into_iter();
+    let mut pauses = backoff();
+    let answer = loop {
+        match send(link, keys, chunk, &cmd, patience).await {
+            Err(error) if error.is_body_gone() && !patience.is_over() => sleep(pauses.next().unwrap_or_default()).await,
+            other => break other?,
+        }
+    };
+    let mut out = reply::array(answer)?.into_iter();
     let [_now, unheard] = reply::head(&mut out)?;
     if reply::int(&unheard)? == 1 {
         link.publishing_is_refused();
@@ -84,6 +85,19 @@ pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience
         existing.push((usize::try_from(reply::int(&position)?).unwrap_or(usize::MAX), reply::text(id)?));
     }
     Ok(existing)
+}
+
+/// The large bodies, and the call behind them.
+async fn send(link: &Link, keys: &Keys, chunk: &Chunk, cmd: &Cmd, patience: Patience) -> Result<Value> {
+    let ahead = chunk.jobs.iter().filter(|job| job.is_apart()).map(|job| async move {
+        let mut put = Cmd::with_capacity(6, job.body.len() + 256);
+        put.arg("SET").arg(keys.body(&job.id, chunk.nonce)).arg(&job.body[..]).arg("NX").arg("PX").arg(BODY_WAITS_MS);
+        link.command(&put, patience).await
+    });
+    let sent = async { tokio::join!(biased; try_join_all(ahead), link.call(&ENQUEUE, cmd, patience)) };
+    let ((), (ahead, answer)) = tokio::join!(biased; link.register(patience), sent);
+    ahead?;
+    answer
 }
 
 fn enqueue_cmd(keys: &Keys, chunk: &Chunk) -> Cmd {
@@ -109,7 +123,28 @@ fn enqueue_cmd(keys: &Keys, chunk: &Chunk) -> Cmd {
     cmd
 }
 
-/// Enqueue one occurrence of a schedule; false when it, or a later one, was fired before, or its identity is taken.
+/// What became of an occurrence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Firing {
+    /// It, or a later one, was fired before, or its job exists, or its identity is taken, or it has not come yet.
+    #[default]
+    Not = 0,
+    /// Fired.
+    Fired = 1,
+    /// Fired, although a later one was fired before: the server's clock was set back since.
+    FiredAgain = 2,
+}
+
+/// What `fire` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Fired {
+    /// Redis time.
+    pub now_ms: u64,
+    /// What became of the occurrence.
+    pub how: Firing,
+}
+
+/// Enqueue one occurrence of a schedule.
 pub async fn fire(
     link: &Link,
     keys: &Keys,
@@ -117,11 +152,17 @@ pub async fn fire(
     fire_ms: u64,
     job: &NewJob,
     patience: Patience,
-) -> Result<bool> {
+) -> Result<Fired> {
     let lane = keys.lane_streams.get(job.lane).map_or("", String::as_str);
     let mut cmd = FIRE.call(&[&keys.cron, &keys.due, &keys.running, lane], 8, job.envelope.len());
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(schedule).arg(fire_ms);
     cmd.arg(&job.id).arg(job.unique.as_deref().unwrap_or("-")).arg(&job.envelope);
     let ((), fired) = tokio::join!(biased; link.register(patience), link.call(&FIRE, &cmd, patience));
-    Ok(reply::int(&fired?)? == 1)
+    let [now, how] = reply::head(&mut reply::array(fired?)?.into_iter())?;
+    let how = match reply::int(&how)? {
+        1 => Firing::Fired,
+        2 => Firing::FiredAgain,
+        _ => Firing::Not,
+    };
+    Ok(Fired { now_ms: u64::try_from(reply::int(&now)?).unwrap_or_default(), how })
 }

@@ -52,6 +52,14 @@ pub fn lossy(value: Value) -> Result<String> {
     bytes(value).map(text_of)
 }
 
+/// Positions in what was sent.
+pub fn positions(value: Value) -> Result<Vec<usize>> {
+    array(value)?
+        .iter()
+        .map(|item| usize::try_from(int(item)?).map_err(|_| Error::Protocol("a negative position".into())))
+        .collect()
+}
+
 /// Take exactly `N` leading items; what follows stays in the iterator.
 pub fn head<const N: usize>(items: &mut std::vec::IntoIter<Value>) -> Result<[Value; N]> {
     let taken: Vec<Value> = items.by_ref().take(N).collect();

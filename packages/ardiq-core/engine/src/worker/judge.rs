@@ -2,7 +2,7 @@
 
 use crate::protocol::entry::{Header, SUSPECT};
 use crate::protocol::record::{self, ResultRecord};
-use crate::scripts::deliver::{BATCH, Settlement, Verdict};
+use crate::scripts::deliver::{BATCH, GUARD_MS, Settlement, Verdict};
 
 use super::job::Job;
 
@@ -167,6 +167,8 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
         }
     };
     let apart = job.apart();
+    // Whoever can write to Redis can write any number.
+    let guard_ms = job.envelope.repeat_ms.clamp(GUARD_MS, LONGEST_DELAY_MS);
     Settlement {
         stream: job.stream,
         entry: job.entry,
@@ -174,6 +176,7 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
         recorded,
         unique: job.envelope.unique,
         apart,
+        guard_ms,
         verdict,
     }
 }

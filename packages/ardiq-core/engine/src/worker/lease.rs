@@ -12,18 +12,17 @@ use crate::error::{Error, Result};
 use crate::link::Patience;
 use crate::logs::Level;
 use crate::protocol::info::Info;
-use crate::refusal::Refusal;
 use crate::scripts::upkeep;
-
-/// Oldest server that has what the scripts need; Valkey 7.2 says 7.2 here too.
-const OLDEST: (u32, u32) = (7, 0);
 
 /// Check the server, subscribe to what concerns workers, and take the lease.
 pub async fn sign_on(state: &Arc<State>) -> Result<()> {
     let patience = Patience::within(state.shared.link.connect_limit());
     let asked = Instant::now();
-    let uptime = check_server(state, patience).await?;
-    state.pulse.introduce(uptime, asked.elapsed());
+    let facts = state.shared.server.check(&state.shared.link, patience).await?;
+    state.pulse.introduce(facts.uptime, asked.elapsed());
+    for warning in facts.warnings() {
+        state.log(Level::Warning, warning);
+    }
     let wake = state.shared.keys.wake.clone();
     match state.shared.link.subscribe(&wake, patience).await {
         // It can work without: it looks for due jobs more often.
@@ -37,35 +36,6 @@ pub async fn sign_on(state: &Arc<State>) -> Result<()> {
     // Only now is the Redis time known that the worker shows as the time of its start.
     *lock(&state.started_ms) = state.now_ms();
     extend(state, false, patience).await.map(drop)
-}
-
-/// Returns how long the server has been up.
-async fn check_server(state: &State, patience: Patience) -> Result<Option<Duration>> {
-    let mut cmd = redis::cmd("INFO");
-    cmd.arg("server").arg("memory").arg("persistence");
-    let reply = state.shared.link.command(&cmd, patience).await?;
-    let text: String = redis::from_redis_value(reply).map_err(|error| Error::Protocol(error.to_string()))?;
-    let field =
-        |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default();
-    let version = field("redis_version");
-    let mut parts = version.split('.').map_while(|part| part.parse::<u32>().ok());
-    if let (Some(major), Some(minor)) = (parts.next(), parts.next())
-        && (major, minor) < OLDEST
-    {
-        let text = format!("the server is version {version}; Redis 7.0 or Valkey 7.2 is the oldest that works");
-        return Err(Error::Refused(Refusal::ours(text)));
-    }
-    let policy = field("maxmemory_policy");
-    if field("maxmemory") != "0" && !policy.is_empty() && policy != "noeviction" {
-        state.log(
-            Level::Warning,
-            format!("maxmemory-policy is {policy}: Redis may throw jobs away when its memory is full; set noeviction"),
-        );
-    }
-    if field("aof_enabled") == "0" {
-        state.log(Level::Info, "the server keeps no append-only file: accepted jobs do not survive its crash");
-    }
-    Ok(field("uptime_in_seconds").parse().ok().map(Duration::from_secs))
 }
 
 /// Take (`first`) or renew the lease. Returns whether it is held.

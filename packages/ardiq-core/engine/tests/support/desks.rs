@@ -37,7 +37,7 @@ pub fn suspect(number: usize, deaths: u8) -> Entry {
 
 /// The same with further flags.
 pub fn suspect_with(number: usize, deaths: u8, flags: u8) -> Entry {
-    let header = Header { tries: u16::from(deaths), deaths, flags: SUSPECT | flags, ..Header::default() };
+    let header = Header { tries: u32::from(deaths), deaths, flags: SUSPECT | flags, ..Header::default() };
     entry_with(0, number, header, 0)
 }
 

@@ -14,7 +14,7 @@ use ardiq_engine::link::{Link, Patience};
 use ardiq_engine::protocol::entry::Header;
 use ardiq_engine::protocol::envelope::Envelope;
 use ardiq_engine::protocol::keys::Keys;
-use ardiq_engine::scripts::deliver::{self, Cursor, Entry, Fetched, Settlement, Source, Start, Verdict};
+use ardiq_engine::scripts::deliver::{self, Cursor, Entry, Fetched, GUARD_MS, Settlement, Source, Start, Verdict};
 use ardiq_engine::scripts::produce::{self, Chunk, NewJob};
 use ardiq_engine::scripts::upkeep::{self, Claim, Expired, Promoted, Reclaimed, Renewed, Search};
 use ardiq_engine::url;
@@ -277,7 +277,8 @@ pub fn result_of(entry: &Entry) -> Vec<u8> {
 
 pub fn settlement(entry: &Entry, verdict: Verdict) -> Settlement {
     let (stream, id) = (entry.stream, entry.id.clone());
-    Settlement { stream, entry: entry.entry.clone(), id, recorded: false, unique: None, apart: None, verdict }
+    let (recorded, unique, apart, guard_ms) = (false, None, None, GUARD_MS);
+    Settlement { stream, entry: entry.entry.clone(), id, recorded, unique, apart, guard_ms, verdict }
 }
 
 pub fn done(entry: &Entry, ttl: i64) -> Settlement {

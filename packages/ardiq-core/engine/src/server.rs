@@ -1,0 +1,177 @@
+//! Is the server fit for the work? What it says of itself, and what follows from that for producers and workers.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::link::{Link, Patience};
+
+/// Oldest server that has what the scripts need; Valkey 7.2 says 7.2 here too.
+const OLDEST: (u32, u32) = (7, 0);
+
+/// What a server says of itself. A server that does not say it is taken to be fit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    version: String,
+    maxmemory: u64,
+    policy: String,
+    append_only: Option<bool>,
+    /// How long it has been up.
+    pub uptime: Option<Duration>,
+}
+
+impl Facts {
+    fn read(info: &str) -> Self {
+        let field =
+            |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+        Self {
+            version: field("redis_version").unwrap_or_default().to_owned(),
+            maxmemory: field("maxmemory").and_then(|bytes| bytes.parse().ok()).unwrap_or_default(),
+            policy: field("maxmemory_policy").unwrap_or_default().to_owned(),
+            append_only: field("aof_enabled").map(|enabled| enabled != "0"),
+            uptime: field("uptime_in_seconds").and_then(|up| up.parse().ok()).map(Duration::from_secs),
+        }
+    }
+
+    fn is_too_old(&self) -> bool {
+        let mut parts = self.version.split('.').map_while(|part| part.parse::<u32>().ok());
+        matches!((parts.next(), parts.next()), (Some(major), Some(minor)) if (major, minor) < OLDEST)
+    }
+
+    /// What is lost when the server's memory is full, if it throws anything away then.
+    fn eviction(&self) -> Option<String> {
+        let policy = self.policy.as_str();
+        if self.maxmemory == 0 || policy.is_empty() || policy == "noeviction" {
+            return None;
+        }
+        // Jobs have no TTL once they are accepted; results have one, and so has what keeps a repeated enqueue from running twice.
+        let lost = if policy.starts_with("volatile-") {
+            "results, and what keeps a repeated enqueue from running twice,"
+        } else {
+            "accepted jobs and results"
+        };
+        Some(format!("maxmemory-policy is {policy}, so {lost} can vanish when the server's memory is full"))
+    }
+
+    /// Why nothing may be entrusted to the server, if so.
+    fn refusal(&self, allow_eviction: bool) -> Option<String> {
+        if self.is_too_old() {
+            let version = &self.version;
+            return Some(format!("the server is version {version}; Redis 7.0 or Valkey 7.2 is the oldest that works"));
+        }
+        let eviction = self.eviction().filter(|_| !allow_eviction)?;
+        Some(format!("{eviction}. Set maxmemory-policy to noeviction, or accept the loss with allow_eviction=True"))
+    }
+
+    /// What whoever runs the server should know.
+    pub fn warnings(&self) -> Vec<String> {
+        let no_file = (self.append_only == Some(false)).then(|| {
+            "the server keeps no append-only file: accepted jobs do not survive its crash; set appendonly to yes"
+                .to_owned()
+        });
+        self.eviction().into_iter().chain(no_file).collect()
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Server {
+    allow_eviction: AtomicBool,
+    /// The connection whose server was found fit, by its number.
+    fit: AtomicU64,
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Server {
+    /// Work with a server that throws keys away when its memory is full.
+    pub fn allow_eviction(&self) {
+        self.allow_eviction.store(true, Ordering::Relaxed);
+    }
+
+    /// Before something is written: once for each connection, ask the server about itself.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] when nothing may be entrusted to it.
+    pub async fn check_once(&self, link: &Link, patience: Patience) -> Result<()> {
+        if self.is_known(link) {
+            return Ok(());
+        }
+        // One asks for all.
+        let _asking = self.asking.lock().await;
+        if self.is_known(link) {
+            return Ok(());
+        }
+        self.check(link, patience).await.map(drop)
+    }
+
+    fn is_known(&self, link: &Link) -> bool {
+        let number = number_of(link);
+        number > 0 && number == self.fit.load(Ordering::Relaxed)
+    }
+
+    /// Ask the server about itself. Whoever may not ask is not kept from the work: it is for the sake of good advice only.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] when nothing may be entrusted to it.
+    pub async fn check(&self, link: &Link, patience: Patience) -> Result<Facts> {
+        let facts = match link.command(&redis::cmd("INFO"), patience).await {
+            Ok(reply) => {
+                redis::from_redis_value::<String>(reply).map_or_else(|_| Facts::default(), |info| Facts::read(&info))
+            }
+            Err(Error::Refused(_)) => Facts::default(),
+            Err(error) => return Err(error),
+        };
+        if let Some(reason) = facts.refusal(self.allow_eviction.load(Ordering::Relaxed)) {
+            return Err(Error::Unfit(reason));
+        }
+        self.fit.store(number_of(link), Ordering::Relaxed);
+        Ok(facts)
+    }
+}
+
+/// Number of the present or the last connection; 0 before the first.
+fn number_of(link: &Link) -> u64 {
+    *link.sessions().borrow()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(version: &str, maxmemory: &str, policy: &str) -> Facts {
+        Facts::read(&format!(
+            "# Server\r\nredis_version:{version}\r\n# Memory\r\nmaxmemory:{maxmemory}\r\nmaxmemory_human:1K\r\n\
+             maxmemory_policy:{policy}\r\n# Persistence\r\naof_enabled:0\r\n"
+        ))
+    }
+
+    #[test]
+    fn a_server_that_throws_keys_away_is_refused_unless_told_otherwise() {
+        let policies =
+            ["allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-random", "volatile-ttl"];
+        for policy in policies {
+            let facts = facts("7.2.4", "100", policy);
+            let refusal = facts.refusal(false).unwrap_or_default();
+            assert!(refusal.contains(policy) && refusal.contains("allow_eviction=True"), "{refusal}");
+            assert_eq!(facts.refusal(true), None);
+            assert!(facts.warnings()[0].contains(policy));
+        }
+        for fit in [facts("7.2.4", "100", "noeviction"), facts("8.0.0", "0", "allkeys-lru"), Facts::default()] {
+            assert_eq!(fit.refusal(false), None);
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_too_old_is_refused_in_any_case() {
+        for (version, old) in [("6.2.14", true), ("7.0.0", false), ("7.2.4", false), ("10.0.1", false), ("odd", false)]
+        {
+            assert_eq!(facts(version, "0", "noeviction").refusal(true).is_some(), old, "{version}");
+        }
+    }
+
+    #[test]
+    fn missing_persistence_is_a_warning() {
+        assert!(facts("8.0.0", "0", "noeviction").warnings()[0].contains("append-only"));
+        assert!(Facts::default().warnings().is_empty());
+    }
+}

@@ -1,0 +1,41 @@
+"""Names that anyone can make up are not kept for ever."""
+
+import sys
+import time
+
+from ardiq_core import HAND_BACK, Core, Worker
+from ardiq_core.shapes import Assignment
+from tests.servers import Server
+
+LIMIT_S = 30
+
+
+def test_made_up_names_of_tasks_are_not_kept(server: Server, queue_name: str) -> None:
+    core = Core(url=server.url, queue=queue_name, lanes=["default"])
+    port = core.port()
+    names = [f"name-{number}" for number in range(1500)]
+    port.enqueue(1, [(None, name, 0, 0, 0, 0, None, None, b"call") for name in [*names, names[0]]])
+    assert port.block(LIMIT_S * 1000)
+    worker = Worker(
+        core, worker_id="here:1:a", concurrency=2000, prefetch=2000, lease_ms=60_000, result_ttl_ms=0, burst=False
+    )
+    worker.start()
+    taken: list[Assignment] = []
+    end = time.monotonic() + LIMIT_S
+    while len(taken) <= len(names):
+        assert time.monotonic() < end
+        if (one := worker.next()) is not None:
+            taken.append(one)
+    assert [one[2] for one in taken] == [*names, names[0]]
+    for one in taken[:10]:
+        copy = "".join(one[2])
+        copy = f"{copy[:3]}{copy[3:]}"
+        assert copy is not one[2]
+        # An interned string would come instead of the copy.
+        assert sys.intern(copy) is copy
+    # Those in use are shared; what is shared is bounded.
+    assert taken[-1][2] is not taken[0][2]
+    worker.complete([(one[0], HAND_BACK, None, None, None, None) for one in taken])
+    worker.begin_stop()
+    worker.finish_stop()
+    core.close()

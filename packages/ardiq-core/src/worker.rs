@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ardiq_engine::client::Client;
+use ardiq_engine::printable::printable;
 use ardiq_engine::worker::desk::Assignment;
 use ardiq_engine::worker::judge::Outcome;
 use ardiq_engine::worker::{Settings, Worker as Engine};
@@ -102,7 +103,7 @@ impl Worker {
     }
 
     fn take(&self) -> Vec<(&'static str, String)> {
-        self.engine.take().into_iter().map(|notice| (notice.kind, notice.detail)).collect()
+        self.engine.take().into_iter().map(|notice| (notice.kind, printable(&notice.detail).into_owned())).collect()
     }
 
     /// The next run, which begins now unless its task is deferred; nothing when there is none or no place for it.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from ardiq.printable import printable
+
 if TYPE_CHECKING:
     from datetime import timedelta
 
@@ -70,4 +72,4 @@ class Job(Generic[R]):
         return hash(self._id)
 
     def __repr__(self) -> str:
-        return f"<Job {self._id}>"
+        return f"<Job {printable(self._id)}>"

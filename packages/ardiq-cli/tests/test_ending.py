@@ -167,6 +167,31 @@ def test_a_burst_that_failed_ends_with_its_status(app: Ardiq, server: Server, ar
     assert "threads of the application run (ThreadPoolExecutor-0_0)" in program.output
 
 
+NO_THREADS = """
+    import threading
+    from ardiq import Ardiq
+    app = Ardiq(queue_name={queue!r})
+    threading.stack_size(1 << 46)  # no machine has room for that
+
+    @app.task(max_retries=0)
+    def work():
+        return "worked"
+"""
+
+
+def test_a_process_that_gets_no_threads_ends_with_a_status_of_its_own(
+    app: Ardiq, server: Server, ardiq: StartProgram, module: StartProgram
+) -> None:
+    module(NO_THREADS.format(queue=app.queue_name))
+    jobs = app.enqueue_many_sync([app.ref("work").prepare() for _ in range(200)])
+    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    assert program.end() == ExitCode.EXHAUSTED, program.output
+    assert "ardiq: the worker has stopped: no thread can be started for tasks" in program.output
+    found = [job.info_sync() for job in jobs]
+    assert {(info.status, info.tries) for info in found if info is not None} == {(TaskStatus.QUEUED, 0)}
+    assert None not in found
+
+
 def test_an_application_that_cannot_be_loaded_ends_too(ardiq: StartProgram, module: StartProgram) -> None:
     module(
         "import threading, time\nthreading.Thread(target=time.sleep, args=(100_000,)).start()\nprint('up', flush=True)"

@@ -18,13 +18,13 @@ import enum
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ardiq.context import TaskContext, _current
 from ardiq.control import Reject, Retry
 from ardiq_core import DEAD, FAILURE, RETRY
 from ardiq_worker import outcome
+from ardiq_worker.awaiting import PLAIN, awaited
 from ardiq_worker.exhaustion import NoThreadError, is_exhaustion
 from ardiq_worker.frames import clear_frames
 from ardiq_worker.logs import Log
@@ -47,11 +47,6 @@ _TASK_OPTIONS: dict[str, Any] = {"eager_start": True} if EAGER else {}
 
 
 _FINAL_FAILURES = (FAILURE, DEAD)
-
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple})
-"""What tasks mostly return: to find that a value is not awaitable takes longer than to find it here."""
-
-_UNSET = object()
 
 
 class Engine(Protocol):
@@ -194,8 +189,8 @@ class Executor:
                 if task.timeout is not None:
                     timer = self._limit(task, task.timeout, slot, tries)
                 value = await task.fn(*args, **kwargs)
-                if type(value) not in _PLAIN:
-                    value = await _awaited(value)
+                if type(value) not in PLAIN:
+                    value = await awaited(value)
         except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt and the like too: they are the task's, not the worker's
             ended = self._after_error(slot, tries, task, job_id, error, args, kwargs)
         else:
@@ -222,7 +217,7 @@ class Executor:
 
         try:
             value = await self._threads.call(task.fn, args, kwargs, begun, context)
-            return value if type(value) in _PLAIN else await _awaited(value, context)
+            return value if type(value) in PLAIN else await awaited(value, context)
         finally:
             for timer in timers:
                 timer.cancel()
@@ -377,20 +372,6 @@ class Executor:
             # Not in the context of the run that happens to end: what is started next would inherit it.
             self._loop.call_soon(self._flush, context=self._context)
         outcomes.append(ended)
-
-
-async def _awaited(value: object, context: contextvars.Context | None = None) -> object:
-    """What a task has returned, or what that comes to: a decorator may pass on a coroutine that it has not awaited.
-
-    A coroutine that was made in a thread sees what was set in the `context` there.
-    """
-    if context is not None and isawaitable(value):
-        for variable, its in context.items():
-            if variable.get(_UNSET) is not its:
-                variable.set(its)
-    while isawaitable(value):
-        value = await value
-    return value
 
 
 def _this_run() -> asyncio.Task[None]:

@@ -23,7 +23,7 @@ def is_misfit(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
         if trace is None:
             return task._signature.problem(args, kwargs) is not None
         return _never_entered(written_function(task.fn), error, trace)
-    except Exception:  # noqa: BLE001 - signatures and attributes of callable objects are the user's code
+    except BaseException:  # noqa: BLE001 - signatures and attributes of callable objects are the user's code
         return False
 
 

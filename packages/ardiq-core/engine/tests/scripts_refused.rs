@@ -140,11 +140,11 @@ const SCRIPTS: [(&str, usize); 13] = [
     ("settle", 4),
     ("renew", 1),
     ("reclaim", 1),
-    ("survive", 1),
     ("leave", 1),
     ("wait", 2),
     ("mend", 1),
     ("scrub", 6),
+    ("survive", 1),
 ];
 
 /// A user with these rights, and a link that signs on as that user.

@@ -162,6 +162,25 @@ async fn poison_whose_bytes_are_gone_is_dead_lettered_whatever_lives() {
 }
 
 #[tokio::test]
+async fn a_count_of_lives_that_nobody_can_read_is_begun_anew() {
+    for words in [&["SET", "no number"][..], &["RPUSH", "1"], &["SET", "9223372036854775807"]] {
+        let queue = Queue::start();
+        let name = queue.keys.survivals("b", NONCE);
+        let _: redis::Value = queue.ask(words[0], (&name, words[1])).await;
+        survive(&queue, &[("a", NONCE), ("b", NONCE), ("c", NONCE)]).await;
+        for id in ["a", "b", "c"] {
+            let lives: String = queue.ask("GET", queue.keys.survivals(id, NONCE)).await;
+            assert!(lives.parse::<i64>().is_ok_and(|lives| lives >= 1), "{id} {words:?}: {lives}");
+        }
+        // Nor does an odd one keep poison from being dead-lettered.
+        let entry = queue.deliver("b", "w").await;
+        let _: i64 = queue.ask("DEL", &name).await;
+        let _: redis::Value = queue.ask(words[0], (&name, words[1])).await;
+        assert!(queue.settle(&[poison(&entry, TTL)]).await.is_empty(), "{words:?}");
+    }
+}
+
+#[tokio::test]
 async fn that_a_worker_lives_is_forgotten_in_the_end() {
     let queue = Queue::start();
     let many: Vec<String> = (0..450).map(|number| number.to_string()).collect();

@@ -1,0 +1,177 @@
+"""What a lease is for: work of the dead runs again, and work of the living does not, wherever the server was meanwhile."""
+
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import FleetFactory, ServerFactory
+from tests.fleet import Fleet
+from tests.programs import eventually
+from tests.servers import Server
+
+LEASE_MS = 1000
+AWAY_S = 3.5 * LEASE_MS / 1000
+DURABLE = {"append_only": True, "options": {"appendfsync": "always"}}
+
+
+def pass_time(seconds: float) -> None:
+    """An absence that is to outlast leases takes its time."""
+    end = time.monotonic() + seconds
+    eventually(lambda: time.monotonic() >= end, "the time has passed")
+
+
+def restart(server: Server, meanwhile: Callable[[], object]) -> None:
+    server.kill()
+    pass_time(AWAY_S / 2)
+    meanwhile()
+    pass_time(AWAY_S / 2)
+    server.start()
+
+
+def freeze(server: Server, meanwhile: Callable[[], object]) -> None:
+    server.freeze()
+    try:
+        pass_time(AWAY_S / 2)
+        meanwhile()
+        pass_time(AWAY_S / 2)
+    finally:
+        server.thaw()
+
+
+def served_everything(fleet: Fleet, jobs: list[str], workers: set[int]) -> None:
+    """Every job ran once, in a worker that still is who it was."""
+    fleet.open_gate()
+    results = fleet.results(jobs)
+    assert [(result.success, result.tries) for result in results] == [(True, 1)] * len(jobs)
+    assert {result.value for result in results} <= workers
+    assert [len(fleet.starts(job)) for job in jobs] == [1] * len(jobs)
+
+
+@pytest.mark.parametrize("absence", [restart, freeze])
+def test_an_absence_of_the_server_costs_no_worker_its_work(
+    absence: Callable[[Server, Callable[[], object]], None], make_server: ServerFactory, make_fleet: FleetFactory
+) -> None:
+    server = make_server(**DURABLE)
+    fleet = make_fleet(server, idle_timeout_ms=LEASE_MS, concurrency=4)
+    workers = [fleet.worker() for _ in range(3)]
+    jobs = fleet.enqueue_many("held", [()] * 12)
+    fleet.await_held(12, 12)
+    for _ in range(2):
+        # A worker that starts while the server is away has no lease and knows nobody's.
+        absence(server, lambda: workers.append(fleet.start("-m", "tests.actors.worker", connect_timeout_s=20)))
+        eventually(
+            lambda: fleet.signed_on() == {str(worker.pid) for worker in workers},
+            "all workers, the new one too, are here",
+        )
+        # Whoever looks for dead workers has had the time to look several times.
+        pass_time(2 * LEASE_MS / 1000)
+    assert "took over" not in "".join(worker.output for worker in workers)
+    served_everything(fleet, jobs, {worker.pid for worker in workers})
+
+
+def test_a_worker_that_died_while_the_server_was_away_is_found_dead(
+    make_server: ServerFactory, make_fleet: FleetFactory
+) -> None:
+    server = make_server(**DURABLE)
+    fleet = make_fleet(server, idle_timeout_ms=LEASE_MS, concurrency=2)
+    victim = fleet.worker()
+    jobs = fleet.enqueue_many("held", [()] * 2)
+    fleet.await_held(2, 2)
+    heir = fleet.worker()
+    restart(server, lambda: victim.send(signal.SIGKILL))
+    fleet.open_gate()
+    assert {result.value for result in fleet.results(jobs)} == {heir.pid}
+
+
+def test_a_dead_worker_alone_is_found_by_the_next_one_within_its_lease(make_fleet: FleetFactory) -> None:
+    fleet = make_fleet(idle_timeout_ms=LEASE_MS, concurrency=1)
+    victim = fleet.worker()
+    job = fleet.enqueue("held")
+    fleet.await_held(1, 1)
+    victim.send(signal.SIGKILL)
+    victim.end()
+    # No worker was there for a while, but the server was.
+    pass_time(2 * LEASE_MS / 1000)
+    fleet.open_gate()
+    began = time.monotonic()
+    heir = fleet.worker()
+    assert fleet.result(job).value == heir.pid
+    assert time.monotonic() - began < LEASE_MS / 1000 + 2
+
+
+def test_lost_leases_of_living_workers_are_no_deaths(make_fleet: FleetFactory) -> None:
+    # A worker that comes back still runs what was taken over from it: it needs places beside that.
+    fleet = make_fleet(idle_timeout_ms=LEASE_MS, concurrency=8)
+    job = fleet.enqueue("held")
+    holder, other = fleet.worker(), None
+    for starts in range(1, 5):
+        eventually(lambda starts=starts: len(fleet.starts(job)) == starts, f"start {starts}")
+        eventually(lambda: fleet.recorded() == 1, "the start is on record")
+        if other is None:
+            other = fleet.worker()
+        holder.send(signal.SIGSTOP)
+        eventually(lambda starts=starts: len(fleet.starts(job)) == starts + 1, "the other worker has taken over")
+        holder.send(signal.SIGCONT)
+        holder.await_output(" lost its lease with ", times=(starts + 1) // 2)
+        eventually(
+            lambda: any(b"survivals" in key for key in fleet.server.client().scan_iter(fleet.key("survivals:*"))),
+            "the server knows that it lives",
+        )
+        holder, other = other, holder
+    fleet.open_gate()
+    result = fleet.result(job)
+    assert (result.success, result.tries) == (True, 5)
+
+
+def test_a_delivery_that_the_worker_never_saw_is_found_by_a_renewal(make_fleet: FleetFactory) -> None:
+    fleet = make_fleet(idle_timeout_ms=LEASE_MS)
+    worker = fleet.worker()
+    assert fleet.result(fleet.enqueue("echo", 1)).value == 1
+    (identity,) = (name.decode() for name in fleet.server.cli("ZRANGE", fleet.key("workers"), 0, -1))
+    job = fleet.app.ref("echo").options(delay_ms=3_600_000).enqueue_sync(7).id
+    deliver_unseen(fleet, job, identity)
+    result = fleet.result(job, LEASE_MS / 1000 + 2)
+    assert (result.value, result.tries, result.worker_id) == (7, 1, identity)
+    worker.await_output("whose delivery had been lost")
+
+
+def deliver_unseen(fleet: Fleet, job: str, worker: str) -> None:
+    """Deliver a scheduled job to a worker that is not told, as when the answer to its read is lost."""
+    lane, client = fleet.key("lane:default"), fleet.server.client()
+    record = client.get(fleet.key(f"job:{job}"))
+    assert isinstance(record, bytes)
+    nonce, (header, envelope) = record[1:9], divide(record[10 + record[9] :])
+    entry = f"{int(client.time()[0]) * 1000 + 60_000}-0"
+    # In one transaction: the worker's own read, which waits for the next job, must not be served first.
+    with client.pipeline(transaction=True) as both:
+        both.zrem(fleet.key("due"), job)
+        both.set(fleet.key(f"job:{job}"), b"q" + nonce + f"{entry} lane:default".encode())
+        both.execute_command("XADD", lane, entry, header + job.encode(), envelope)
+        both.execute_command("XREADGROUP", "GROUP", fleet.queue, worker, "COUNT", 1, "STREAMS", lane, ">")
+        both.execute()
+
+
+def divide(value: bytes) -> tuple[bytes, bytes]:
+    return value[:13], value[13:]
+
+
+def test_after_crashes_those_that_were_only_there_keep_nobody_out(make_fleet: FleetFactory) -> None:
+    fleet = make_fleet(idle_timeout_ms=LEASE_MS, concurrency=16)
+    jobs = fleet.enqueue_many("held", [()] * 32)
+    for _ in range(2):
+        pair = [fleet.worker() for _ in range(2)]
+        eventually(lambda: fleet.recorded() == 32, "all of them are on record as running")
+        for worker in pair:
+            worker.send(signal.SIGKILL)
+            worker.end()
+    survivors = [fleet.worker() for _ in range(2)]
+    began = time.monotonic()
+    small = fleet.enqueue_many("echo", [(number,) for number in range(10)])
+    assert [result.value for result in fleet.results(small)] == list(range(10))
+    assert time.monotonic() - began < 10
+    fleet.open_gate()
+    results = fleet.results(jobs)
+    assert all(result.success for result in results)
+    assert {result.value for result in results} <= {worker.pid for worker in survivors}

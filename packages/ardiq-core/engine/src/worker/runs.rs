@@ -193,7 +193,9 @@ impl Desk {
     fn next_job(&mut self) -> Option<(Job, Mode)> {
         let lane = self.buffer.iter().position(|lane| !lane.is_empty());
         if !self.quarantine.is_empty() {
-            let suspects = self.runs.iter().filter(|run| run.mode != Mode::Cleared && is_suspected(&run.job.header));
+            // What was taken over from us is under suspicion where it runs now.
+            let counts = |run: &&Run| !run.survived && run.mode != Mode::Cleared && is_suspected(&run.job.header);
+            let suspects = self.runs.iter().filter(counts);
             let suspects: Vec<_> = suspects.map(|run| (run.job.header, run.mode)).collect();
             if let Some(found) = self.quarantine.next(&suspects, lane) {
                 return Some(found);

@@ -232,7 +232,8 @@ impl Desk {
     }
 
     pub(super) fn finish_unstarted(&mut self, job: Job, outcome: Outcome, now_ms: u64) {
-        self.finished.push(Finished { job, outcome, started_ms: 0, finished_ms: now_ms, recorded: false });
+        let again = job.is_again;
+        self.finished.push(Finished { job, outcome, started_ms: 0, finished_ms: now_ms, recorded: again });
         self.has_news = true;
     }
 

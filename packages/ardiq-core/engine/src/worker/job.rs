@@ -17,6 +17,8 @@ pub struct Job {
     pub header: Header,
     /// The call.
     pub envelope: Envelope,
+    /// It was read back: this worker may have begun it before, and recorded that.
+    pub is_again: bool,
 }
 
 impl Job {

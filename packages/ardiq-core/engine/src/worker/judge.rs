@@ -208,7 +208,7 @@ mod tests {
 
     fn finished(outcome: Outcome, header: Header) -> Finished {
         let envelope = Envelope { name: "add".into(), unique: Some("ab".into()), ..Envelope::default() };
-        let job = Job { stream: 1, entry: "1-0".into(), id: "a".into(), header, envelope };
+        let job = Job { stream: 1, entry: "1-0".into(), id: "a".into(), header, envelope, is_again: false };
         Finished { job, outcome, started_ms: 20, finished_ms: 30, recorded: true }
     }
 

@@ -118,9 +118,20 @@ async fn send(state: &State, batch: &[Settlement]) -> std::result::Result<(), Fa
         Err(error) => return Err(Fault::ForNow(error.to_string())),
     };
     // After a reconnect the first try may have been written although its answer was lost: that is no lost lease.
-    let level = if before != 0 && *sessions.borrow() != before { Level::Info } else { Level::Warning };
+    let reconnected = before != 0 && *sessions.borrow() != before;
     for one in refused.iter().filter_map(|position| batch.get(*position)) {
-        state.log(level, format!("the outcome of job {} was refused: another worker has taken the job over", one.id));
+        let id = &one.id;
+        if reconnected {
+            state.log(
+                Level::Info,
+                format!("the outcome of job {id} was sent twice, since the connection broke: it had been written, or another worker has the job"),
+            );
+        } else {
+            state.log(
+                Level::Warning,
+                format!("the outcome of job {id} was refused: another worker has taken the job over"),
+            );
+        }
     }
     Ok(())
 }

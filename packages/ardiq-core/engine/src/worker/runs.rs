@@ -245,12 +245,13 @@ impl Desk {
         if run.mode == Mode::Cleared {
             run.job.header.deaths = 0;
         }
+        let is_again = run.job.is_again;
         self.finished.push(Finished {
             job: run.job,
             outcome,
             started_ms: run.started_ms,
             finished_ms: now_ms.max(run.started_ms),
-            recorded: run.recorded,
+            recorded: run.recorded || is_again,
         });
         true
     }

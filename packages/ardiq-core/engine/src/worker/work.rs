@@ -129,7 +129,8 @@ async fn read_back(state: &State) -> Result<()> {
     let (mut found, mut from) = (0, Some(Cursor::default()));
     while let Some(cursor) = from {
         let fetched = deliver::fetch(link, keys, &worker, BATCH, Source::Own(cursor), Patience::Endless).await?;
-        let (mut fetched, deliveries) = read(state, fetched).await?;
+        let (mut fetched, mut deliveries) = read(state, fetched).await?;
+        deliveries.iter_mut().for_each(|one| one.job.is_again = true);
         from = fetched.next.take();
         found += take_in(state, &fetched, deliveries, 0, &worker);
     }

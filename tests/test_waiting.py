@@ -160,7 +160,7 @@ async def test_unknown_jobs_are_not_waited_for_and_leave_nothing(server: Server,
     assert "made-up-0" in str(ended[0])
     assert time.monotonic() - began < 30
     with pytest.raises(ResultNotFoundError):
-        app.result_sync("made-up", timeout=600)
+        await asyncio.to_thread(app.result_sync, "made-up", timeout=600)
     assert await app.result("made-up") is None, "without a time to wait there is nothing to raise"
     assert not [name for name in server.client().scan_iter(key(app, "*"), count=1000) if b"lane" not in name]
 
@@ -211,7 +211,7 @@ async def test_a_message_that_cannot_be_read_does_not_end_the_wait(
     for message in (len(identity).to_bytes(2) + identity + rubbish, b"", b"\xff", b"\xff\xffshort"):
         assert server.cli("PUBLISH", channel, message) == 1
     # Behind what was published, everything before it has come in.
-    assert await job.status() == "running"
+    assert await job.status() in ("queued", "running")
     gate.open.set()
     result = await wait
     assert result is not None

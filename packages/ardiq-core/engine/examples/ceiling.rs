@@ -47,7 +47,7 @@ async fn enqueue(link: &Link, keys: &Keys, jobs: usize) -> Result<f64, Box<dyn E
     link.command(&redis::cmd("PING"), Patience::Endless).await?;
     let job = Submission { name: "noop".into(), body: vec![0x92, 0x90, 0x80].into(), ..Submission::default() };
     let started = Instant::now();
-    let chunks = prepare(vec![job; jobs])?;
+    let chunks = prepare(vec![job; jobs], link.connect_limit())?;
     for pair in chunks.chunks(2) {
         // The second is on its way while the server works on the first.
         let (first, second) = tokio::join!(produce::enqueue(link, keys, &pair[0], Patience::Endless), async {
@@ -64,7 +64,8 @@ async fn enqueue(link: &Link, keys: &Keys, jobs: usize) -> Result<f64, Box<dyn E
 }
 
 async fn drain(link: &Link, keys: &Keys, jobs: usize, batch: usize) -> Result<f64, Box<dyn Error>> {
-    upkeep::renew(link, keys, WORKER, 60_000, b"\x90", true, Patience::Endless).await?;
+    let claim = upkeep::Claim { worker: WORKER, lease_ms: 60_000, info: b"\x90", first: true, expected_ms: 0 };
+    upkeep::renew(link, keys, claim, Patience::Endless).await?;
     let (mut settled, mut ready) = (0, Vec::new());
     let started = Instant::now();
     while settled < jobs {

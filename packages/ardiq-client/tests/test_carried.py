@@ -5,6 +5,7 @@ import dataclasses
 import enum
 import fractions
 import io
+import os
 import pathlib
 import struct
 import subprocess
@@ -273,7 +274,11 @@ codec, moment = Codec(), datetime.fromtimestamp(1792891800)
 print(moment.fold, codec.decode_value(codec.encode_value(moment)).timestamp())
 """
     run = subprocess.run(
-        [sys.executable, "-c", script], env={"TZ": "Europe/Berlin"}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script],
+        env={**os.environ, "TZ": "Europe/Berlin"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert run.stdout.split() == ["1", "1792891800.0"]
 

@@ -79,3 +79,27 @@ async def test_a_certificate_that_is_not_trusted_or_of_another_host_is_refused(t
         assert isinstance(said, str)
         assert "cannot reach Redis" in said
         assert "certificate" in said
+
+
+async def test_a_certificate_of_ones_own_authority_is_trusted_when_the_url_names_it(
+    tls_port: int, queue_name: str
+) -> None:
+    url = f"rediss://localhost:{tls_port}?ssl_ca_certs={CERTIFICATE}"
+    assert await ask(queue_name, url, trusted=False) == [1]
+
+
+async def test_a_server_that_asks_for_a_certificate_gets_that_of_the_url(server: Server, queue_name: str) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=CERTIFICATE)
+    context.load_cert_chain(CERTIFICATE)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.gather(relay(reader, server_writer), relay(server_reader, writer))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as listener:
+        url = f"rediss://localhost:{listener.sockets[0].getsockname()[1]}?ssl_ca_certs={CERTIFICATE}"
+        shown = f"{url}&ssl_certfile={CERTIFICATE}&ssl_keyfile={CERTIFICATE}"
+        (without, with_one) = await ask(queue_name, url, shown, trusted=False)
+    assert isinstance(without, str)
+    assert with_one == 1

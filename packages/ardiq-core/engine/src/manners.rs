@@ -64,10 +64,8 @@ impl Link {
 
     /// Make the queue known again, on a server that may have been emptied.
     pub async fn introduce(&self, patience: Patience) -> Result<()> {
-        for introduction in self.introductions() {
-            self.command(&introduction, patience).await?;
-        }
-        Ok(())
+        let [queue, lanes] = self.introductions();
+        tokio::try_join!(self.command(&queue, patience), self.command(&lanes, patience)).map(drop)
     }
 
     /// Set keys aside that hold something else than they should. Returns false when that is not possible; when there are none,

@@ -26,7 +26,8 @@ pub enum Subject {
 }
 
 /// Codes that only depend on the call and on the keys that it names.
-const ABOUT_THE_CALL: [&str; 5] = ["WRONGTYPE", "EXECABORT", "INVALIDOBJ", "BUSYKEY", "NOGROUP"];
+/// `BROKEN` is of our own: whatever carried the call was cut.
+const ABOUT_THE_CALL: [&str; 6] = ["WRONGTYPE", "EXECABORT", "INVALIDOBJ", "BUSYKEY", "NOGROUP", "BROKEN"];
 
 /// Codes that say something about the server whatever is called, also when a script met them.
 const ABOUT_THE_SERVER: [&str; 11] = [
@@ -115,6 +116,9 @@ impl Refusal {
                 "The server is part of a Redis Cluster, which ArdiQ does not support: give the URL of a single server".into()
             }
             "READONLY" => "The server is a read-only replica: give the URL of its primary".into(),
+            "NOPROTO" | "ERR" if has("HELLO") || has("protocol version") => {
+                "ArdiQ needs RESP3 (HELLO 3): Redis 7.0 or Valkey 7.2 or later, also behind a proxy".into()
+            }
             "ERR" if has("unknown command") || has("Unknown command") => {
                 "ArdiQ needs Redis 7.0 or Valkey 7.2 or later, with scripts and streams, and no command renamed or blocked by a proxy"
                     .into()
@@ -244,6 +248,8 @@ mod tests {
             ("CLUSTERDOWN Hash slot not served", "Redis Cluster"),
             ("READONLY You can't write against a read only replica.", "URL of its primary"),
             ("ERR unknown command 'XREADGROUP', with args beginning with: ", "Redis 7.0"),
+            ("ERR unknown command 'HELLO', with args beginning with: '3'", "RESP3"),
+            ("NOPROTO unsupported protocol version", "RESP3"),
             ("ERR DB index is out of range", "`databases`"),
             ("OOM command not allowed when used memory > 'maxmemory'.", "maxmemory"),
             ("ERR max number of clients reached", "maxclients"),

@@ -1,58 +1,223 @@
 //! Redis URLs: what is accepted, and how they are shown without their secrets.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use redis::{Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+use url::Url;
 
 use crate::error::{Error, Result};
+use crate::link::RESPONSE_LIMIT;
+use crate::link::tls::Trust;
 
 /// Schemes that the engine understands.
 const SCHEMES: [&str; 7] = ["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix", "valkey+unix"];
 
+/// Parameters that the engine understands, named as in redis-py.
+const PARAMETERS: [&str; 12] = [
+    "db",
+    "protocol",
+    "client_name",
+    "username",
+    "password",
+    "socket_timeout",
+    "socket_connect_timeout",
+    "ssl_ca_certs",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_cert_reqs",
+    "ssl_check_hostname",
+];
+
+/// How connections are called on the server, unless the URL says otherwise.
+const NAME: &str = "ardiq";
+
 /// A server's address, ready to connect to.
 #[derive(Debug, Clone)]
 pub struct Address {
-    /// The client that opens connections; speaks RESP3, since results arrive as pushes.
+    /// Host, user and database; speaks RESP3, since results arrive as pushes.
     pub client: Client,
     /// The address without user, password and query.
     pub shown: String,
+    /// How connections are called on the server.
+    pub name: String,
+    /// Whom TLS trusts.
+    pub trust: Trust,
+    /// So much silence breaks a connection on which an answer is awaited.
+    pub silence: Duration,
+    /// Limit of one step of connecting, when the URL gives one.
+    pub connect_limit: Option<Duration>,
 }
 
 /// Read a URL.
 ///
 /// # Errors
-/// [`Error::Invalid`], which names the fault and never the password.
+/// [`Error::Invalid`], which names the fault and never a password or the value of a parameter.
 pub fn parse(url: &str) -> Result<Address> {
-    let invalid = |what: &str| {
+    read(url).map_err(|what| {
         Error::Invalid(format!(
             "redis_url is not usable: {what}. Give for example redis://localhost:6379, rediss://user:password@host:6380/0 or unix:///run/redis.sock"
         ))
-    };
+    })
+}
+
+type Read<T> = std::result::Result<T, String>;
+
+fn read(url: &str) -> Read<Address> {
     if url.trim().is_empty() {
-        return Err(invalid("it is blank"));
+        return Err("it is blank".into());
     }
     if url.trim() != url || url.chars().any(char::is_control) {
-        return Err(invalid("it has spaces or control characters around or in it"));
+        return Err("it has spaces or control characters around or in it".into());
     }
     let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(invalid("it has no scheme"));
+        return Err("it has no scheme".into());
     };
     if !SCHEMES.contains(&scheme) {
-        return Err(invalid(&format!("the scheme must be one of {}", SCHEMES.join(", "))));
+        return Err(format!("the scheme must be one of {}", SCHEMES.join(", ")));
+    }
+    if rest.contains('#') {
+        return Err(
+            "it has a fragment, the part after #, which means nothing here; write # in a password as %23".into()
+        );
     }
     if !scheme.ends_with("unix") {
-        check_authority(rest).map_err(|what| invalid(&what))?;
+        check_authority(rest)?;
     }
     // The library's own messages may quote the URL, so they are not passed on.
-    let info = url.into_connection_info().map_err(|_| invalid("host, port, path or database number is malformed"))?;
+    let malformed = || "host, port, path or database number is malformed".to_owned();
+    let mut bare = Url::parse(url).map_err(|_| malformed())?;
+    let options = Options::read(&bare, scheme == "rediss" || scheme == "valkeys")?;
+    bare.set_query(None);
+    let info = bare.into_connection_info().map_err(|_| malformed())?;
     let shown = match info.addr() {
         ConnectionAddr::Tcp(host, port) => format!("{host}:{port}"),
         ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port} (TLS)"),
         ConnectionAddr::Unix(path) => path.display().to_string(),
         _ => scheme.to_owned(),
     };
-    let settings: RedisConnectionInfo = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    let mut settings: RedisConnectionInfo = info.redis_settings().clone();
+    if let Some(db) = options.db {
+        if settings.db() != 0 && settings.db() != db {
+            return Err("the path and the parameter db name two databases".into());
+        }
+        settings = settings.set_db(db);
+    }
+    if settings.db() < 0 {
+        return Err("the database number is negative".into());
+    }
+    if let Some(username) = &options.username {
+        settings = settings.set_username(username);
+    }
+    if let Some(password) = &options.password {
+        settings = settings.set_password(password);
+    }
+    let settings = settings.set_protocol(ProtocolVersion::RESP3).set_lib_name(NAME, crate::VERSION);
     let client =
-        Client::open(info.set_redis_settings(settings)).map_err(|_| invalid("the client library refuses it"))?;
-    Ok(Address { client, shown })
+        Client::open(info.set_redis_settings(settings)).map_err(|_| "the client library refuses it".to_owned())?;
+    Ok(Address {
+        client,
+        shown,
+        name: options.name.unwrap_or_else(|| NAME.to_owned()),
+        trust: options.trust,
+        silence: options.silence.unwrap_or(RESPONSE_LIMIT),
+        connect_limit: options.connect_limit,
+    })
+}
+
+/// What the query of a URL says.
+#[derive(Default)]
+struct Options {
+    db: Option<i64>,
+    name: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    silence: Option<Duration>,
+    connect_limit: Option<Duration>,
+    trust: Trust,
+}
+
+impl Options {
+    fn read(url: &Url, has_tls: bool) -> Read<Self> {
+        let mut options = Self::default();
+        let mut seen: Vec<String> = Vec::new();
+        for (name, value) in url.query_pairs() {
+            if seen.iter().any(|earlier| *earlier == name) {
+                return Err(format!("the parameter {name} is given twice"));
+            }
+            if name.starts_with("ssl_") && PARAMETERS.contains(&&*name) && !has_tls {
+                return Err(format!("the parameter {name} needs rediss:// or valkeys://"));
+            }
+            options.set(&name, value.into_owned())?;
+            seen.push(name.into_owned());
+        }
+        if options.trust.certificate.is_some() != options.trust.key.is_some() {
+            return Err("ssl_certfile and ssl_keyfile go together".into());
+        }
+        if options.username.is_some() && options.password.is_none() && url.password().is_none() {
+            return Err("there is a user but no password".into());
+        }
+        if options.trust != Trust::default() {
+            // A file that cannot be used is a mistake in the URL, not an outage.
+            options.trust.config()?;
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, name: &str, value: String) -> Read<()> {
+        let file = |value: String| {
+            if value.is_empty() {
+                Err(format!("the parameter {name} names no file"))
+            } else {
+                Ok(Some(PathBuf::from(value)))
+            }
+        };
+        match name {
+            "db" => {
+                let number = value.parse::<u32>().map_err(|_| "the parameter db must be a number from 0".to_owned())?;
+                self.db = Some(number.into());
+            }
+            "protocol" if value == "3" => {}
+            "protocol" => {
+                return Err(
+                    "the parameter protocol must be 3: ArdiQ gets results as RESP3 pushes, which RESP2 lacks".into()
+                );
+            }
+            "client_name" => {
+                if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+                    return Err("the parameter client_name must be ASCII without spaces".into());
+                }
+                self.name = Some(value);
+            }
+            "username" | "user" => self.username = Some(value),
+            "password" | "pass" => self.password = Some(value),
+            "socket_timeout" => self.silence = Some(seconds(name, &value)?),
+            "socket_connect_timeout" => self.connect_limit = Some(seconds(name, &value)?),
+            "ssl_ca_certs" => self.trust.authorities = file(value)?,
+            "ssl_certfile" => self.trust.certificate = file(value)?,
+            "ssl_keyfile" => self.trust.key = file(value)?,
+            "ssl_cert_reqs" if value == "required" => {}
+            "ssl_cert_reqs" => {
+                return Err(
+                    "the parameter ssl_cert_reqs must be required: name your own authority with ssl_ca_certs".into()
+                );
+            }
+            "ssl_check_hostname" if ["true", "True", "1", "yes"].contains(&value.as_str()) => {}
+            "ssl_check_hostname" => return Err("the parameter ssl_check_hostname must be true".into()),
+            _ => {
+                let name: String = name.chars().filter(|letter| !letter.is_control()).take(40).collect();
+                return Err(format!("the parameter {name} is not known; there are {}", PARAMETERS.join(", ")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn seconds(name: &str, value: &str) -> Read<Duration> {
+    match value.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err(format!("the parameter {name} must be a number of seconds above 0, a day at most")),
+    }
 }
 
 /// The part between scheme and path: the library is lenient about ports and hosts, we are not.
@@ -110,6 +275,50 @@ mod tests {
         for url in cases {
             let message = parse(url).err().map(|error| error.to_string());
             assert!(message.as_ref().is_some_and(|message| !message.contains("hunter2")), "{url}: {message:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_honored() {
+        let of = |url: &str| parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+        let db = |url: &str| of(url).client.get_connection_info().redis_settings().db();
+        assert_eq!(db("redis://h?db=5"), 5);
+        assert_eq!(db("redis://h/5?db=5"), 5);
+        assert_eq!(db("unix:///s?db=2&protocol=3"), 2);
+        let named = of("redis://h?client_name=shop&socket_timeout=2.5&socket_connect_timeout=1");
+        let limits = (named.silence.as_millis(), named.connect_limit.map(|limit| limit.as_millis()));
+        assert_eq!((named.name.as_str(), limits), ("shop", (2500, Some(1000))));
+        assert_eq!((of("redis://h").name.as_str(), of("redis://h").silence), (NAME, RESPONSE_LIMIT));
+        let user = of("unix:///s?username=u&password=p%40ss");
+        let settings = user.client.get_connection_info().redis_settings().clone();
+        assert_eq!((settings.username(), settings.password()), (Some("u"), Some("p@ss")));
+    }
+
+    #[test]
+    fn what_is_not_honored_is_refused_by_name_and_without_its_value() {
+        let cases = [
+            ("redis://h?db=hunter2", "db"),
+            ("redis://h?db=-1", "db"),
+            ("redis://h/1?db=2", "db"),
+            ("redis://h?db=1&db=1", "db"),
+            ("redis://h?protocol=2", "protocol"),
+            ("redis://h?client_name=hunter2%20x", "client_name"),
+            ("redis://h?socket_timeout=hunter2", "socket_timeout"),
+            ("redis://h?socket_connect_timeout=0", "socket_connect_timeout"),
+            ("redis://h?decode_responses=hunter2", "decode_responses"),
+            ("redis://h?DB=hunter2", "DB"),
+            ("redis://h?ssl_ca_certs=hunter2", "ssl_ca_certs"),
+            ("rediss://h?ssl_ca_certs=/hunter2", "ssl_ca_certs"),
+            ("rediss://h?ssl_certfile=/hunter2", "ssl_keyfile"),
+            ("rediss://h?ssl_cert_reqs=none", "ssl_cert_reqs"),
+            ("rediss://h?ssl_check_hostname=false", "ssl_check_hostname"),
+            ("redis://h#hunter2", "fragment"),
+            ("rediss://h#insecure", "fragment"),
+            ("redis://:pass#hunter2@h", "%23"),
+        ];
+        for (url, named) in cases {
+            let Err(Error::Invalid(message)) = parse(url) else { panic!("{url} is taken") };
+            assert!(message.contains(named) && !message.contains("hunter2"), "{url}: {message}");
         }
     }
 }

@@ -68,7 +68,7 @@ async fn after_a_connection_was_given_up_the_subscriptions_come_back_without_ano
         let mut sessions = queue.link.sessions();
         queue.server.freeze();
         let ping = redis::cmd("PING");
-        let refused = queue.link.command(&ping, Patience::within(Duration::from_millis(100))).await;
+        let refused = queue.link.command(&ping, Patience::within(RESPONSE_LIMIT + Duration::from_millis(500))).await;
         assert!(matches!(refused, Err(Error::Unreachable { .. })), "{refused:?}");
         let before = *sessions.borrow();
         queue.server.thaw();

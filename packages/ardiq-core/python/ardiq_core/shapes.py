@@ -68,5 +68,5 @@ Outcome: TypeAlias = tuple[
 
 Notice: TypeAlias = tuple[str, str]
 """(kind, detail): `log`, `drained` (burst: nothing waits, runs or is due), `lost` (lease lost, detail = old worker id),
-`stopped` (all is settled and the worker has signed off),
+`stopped` (the worker has ended; detail says why it could not sign off, and is empty when it has),
 `failed` (the engine gave up; detail says why)."""

@@ -103,6 +103,7 @@ class Runner:
             paused=lambda: self._burst,
         )
         self._phase = _Phase.RUNNING
+        self._has_stopped = False  # the engine has, in order
         self._signed_off = False
         self._drained = False
         self._failure: Exception | None = None
@@ -172,7 +173,7 @@ class Runner:
             self._phase = _Phase.ENDED
             self._timer.close()
             bell.close()
-            if not self._signed_off:
+            if not self._has_stopped:
                 # Nobody will run what the engine fetches from now on: others get it as soon as it can tell them.
                 with suppress(Exception):
                     self._worker.finish_stop()
@@ -184,7 +185,8 @@ class Runner:
                 self._forward_logs()
         if self._failure is not None:
             raise self._failure
-        log.info("worker %s has signed off", self.worker_id)
+        if self._signed_off:
+            log.info("worker %s has signed off", self.worker_id)
         if interruption is not None:
             raise interruption
 
@@ -266,7 +268,8 @@ class Runner:
         elif kind == "lost":
             log.info("worker %s works on as %s", detail, self.worker_id)  # the engine's log says why
         elif kind == "stopped" and self._phase is _Phase.SETTLING:
-            self._signed_off = True
+            self._has_stopped = True
+            self._signed_off = not detail  # else the engine's log says why
             self._end()
         elif kind in ("stopped", "failed"):
             self._fail(BrokerError(detail or "the engine has stopped; the log says why"))

@@ -1,6 +1,6 @@
 //! Scripts that bring jobs to a worker and their outcomes back.
 
-use futures_util::future::try_join_all;
+use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use redis::Value;
 
 use super::{FETCH, SETTLE, START, reply};
@@ -194,6 +194,19 @@ pub enum Verdict {
     Back(Vec<u8>),
 }
 
+impl Verdict {
+    /// The record or header that is to be stored.
+    fn data(&self) -> &[u8] {
+        match self {
+            Self::Done(data, _)
+            | Self::Dead(data, _)
+            | Self::Poison(data, _)
+            | Self::Again(_, data)
+            | Self::Back(data) => data,
+        }
+    }
+}
+
 /// One delivery with its verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
@@ -254,7 +267,7 @@ pub async fn settle(
 ) -> Result<Vec<usize>> {
     let mut names = vec![keys.due.as_str(), &keys.running, &keys.waiters, &keys.dead];
     names.extend(keys.streams.iter().map(String::as_str));
-    let bytes = batch.iter().map(|one| one.entry.len() + one.id.len() + 200).sum();
+    let bytes = batch.iter().map(|one| one.entry.len() + one.id.len() + one.verdict.data().len() + 200).sum();
     let mut cmd = SETTLE.call(&names, 7 + 4 * batch.len(), bytes);
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.wake).arg(&keys.queue).arg(default_ttl_ms);
     cmd.arg(&keys.result);
@@ -283,7 +296,7 @@ pub async fn settle(
             cmd.arg(data);
         }
     }
-    let mut out = reply::array(link.call(&SETTLE, &cmd, patience).await?)?;
+    let mut out = reply::array(link.call_sized(&SETTLE, &cmd, bytes, patience).await?)?;
     if out.last().is_some_and(|last| reply::int(last).is_ok_and(|last| last < 0)) {
         out.pop();
         link.publishing_is_refused();
@@ -299,20 +312,25 @@ fn with_survivals(keys: &Keys, id: &str, record: &[u8]) -> Vec<u8> {
     [&length[..], key.as_bytes(), record].concat()
 }
 
-/// The bodies under these keys, in order; `None` for one that is not there.
+/// Bodies that are on their way at the same time. What has arrived is kept, so a broken connection costs these at most.
+const BODIES_UNDER_WAY: usize = 16;
+
+/// The bodies under these keys, in order; `None` for one that is not there, or is no body.
 pub async fn bodies(link: &Link, names: &[String], patience: Patience) -> Result<Vec<Option<Vec<u8>>>> {
-    let read = names.iter().map(|name| async move {
-        let mut get = redis::cmd("GET");
-        get.arg(name);
-        match link.command(&get, patience).await {
-            Ok(Value::Nil) => Ok(None),
-            Ok(body) => reply::bytes(body).map(Some),
-            // The key holds something else: that is no reason for the other jobs to wait.
-            Err(error) if error.is_of_wrong_type() => Ok(None),
-            Err(error) => Err(error),
-        }
-    });
-    try_join_all(read).await
+    let reads: Vec<_> = names.iter().map(|name| body(link, name, patience)).collect();
+    iter(reads).buffered(BODIES_UNDER_WAY).try_collect().await
+}
+
+async fn body(link: &Link, name: &str, patience: Patience) -> Result<Option<Vec<u8>>> {
+    let mut get = redis::cmd("GET");
+    get.arg(name);
+    match link.transfer(&get, patience).await {
+        Ok(Value::Nil) => Ok(None),
+        Ok(body) => reply::bytes(body).map(Some),
+        // One that cannot be read must not hold up the others.
+        Err(error) if error.is_about_this_call() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// An entry id as numbers, in whose order entries are delivered.

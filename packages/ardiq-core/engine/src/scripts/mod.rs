@@ -32,6 +32,13 @@ impl Script {
         &self.sha
     }
 
+    /// The command that makes it known to the server.
+    pub fn load(&self) -> Cmd {
+        let mut cmd = redis::cmd("SCRIPT");
+        cmd.arg("LOAD").arg(self.text);
+        cmd
+    }
+
     /// Begin a call with room for `args` arguments of `bytes` in all.
     fn call(&self, keys: &[&str], args: usize, bytes: usize) -> Cmd {
         let mut cmd = Cmd::with_capacity(args + keys.len() + 3, bytes + 256);
@@ -92,3 +99,6 @@ scripts! {
     INSPECT, "inspect", " flags=no-writes";
     LIST, "list", " flags=no-writes";
 }
+
+/// What a worker calls, from its first second on.
+pub static FOR_WORKERS: &[&Script] = &[&RENEW, &FETCH, &START, &SETTLE, &PROMOTE, &RECLAIM, &LEAVE];

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::{ENQUEUE, FIRE, reply};
 use crate::error::Result;
-use crate::link::{Link, Patience, backoff};
+use crate::link::{LARGE, Link, Patience, backoff};
 use crate::protocol::keys::{Keys, LANE};
 
 /// One job on its way in.
@@ -58,19 +58,22 @@ pub struct Chunk {
     pub jobs: Vec<NewJob>,
 }
 
-/// How long a body that was sent ahead of its job waits for it.
-const BODY_WAITS_MS: u64 = 60_000;
+/// How long a body that was sent ahead of its job waits for it, at least.
+const BODY_WAITS_MS: usize = 60_000;
+
+/// Bytes per millisecond of a slow line: the first body of a call waits for the last one.
+const SLOW: usize = 64;
 
 /// Enqueue jobs atomically. Returns position and id of the jobs that exist already under the same identity.
 ///
-/// Large bodies go ahead of the script on the same connection: a script would have to make strings of its own of them, over
-/// and over. It keeps those whose jobs it accepts; the others run out. `NX` leaves the body of an earlier try as it is. When a
-/// body has run out before the script came, everything is sent again.
+/// Large bodies go ahead of the script: a script would have to make strings of its own of them, over and over. It keeps those
+/// whose jobs it accepts; the others run out. `NX` leaves the body of an earlier try as it is. When a body has run out before
+/// the script came, everything is sent again.
 pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience) -> Result<Vec<(usize, String)>> {
-    let cmd = enqueue_cmd(keys, chunk);
+    let (cmd, bytes) = enqueue_cmd(keys, chunk);
     let mut pauses = backoff();
     let answer = loop {
-        match send(link, keys, chunk, &cmd, patience).await {
+        match send(link, keys, chunk, &cmd, bytes, patience).await {
             Err(error) if error.is_body_gone() && !patience.is_over() => sleep(pauses.next().unwrap_or_default()).await,
             other => break other?,
         }
@@ -87,20 +90,33 @@ pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience
     Ok(existing)
 }
 
-/// The large bodies, and the call behind them.
-async fn send(link: &Link, keys: &Keys, chunk: &Chunk, cmd: &Cmd, patience: Patience) -> Result<Value> {
+/// The large bodies, and the call behind them: together in one round trip, unless the bodies are so large that they would
+/// hold up other calls. Then they have arrived before the call is made.
+async fn send(link: &Link, keys: &Keys, chunk: &Chunk, cmd: &Cmd, bytes: usize, patience: Patience) -> Result<Value> {
+    let ahead_bytes: usize = chunk.jobs.iter().map(|job| job.body.len()).sum();
+    let are_large = ahead_bytes > LARGE;
+    let waits_ms = BODY_WAITS_MS + ahead_bytes / SLOW;
     let ahead = chunk.jobs.iter().filter(|job| job.is_apart()).map(|job| async move {
         let mut put = Cmd::with_capacity(6, job.body.len() + 256);
-        put.arg("SET").arg(keys.body(&job.id, chunk.nonce)).arg(&job.body[..]).arg("NX").arg("PX").arg(BODY_WAITS_MS);
-        link.command(&put, patience).await
+        put.arg("SET").arg(keys.body(&job.id, chunk.nonce)).arg(&job.body[..]).arg("NX").arg("PX").arg(waits_ms);
+        if are_large { link.transfer(&put, patience).await } else { link.command(&put, patience).await }
     });
-    let sent = async { tokio::join!(biased; try_join_all(ahead), link.call(&ENQUEUE, cmd, patience)) };
-    let ((), (ahead, answer)) = tokio::join!(biased; link.register(patience), sent);
-    ahead?;
+    let sent = async {
+        let call = link.call_sized(&ENQUEUE, cmd, bytes, patience);
+        if are_large {
+            try_join_all(ahead).await?;
+            call.await
+        } else {
+            let (ahead, answer) = tokio::join!(biased; try_join_all(ahead), call);
+            ahead.and(answer)
+        }
+    };
+    let ((), answer) = tokio::join!(biased; link.register(patience), sent);
     answer
 }
 
-fn enqueue_cmd(keys: &Keys, chunk: &Chunk) -> Cmd {
+/// The call of the script, and about how many bytes it has.
+fn enqueue_cmd(keys: &Keys, chunk: &Chunk) -> (Cmd, usize) {
     let mut names = vec![keys.due.as_str(), &keys.known_lanes, &keys.running];
     names.extend(keys.lane_streams.iter().map(String::as_str));
     let bytes = chunk.jobs.iter().map(|job| job.envelope.len() + 64).sum();
@@ -120,7 +136,7 @@ fn enqueue_cmd(keys: &Keys, chunk: &Chunk) -> Cmd {
             cmd.arg(&job.id).arg(&job.envelope);
         }
     }
-    cmd
+    (cmd, bytes)
 }
 
 /// What became of an occurrence.

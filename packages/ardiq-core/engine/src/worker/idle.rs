@@ -6,14 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::Value;
-use redis::aio::MultiplexedConnection;
 use tokio::time::timeout;
 
 use super::job::Delivery;
 use super::{State, lock, work};
 use crate::clock::monotonic_ms;
 use crate::error::{Error, Remedy, Result, remedy};
-use crate::link::{Patience, RESPONSE_LIMIT};
+use crate::link::{Patience, RESPONSE_LIMIT, Wire};
 use crate::scripts::deliver::{Entry, read_entries};
 
 /// How long one read blocks; also how soon a dead connection is noticed.
@@ -24,7 +23,7 @@ const BURST_BLOCK: Duration = Duration::from_millis(50);
 
 /// Run until the worker has stopped.
 pub async fn run(state: Arc<State>) -> Result<()> {
-    let mut conn: Option<MultiplexedConnection> = None;
+    let mut conn: Option<Wire> = None;
     loop {
         state.idle.notified().await;
         while lock(&state.desk).wants_to_wait(monotonic_ms()) {
@@ -37,15 +36,19 @@ pub async fn run(state: Arc<State>) -> Result<()> {
     }
 }
 
-async fn connect(state: &State) -> Result<MultiplexedConnection> {
-    let mut conn = state.shared.link.dedicated().await?;
-    let id = timeout(RESPONSE_LIMIT, redis::cmd("CLIENT").arg("ID").query_async(&mut conn)).await;
-    *lock(&state.blocked) = id.ok().and_then(std::result::Result::ok);
+async fn connect(state: &State) -> Result<Wire> {
+    let conn = state.shared.link.dedicated().await?;
+    let mut ask = redis::cmd("CLIENT");
+    ask.arg("ID");
+    *lock(&state.blocked) = match timeout(RESPONSE_LIMIT, conn.send(&ask)).await {
+        Ok(Ok(Value::Int(id))) => Some(id),
+        _ => None,
+    };
     Ok(conn)
 }
 
 /// One blocking read. Gives the connection back if it can be used again.
-async fn wait(state: &State, mut conn: MultiplexedConnection) -> Result<Option<MultiplexedConnection>> {
+async fn wait(state: &State, conn: Wire) -> Result<Option<Wire>> {
     let worker = state.identity();
     let burst = state.burst.load(Ordering::Acquire);
     let block = if burst { BURST_BLOCK } else { BLOCK };
@@ -57,12 +60,8 @@ async fn wait(state: &State, mut conn: MultiplexedConnection) -> Result<Option<M
         cmd.arg(">");
     }
     lock(&state.desk).reserve(1);
-    let reply = timeout(block + RESPONSE_LIMIT, conn.send_packed_command(&cmd)).await;
-    let outcome = match reply {
-        Ok(Ok(value)) => match value.extract_error() {
-            Ok(value) => Ok(value),
-            Err(error) => Err(remedy(&error)),
-        },
+    let outcome = match timeout(block + RESPONSE_LIMIT, conn.send(&cmd)).await {
+        Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(remedy(&error)),
         Err(_) => Err(Remedy::Reconnect),
     };

@@ -12,19 +12,23 @@ use crate::error::{Error, Result};
 use crate::link::Patience;
 use crate::logs::Level;
 use crate::protocol::info::Info;
-use crate::scripts::upkeep;
+use crate::scripts::{self, upkeep};
 
-/// Check the server, subscribe to what concerns workers, and take the lease.
+/// Check the server, subscribe to what concerns workers, and take the lease. Every step has its own time: together they may
+/// take longer than one call may.
 pub async fn sign_on(state: &Arc<State>) -> Result<()> {
-    let patience = Patience::within(state.shared.link.connect_limit());
+    let link = &state.shared.link;
+    let wake = state.shared.keys.wake.clone();
+    // All of this comes with the connection, in as few round trips as it takes.
+    link.reach(scripts::FOR_WORKERS, &wake).await?;
+    let patience = || Patience::within(link.connect_limit());
     let asked = Instant::now();
-    let facts = state.shared.server.check(&state.shared.link, patience).await?;
+    let facts = state.shared.server.check(link, patience()).await?;
     state.pulse.introduce(facts.uptime, asked.elapsed());
     for warning in facts.warnings() {
         state.log(Level::Warning, warning);
     }
-    let wake = state.shared.keys.wake.clone();
-    match state.shared.link.subscribe(&wake, patience).await {
+    match link.subscribe(&wake, patience()).await {
         // It can work without: it looks for due jobs more often.
         Err(Error::Refused(refusal)) => {
             let message = format!("jobs that become due earlier than others may start a second late: {refusal}");
@@ -32,10 +36,10 @@ pub async fn sign_on(state: &Arc<State>) -> Result<()> {
         }
         other => other?,
     }
-    extend(state, true, patience).await?;
+    extend(state, true, patience()).await?;
     // Only now is the Redis time known that the worker shows as the time of its start.
     *lock(&state.started_ms) = state.now_ms();
-    extend(state, false, patience).await.map(drop)
+    extend(state, false, patience()).await.map(drop)
 }
 
 /// Take (`first`) or renew the lease. Returns whether it is held.
@@ -118,7 +122,11 @@ pub async fn renew(state: Arc<State>) -> Result<()> {
             known = worker;
         } else {
             state.lease_lost(&worker);
-            state.shared.link.introduce(Patience::Endless).await?;
+            match state.shared.link.introduce(Patience::Endless).await {
+                // Where nothing new can be written, for want of memory or of the right, work goes on.
+                Ok(()) | Err(Error::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         let survived = lock(&state.survived).clone();
         if !survived.is_empty() {
@@ -133,7 +141,6 @@ pub async fn watch(state: Arc<State>) -> Result<()> {
     let mut sessions = state.shared.link.sessions();
     sessions.borrow_and_update();
     while sessions.changed().await.is_ok() {
-        state.log(Level::Warning, format!("connected to {} again", state.shared.link.shown()));
         lock(&state.desk).must_recover();
         state.work.notify_one();
     }
@@ -165,13 +172,16 @@ pub async fn sign_off(state: &Arc<State>) {
         Patience::Until(end.max(Instant::now() + Duration::from_millis(500))),
     )
     .await;
+    let mut detail = String::new();
     match left {
         Ok(0) if !unsettled => {}
         Ok(_) => state.log(Level::Warning, "stopped with unsettled work: others take it over now"),
-        Err(error) => state
-            .log(Level::Warning, format!("stopped without signing off: {error}. Others take over when the lease ends")),
+        Err(error) => {
+            detail = format!("stopped without signing off: {error}. Others take over when the lease ends");
+            state.log(Level::Warning, detail.as_str());
+        }
     }
     if !state.ended.swap(true, Ordering::AcqRel) {
-        state.notify("stopped", "");
+        state.notify("stopped", detail);
     }
 }

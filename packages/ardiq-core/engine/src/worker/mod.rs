@@ -14,6 +14,7 @@
 //! | `idle` | the blocking read while there is no work |
 //! | `lease` | signing on, renewing, signing off |
 //! | `pulse` | when the server should see the next call |
+//! | `outage` | log lines while the server is out of reach |
 //! | `upkeep` | promoting due jobs, reclaiming from dead workers |
 //! | `scrub` | repairing what a fault or a hand has broken |
 //! | `supervise` | how all loops start, fail and start again |
@@ -23,6 +24,7 @@ mod idle;
 pub mod job;
 pub mod judge;
 mod lease;
+mod outage;
 mod outcomes;
 pub mod pace;
 pub mod plan;
@@ -71,7 +73,7 @@ pub struct Settings {
 pub struct Notice {
     /// log, drained, lost, stopped or failed.
     pub kind: &'static str,
-    /// For people; the old id for `lost`.
+    /// For people; the old id for `lost`; for `stopped`, why the worker could not sign off, if so.
     pub detail: String,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{State, idle, lease, lock, scrub, upkeep, work};
+use super::{State, idle, lease, lock, outage, scrub, upkeep, work};
 use crate::error::Result;
 use crate::link::backoff;
 use crate::logs::Level;
@@ -25,6 +25,7 @@ pub fn run_all(state: &Arc<State>) {
     spawn(state, "idle", idle::run);
     spawn(state, "renew", lease::renew);
     spawn(state, "watch", lease::watch);
+    spawn(state, "outage", outage::run);
     spawn(state, "promote", upkeep::promote);
     spawn(state, "reclaim", upkeep::reclaim);
     spawn(state, "scrub", scrub::run);

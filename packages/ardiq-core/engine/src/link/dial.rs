@@ -1,0 +1,196 @@
+//! Makes connections: opens the stream, says hello, and sends what every connection begins with.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisResult, Value};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::PushSink;
+use super::flow::{Flow, Watched};
+use super::stream::{self, Stream, step};
+use super::wire::{Wire, gone};
+use crate::error::{Remedy, remedy};
+use crate::scripts::Script;
+use crate::url::Address;
+
+struct Channel {
+    name: String,
+    /// Did the server take the subscription? Until then it may have been refused, or never been sent.
+    confirmed: bool,
+}
+
+/// See the module.
+pub struct Dialer {
+    pub address: Address,
+    /// Limit of one step.
+    limit: Duration,
+    channels: Mutex<Vec<Channel>>,
+    /// Scripts that were called here: every new connection begins by loading them.
+    scripts: Mutex<Vec<&'static Script>>,
+    sink: PushSink,
+    pub dropped: Arc<Notify>,
+    /// How many servers' hellos were answered.
+    greetings: AtomicU64,
+}
+
+/// The connection for calls, and the one for messages once there are subscriptions.
+pub type Pair = (Wire, Option<Wire>);
+
+impl Dialer {
+    pub fn new(address: Address, limit: Duration, sink: PushSink) -> Self {
+        Self {
+            limit: address.connect_limit.unwrap_or(limit),
+            address,
+            channels: Mutex::default(),
+            scripts: Mutex::default(),
+            sink,
+            dropped: Arc::default(),
+            greetings: AtomicU64::new(0),
+        }
+    }
+
+    /// Connect, and take up all subscriptions again. The connections are opened side by side. Nothing is written: whoever only
+    /// looks leaves no trace.
+    pub async fn connect(&self) -> RedisResult<Pair> {
+        let ears = async { if self.is_subscribed() { self.listen().await.map(Some) } else { Ok(None) } };
+        let (main, ears) = tokio::try_join!(self.wire(true), ears)?;
+        main.send_ahead(self.scripts()).await;
+        Ok((main, ears))
+    }
+
+    /// Loads the scripts that were asked for so far.
+    pub fn scripts(&self) -> redis::Pipeline {
+        let mut loading = redis::pipe();
+        for script in self.scripts.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            loading.add_command(script.load());
+        }
+        loading
+    }
+
+    /// A connection with all subscriptions.
+    pub async fn listen(&self) -> RedisResult<Wire> {
+        let ears = self.wire(true).await?;
+        let names: Vec<(String, bool)> = {
+            let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+            channels.iter().map(|known| (known.name.clone(), known.confirmed)).collect()
+        };
+        // All at the same time: they go out in one piece.
+        let asked = names.iter().map(|(name, confirmed)| {
+            let ears = &ears;
+            async move {
+                let mut cmd = redis::cmd("SUBSCRIBE");
+                cmd.arg(name);
+                match step(self.limit, async { Ok(ears.send(&cmd).await) }).await? {
+                    Ok(_) => self.confirm(name),
+                    // The caller who wants it is told; others can do without.
+                    Err(error) if !confirmed && remedy(&error) == Remedy::GiveUp => {}
+                    Err(error) => return Err(error),
+                }
+                Ok(())
+            }
+        });
+        futures_util::future::try_join_all(asked).await?;
+        Ok(ears)
+    }
+
+    /// A connection that has said hello. `hears`: messages that come in on it are passed on.
+    pub async fn wire(&self, hears: bool) -> RedisResult<Wire> {
+        let info = self.address.client.get_connection_info();
+        let stream = stream::open(info.addr(), &self.address.trust, self.limit).await?;
+        let mut config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        if hears {
+            let (sink, dropped) = (Arc::clone(&self.sink), Arc::clone(&self.dropped));
+            config = config.set_push_sender(move |push: PushInfo| -> Result<(), Infallible> {
+                match push.kind {
+                    PushKind::Message => {
+                        if let [Value::BulkString(channel), Value::BulkString(message)] = &push.data[..] {
+                            sink(channel, message.clone());
+                        }
+                    }
+                    PushKind::Disconnection => dropped.notify_one(),
+                    _ => {}
+                }
+                Ok(())
+            });
+        }
+        let flow = Arc::new(Flow::new());
+        let watched: Watched<Stream> = Watched::new(stream, Arc::clone(&flow));
+        let asked = Instant::now();
+        let hello = MultiplexedConnection::new_with_config(info.redis_settings(), watched, config);
+        let (conn, driver) = step(self.limit, async { Ok(hello.await) }).await??;
+        self.greetings.fetch_add(1, Ordering::Relaxed);
+        let wire = Wire::new(conn, driver, flow, asked.elapsed(), self.address.silence);
+        let mut name = redis::pipe();
+        name.cmd("CLIENT").arg("SETNAME").arg(&self.address.name);
+        wire.send_ahead(name).await;
+        Ok(wire)
+    }
+
+    /// How many hellos were answered so far.
+    pub fn greetings(&self) -> u64 {
+        self.greetings.load(Ordering::Relaxed)
+    }
+
+    /// From now on every new connection begins by loading this script.
+    pub fn needs(&self, script: &'static Script) {
+        let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
+        if !scripts.iter().any(|known| std::ptr::eq(*known, script)) {
+            scripts.push(script);
+        }
+    }
+
+    /// From now on every connection for messages subscribes to this channel.
+    pub fn wants(&self, channel: &str) {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if !channels.iter().any(|known| known.name == channel) {
+            channels.push(Channel { name: channel.to_owned(), confirmed: false });
+        }
+    }
+
+    pub fn confirm(&self, channel: &str) {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.iter_mut().filter(|known| known.name == channel).for_each(|known| known.confirmed = true);
+    }
+
+    pub fn is_confirmed(&self, channel: &str) -> bool {
+        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.iter().any(|known| known.confirmed && known.name == channel)
+    }
+
+    pub fn is_subscribed(&self) -> bool {
+        !self.channels.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+/// An attempt to connect that goes on without whoever began it: the next caller finds it further on.
+pub struct Attempt<T>(Option<JoinHandle<RedisResult<T>>>);
+
+impl<T> Default for Attempt<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: Send + 'static> Attempt<T> {
+    /// Await the attempt that is being made, or begin one. Cancelling this does not cancel the attempt.
+    pub async fn finish(&mut self, dial: impl Future<Output = RedisResult<T>> + Send + 'static) -> RedisResult<T> {
+        let attempt = self.0.get_or_insert_with(|| tokio::spawn(dial));
+        let ended = attempt.await;
+        self.0 = None;
+        ended.unwrap_or_else(|_| Err(gone().into()))
+    }
+}
+
+impl<T> Drop for Attempt<T> {
+    fn drop(&mut self) {
+        if let Some(attempt) = &self.0 {
+            attempt.abort();
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! The link to the broker. Callers never see a connection: they call with a [`Patience`], and the link connects, loads
+//! scripts and tries again until the call has succeeded, the patience is at its end, or the server has said no for good.
+//!
+//! | file | role |
+//! |---|---|
+//! | `patience` | how long a caller tries |
+//! | `stream`, `tls` | TCP, TLS and Unix streams |
+//! | `flow` | tells a slow transfer from a dead connection |
+//! | `wire` | one connection that many calls share |
+//! | `side` | the connections beside the main one |
+//! | `dial` | how connections are made, and what they begin with |
+//! | `keep` | what looks after the connections while nobody calls |
+//! | `outage` | since when the server is out of reach |
+//!
+//! There are up to three connections, each opened when it is first needed. One carries the calls. Large values have one of
+//! their own, so that nothing small waits behind them. Subscriptions have one of their own too: a server cuts off a
+//! subscribed connection for which large replies (32 MB by default) pile up.
+
+mod dial;
+mod flow;
+mod keep;
+mod outage;
+mod patience;
+mod side;
+mod stream;
+pub(crate) mod tls;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Cmd, RedisError, Value};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use crate::error::{Error, Remedy, Result, remedy};
+use crate::manners::Manners;
+use crate::protocol::keys::Keys;
+use crate::refusal::{Refusal, explain};
+use crate::scripts::Script;
+use crate::url::Address;
+use dial::{Attempt, Dialer, Pair};
+use outage::Outage;
+pub use outage::Trouble;
+pub use patience::{Patience, backoff};
+use side::Side;
+use wire::Late;
+pub use wire::Wire;
+
+/// So much silence breaks a connection on which an answer is awaited.
+pub const RESPONSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often a call is made again because a key that it met was set aside.
+const MOST_MENDS: u32 = 3;
+
+/// How long a call may queue behind others that make a connection.
+const LONGEST_QUEUE: Duration = Duration::from_secs(3600);
+
+/// Commands of more bytes go by the connection for large values.
+pub const LARGE: usize = 64 << 10;
+
+/// So many broken connections in a row are the fault of the value that is sent or read, while others get through.
+const LARGE_TRIES: usize = 20;
+
+/// Receives channel and message.
+pub type PushSink = Arc<dyn Fn(&[u8], Vec<u8>) + Send + Sync>;
+
+#[derive(Clone)]
+struct Session {
+    number: u64,
+    wire: Wire,
+}
+
+#[derive(Default)]
+struct Main {
+    session: Option<Session>,
+    attempt: Attempt<Pair>,
+}
+
+/// Which connection a command is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Whatever is small.
+    Commands,
+    /// Large values, there or back.
+    Large,
+    /// Subscriptions.
+    Subscriptions,
+}
+
+impl Way {
+    /// The way for a command of so many bytes.
+    pub fn of(bytes: usize) -> Self {
+        if bytes > LARGE { Self::Large } else { Self::Commands }
+    }
+}
+
+/// See the module.
+pub struct Link {
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) manners: Manners,
+    dialer: Arc<Dialer>,
+    connect_limit: Duration,
+    main: Mutex<Main>,
+    large: Mutex<Side>,
+    ears: Mutex<Side>,
+    number: watch::Sender<u64>,
+    subscribing: Mutex<()>,
+    doubted: Notify,
+    outage: Outage,
+}
+
+impl Link {
+    /// A link that connects on first use.
+    pub fn new(address: Address, keys: Arc<Keys>, connect_limit: Duration, sink: PushSink) -> Self {
+        Self {
+            keys,
+            manners: Manners::default(),
+            dialer: Arc::new(Dialer::new(address, RESPONSE_LIMIT, sink)),
+            connect_limit,
+            main: Mutex::default(),
+            large: Mutex::default(),
+            ears: Mutex::default(),
+            number: watch::Sender::new(0),
+            subscribing: Mutex::default(),
+            doubted: Notify::new(),
+            outage: Outage::default(),
+        }
+    }
+
+    /// The address without its secrets.
+    pub fn shown(&self) -> &str {
+        &self.dialer.address.shown
+    }
+
+    /// How long a call may try.
+    pub fn connect_limit(&self) -> Duration {
+        self.connect_limit
+    }
+
+    /// Counts connections: a change means that deliveries and messages may have been missed.
+    pub fn sessions(&self) -> watch::Receiver<u64> {
+        self.number.subscribe()
+    }
+
+    /// What keeps the server out of reach, if anything does.
+    pub fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
+        self.outage.watch()
+    }
+
+    /// A connection of one's own, for reads that block. Waits for a server that is away.
+    pub async fn dedicated(&self) -> Result<Wire> {
+        let (mut pauses, began) = (backoff(), Instant::now());
+        loop {
+            match self.dialer.wire(false).await.map_err(|error| self.failed(&error)) {
+                Err(Error::Unreachable { reason, .. }) => self.outage.goes_on(began, &reason),
+                ended => return ended,
+            }
+            sleep(pauses.next().unwrap_or(RESPONSE_LIMIT)).await;
+        }
+    }
+
+    /// Connect within the connection limit. A server far away has that time for each of its answers, not for all together.
+    ///
+    /// From now on `scripts` are loaded, and `channel` is subscribed to, with every connection.
+    pub async fn reach(&self, scripts: &[&'static Script], channel: &str) -> Result<()> {
+        scripts.iter().for_each(|script| self.dialer.needs(script));
+        self.dialer.wants(channel);
+        let known = *self.number.borrow();
+        loop {
+            let before = self.dialer.greetings();
+            match self.session(Patience::within(self.connect_limit)).await {
+                Err(Error::Unreachable { .. }) if self.dialer.greetings() != before => {}
+                Ok(session) if session.number == known => {
+                    // It was made before anybody needed them.
+                    session.wire.send_ahead(self.dialer.scripts()).await;
+                    return Ok(());
+                }
+                other => return other.map(drop),
+            }
+        }
+    }
+
+    /// Has the server taken a subscription to this channel?
+    pub fn hears(&self, channel: &str) -> bool {
+        self.dialer.is_confirmed(channel)
+    }
+
+    /// Subscribe, now and after every reconnect.
+    pub async fn subscribe(&self, channel: &str, patience: Patience) -> Result<()> {
+        if self.hears(channel) {
+            return Ok(());
+        }
+        // One asks for all.
+        let Ok(_asking) = timeout_at(patience.limit(LONGEST_QUEUE), self.subscribing.lock()).await else {
+            return Err(self.unreachable("no subscription in time"));
+        };
+        if self.hears(channel) {
+            return Ok(());
+        }
+        // Entered first, so that a connection made meanwhile takes it up.
+        self.dialer.wants(channel);
+        let mut cmd = redis::cmd("SUBSCRIBE");
+        cmd.arg(channel);
+        self.send(None, &cmd, patience, Way::Subscriptions).await?;
+        self.dialer.confirm(channel);
+        Ok(())
+    }
+
+    /// Run a script.
+    pub async fn call(&self, script: &'static Script, cmd: &Cmd, patience: Patience) -> Result<Value> {
+        self.dialer.needs(script);
+        self.send(Some(script), cmd, patience, Way::Commands).await
+    }
+
+    /// Run a script with about so many bytes of arguments.
+    pub async fn call_sized(
+        &self,
+        script: &'static Script,
+        cmd: &Cmd,
+        bytes: usize,
+        patience: Patience,
+    ) -> Result<Value> {
+        self.dialer.needs(script);
+        self.send(Some(script), cmd, patience, Way::of(bytes)).await
+    }
+
+    /// Run a plain command.
+    pub async fn command(&self, cmd: &Cmd, patience: Patience) -> Result<Value> {
+        self.send(None, cmd, patience, Way::Commands).await
+    }
+
+    /// Run a plain command that sends or brings a large value.
+    pub async fn transfer(&self, cmd: &Cmd, patience: Patience) -> Result<Value> {
+        self.send(None, cmd, patience, Way::Large).await
+    }
+
+    async fn send(&self, script: Option<&'static Script>, cmd: &Cmd, patience: Patience, way: Way) -> Result<Value> {
+        let mut pauses = backoff();
+        let (mut broken, mut told, mut mended) = (0, None, 0);
+        loop {
+            let tried = Instant::now();
+            let session = match self.session(patience).await {
+                Err(Error::Unreachable { reason, .. }) => return Err(self.unreachable(&told.unwrap_or(reason))),
+                session => session?,
+            };
+            let wire = match way {
+                Way::Commands => Ok(session.wire.clone()),
+                Way::Large => self.side(&self.large, way, patience).await,
+                Way::Subscriptions => self.side(&self.ears, way, patience).await,
+            };
+            if let (Way::Large, Some(script), Ok(wire)) = (way, script, &wire) {
+                // To hear that it is not loaded would cost the whole transfer.
+                wire.send_ahead(redis::pipe().add_command(script.load()).clone()).await;
+            }
+            let sent = match &wire {
+                Ok(wire) => wire.ask(cmd, patience, |since| self.doubt(way, since)).await,
+                Err(error) => Ok(Err(error.clone())),
+            };
+            let (remedy, reason) = match sent {
+                Ok(Ok(value)) => {
+                    self.outage.is_over();
+                    return Ok(value);
+                }
+                Ok(Err(error)) => match remedy(&error) {
+                    Remedy::Mend if script.is_some() && mended < MOST_MENDS && self.mend(patience).await => {
+                        mended += 1;
+                        continue;
+                    }
+                    Remedy::GiveUp | Remedy::Mend => return Err(Error::Refused(Refusal::new(&error))),
+                    remedy => {
+                        let reason = explain(&error);
+                        // What the server said last says more than that there was no time to hear it again.
+                        told = Some(reason.clone());
+                        (remedy, reason)
+                    }
+                },
+                Err(Late::Silent) => (Remedy::Reconnect, "no answer in time".to_owned()),
+                Err(Late::Over) => {
+                    // Whoever is hasty may be wrong about the connection: it is looked at.
+                    self.doubt(way, tried);
+                    return Err(self.unreachable(told.as_deref().unwrap_or("no answer in time")));
+                }
+            };
+            match (remedy, script, &wire) {
+                (Remedy::Load, Some(script), Ok(wire)) => {
+                    // A server that does not take scripts says so; any other fault shows when the call is made again.
+                    if let Ok(Err(error)) = wire.ask(&script.load(), patience, |since| self.doubt(way, since)).await
+                        && crate::error::remedy(&error) == Remedy::GiveUp
+                    {
+                        return Err(Error::Refused(Refusal::new(&error)));
+                    }
+                    if !patience.is_over() {
+                        continue;
+                    }
+                }
+                (Remedy::Reconnect, _, Ok(wire)) => {
+                    broken += 1;
+                    self.discard(way, session.number, wire, patience).await;
+                }
+                // No connection beside the main one is to be had; the main one may be as good as ever.
+                _ => {}
+            }
+            if remedy == Remedy::Reconnect || remedy == Remedy::Wait {
+                self.outage.goes_on(tried, &reason);
+            }
+            if way == Way::Large && broken == LARGE_TRIES {
+                let text = format!("each of {broken} connections that carried this value was cut: {reason}");
+                return Err(Error::Refused(Refusal { code: "BROKEN".into(), text }));
+            }
+            if patience.is_over() {
+                return Err(self.unreachable(&reason));
+            }
+            sleep_until(patience.limit(pauses.next().unwrap_or(RESPONSE_LIMIT))).await;
+        }
+    }
+
+    async fn session(&self, patience: Patience) -> Result<Session> {
+        let locked = timeout_at(patience.limit(LONGEST_QUEUE), self.main.lock()).await;
+        let Ok(mut main) = locked else {
+            return Err(self.unreachable("no connection in time"));
+        };
+        if let Some(session) = main.session.as_ref().filter(|session| !session.wire.is_closed()) {
+            return Ok(session.clone());
+        }
+        let (mut pauses, began) = (backoff(), Instant::now());
+        loop {
+            let dialer = Arc::clone(&self.dialer);
+            let attempt = main.attempt.finish(async move { dialer.connect().await });
+            let reason = match timeout_at(patience.limit(LONGEST_QUEUE), attempt).await {
+                Ok(Ok(pair)) => return Ok(self.install(&mut main, pair).await),
+                Ok(Err(error)) => match self.failed(&error) {
+                    Error::Unreachable { reason, .. } => reason,
+                    refused => return Err(refused),
+                },
+                Err(_) => "no connection in time".to_owned(),
+            };
+            self.outage.goes_on(began, &reason);
+            let pause = pauses.next().unwrap_or(RESPONSE_LIMIT);
+            if matches!(patience, Patience::Until(end) if Instant::now() + pause >= end) {
+                return Err(self.unreachable(&reason));
+            }
+            sleep(pause).await;
+        }
+    }
+
+    async fn install(&self, main: &mut Main, (wire, ears): Pair) -> Session {
+        let number = *self.number.borrow() + 1;
+        let session = Session { number, wire };
+        if let Some(ears) = ears {
+            self.ears.lock().await.wire = Some(ears);
+        }
+        if let Some(old) = main.session.replace(session.clone()) {
+            old.wire.close();
+        }
+        self.number.send_replace(number);
+        session
+    }
+
+    /// Give a broken connection up, unless somebody has done so before. Whoever awaits an answer on it tries again.
+    async fn discard(&self, way: Way, number: u64, wire: &Wire, patience: Patience) {
+        wire.close();
+        if way != Way::Commands {
+            return;
+        }
+        // Who is more patient may hold the lock for as long as the server is away.
+        let locked = timeout_at(patience.limit(RESPONSE_LIMIT), self.main.lock()).await;
+        if let Ok(mut main) = locked
+            && main.session.as_ref().is_some_and(|session| session.number == number)
+        {
+            main.session = None;
+            // Whoever waits for a message must not wait for the next call to find the way back.
+            self.dialer.dropped.notify_one();
+        }
+    }
+
+    fn failed(&self, error: &RedisError) -> Error {
+        match remedy(error) {
+            Remedy::GiveUp | Remedy::Mend => Error::Refused(Refusal::new(error)),
+            _ => self.unreachable(&explain(error)),
+        }
+    }
+
+    fn unreachable(&self, reason: &str) -> Error {
+        Error::Unreachable { address: self.shown().to_owned(), reason: reason.to_owned() }
+    }
+}

@@ -1,0 +1,49 @@
+//! Since when the server has been out of reach, for those who log it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// A server that does not answer.
+#[derive(Debug, Clone)]
+pub struct Trouble {
+    /// When it began.
+    pub since: Instant,
+    /// What happened last.
+    pub reason: String,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Outage {
+    is_on: AtomicBool,
+    trouble: watch::Sender<Option<Trouble>>,
+}
+
+impl Outage {
+    /// The present trouble, and every change.
+    pub fn watch(&self) -> watch::Receiver<Option<Trouble>> {
+        self.trouble.subscribe()
+    }
+
+    /// Something failed, or has not been answered since then.
+    pub fn goes_on(&self, since: Instant, reason: &str) {
+        self.is_on.store(true, Ordering::Release);
+        self.trouble.send_if_modified(|trouble| {
+            let is_new = trouble.is_none();
+            let known = trouble.get_or_insert_with(|| Trouble { since, reason: String::new() });
+            if known.reason != reason {
+                reason.clone_into(&mut known.reason);
+            }
+            is_new
+        });
+    }
+
+    /// The server has answered. Costs nothing while there is no trouble.
+    pub fn is_over(&self) {
+        if self.is_on.load(Ordering::Acquire) && self.is_on.swap(false, Ordering::AcqRel) {
+            self.trouble.send_replace(None);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! How long a caller tries, and how long it pauses between tries.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::Instant;
+
+/// Until when a call is tried again.
+#[derive(Debug, Clone, Copy)]
+pub enum Patience {
+    /// Up to a moment.
+    Until(Instant),
+    /// As long as the engine lives.
+    Endless,
+}
+
+impl Patience {
+    /// From now on for `limit`.
+    pub fn within(limit: Duration) -> Self {
+        Self::Until(Instant::now() + limit)
+    }
+
+    /// `step` from now, or the end if that comes first.
+    pub(super) fn limit(self, step: Duration) -> Instant {
+        self.cap(Instant::now() + step)
+    }
+
+    /// `at`, or the end if that comes first.
+    pub(super) fn cap(self, at: Instant) -> Instant {
+        match self {
+            Self::Until(end) => end.min(at),
+            Self::Endless => at,
+        }
+    }
+
+    pub(crate) fn is_over(self) -> bool {
+        matches!(self, Self::Until(end) if Instant::now() >= end)
+    }
+}
+
+/// Short, growing, jittered pauses between tries.
+pub fn backoff() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_millis(1000))
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}

@@ -1,0 +1,44 @@
+//! The connections beside the main one, each opened when it is first needed, and again when it has broken.
+
+use std::sync::Arc;
+
+use redis::RedisResult;
+use tokio::sync::Mutex;
+use tokio::time::timeout_at;
+
+use super::dial::Attempt;
+use super::wire::gone;
+use super::{LONGEST_QUEUE, Link, Patience, Way, Wire};
+
+/// A connection beside the main one.
+#[derive(Default)]
+pub(super) struct Side {
+    pub(super) wire: Option<Wire>,
+    attempt: Attempt<Wire>,
+}
+
+impl Link {
+    /// A connection beside the main one, opened if need be.
+    pub(super) async fn side(&self, side: &Mutex<Side>, way: Way, patience: Patience) -> RedisResult<Wire> {
+        let opening = async {
+            let mut side = side.lock().await;
+            if let Some(wire) = side.wire.clone().filter(|wire| !wire.is_closed()) {
+                // A large value would take long to tell a forgotten connection from a slow one.
+                if way == Way::Subscriptions || !wire.is_stale() || wire.is_alive().await {
+                    return Ok(wire);
+                }
+                wire.close();
+            }
+            let dialer = Arc::clone(&self.dialer);
+            let dial =
+                async move { if way == Way::Subscriptions { dialer.listen().await } else { dialer.wire(false).await } };
+            let wire = side.attempt.finish(dial).await?;
+            let replaced = side.wire.replace(wire.clone()).is_some();
+            if replaced && way == Way::Subscriptions {
+                self.number.send_modify(|number| *number += 1);
+            }
+            Ok(wire)
+        };
+        timeout_at(patience.limit(LONGEST_QUEUE), opening).await.unwrap_or_else(|_| Err(gone().into()))
+    }
+}

@@ -1,0 +1,81 @@
+//! Opens the byte stream to a server: TCP, TLS over TCP, or a Unix socket.
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::select_ok;
+use redis::ConnectionAddr;
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio_rustls::TlsConnector;
+
+use super::tls::Trust;
+
+/// What every kind of stream can do.
+pub trait Duplex: AsyncRead + AsyncWrite + Send {}
+impl<S: AsyncRead + AsyncWrite + Send> Duplex for S {}
+
+/// An open stream of any kind.
+pub type Stream = Pin<Box<dyn Duplex>>;
+
+/// After so long a silence the system asks whether the other side is there, which also keeps translation tables on the way
+/// from forgetting the connection.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// How often it asks again, and how many times in vain.
+const KEEPALIVE_AGAIN: (Duration, u32) = (Duration::from_secs(5), 3);
+
+/// Bytes that nobody has acknowledged for so long break the connection.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// Unsent bytes that the system takes from us ahead of time; more would only hide from us how far a transfer is.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 << 10;
+
+/// Open a stream to `address`, each step within `limit`.
+pub async fn open(address: &ConnectionAddr, trust: &Trust, limit: Duration) -> io::Result<Stream> {
+    match address {
+        ConnectionAddr::Tcp(host, port) => Ok(Box::pin(step(limit, tcp(host, *port)).await?)),
+        ConnectionAddr::TcpTls { host, port, .. } => {
+            let stream = step(limit, tcp(host, *port)).await?;
+            let config = trust.config().map_err(io::Error::other)?;
+            let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+            let greeting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+            Ok(Box::pin(step(limit, greeting).await?))
+        }
+        ConnectionAddr::Unix(path) => Ok(Box::pin(step(limit, UnixStream::connect::<&Path>(path)).await?)),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// Run one step of making a connection.
+pub async fn step<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+    tokio::time::timeout(limit, work).await.map_err(late)?
+}
+
+/// All addresses of a host are tried at the same time.
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let attempts: Vec<_> =
+        lookup_host((host, port)).await?.map(|address| Box::pin(TcpStream::connect(address))).collect();
+    if attempts.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the host name has no address"));
+    }
+    let (stream, _) = select_ok(attempts).await?;
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    let (again, times) = KEEPALIVE_AGAIN;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(again).with_retries(times))?;
+    #[cfg(target_os = "linux")]
+    {
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+        socket.set_tcp_notsent_lowat(UNSENT)?;
+    }
+    Ok(stream)
+}

@@ -1,0 +1,158 @@
+//! One connection to the server that many calls share, and how long a call waits on it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Pipeline, RedisResult, Value};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::flow::Flow;
+use super::patience::Patience;
+
+/// A connection that has been silent for so long, beyond some round trips, is doubted: it may be one that a router on the
+/// way has forgotten.
+const DOUBT: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Clone)]
+pub struct Wire {
+    conn: MultiplexedConnection,
+    flow: Arc<Flow>,
+    driver: Arc<Driver>,
+    busy: Arc<AtomicUsize>,
+    round_trip: Duration,
+    /// So much silence breaks it.
+    silence: Duration,
+}
+
+/// The task that reads and writes. It ends with the last clone of its wire.
+struct Driver {
+    task: AbortHandle,
+    is_closed: AtomicBool,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Why a call has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// Nothing moves on the connection: it is broken.
+    Silent,
+    /// The caller's patience is over.
+    Over,
+}
+
+struct Busy<'a>(&'a AtomicUsize);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Wire {
+    /// `driver` must run for the wire to work; it is spawned here.
+    pub fn new(
+        conn: MultiplexedConnection,
+        driver: impl Future<Output = ()> + Send + 'static,
+        flow: Arc<Flow>,
+        round_trip: Duration,
+        silence: Duration,
+    ) -> Self {
+        let task = tokio::spawn(driver).abort_handle();
+        let driver = Arc::new(Driver { task, is_closed: AtomicBool::new(false) });
+        Self { conn, flow, driver, busy: Arc::default(), round_trip, silence }
+    }
+
+    /// Send a command and await its answer, however long that takes.
+    pub async fn send(&self, cmd: &Cmd) -> RedisResult<Value> {
+        self.conn.clone().send_packed_command(cmd).await?.extract_error()
+    }
+
+    /// Send commands ahead of all that follow. Nothing waits for their answers, and none of them matters.
+    pub async fn send_ahead(&self, pipeline: Pipeline) {
+        if pipeline.is_empty() {
+            return;
+        }
+        let mut conn = self.conn.clone();
+        let mut answers = Box::pin(async move {
+            let _ = conn.send_packed_commands(&pipeline, 0, pipeline.len()).await;
+        });
+        // The first poll sends them: what is sent later comes later.
+        if futures_util::future::poll_immediate(&mut answers).await.is_none() {
+            tokio::spawn(answers);
+        }
+    }
+
+    /// Send a command and await its answer while the connection lives. `doubt` is called once when it has become silent.
+    pub async fn ask(
+        &self,
+        cmd: &Cmd,
+        patience: Patience,
+        doubt: impl Fn(Instant),
+    ) -> Result<RedisResult<Value>, Late> {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        let _busy = Busy(&self.busy);
+        let mut answer = std::pin::pin!(self.send(cmd));
+        let began = Instant::now();
+        let mut doubted = false;
+        loop {
+            let quiet = self.flow.last().max(began);
+            let grace = if doubted { self.silence } else { self.doubtful().min(self.silence) };
+            let until = patience.cap(quiet + grace + self.flow.allowance());
+            if let Ok(answer) = timeout_at(until, &mut answer).await {
+                return Ok(answer);
+            }
+            if patience.is_over() {
+                return Err(Late::Over);
+            }
+            let silent_for = self.flow.last().max(began).elapsed().saturating_sub(self.flow.allowance());
+            if silent_for >= self.silence {
+                return Err(Late::Silent);
+            }
+            if !doubted && silent_for >= self.doubtful() {
+                doubted = true;
+                doubt(quiet);
+            }
+        }
+    }
+
+    /// After so much silence a call begins to doubt the connection.
+    fn doubtful(&self) -> Duration {
+        DOUBT + 4 * self.round_trip
+    }
+
+    /// Has it been out of use for so long that it may have been forgotten on the way?
+    pub fn is_stale(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) == 0 && self.flow.last().elapsed() >= DOUBT
+    }
+
+    /// Is it answered soon?
+    pub async fn is_alive(&self) -> bool {
+        timeout(self.doubtful(), self.send(&redis::cmd("PING"))).await.is_ok_and(|answer| answer.is_ok())
+    }
+
+    /// End it: whoever waits for an answer is told at once.
+    pub fn close(&self) {
+        self.driver.is_closed.store(true, Ordering::Release);
+        self.driver.task.abort();
+    }
+
+    /// Has it ended?
+    pub fn is_closed(&self) -> bool {
+        self.driver.is_closed.load(Ordering::Acquire) || self.driver.task.is_finished()
+    }
+}
+
+/// The error of a connection that went away.
+pub fn gone() -> io::Error {
+    io::ErrorKind::ConnectionReset.into()
+}

@@ -1,0 +1,65 @@
+//! Says in the log that the server is out of reach, and when it is back: soon, and then rarely.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::State;
+use crate::error::Result;
+use crate::logs::Level;
+
+/// Shorter troubles are not worth a line.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// How often an outage that goes on is mentioned.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Run until the worker has stopped.
+pub async fn run(state: Arc<State>) -> Result<()> {
+    let link = &state.shared.link;
+    let (mut trouble, mut sessions) = (link.trouble(), link.sessions());
+    sessions.borrow_and_update();
+    loop {
+        let began = tokio::select! {
+            changed = sessions.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                None
+            }
+            began = trouble.wait_for(Option::is_some) => match began {
+                Ok(trouble) => trouble.as_ref().map(|trouble| trouble.since),
+                Err(_) => return Ok(()),
+            },
+        };
+        let Some(since) = began else {
+            state.log(Level::Warning, format!("connected to {} again", link.shown()));
+            continue;
+        };
+        let (mut next, mut is_told) = (since + FIRST, false);
+        loop {
+            tokio::select! {
+                ended = trouble.wait_for(Option::is_none) => match ended {
+                    Ok(_) => break,
+                    Err(_) => return Ok(()),
+                },
+                () = sleep_until(next) => {}
+            }
+            let reason = link.trouble().borrow().as_ref().map(|trouble| trouble.reason.clone());
+            if let Some(reason) = reason {
+                let seconds = since.elapsed().as_secs();
+                let message = format!("cannot reach Redis at {} for {seconds} s: {reason}; trying again", link.shown());
+                state.log(Level::Warning, message);
+                is_told = true;
+            }
+            next = Instant::now() + AGAIN;
+        }
+        if is_told {
+            // One line says it, also when there is a new connection.
+            sessions.borrow_and_update();
+            let seconds = since.elapsed().as_secs();
+            state.log(Level::Warning, format!("Redis at {} answers again after {seconds} s", link.shown()));
+        }
+    }
+}

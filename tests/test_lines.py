@@ -1,0 +1,157 @@
+"""Slow, far and forgetful lines to Redis: what takes long is not broken, and what is broken is found soon."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from ardiq import Ardiq
+from tests.line import Line
+from tests.servers import Server
+
+
+def sized(url: str, queue_name: str, **options: Any) -> Ardiq:
+    app = Ardiq(url, queue_name, **options)
+
+    @app.task
+    async def size(value: bytes) -> int:
+        return len(value)
+
+    @app.task
+    async def make(length: int) -> bytes:
+        return b"x" * length
+
+    return app
+
+
+@asynccontextmanager
+async def working(app: Ardiq) -> AsyncIterator[None]:
+    run = asyncio.create_task(app.run())
+    try:
+        yield
+    finally:
+        app.stop()
+        await run
+
+
+async def test_a_large_argument_over_a_slow_line_is_accepted_and_small_jobs_pass_it(
+    server: Server, queue_name: str
+) -> None:
+    async with Line(server, rate=200_000) as line:
+        app = sized(line.url, queue_name, connect_timeout_s=40, max_payload_bytes=2_000_000)
+        size = app.ref("size")
+        large = asyncio.ensure_future(size.enqueue(b"x" * 1_600_000))
+        await asyncio.sleep(1)  # by now the line is full
+        small = 0
+        while not large.done():
+            began = time.monotonic()
+            await size.enqueue(b"x")
+            assert time.monotonic() - began < 4, "a small job waited for the large one"
+            small += 1
+        await large
+        assert small > 1
+        assert await app.queue_size() == small + 1
+
+
+async def test_large_jobs_take_as_long_as_their_transfer(server: Server, queue_name: str) -> None:
+    jobs, length, rate = 24, 1_000_000, 2_000_000
+    for _ in range(jobs):
+        await sized(server.url, queue_name).ref("size").enqueue(b"x" * length)
+    async with Line(server, rate=rate) as line:
+        app = sized(line.url, queue_name, concurrency=jobs, burst=True)
+        began = time.monotonic()
+        async with asyncio.timeout(60):
+            await app.run()
+        took_s = time.monotonic() - began
+        assert await app.queue_size() == 0
+    assert line.moved < 1.2 * jobs * length, "what has arrived is not asked for again"
+    assert line.connections <= 4, "calls, subscriptions, the blocking read, large values"
+    assert took_s < 2 * jobs * length / rate
+
+
+async def test_a_large_result_over_a_slow_line_is_recorded(server: Server, queue_name: str) -> None:
+    async with Line(server, rate=200_000) as line:
+        app = sized(line.url, queue_name)
+        job = await app.ref("make").enqueue(1_600_000)
+        async with working(app):
+            result = await sized(server.url, queue_name).result(job.id, 30)
+    assert result is not None
+    assert (len(result.value), result.tries, line.connections) == (1_600_000, 1, 4)
+
+
+async def test_a_connection_that_was_forgotten_on_the_way_costs_no_call(server: Server, queue_name: str) -> None:
+    async with Line(server, forgets_after_s=0.5) as line:
+        app = sized(line.url, queue_name)
+        size = app.ref("size")
+        for length in (1, 1, 100_000, 100_000):
+            began = time.monotonic()
+            await size.enqueue(b"x" * length)
+            assert time.monotonic() - began < 4
+            await asyncio.sleep(0.7)  # the quiet time
+        assert await app.queue_size() == 4
+
+
+async def test_a_worker_and_callers_go_on_when_their_connections_were_forgotten(
+    server: Server, queue_name: str
+) -> None:
+    async with Line(server, forgets_after_s=3) as line:
+        app = sized(line.url, queue_name)
+        async with working(app):
+            for _ in range(2):
+                job = await app.ref("size").enqueue(b"x")
+                assert (await job.result(timeout=10)).value == 1
+                await asyncio.sleep(3.5)
+
+
+@pytest.mark.parametrize("round_trip_s", [0.7, pytest.param(2.0, marks=pytest.mark.slow)])
+async def test_a_worker_starts_far_from_its_server(server: Server, queue_name: str, round_trip_s: float) -> None:
+    near = sized(server.url, queue_name)
+    job = await near.ref("size").enqueue(b"x")
+    async with Line(server, delay_s=round_trip_s / 2) as line, working(sized(line.url, queue_name)):
+        result = await near.result(job.id, 20 * round_trip_s)
+    assert result is not None
+    assert (result.value, result.tries) == (1, 1)
+
+
+async def test_a_producer_far_from_its_server_connects_within_the_default_limit(
+    server: Server, queue_name: str
+) -> None:
+    async with Line(server, delay_s=0.5) as line:
+        assert (await sized(line.url, queue_name).ref("size").enqueue(b"x")).id
+
+
+async def test_an_outage_is_logged_soon_and_rarely_and_so_is_its_end(
+    make_server: Any, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ardiq")
+    server = make_server(append_only=True)
+
+    def lines(text: str) -> int:
+        return sum(text in record.getMessage() for record in caplog.records)
+
+    async def until(text: str) -> None:
+        async with asyncio.timeout(15):
+            while not lines(text):  # noqa: ASYNC110 - the log has no event to wait for
+                await asyncio.sleep(0.02)
+
+    app = sized(server.url, queue_name)
+    async with working(app):
+        job = await app.ref("size").enqueue(b"x")
+        assert await job.result(timeout=10)
+        began = time.monotonic()
+        await asyncio.to_thread(server.kill)
+        await until("cannot reach Redis at")
+        assert time.monotonic() - began < 4
+        await asyncio.sleep(2)
+        assert lines("cannot reach Redis at") == 1
+        await asyncio.to_thread(server.start)
+        await until("answers again after")
+        assert lines("connected to") == 0, "one line is enough"
+        await asyncio.to_thread(server.kill)
+    assert lines("stopped without signing off") == 1
+    assert lines("has signed off") == 0
+    assert not [record for record in caplog.records if "loop failed" in record.getMessage()]

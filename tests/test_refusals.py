@@ -1,0 +1,116 @@
+"""Servers that refuse: what they say reaches the user together with what to do, and advice that is denied stops nothing."""
+
+import asyncio
+import logging
+import socket
+from pathlib import Path
+
+import pytest
+
+from ardiq import Ardiq, BrokerError
+from tests.conftest import FleetFactory, ServerFactory
+from tests.programs import eventually
+from tests.servers import Server
+from tests.test_lines import sized, working
+
+REFUSALS: dict[str, tuple[str, list[list[str]], str, list[str]]] = {
+    "no password": ("", [["CONFIG", "SET", "requirepass", "x"]], "", ["NOAUTH", "redis://user:password@"]),
+    "wrong password": (
+        "",
+        [["CONFIG", "SET", "requirepass", "x"]],
+        "default:hunter2@",
+        ["WRONGPASS", "percent-encoded"],
+    ),
+    "no such database": ("", [], "/99", ["`databases`"]),
+    "no right to scripts": ("", [["ACL", "SETUSER", "default", "-evalsha"]], "", ["NOPERM", "+evalsha"]),
+    "no right within a script": ("", [["ACL", "SETUSER", "default", "-xadd"]], "", ["Grant the right: ACL SETUSER"]),
+    "no right to keys": ("", [["ACL", "SETUSER", "default", "resetkeys", "~other:*"]], "", ["NOPERM", "~ardiq:*"]),
+    "a replica": ("", [["REPLICAOF", "127.0.0.1", "1"]], "", ["READONLY", "primary"]),
+    "no scripts": ('rename-command EVALSHA ""', [], "", ["unknown command", "Redis 7.0"]),
+    "a cluster": ("cluster-enabled yes\ncluster-port {port}", [], "", ["CLUSTERDOWN", "Redis Cluster"]),
+    "full memory": ("", [["CONFIG", "SET", "maxmemory", "1"]], "", ["OOM", "maxmemory"]),
+}
+"""By name: configuration, commands that follow, what stands in the URL, and what the error says."""
+
+
+@pytest.mark.parametrize(("settings", "commands", "url", "said"), REFUSALS.values(), ids=REFUSALS)
+def test_a_refusal_says_what_to_do(
+    settings: str, commands: list[list[str]], url: str, said: list[str], make_server: ServerFactory, tmp_path: Path
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "more.conf").write_text(settings.replace("{port}", str(port)) + "\n")
+    server = make_server(options={"include": str(tmp_path / "more.conf")})
+    for command in commands:
+        server.cli(*command)
+    address = server.url.replace("redis://", f"redis://{url}") if url.endswith("@") else server.url + url
+    with pytest.raises(BrokerError) as caught:
+        Ardiq(address, connect_timeout_s=1).ref("work").enqueue_sync()
+    message = str(caught.value)
+    assert all(words in message for words in said), message
+    assert "hunter2" not in message
+
+
+async def test_a_server_without_resp3_is_refused() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            if line == b"HELLO\r\n":
+                writer.write(b"-ERR unknown command 'HELLO', with args beginning with: '3'\r\n")
+            elif line == b"CLIENT\r\n":
+                writer.write(b"+OK\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as old:
+        url = f"redis://127.0.0.1:{old.sockets[0].getsockname()[1]}"
+        with pytest.raises(BrokerError, match="unknown command 'HELLO'.*RESP3"):
+            await Ardiq(url, connect_timeout_s=2).ref("work").enqueue()
+
+
+async def test_a_worker_needs_no_dangerous_command(make_server: ServerFactory, queue_name: str) -> None:
+    server = make_server()
+    server.cli("ACL", "SETUSER", "worker", "on", ">secret", "~*", "&*", "+@all", "-@dangerous")
+    app = sized(server.url.replace("redis://", "redis://worker:secret@"), queue_name)
+    async with working(app):
+        for length in (1, 100_000):
+            result = await (await app.ref("size").enqueue(b"x" * length)).result(timeout=10)
+            assert result is not None
+            assert result.value == length
+
+
+async def test_a_worker_outlives_a_lost_lease_while_memory_is_full(
+    make_server: ServerFactory, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ardiq")
+    server = make_server()
+    app = sized(server.url, queue_name, idle_timeout_ms=1000)
+    workers = f"ardiq:{{{queue_name}}}:workers"
+    async with working(app):
+        job = await app.ref("size").enqueue(b"x")
+        assert await job.result(timeout=10)
+        server.cli("CONFIG", "SET", "maxmemory", "1")
+        for _ in range(3):
+            server.cli("DEL", workers)
+            await asyncio.to_thread(eventually, lambda: server.cli("ZCARD", workers) == 1, "it signs on again")
+        server.cli("CONFIG", "SET", "maxmemory", "0")
+        assert await (await app.ref("size").enqueue(b"x")).result(timeout=10)
+    assert not [record for record in caplog.records if "loop" in record.getMessage()]
+
+
+async def test_all_connections_use_the_database_and_the_name_of_the_url(server: Server, queue_name: str) -> None:
+    app = sized(f"{server.url}?db=5&client_name={queue_name}", queue_name)
+    async with working(app):
+        result = await (await app.ref("size").enqueue(b"x" * 100_000)).result(timeout=10)
+        assert result is not None
+        clients = [client for client in server.client().client_list() if client["name"] == queue_name]
+        assert {client["db"] for client in clients} == {"5"}
+        # For calls, for messages, for the read that blocks, for large values.
+        assert len(clients) == 4
+        unnamed = [client for client in server.client().client_list() if client["db"] == "5" and not client["name"]]
+        assert unnamed == []
+
+
+def test_connections_are_called_ardiq(make_fleet: FleetFactory) -> None:
+    fleet = make_fleet()
+    fleet.app.queue_size_sync()
+    assert "ardiq" in {client["name"] for client in fleet.server.client().client_list()}

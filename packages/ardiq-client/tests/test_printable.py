@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from ardiq import Ardiq, Job
 from ardiq.printable import printable, printable_lines
 
 
@@ -31,6 +32,10 @@ def test_every_character_becomes_one_that_is_printable_and_has_an_encoding() -> 
         assert shown.isprintable()
         assert len(shown.splitlines()) == 1
         shown.encode()
+
+
+def test_handle_of_a_job_shows_its_id_with_escapes() -> None:
+    assert repr(Job(Ardiq(), "evil\x1b[2J")) == "<Job evil\\x1b[2J>"
 
 
 def test_text_with_nothing_to_escape_is_the_same_object() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from ardiq.printable import printable
-
 if TYPE_CHECKING:
     from datetime import timedelta
 
@@ -72,4 +70,6 @@ class Job(Generic[R]):
         return hash(self._id)
 
     def __repr__(self) -> str:
+        from ardiq.printable import printable  # for people only, and so not on the way of an import
+
         return f"<Job {printable(self._id)}>"

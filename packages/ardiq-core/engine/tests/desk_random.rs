@@ -85,6 +85,8 @@ struct World {
     dropped: BTreeSet<String>,
     /// Jobs that had not begun, or had not been written, when the lease was lost.
     lost: BTreeSet<String>,
+    /// Runs that went on when it was.
+    survived: BTreeSet<String>,
     batches: VecDeque<Vec<Settlement>>,
     put_off: BTreeSet<String>,
     vetting: Option<Vec<(usize, Start)>>,
@@ -109,6 +111,7 @@ impl World {
             settled: BTreeSet::new(),
             dropped: BTreeSet::new(),
             lost: BTreeSet::new(),
+            survived: BTreeSet::new(),
             batches: VecDeque::new(),
             put_off: BTreeSet::new(),
             vetting: None,
@@ -233,8 +236,9 @@ impl World {
         let held = self.desk.held();
         let lost = self.desk.lose_lease();
         prop_assert_eq!(lost.held, held);
-        for (id, _) in &lost.survived {
-            prop_assert!(self.recorded.contains(id) && !self.settled.contains(id), "{} has not been recorded", id);
+        for (id, _) in lost.survived {
+            prop_assert!(self.recorded.contains(&id) && !self.settled.contains(&id), "{} has not been recorded", id);
+            prop_assert!(self.survived.insert(id), "a life is counted once");
         }
         let runs: BTreeSet<&String> = self.running.values().filter(|(_, begun)| *begun).map(|(id, _)| id).collect();
         let gone = self.entries.keys().filter(|id| !self.settled.contains(*id) && !runs.contains(id));
@@ -297,7 +301,7 @@ impl World {
     }
 
     fn suspects_are_apart(&self) -> Result<(), TestCaseError> {
-        let ours = self.running.values().filter(|(id, _)| !self.lost.contains(id));
+        let ours = self.running.values().filter(|(id, _)| !self.lost.contains(id) && !self.survived.contains(id));
         let deaths: Vec<u8> = ours.map(|(id, _)| self.of(id).0).filter(|deaths| *deaths + 1 >= POISON_DEATHS).collect();
         let worst = deaths.iter().filter(|deaths| **deaths >= POISON_DEATHS).count();
         prop_assert!(worst == 0 || deaths.len() == 1, "a last proof beside another suspect: {:?}", deaths);

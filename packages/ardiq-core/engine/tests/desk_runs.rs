@@ -351,3 +351,21 @@ fn a_lost_lease_keeps_outcomes_that_were_put_off() {
     desk.lose_lease();
     assert_eq!(planned_at(&mut desk, MONO + 10).again.len(), 1, "the script decides whether it still counts");
 }
+
+#[test]
+fn a_job_that_was_read_back_may_be_on_record_whatever_becomes_of_it() {
+    let again = |number| {
+        let mut delivery = deliveries([entry(3, number)]);
+        delivery[0].job.is_again = true;
+        delivery
+    };
+    let mut desk = desk(1, 2);
+    for number in [1, 2] {
+        assert_eq!(desk.receive(again(number), true, NOW), 1);
+    }
+    let slot = hand_out(&mut desk)[0].slot;
+    succeed(&mut desk, slot);
+    desk.stop(NOW);
+    let recorded: Vec<bool> = planned(&mut desk).settle.iter().map(|one| one.recorded).collect();
+    assert_eq!(recorded, [true, true], "one that ended and one that goes back");
+}

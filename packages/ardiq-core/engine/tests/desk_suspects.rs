@@ -10,8 +10,8 @@ use ardiq_engine::worker::desk::{Assignment, Desk, RECORD_AFTER_MS};
 use ardiq_engine::worker::judge::{Outcome, judge};
 use ardiq_engine::worker::quarantine::{CLEARED_AFTER_MS, HOPELESS_DEATHS, MOST_WAITING, Mode, POISON_DEATHS};
 use desks::{
-    MONO, NOW, answer_vetting, desk, entry, hand_out, ids, outcomes, planned, planned_at, receive, succeed, suspect,
-    suspect_with, vet,
+    LEASE_END, MONO, NOW, answer_vetting, desk, entry, hand_out, ids, outcomes, planned, planned_at, receive, succeed,
+    suspect, suspect_with, vet,
 };
 
 /// Deaths from which on a job waits apart.
@@ -262,6 +262,23 @@ fn an_innocent_run_is_recorded_once_however_long_it_lasts() {
     assert_eq!(planned_at(&mut desk, MONO + RECORD_AFTER_MS).record[0].1.mode, Mode::Plain);
     let plan = planned_at(&mut desk, MONO + CLEARED_AFTER_MS);
     assert_eq!((plan.record.len(), plan.next_ms), (0, None));
+}
+
+/// Its job runs elsewhere by now, but should it kill this process, the others here must not be blamed.
+#[test]
+fn beside_a_suspect_that_was_taken_over_another_starts_but_not_as_the_only_one() {
+    let mut desk = desk(4, 4);
+    receive(&mut desk, [suspect(1, APART_FROM)]);
+    let run = start(&mut desk).remove(0).0;
+    assert_eq!(desk.lose_lease().survived.len(), 1);
+    desk.extend_lease(LEASE_END);
+    receive(&mut desk, [suspect(2, APART_FROM)]);
+    let second = start(&mut desk);
+    assert_eq!(names(&second), [("job2", Mode::Plain)]);
+    succeed(&mut desk, run.slot);
+    succeed(&mut desk, second[0].0.slot);
+    receive(&mut desk, [suspect(3, APART_FROM)]);
+    assert_eq!(names(&start(&mut desk)), [("job3", Mode::Alone)]);
 }
 
 #[test]

@@ -152,7 +152,8 @@ async fn tries_are_counted_beyond_16_bits() {
     let entry = queue.fetch("w1", 1).await.entries.remove(0);
     queue.begin("w1", &[&entry]).await;
     queue.let_lease_end("w1").await;
-    queue.reclaim("asker", 10, false).await;
+    queue.sign_on("asker").await;
+    assert_eq!(queue.reclaim("asker", 10, false).await.started, 1);
     let more = Header { tries: 65_536, deaths: 1, flags: SUSPECT, ..many };
     assert_eq!(header_of(&queue.take("w2", 1).await[0]), more);
 }

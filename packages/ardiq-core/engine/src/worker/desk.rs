@@ -10,7 +10,7 @@ use crate::scripts::deliver::{BATCH, Settlement, Start, entry_number};
 
 use super::job::{Delivery, Job};
 use super::judge::{Finished, Outcome, batch_size};
-use super::pace::{PATIENCE_MS, Pace};
+use super::pace::{HOST_PATIENCE_MS, PATIENCE_MS, Pace};
 use super::plan::{Plan, UnderWay};
 use super::quarantine::{CLEARED_AFTER_MS, Mode, Quarantine, is_poison, is_suspected};
 use super::runs::{Run, Runs, Stage};
@@ -271,7 +271,8 @@ impl Desk {
             self.waiting_since_ms = None;
             return;
         }
-        let too_long = *self.waiting_since_ms.get_or_insert(monotonic_ms) + PATIENCE_MS;
+        let patience = if self.running() < self.concurrency { HOST_PATIENCE_MS } else { PATIENCE_MS };
+        let too_long = *self.waiting_since_ms.get_or_insert(monotonic_ms) + patience;
         if monotonic_ms < too_long {
             plan.wake_at(too_long);
             return;

@@ -7,6 +7,9 @@ const HORIZON_MS: f64 = 100.0;
 /// A job that has waited this long for a place goes back to the queue, unless places become free at a good pace.
 pub const PATIENCE_MS: i64 = 300;
 
+/// A job that has waited this long although there is a place goes back too: the host's event loop is blocked.
+pub const HOST_PATIENCE_MS: i64 = 1000;
+
 /// Weight of the newest run in the average.
 const WEIGHT: f64 = 0.125;
 

@@ -1,25 +1,30 @@
 """Which of our scripts a call was: the server names them by the digest of their text."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 
 from benchmarks.contenders import ROOT
 
 LUA = ROOT / "packages" / "ardiq-core" / "engine" / "lua"
-FLAGS = ("", " flags=allow-oom", " flags=no-writes")
-"""What the engine may put into the first line of a script."""
+LIST = LUA.parent / "src" / "scripts" / "mod.rs"
+ROW = re.compile(r'^    [A-Z]+, "(\w+)", "([^"]*)", \[(.*)\];$', re.MULTILINE)
+"""Name and flags of a script, and the files whose functions stand in front of it."""
 
 
 @cache
 def names() -> dict[str, str]:
-    """By digest: the file of each script, in all forms in which the engine may send it."""
-    prelude = (LUA / "prelude.lua").read_text(encoding="utf-8")
-    return {
-        hashlib.sha1(f"#!lua{flags}\n{prelude}{file.read_text(encoding='utf-8')}".encode()).hexdigest(): file.stem
-        for file in LUA.glob("*.lua")
-        for flags in FLAGS
-    }
+    """By digest: the file of each script, put together as the engine does it."""
+
+    def text(name: str) -> str:
+        return (LUA / f"{name}.lua").read_text(encoding="utf-8")
+
+    found: dict[str, str] = {}
+    for name, flags, parts in ROW.findall(LIST.read_text(encoding="utf-8")):
+        files = ["prelude", *re.findall(r"\w+", parts), name]
+        found[hashlib.sha1(f"#!lua{flags}\n{''.join(map(text, files))}".encode()).hexdigest()] = name
+    return found
 
 
 def name_of(command: Sequence[bytes]) -> str:

@@ -4,9 +4,15 @@ import asyncio
 
 import pytest
 
-from ardiq import Ardiq
+from ardiq import Ardiq, Job, TaskResult
 from tests.leftovers import leftovers
 from tests.servers import Server
+
+
+async def ended(job: Job[str], timeout: float | None = 30) -> TaskResult[str]:
+    result = await job.result(timeout=timeout)
+    assert result is not None
+    return result
 
 
 async def test_callers_of_jobs_whose_lane_was_deleted_are_told_and_their_ids_are_free(
@@ -26,19 +32,19 @@ async def test_callers_of_jobs_whose_lane_was_deleted_are_told_and_their_ids_are
     running = asyncio.create_task(app.run())
     await started.wait()
     queued = [await work.options(task_id=f"job-{number}").enqueue("lost") for number in range(3)]
-    waiting = [asyncio.create_task(job.result(timeout=60)) for job in queued[:2]]
+    waiting = [asyncio.create_task(ended(job, 60)) for job in queued[:2]]
     while server.cli("HLEN", f"ardiq:{{{queue_name}}}:waiters") < 2:  # noqa: ASYNC110 - the server rings no bell
         await asyncio.sleep(0.01)
     server.cli("DEL", f"ardiq:{{{queue_name}}}:lane:default")
 
     told = await asyncio.gather(*waiting)
     assert [(result.success, "was lost" in str(result.value)) for result in told] == [(False, True)] * 2
-    late = await queued[2].result(timeout=60)
+    late = await ended(queued[2], 60)
     assert not late.success, late
     again = await work.options(task_id="job-0").enqueue("again")
     released.set()
-    assert (await first.result(timeout=30)).value == "first"
-    assert (await again.result(timeout=30)).value == "again"
+    assert (await ended(first)).value == "first"
+    assert (await ended(again)).value == "again"
     app.stop()
     await running
     assert "whose entry was deleted from Redis" in caplog.text
@@ -61,7 +67,7 @@ async def test_a_queue_with_keys_of_the_wrong_type_is_served(
     jobs = [await work.enqueue(), later]
     async with asyncio.timeout(30):
         await app.run(burst=True)
-        results = [await job.result(timeout=10) for job in jobs]
+        results = [await ended(job) for job in jobs]
     assert [result.value for result in results] == ["done", "done"]
     assert all(
         f"the key ardiq:{{{queue_name}}}:{name} held something else" in caplog.text for name in ("workers", "running")
@@ -84,7 +90,7 @@ async def test_a_user_who_may_not_publish_makes_each_job_once_and_its_result_is_
     assert await own.queue_size() == len(jobs)
     async with asyncio.timeout(30):
         await own.run(burst=True)
-    assert [(await job.result()).value for job in jobs] == ["done"] * 3
+    assert [(await ended(job, None)).value for job in jobs] == ["done"] * 3
     assert caplog.text.count(f"+publish &ardiq:{{{queue_name}}}:*") == 1
 
 

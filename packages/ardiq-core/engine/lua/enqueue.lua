@@ -59,31 +59,31 @@ local function queue_new(place, first, last)
   end
 end
 
-local function queue(place, id, label, envelope)
-  local entry = call('XADD', place.key, '*', label, envelope)
-  local made, old = claim(id, queued .. entry .. place.suffix)
-  if not made then call('XDEL', place.key, entry) end
-  return made, old
-end
-
-local function schedule(place, id, value, when)
-  local stream = sub(place.suffix, 2)
-  local made, old = claim(id, 'd' .. ARGV[6] .. string.char(#stream) .. stream .. value)
-  if made then
-    call('ZADD', due, when, id)
-    earliest = math.min(earliest or when, when)
-  end
-  return made, old
-end
-
--- A body was sent with a time to live. It is kept if the job, or an earlier try's, is there to use it.
-local function keep_or_drop(body, made, old)
-  local ours = old and (sub(old, 1, 1) == 'q' or sub(old, 1, 1) == 'd') and sub(old, 2, 9) == ARGV[6]
-  call((made or ours) and 'PERSIST' or 'UNLINK', body)
-end
-
 -- Jobs with options; all of a run have the same ones.
 local function accept(run)
+  local function queue(place, id, label, envelope)
+    local entry = call('XADD', place.key, '*', label, envelope)
+    local made, old = claim(id, queued .. entry .. place.suffix)
+    if not made then call('XDEL', place.key, entry) end
+    return made, old
+  end
+
+  local function schedule(place, id, value, when)
+    local stream = sub(place.suffix, 2)
+    local made, old = claim(id, 'd' .. ARGV[6] .. string.char(#stream) .. stream .. value)
+    if made then
+      call('ZADD', due, when, id)
+      earliest = math.min(earliest or when, when)
+    end
+    return made, old
+  end
+
+  -- A body was sent with a time to live. It is kept if the job, or an earlier try's, is there to use it.
+  local function keep_or_drop(body, made, old)
+    local ours = old and (sub(old, 1, 1) == 'q' or sub(old, 1, 1) == 'd') and sub(old, 2, 9) == ARGV[6]
+    call((made or ours) and 'PERSIST' or 'UNLINK', body)
+  end
+
   for n = run.first, run.last, 2 do
     local id, envelope = ARGV[n], ARGV[n + 1]
     local holder, made, old = run.unique and holder_of(base, due, running, job_prefix, run.unique, id), nil, nil
@@ -119,20 +119,28 @@ while i <= #ARGV do
   runs[#runs + 1], streams[#streams + 1] = run, run.place.key
   seen, i = seen + count, run.last + 2
 end
-need(streams[1], 'XADD', 'XDEL')
+need(streams[1], 'XDEL')
 need(job_prefix .. ARGV[9], 'MSETNX', 'SET')
 if with_options then
   _, is_alive, holder_of = presence()
   need(due, 'ZADD', 'ZRANGE', 'ZSCORE', 'GET', 'GETRANGE', 'XRANGE', 'XPENDING', 'HGET', 'PERSIST', 'UNLINK')
   expect('zset', due)
 end
-if #runs > 1 then expect('stream', unpack(streams)) end
+if #runs > 1 or with_options then
+  for _, stream in ipairs(streams) do
+    expect('stream', stream)
+    need(stream, 'XADD', 'XDEL')
+  end
+end
 
 -- Once a call, since a server may have been emptied since the last: jobs must not be in lanes that nobody knows of.
 call('SADD', KEYS[2], unpack(lanes))
 for _, run in ipairs(runs) do
   if run.is_new then queue_new(run.place, run.first, run.last) else accept(run) end
 end
-if earliest then announce_due(due, wake, earliest) end
-if unheard then out[2] = 1 end
+if earliest then
+  local _, announce_due, refused = tell()
+  announce_due(due, wake, earliest)
+  if refused() then out[2] = 1 end
+end
 return out

@@ -19,6 +19,7 @@ local due, running, waiters, workers, info = unpack(KEYS, 1, 5)
 local base, job_prefix, unique_prefix, body_prefix, aside, group = unpack(ARGV, 1, 6)
 local part, cursor, most = ARGV[7], ARGV[8], ARGV[9]
 local place_of, is_alive = presence()
+local notify = tell()
 local out = { '0', call('ZCARD', workers) }
 expect('zset', due)
 expect('hash', running, waiters, info)

@@ -15,14 +15,16 @@ if kind == 'T' then
   if result and sub(result, 2, 9) == sub(record, 2, 9) then return result end
 end
 if kind == '' or kind == 'T' or ARGV[4] == '0' then return kind end
-expect('hash', KEYS[1])
-need(KEYS[1], 'HGET', 'HSET', 'HDEL')
-local _, is_alive = presence()
-if (kind == 'q' or kind == 'd') and not is_alive(ARGV[1], KEYS[3], KEYS[4], id, record) then
+-- A job that has just been enqueued is taken to be there.
+local RECENT_MS = 1000
+local born = kind == 'q' and tonumber(string.match(record, '^(%d+)%-', 10))
+local doubtful = kind == 'd' or kind == 'q' and not (born and born > now - RECENT_MS)
+if doubtful and not select(2, presence())(ARGV[1], KEYS[3], KEYS[4], id, record) then
+  expect('hash', KEYS[1])
+  need(KEYS[1], 'HSET', 'SET', 'ZADD')
   if kind == 'q' then
-    need(KEYS[2], 'SET')
     record = lose(KEYS[2], id, record)
-    notify(KEYS[1], id, record)
+    tell()(KEYS[1], id, record)
     return record
   end
   -- Its time is forgotten, its call is not: it is due now.

@@ -94,6 +94,8 @@ async fn callers_of_a_job_whose_entry_is_gone_are_told() {
         assert_eq!(wait(&queue, id).await, WAITS);
     }
     delete_lanes(&queue).await;
+    assert_eq!(wait(&queue, "a").await, WAITS, "one that has just come is taken to be there");
+    let _: String = queue.ask("SET", (queue.keys.job("a"), "q123456781-1 lane:low")).await;
     let Seen::Result(lost) = wait(&queue, "a").await else { panic!("whoever looks is told") };
     assert!(says_lost(&lost, "a"));
     assert_eq!(scrub(&queue, Part::Waiters).await, [repair("lost", "b")], "and so is whoever waits");

@@ -59,7 +59,7 @@ pub fn compute_digests() {
 }
 
 macro_rules! scripts {
-    ($($constant:ident, $name:literal, $flags:literal $(, $include:literal)?;)*) => {
+    ($($constant:ident, $name:literal, $flags:literal, [$($part:literal),*];)*) => {
         $(
             #[doc = concat!("`lua/", $name, ".lua`")]
             pub static $constant: Script = Script {
@@ -67,7 +67,7 @@ macro_rules! scripts {
                 text: concat!(
                     "#!lua", $flags, "\n",
                     include_str!("../../lua/prelude.lua"),
-                    $(include_str!(concat!("../../lua/", $include, ".lua")),)?
+                    $(include_str!(concat!("../../lua/", $part, ".lua")),)*
                     include_str!(concat!("../../lua/", $name, ".lua")),
                 ),
                 sha: LazyLock::new(|| sha1_smol::Sha1::from($constant.text).digest().to_string()),
@@ -78,26 +78,27 @@ macro_rules! scripts {
     };
 }
 
-// `allow-oom` lets work be finished when the server's memory is full; new work is refused then.
+// `allow-oom` lets work be finished when the server's memory is full; new work is refused then. In brackets are the files whose
+// functions stand in front of a script.
 scripts! {
-    ENQUEUE, "enqueue", "";
-    FIRE, "fire", "";
-    PROMOTE, "promote", " flags=allow-oom";
-    FETCH, "fetch", " flags=allow-oom";
-    START, "start", " flags=allow-oom";
-    SETTLE, "settle", " flags=allow-oom";
-    RENEW, "renew", " flags=allow-oom", "leases";
-    RECLAIM, "reclaim", " flags=allow-oom", "leases";
-    SURVIVE, "survive", " flags=allow-oom";
-    LEAVE, "leave", " flags=allow-oom";
-    WAIT, "wait", " flags=allow-oom";
-    FORGET, "forget", " flags=allow-oom";
-    MEND, "mend", " flags=allow-oom";
-    SCRUB, "scrub", " flags=allow-oom";
-    LOOKUP, "lookup", " flags=no-writes";
-    DEPTH, "depth", " flags=no-writes";
-    INSPECT, "inspect", " flags=no-writes";
-    LIST, "list", " flags=no-writes";
+    ENQUEUE, "enqueue", "", ["guard", "tell", "presence"];
+    FIRE, "fire", "", ["guard", "place", "presence"];
+    PROMOTE, "promote", " flags=allow-oom", ["guard", "place", "lost", "due"];
+    FETCH, "fetch", " flags=allow-oom", ["due"];
+    START, "start", " flags=allow-oom", ["guard", "place"];
+    SETTLE, "settle", " flags=allow-oom", ["guard", "place", "tell", "lost"];
+    RENEW, "renew", " flags=allow-oom", ["guard", "leases"];
+    RECLAIM, "reclaim", " flags=allow-oom", ["guard", "place", "leases"];
+    SURVIVE, "survive", " flags=allow-oom", ["guard"];
+    LEAVE, "leave", " flags=allow-oom", ["guard"];
+    WAIT, "wait", " flags=allow-oom", ["guard", "tell", "lost", "presence"];
+    FORGET, "forget", " flags=allow-oom", ["guard"];
+    MEND, "mend", " flags=allow-oom", [];
+    SCRUB, "scrub", " flags=allow-oom", ["guard", "place", "tell", "lost", "presence"];
+    LOOKUP, "lookup", " flags=no-writes", ["guard", "presence"];
+    DEPTH, "depth", " flags=no-writes", ["guard"];
+    INSPECT, "inspect", " flags=no-writes", ["guard"];
+    LIST, "list", " flags=no-writes", ["guard"];
 }
 
 /// What a worker calls, from its first second on.

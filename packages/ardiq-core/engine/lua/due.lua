@@ -1,0 +1,9 @@
+-- In front of the scripts that say when to come again.
+
+-- Milliseconds until the next job is due, -1 when none is scheduled.
+local function due_in(due)
+  local head = redis.pcall('ZRANGE', due, 0, 0, 'WITHSCORES')
+  if not head[2] then return -1 end
+  return math.max(0, tonumber(head[2]) - now)
+end
+

@@ -1,0 +1,12 @@
+-- In front of the scripts that meet jobs which nobody can run any more.
+
+-- The job's entry was deleted from outside: nobody can run it any more. Its callers are told, and its id is free again.
+local function lose(job_key, id, record)
+  local nonce = sub(record .. string.rep('\0', 8), 2, 9)
+  local text = 'the job was lost: its entry was deleted from Redis before it had run'
+  local result = cmsgpack.pack(text, 0, 0, 0, now, id, '', '', false, nil, nil)
+  local lost = 'R' .. nonce .. string.char(0x9b) .. result
+  call('SET', job_key, lost, 'PX', LOST_MS)
+  return lost
+end
+

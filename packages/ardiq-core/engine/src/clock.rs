@@ -15,7 +15,12 @@ pub fn monotonic_ms() -> i64 {
 #[derive(Debug, Default)]
 pub struct Clock {
     offset: AtomicI64,
+    /// A step that nobody has asked for yet.
+    step: AtomicI64,
 }
+
+/// A change of the Redis time by so much is a step of the server's clock, and no delay of an answer.
+const STEP_MS: i64 = 60_000;
 
 impl Clock {
     /// Take note of an answer's time. The answer is as old as its way to us: the later of two estimates is the better one,
@@ -25,7 +30,15 @@ impl Clock {
         let known = self.offset.load(Ordering::Relaxed);
         if offset > known || known - offset > 100 {
             self.offset.store(offset, Ordering::Relaxed);
+            if known != 0 && (offset - known).abs() >= STEP_MS {
+                self.step.store(offset - known, Ordering::Relaxed);
+            }
         }
+    }
+
+    /// By how many milliseconds the server's clock was set since the last call, if it was.
+    pub fn take_step(&self) -> Option<i64> {
+        Some(self.step.swap(0, Ordering::Relaxed)).filter(|step| *step != 0)
     }
 
     /// The Redis time in epoch milliseconds; 0 before the first answer.
@@ -57,5 +70,10 @@ mod tests {
         assert!(clock.now_ms() >= first, "an answer that was long on its way does not turn the clock back");
         clock.observe(500_000);
         assert!(clock.now_ms() < 600_000, "a server that was set back is followed");
+        assert!(clock.take_step().is_some_and(|step| step < -400_000));
+        clock.observe(500_500);
+        assert_eq!(clock.take_step(), None, "a late answer is no step");
+        clock.observe(4_000_000);
+        assert!(clock.take_step().is_some_and(|step| step > 3_000_000));
     }
 }

@@ -38,6 +38,13 @@ pub async fn promote(state: Arc<State>) -> Result<()> {
         announced.borrow_and_update();
         let done = upkeep::promote(link, keys, PROMOTE_LIMIT, Patience::Endless).await?;
         state.shared.clock.observe(done.now_ms);
+        if let Some(step) = state.shared.clock.take_step() {
+            let seconds = step / 1000;
+            let message = format!(
+                "the server's clock was set by {seconds:+} s: schedules follow it, and delayed jobs start that much earlier or later"
+            );
+            state.log(Level::Warning, message);
+        }
         if done.moved == PROMOTE_LIMIT {
             continue;
         }

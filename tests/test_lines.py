@@ -103,7 +103,9 @@ async def test_a_worker_and_callers_go_on_when_their_connections_were_forgotten(
         async with working(app):
             for _ in range(2):
                 job = await app.ref("size").enqueue(b"x")
-                assert (await job.result(timeout=10)).value == 1
+                result = await job.result(timeout=10)
+                assert result is not None
+                assert result.value == 1
                 await asyncio.sleep(3.5)
 
 

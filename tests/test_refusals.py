@@ -63,7 +63,7 @@ async def test_a_server_without_resp3_is_refused() -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as old:
         url = f"redis://127.0.0.1:{old.sockets[0].getsockname()[1]}"
-        with pytest.raises(BrokerError, match="unknown command 'HELLO'.*RESP3"):
+        with pytest.raises(BrokerError, match=r"unknown command 'HELLO'.*RESP3"):
             await Ardiq(url, connect_timeout_s=2).ref("work").enqueue()
 
 

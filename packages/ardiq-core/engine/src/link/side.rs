@@ -28,6 +28,8 @@ impl Link {
                     return Ok(wire);
                 }
                 wire.close();
+                // The main one may have been forgotten as well.
+                self.doubted.notify_one();
             }
             let dialer = Arc::clone(&self.dialer);
             let dial =

@@ -15,7 +15,7 @@ use super::patience::Patience;
 
 /// A connection that has been silent for so long, beyond some round trips, is doubted: it may be one that a router on the
 /// way has forgotten.
-const DOUBT: Duration = Duration::from_secs(1);
+const DOUBT: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Clone)]
@@ -127,7 +127,7 @@ impl Wire {
 
     /// After so much silence a call begins to doubt the connection.
     fn doubtful(&self) -> Duration {
-        DOUBT + 4 * self.round_trip
+        DOUBT + 2 * self.round_trip
     }
 
     /// Has it been out of use for so long that it may have been forgotten on the way?

@@ -5,7 +5,7 @@ import inspect
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ardiq import Ardiq
@@ -163,6 +163,7 @@ def make(chosen: list[tuple[str, Any, bool]], *, wrapped: bool) -> Any:
     return functools.partial(scope["made"])
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     parameters,
     st.lists(st.tuples(st.integers(0, 6), st.lists(st.sampled_from("abcdef"), unique=True, max_size=4)), max_size=12),

@@ -5,7 +5,7 @@ import re
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ardiq import Ardiq
@@ -197,7 +197,7 @@ starts = st.lists(
 LEAP = datetime(2096, 2, 28, tzinfo=UTC)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(expressions, starts)
 @example("0 9-9 * * *", [LEAP])
 @example("0 0 30 2 *,thu", [LEAP])

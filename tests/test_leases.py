@@ -3,12 +3,13 @@
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from tests.conftest import FleetFactory, ServerFactory
 from tests.fleet import Fleet
-from tests.programs import eventually
+from tests.programs import Program, eventually
 from tests.servers import Server
 
 LEASE_MS = 1000
@@ -101,24 +102,30 @@ def test_a_dead_worker_alone_is_found_by_the_next_one_within_its_lease(make_flee
     assert time.monotonic() - began < LEASE_MS / 1000 + 2
 
 
+def has_started(fleet: Fleet, job: str, times: int) -> bool:
+    return len(fleet.starts(job)) == times
+
+
 def test_lost_leases_of_living_workers_are_no_deaths(make_fleet: FleetFactory) -> None:
     # A worker that comes back still runs what was taken over from it: it needs places beside that.
     fleet = make_fleet(idle_timeout_ms=LEASE_MS, concurrency=8)
     job = fleet.enqueue("held")
-    holder, other = fleet.worker(), None
+    holder = fleet.worker()
+    other: Program | None = None
+
+    def survivals() -> int:
+        return sum(1 for _ in fleet.server.client().scan_iter(fleet.key("survivals:*")))
+
     for starts in range(1, 5):
-        eventually(lambda starts=starts: len(fleet.starts(job)) == starts, f"start {starts}")
+        eventually(partial(has_started, fleet, job, starts), f"start {starts}")
         eventually(lambda: fleet.recorded() == 1, "the start is on record")
         if other is None:
             other = fleet.worker()
         holder.send(signal.SIGSTOP)
-        eventually(lambda starts=starts: len(fleet.starts(job)) == starts + 1, "the other worker has taken over")
+        eventually(partial(has_started, fleet, job, starts + 1), "the other worker has taken over")
         holder.send(signal.SIGCONT)
         holder.await_output(" lost its lease with ", times=(starts + 1) // 2)
-        eventually(
-            lambda: any(b"survivals" in key for key in fleet.server.client().scan_iter(fleet.key("survivals:*"))),
-            "the server knows that it lives",
-        )
+        eventually(survivals, "the server knows that it lives")
         holder, other = other, holder
     fleet.open_gate()
     result = fleet.result(job)
@@ -144,13 +151,20 @@ def deliver_unseen(fleet: Fleet, job: str, worker: str) -> None:
     assert isinstance(record, bytes)
     nonce, (header, envelope) = record[1:9], divide(record[10 + record[9] :])
     entry = f"{int(client.time()[0]) * 1000 + 60_000}-0"
-    # In one transaction: the worker's own read, which waits for the next job, must not be served first.
-    with client.pipeline(transaction=True) as both:
-        both.zrem(fleet.key("due"), job)
-        both.set(fleet.key(f"job:{job}"), b"q" + nonce + f"{entry} lane:default".encode())
-        both.execute_command("XADD", lane, entry, header + job.encode(), envelope)
-        both.execute_command("XREADGROUP", "GROUP", fleet.queue, worker, "COUNT", 1, "STREAMS", lane, ">")
-        both.execute()
+    # In one step: the worker's own read, which waits for the next job, must not be served first.
+    fleet.server.cli(
+        *("EVAL", DELIVER, 3, lane, fleet.key(f"job:{job}"), fleet.key("due")),
+        *(entry, header + job.encode(), envelope, b"q" + nonce + f"{entry} lane:default".encode()),
+        *(job, fleet.queue, worker),
+    )
+
+
+DELIVER = """
+redis.call('XADD', KEYS[1], ARGV[1], ARGV[2], ARGV[3])
+redis.call('SET', KEYS[2], ARGV[4])
+redis.call('ZREM', KEYS[3], ARGV[5])
+return #redis.call('XREADGROUP', 'GROUP', ARGV[6], ARGV[7], 'COUNT', 1, 'STREAMS', KEYS[1], '>')
+"""
 
 
 def divide(value: bytes) -> tuple[bytes, bytes]:

@@ -131,7 +131,7 @@ impl World {
         };
         let header = Header { deaths, flags, enqueued_ms: 1, ..Header::default() };
         let expire_ms = u64::from(kind % 16 == 15);
-        let name = if kind % 3 == 0 { DEFERRED } else { "task" };
+        let name = if kind.is_multiple_of(3) { DEFERRED } else { "task" };
         let mut envelope = Envelope { name: name.into(), expire_ms, ..Envelope::default() }.encode();
         if kind % 16 == 14 {
             envelope.truncate(2);

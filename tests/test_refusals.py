@@ -97,6 +97,19 @@ async def test_a_worker_outlives_a_lost_lease_while_memory_is_full(
     assert not [record for record in caplog.records if "loop" in record.getMessage()]
 
 
+async def test_an_outcome_that_breaks_every_connection_is_recorded_as_a_failure(
+    make_server: ServerFactory, queue_name: str
+) -> None:
+    server = make_server(options={"proto-max-bulk-len": "1mb"})
+    app = sized(server.url, queue_name)
+    async with working(app):
+        large = await app.ref("make").enqueue(3_000_000)
+        assert await (await app.ref("size").enqueue(b"x")).result(timeout=10)
+        result = await large.result(timeout=30)
+    assert result is not None
+    assert (result.success, result.tries) == (False, 1)
+
+
 async def test_all_connections_use_the_database_and_the_name_of_the_url(server: Server, queue_name: str) -> None:
     app = sized(f"{server.url}?db=5&client_name={queue_name}", queue_name)
     async with working(app):

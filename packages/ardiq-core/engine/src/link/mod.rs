@@ -361,6 +361,10 @@ impl Link {
     async fn discard(&self, way: Way, number: u64, wire: &Wire, patience: Patience) {
         wire.close();
         if way != Way::Commands {
+            if way == Way::Large {
+                // Whatever it carried may have arrived, or not.
+                self.number.send_modify(|number| *number += 1);
+            }
             return;
         }
         // Who is more patient may hold the lock for as long as the server is away.

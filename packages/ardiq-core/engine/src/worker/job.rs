@@ -17,7 +17,7 @@ pub struct Job {
     pub header: Header,
     /// The call.
     pub envelope: Envelope,
-    /// It was read back: this worker may have begun it before, and recorded that.
+    /// Its start may be on record: it was read back, or is a suspect that did not get as far as to begin.
     pub is_again: bool,
 }
 

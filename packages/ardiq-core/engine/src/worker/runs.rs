@@ -197,8 +197,10 @@ impl Desk {
             let counts = |run: &&Run| !run.survived && run.mode != Mode::Cleared && is_suspected(&run.job.header);
             let suspects = self.runs.iter().filter(counts);
             let suspects: Vec<_> = suspects.map(|run| (run.job.header, run.mode)).collect();
-            if let Some(found) = self.quarantine.next(&suspects, lane) {
-                return Some(found);
+            if let Some((job, mode)) = self.quarantine.next(&suspects, lane) {
+                // It may still be the one that kills the process, and then the other must not pay for it.
+                let beside = self.runs.iter().any(|run| run.survived && is_suspected(&run.job.header));
+                return Some((job, if beside { Mode::Plain } else { mode }));
             }
         }
         self.buffer[lane?].pop_front().map(|job| (job, Mode::Plain))
@@ -211,17 +213,13 @@ impl Desk {
         match run.stage {
             Stage::Out => return true,
             Stage::Given if has_expired(&run.job, now_ms) => {
-                if let Some(run) = self.runs.remove(slot) {
-                    self.finish_unstarted(run.job, Outcome::Expired, now_ms);
-                }
+                self.end_unbegun(slot, Outcome::Expired, now_ms);
                 return false;
             }
             Stage::Given if ours => {}
             Stage::Given => {
                 // The lease has run out, and with it the right to begin. It may still be renewed, so the job goes back.
-                if let Some(run) = self.runs.remove(slot) {
-                    self.finish_unstarted(run.job, Outcome::HandBack, now_ms);
-                }
+                self.end_unbegun(slot, Outcome::HandBack, now_ms);
                 return false;
             }
             _ => {
@@ -232,6 +230,14 @@ impl Desk {
         run.stage = Stage::Out;
         (run.started_ms, run.since_ms) = (now_ms, monotonic_ms);
         true
+    }
+
+    /// A run that the host has is over before it has begun; the record of a suspect's start goes with it.
+    fn end_unbegun(&mut self, slot: usize, outcome: Outcome, now_ms: u64) {
+        if let Some(mut run) = self.runs.remove(slot) {
+            run.job.is_again |= run.recorded;
+            self.finish_unstarted(run.job, outcome, now_ms);
+        }
     }
 
     /// The host is done with a run. False when there is no such run.

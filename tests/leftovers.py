@@ -35,11 +35,22 @@ def leftovers(server: Server, queue: str) -> list[str]:
             entries, groups = left_in(server, key)
             if entries:
                 found.append(f"{name} has {entries} entries")
-            found += [
-                f"{name} has {consumers} consumers and {pending} pending deliveries"
-                for consumers, pending in groups
-                if consumers or pending
-            ]
+            if groups:
+                left = server.client().xinfo_consumers(key, queue)
+                found += [f"{name} has the consumer {_described(consumer)}" for consumer in left]
         elif server.cli("PTTL", key) == -1:
             found.append(f"{name} ({server.cli('TYPE', key).decode()}) never expires")
     return found
+
+
+def consumers(server: Server, queue: str) -> list[str]:
+    """The names of all consumers of the queue's streams."""
+    streams = [f"ardiq:{{{queue}}}:{name}" for name in keys(server, queue) if name.startswith(STREAMS)]
+    grouped = [stream for stream in streams if server.client().xinfo_groups(stream)]
+    found = (consumer["name"] for stream in grouped for consumer in server.client().xinfo_consumers(stream, queue))
+    return sorted({name.decode(errors="replace") for name in found})
+
+
+def _described(consumer: dict[str, Any]) -> str:
+    name = consumer["name"].decode(errors="replace")
+    return f"{name} with {consumer['pending']} pending deliveries, idle for {consumer['idle']} ms"

@@ -222,17 +222,24 @@ def test_leftovers_are_findings() -> None:
     assert kinds(verdict(*ONCE, result=final(), leftovers=["due (zset) never expires"])) == ["left behind"]
 
 
+AWAY = "BrokerError: cannot reach Redis"
+
+
 @pytest.mark.parametrize(
-    ("error", "by_server", "found"),
+    ("error", "by_server", "faults", "found"),
     [
-        ("nothing came", False, ["caller not told"]),
-        ("no permissions to access one of the channels", True, ["caller not told"]),
-        ("no permissions to run the 'evalsha' command", True, []),
+        ("nothing came", False, [fault("server-outage", 1, 9)], ["caller not told"]),
+        (AWAY, False, [fault("server-outage", 1, 9)], []),
+        (AWAY, False, [fault("server-outage", 1, 3)], ["caller not told"]),
+        ("no permissions to access one of the channels", True, [fault("acl-channels", 8, 10)], ["caller not told"]),
+        ("no permissions to run the 'evalsha' command", True, [fault("acl-scripts", 8, 10)], []),
     ],
 )
-def test_a_caller_that_was_never_told_is_found(error: str, by_server: bool, found: list[str]) -> None:
+def test_a_caller_that_was_never_told_is_found(
+    error: str, by_server: bool, faults: list[Note], found: list[str]
+) -> None:
     untold = Note(9, "untold", 1, JOB, detail={"error": error, "by_server": by_server})
-    assert kinds(verdict(*ONCE, untold, result=final())) == found
+    assert kinds(verdict(*ONCE, *faults, untold, result=final())) == found
 
 
 @pytest.mark.parametrize(

@@ -93,10 +93,11 @@ def test_each_kind_of_leftover_is_found(server: Server, queue_name: str) -> None
     server.cli("HSET", f"{base}running", "job", "1-1")
     server.cli("XADD", lane, "*", "label", "envelope")
     server.cli("XREADGROUP", "GROUP", queue_name, "nobody", "STREAMS", lane, ">")
-    assert leftovers(server, queue_name) == [
+    found = [line.partition(", idle")[0] for line in leftovers(server, queue_name)]
+    assert found == [
         "body:orphan:00 (string) never expires",
         "job:unfinished (string) never expires",
         "lane:default has 1 entries",
-        "lane:default has 1 consumers and 1 pending deliveries",
+        "lane:default has the consumer nobody with 1 pending deliveries",
         "running (hash) never expires",
     ]

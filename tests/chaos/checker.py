@@ -29,6 +29,9 @@ POISON_DEATHS = 3
 REFUSALS = "acl-"
 """Faults that are refusals of the server, and nothing else."""
 
+PATIENCE_S = 5.0
+"""How long a call of a producer is tried: the default of `connect_timeout_s`."""
+
 SETTLES_S = 0.5
 """So long after a fault a call may still suffer from it."""
 
@@ -105,7 +108,7 @@ def check(evidence: Evidence) -> Verdict:
         *_lost(evidence, by_event["accept"]),
         *_committed_twice(evidence),
         *_told_wrong(evidence, by_event["told"]),
-        *_untold(by_event["untold"]),
+        *_untold(by_event["untold"], by_event["fault"]),
         *_refused_and_done(evidence, by_event),
         *runs.unexplained(),
         *_wrong_results(evidence, by_event["accept"], runs),
@@ -147,10 +150,16 @@ def _told_wrong(evidence: Evidence, told: list[Note]) -> Iterable[Finding]:
             yield Finding("second commit", note.job, f"its caller was told {said}, and Redis says {final}")
 
 
-def _untold(untold: list[Note]) -> Iterable[Finding]:
-    """A caller may hear that the server refuses to be asked. What needs a channel is found out without one."""
+def _untold(untold: list[Note], faults: list[Note]) -> Iterable[Finding]:
+    """A caller may hear that the server cannot be asked, when that was so. What needs a channel is found out without one."""
     for note in untold:
-        if not note.detail["by_server"] or "channel" in note.detail["error"]:
+        if note.detail["by_server"]:
+            honest = "channel" not in note.detail["error"]
+        else:
+            since = note.at - PATIENCE_S - SETTLES_S
+            away = any(fault.detail["ended"] >= since and fault.detail["began"] <= note.at for fault in faults)
+            honest = away and "cannot reach Redis" in note.detail["error"]
+        if not honest:
             yield Finding("caller not told", note.job, note.detail["error"], note.pid)
 
 

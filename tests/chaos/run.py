@@ -20,7 +20,7 @@ from tests.chaos.producer import answer
 from tests.chaos.report import histories, summary
 from tests.chaos.settings import Settings
 from tests.chaos.store import Records, Store
-from tests.leftovers import leftovers
+from tests.leftovers import consumers, leftovers
 from tests.servers import Kind
 
 START_S = 30.0
@@ -28,6 +28,9 @@ START_S = 30.0
 
 DEAF_S = 5.0
 """So long after a fault has healed every process works again."""
+
+TAKEOVER_S = 8.0
+"""So long after the end of its lease no trace is left of a dead worker."""
 
 STUCK_S = 30.0
 """A drain is given up when nothing has happened for so long."""
@@ -241,6 +244,7 @@ class _Run:
         accepted = {note.job for note in notes if note.event == "accept"}
         missing = [job for job, final in results.items() if final is None and job in accepted]
         states = {job: str(await self._stage.app.info(job)) for job in missing}
+        await self._until_the_dead_are_gone()
         await self._fleet.end("worker")
         left = await asyncio.to_thread(leftovers, self._store.server, self.queue)
         return Evidence(self._all_notes(), results, set(), {}, self._lease_s, left, states)
@@ -256,6 +260,19 @@ class _Run:
             if not running and not await app.queue_size():
                 return
             await asyncio.sleep(LOOK_S)
+
+    async def _until_the_dead_are_gone(self) -> None:
+        """The living take over from those that died last; when they do not, the dead are among what is left."""
+        end = time.monotonic() + self._lease_s + TAKEOVER_S
+        while time.monotonic() < end and await asyncio.to_thread(self._dead):
+            await asyncio.sleep(LOOK_S)
+
+    def _dead(self) -> list[str]:
+        """Workers that Redis knows and that have no process any more."""
+        server, living = self._store.server, {str(place.pid) for place in self._fleet.of("worker")}
+        known: list[bytes] = server.cli("ZRANGE", f"ardiq:{{{self.queue}}}:workers", 0, -1)
+        names = {name.decode() for name in known} | set(consumers(server, self.queue))
+        return [name for name in names if name.split(":")[1] not in living]
 
     async def _results(self, jobs: list[str]) -> dict[str, Final | None]:
         found: dict[str, Final | None] = {}

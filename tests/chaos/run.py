@@ -264,15 +264,17 @@ class _Run:
     async def _until_the_dead_are_gone(self) -> None:
         """The living take over from those that died last; when they do not, the dead are among what is left."""
         end = time.monotonic() + self._lease_s + TAKEOVER_S
-        while time.monotonic() < end and await asyncio.to_thread(self._dead):
+        while time.monotonic() < end:
+            if not await asyncio.to_thread(self._knows_dead):
+                return
             await asyncio.sleep(LOOK_S)
 
-    def _dead(self) -> list[str]:
-        """Workers that Redis knows and that have no process any more."""
+    def _knows_dead(self) -> bool:
+        """Whether Redis knows of a worker that has no process any more."""
         server, living = self._store.server, {str(place.pid) for place in self._fleet.of("worker")}
         known: list[bytes] = server.cli("ZRANGE", f"ardiq:{{{self.queue}}}:workers", 0, -1)
         names = {name.decode() for name in known} | set(consumers(server, self.queue))
-        return [name for name in names if name.split(":")[1] not in living]
+        return any(name.split(":")[1] not in living for name in names)
 
     async def _results(self, jobs: list[str]) -> dict[str, Final | None]:
         found: dict[str, Final | None] = {}

@@ -1,14 +1,15 @@
 -- reclaim: take the work of one dead worker and make it available again, a bounded number of jobs a call.
 --
--- KEYS  workers, worker info, running, pulse, then pairs (returned stream, lane stream)
+-- KEYS  workers, worker info, running, pulse, lanes, then pairs (returned stream, lane stream) that the asker serves
 -- ARGV  base, job prefix, group, worker that asks, most jobs, "1" to look also for consumers that never signed on,
---       time at which this call was expected in ms (see leases.lua),
+--       time at which this call was expected in ms (see leases.lua), prefixes of the two kinds of stream (returned, lane),
 --       then pairs (worker, lease) that an earlier call returned as run out
 -- out   now, dead worker ("" when there is none), jobs taken over, of these started, 1 when nothing of it is left,
 --       then pairs (worker, lease) whose lease has run out
 -- A worker is taken for dead when two calls find the same lease run out: renewals that were held up on their way to the
 -- server get in between. It gets the score -1 first, so that it cannot renew while its work is being moved. Only a worker
--- whose own lease holds may ask: one that was cut off itself knows nothing of the others.
+-- whose own lease holds may ask: one that was cut off itself knows nothing of the others. The dead worker may have served
+-- lanes that the asker does not: its work is taken over from all lanes of the queue.
 local base, job_prefix, group, asker = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local MOST_SUSPECTS = 100
 expect('zset', KEYS[1])
@@ -18,7 +19,7 @@ local own = call('ZSCORE', KEYS[1], asker)
 if not own or tonumber(own) < now then return { now, '', 0, 0, 1 } end
 
 local seen, victim, out = {}, nil, { now, '', 0, 0, 1 }
-for n = 8, #ARGV, 2 do seen[ARGV[n]] = ARGV[n + 1] end
+for n = 10, #ARGV, 2 do seen[ARGV[n]] = ARGV[n + 1] end
 local expired = call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, MOST_SUSPECTS)
 for n = 1, #expired, 2 do
   local worker, lease = expired[n], expired[n + 1]
@@ -30,7 +31,7 @@ for n = 1, #expired, 2 do
   end
 end
 if not victim and ARGV[6] == '1' then
-  for s = 5, #KEYS do
+  for s = 6, #KEYS do
     local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[s], group)
     for _, consumer in ipairs(consumers.err and {} or consumers) do
       -- Its lease ends now; the calls that follow treat it like any other.
@@ -40,11 +41,26 @@ if not victim and ARGV[6] == '1' then
 end
 if not victim then return out end
 expect('hash', KEYS[2], KEYS[3])
-expect('stream', unpack(KEYS, 5))
+expect('stream', unpack(KEYS, 6))
 need(KEYS[1], 'ZREM', 'HGET', 'HDEL')
-need(KEYS[5], 'XRANGE', 'XADD', 'XPENDING', 'XACK', 'XDEL')
-if not may('XGROUP', 'DELCONSUMER', KEYS[5], group, victim) then
+need(KEYS[6], 'XRANGE', 'XADD', 'XPENDING', 'XACK', 'XDEL')
+if not may('XGROUP', 'DELCONSUMER', KEYS[6], group, victim) then
   error({ err = "NOPERM this user has no permissions to run the 'xgroup|delconsumer' command" })
+end
+
+local streams, served = { unpack(KEYS, 6) }, {}
+for _, stream in ipairs(streams) do served[stream] = true end
+local function is_whole(key)
+  local kind = call('TYPE', key).ok
+  return kind == 'stream' or kind == 'none'
+end
+for _, lane in ipairs(ask('SMEMBERS', KEYS[5]) or {}) do
+  local returned, own = base .. ARGV[8] .. lane, base .. ARGV[9] .. lane
+  -- A key that holds something else is set aside by those who serve the lane.
+  if not served[own] and is_whole(returned) and is_whole(own) then
+    streams[#streams + 1] = returned
+    streams[#streams + 1] = own
+  end
 end
 call('ZADD', KEYS[1], -1, victim)
 out[2] = victim
@@ -52,13 +68,13 @@ out[2] = victim
 local taken, started, left = 0, 0, tonumber(ARGV[5])
 
 local function take_over(s, entry)
-  local found = call('XRANGE', KEYS[s], entry, entry)
+  local found = call('XRANGE', streams[s], entry, entry)
   if not found[1] then return end
   local label, envelope = found[1][2][1], found[1][2][2]
-  local returned = s % 2 == 1 and s or s - 1
+  local returned = streams[s % 2 == 1 and s or s - 1]
   if #label < HEADER then
     -- Somebody else wrote it. Whoever gets it next puts it among the dead letters.
-    call('XADD', KEYS[returned], '*', label, envelope)
+    call('XADD', returned, '*', label, envelope)
     return
   end
   local id = sub(label, HEADER + 1)
@@ -66,7 +82,7 @@ local function take_over(s, entry)
   local run = call('HGET', KEYS[3], id)
   local had_begun = run and sub(run, 1, #entry + 1) == entry .. ' '
   if had_begun then call('HDEL', KEYS[3], id) end
-  if not is_at(ask('GET', job_key), entry, sub(KEYS[s], #base + 1)) then return end
+  if not is_at(ask('GET', job_key), entry, sub(streams[s], #base + 1)) then return end
   local low, deaths, misses, flags, high, enqueued = struct.unpack('>HBBBHI6', label)
   local tries = high * 65536 + low
   if had_begun then
@@ -77,21 +93,21 @@ local function take_over(s, entry)
   end
   if flags % 2 == 0 then flags = flags + SUSPECT end
   local header = struct.pack('>HBBBHI6', tries % 65536, deaths, misses, flags, math.floor(tries / 65536), enqueued)
-  place(base, KEYS[returned], job_key, header .. id, envelope)
+  place(base, returned, job_key, header .. id, envelope)
   taken = taken + 1
 end
 
-for s = 5, #KEYS do
+for s = 1, #streams do
   if left <= 0 then break end
-  local pending = redis.pcall('XPENDING', KEYS[s], group, '-', '+', left, victim)
+  local pending = redis.pcall('XPENDING', streams[s], group, '-', '+', left, victim)
   if not pending.err and #pending > 0 then
     local entries = {}
     for n, item in ipairs(pending) do
       entries[n] = item[1]
       take_over(s, item[1])
     end
-    call('XACK', KEYS[s], group, unpack(entries))
-    call('XDEL', KEYS[s], unpack(entries))
+    call('XACK', streams[s], group, unpack(entries))
+    call('XDEL', streams[s], unpack(entries))
     left = left - #entries
   end
 end
@@ -100,7 +116,7 @@ if left <= 0 then
   out[5] = 0
   return out
 end
-for s = 5, #KEYS do redis.pcall('XGROUP', 'DELCONSUMER', KEYS[s], group, victim) end
+for _, stream in ipairs(streams) do redis.pcall('XGROUP', 'DELCONSUMER', stream, group, victim) end
 call('ZREM', KEYS[1], victim)
 call('HDEL', KEYS[2], victim)
 return out

@@ -4,10 +4,14 @@
 mod support;
 
 use ardiq_engine::protocol::entry::{Header, SUSPECT};
+use ardiq_engine::protocol::keys::Keys;
 use ardiq_engine::scripts::deliver::{Entry, Verdict};
 use ardiq_engine::scripts::produce::NewJob;
-use ardiq_engine::scripts::upkeep::{self, Claim};
-use support::{HIGH, LOW, Queue, RETURNED_LOW, TTL, again, back, done, header_of, job, patience, promote, settlement};
+use ardiq_engine::scripts::upkeep::{self, Claim, Search};
+use support::{
+    HIGH, LOW, Queue, RETURNED_HIGH, RETURNED_LOW, TTL, again, back, done, header_of, job, patience, promote,
+    settlement,
+};
 
 async fn consumers(queue: &Queue, stream: usize) -> Vec<String> {
     let infos: Vec<std::collections::HashMap<String, redis::Value>> =
@@ -140,6 +144,23 @@ async fn reclaim_spends_a_try_and_a_death_on_what_had_started_and_none_on_the_re
     assert!(!consumers(&queue, LOW).await.contains(&"dead".to_owned()));
     let infos: Vec<String> = queue.ask("HKEYS", &queue.keys.worker_info).await;
     assert_eq!(infos, ["heir"]);
+}
+
+#[tokio::test]
+async fn a_dead_worker_is_taken_over_on_lanes_that_the_heir_does_not_serve() {
+    let queue = Queue::start();
+    queue.enqueue(&[job("low"), NewJob { lane: 1, ..job("high") }]).await;
+    queue.take("dead", 2).await;
+    queue.let_lease_end("dead").await;
+    queue.sign_on("heir").await;
+    let of_heir = Keys::new("q", &["low".into()]);
+    let first = Search { asker: "heir", limit: 10, sweep: true, expected_ms: queue.on_time().await, seen: &[] };
+    let seen = upkeep::reclaim(&queue.link, &of_heir, first, patience()).await.unwrap().expired;
+    let second = Search { expected_ms: queue.on_time().await, seen: &seen, ..first };
+    let found = upkeep::reclaim(&queue.link, &of_heir, second, patience()).await.unwrap();
+    assert_eq!((found.victim.as_str(), found.taken, found.finished), ("dead", 2, true));
+    assert_eq!((queue.length(RETURNED_HIGH).await, queue.length(RETURNED_LOW).await), (1, 1));
+    assert_eq!((queue.pending(HIGH).await, consumers(&queue, HIGH).await.len()), (0, 0));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use super::{LEAVE, MEND, PROMOTE, RECLAIM, RENEW, SCRUB, SURVIVE, reply};
 use crate::error::Result;
 use crate::link::{Link, Patience};
-use crate::protocol::keys::{Keys, Nonce};
+use crate::protocol::keys::{Keys, LANE, Nonce, RETURNED};
 
 /// What a promotion did.
 #[derive(Debug, Clone, Copy)]
@@ -111,11 +111,11 @@ pub struct Search<'a> {
 
 /// Take over jobs of one dead worker.
 pub async fn reclaim(link: &Link, keys: &Keys, search: Search<'_>, patience: Patience) -> Result<Reclaimed> {
-    let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.running, &keys.pulse];
+    let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.running, &keys.pulse, &keys.known_lanes];
     names.extend(keys.streams.iter().map(String::as_str));
-    let mut cmd = RECLAIM.call(&names, 7 + 2 * search.seen.len(), 0);
+    let mut cmd = RECLAIM.call(&names, 9 + 2 * search.seen.len(), 0);
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.queue).arg(search.asker).arg(search.limit);
-    cmd.arg(u8::from(search.sweep)).arg(search.expected_ms);
+    cmd.arg(u8::from(search.sweep)).arg(search.expected_ms).arg(RETURNED).arg(LANE);
     for (worker, lease) in search.seen {
         cmd.arg(worker).arg(lease);
     }

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from random import Random
 
 from tests.chaos.faults import FAULTS
 from tests.chaos.plan import selection
-from tests.chaos.run import Options, run
+from tests.chaos.run import Options, Outcome, run
 from tests.servers import KINDS, binary
 
 
@@ -27,6 +28,14 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=12.0, help="calls a second of a producer (default: 12)")
     parser.add_argument("--keep", type=Path, help="where journal and logs stay (default: kept when something fails)")
     return parser.parse_args(words)
+
+
+async def unless_stopped(options: Options, directory: Path) -> Outcome:
+    """Do the run; SIGTERM ends it like Ctrl-C, and all that it has started ends with it."""
+    this = asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    return await run(options, directory, lambda line: print(line, flush=True))
 
 
 def main() -> int:
@@ -48,7 +57,7 @@ def main() -> int:
         given.keep.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="ardiq-chaos-", dir=given.keep))
     print(options.repeat(), flush=True)
-    outcome = asyncio.run(run(options, directory, lambda line: print(line, flush=True)))
+    outcome = asyncio.run(unless_stopped(options, directory))
     print(outcome.text)
     if outcome.verdict.findings or given.keep:
         print(f"journal and logs: {directory}")
@@ -58,4 +67,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit("stopped")

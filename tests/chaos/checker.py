@@ -32,6 +32,9 @@ REFUSALS = "acl-"
 PATIENCE_S = 5.0
 """How long a call of a producer is tried: the default of `connect_timeout_s`."""
 
+TRUCE_S = 12.0
+"""So long after an absence of the server a dead worker may be spared."""
+
 SETTLES_S = 0.5
 """So long after a fault a call may still suffer from it."""
 
@@ -84,7 +87,7 @@ class Verdict:
     """The findings, and what was counted on the way.
 
     `extra`: starts that were explained, by explanation. `recovery_s`: the longest time from the death of a worker to the
-    next start of a job that it had.
+    next start of a job that it had, while the server was there.
     """
 
     findings: list[Finding]
@@ -228,6 +231,8 @@ class _Runs:
         self.starts: dict[str, list[Note]] = defaultdict(list)
         self.extra: Counter[str] = Counter()
         self.recovery_s = 0.0
+        of_server = (note for note in notes if note.event == "fault" and note.detail["target"] == "server")
+        self._away = [(note.detail["began"], note.detail["ended"]) for note in of_server]
         self.losses = _losses(notes, lease_s)
         self._first: dict[str, float] = {}
         self._raised: dict[tuple[str, int, int], float] = {}
@@ -263,6 +268,10 @@ class _Runs:
         deadly = (loss for losses in self.losses.values() for loss in losses if loss.why in DEADLY)
         return sum(loss.until >= first and loss.since <= last for loss in deadly)
 
+    def _disturbed(self, since: float, until: float) -> bool:
+        """Whether the server was away shortly before or meanwhile: then nobody is taken for dead for a while."""
+        return any(ended >= since - TRUCE_S and began <= until for began, ended in self._away)
+
     def _why(self, run: Note, start: Note) -> str:
         """What explains that a job was started again after `run`; empty when nothing does."""
         raised = self._raised.get((run.job, run.pid, run.tries))
@@ -270,7 +279,7 @@ class _Runs:
             return "asked for by the task"
         for loss in self.losses[run.pid]:
             if run.at <= loss.until and loss.since <= start.at:
-                if loss.why == "killed":
+                if loss.why == "killed" and not self._disturbed(loss.since, start.at):
                     self.recovery_s = max(self.recovery_s, start.at - loss.since)
                 return loss.why
         return ""

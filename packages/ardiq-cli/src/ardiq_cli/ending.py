@@ -1,8 +1,8 @@
-"""The end of a worker process, which comes soon after the worker's, whatever of the application's goes on.
+"""Ends a worker process soon after its worker, even if application code is still running.
 
-When the worker has signed off, nothing that still runs counts: its jobs are done or handed back. But the interpreter waits
-for threads, executors and exit handlers of the application, for as long as they take, and hears no signal meanwhile. So
-the end gets `END_S`. Then what is buffered is written, and the process ends with the status that it would have had.
+After the worker has signed off, its jobs are done or returned to the queue, so no running code matters any more. But the
+interpreter waits for threads, executors and exit handlers of the application, however long they take, and handles no
+signals meanwhile. So shutdown is limited to `END_S`. Then this module flushes the output and exits with the same status.
 """
 
 import faulthandler
@@ -20,22 +20,22 @@ from ardiq_cli.exits import complain
 log = logging.getLogger("ardiq.worker")
 
 END_S = 1.2
-"""For the application's own: its threads, executors, exit handlers."""
+"""Time for the application's threads, executors and exit handlers."""
 
 LAST_STEPS_S = 0.3
-"""After that, for the log and what is buffered: they may be what everything waits for."""
+"""Extra time to write the log and flush the output, which may block too."""
 
 BACKSTOP_S = 0.3
-"""So much later it is ended from C, in case that no Python code can run any more."""
+"""After this much more time, C code ends the process, in case Python code cannot run any more."""
 
 MOST_NAMED = 5
-"""Threads that are named in the log; an executor may have hundreds."""
+"""The most threads to name in the log; an executor may have hundreds."""
 
 
 class Ending:
-    """Ends the process with `status` unless it has ended by itself in time.
+    """Ends the process with `status` unless it exits in time.
 
-    `message` is what would have been said on standard error, and `last_step` is called before; both only then.
+    Only if it does not, `message` is written to standard error and `last_step` is called.
     """
 
     def __init__(self, status: int, *, message: str = "", last_step: Callable[[], object] | None = None) -> None:
@@ -44,14 +44,14 @@ class Ending:
         self._last_step = last_step
         self._deadline = time.monotonic() + END_S
         self._done = threading.Event()
-        # Both are started now: an interpreter that is on its way out starts no threads.
+        # Start both now: the interpreter cannot start threads during shutdown.
         for target in (self._take_last_steps, self._end):
-            with suppress(RuntimeError):  # there is no thread to be had; the backstop is no thread of Python's
+            with suppress(RuntimeError):  # the system refuses a thread; the backstop is not a Python thread
                 threading.Thread(target=target, name="ardiq-ending", daemon=True).start()
         _set_backstop(END_S)
 
     def extend(self, seconds: float) -> None:
-        """Give the command line's own work so much time from now on."""
+        """Move the deadline to `seconds` from now, for the command line's own work."""
         self._deadline = time.monotonic() + seconds
         _set_backstop(seconds)
 
@@ -84,14 +84,14 @@ _ending: Ending | None = None
 
 
 def begin(status: int, *, message: str = "", last_step: Callable[[], object] | None = None) -> None:
-    """From now on the process has `END_S` to end by itself. Only the first call counts."""
+    """Give the process `END_S` to exit. Only the first call has an effect."""
     global _ending
     if _ending is None:
         _ending = Ending(status, message=message, last_step=last_step)
 
 
 def extend(seconds: float = END_S) -> None:
-    """Give what the command line does itself so much time from now on, if the end has begun."""
+    """Move the deadline to `seconds` from now, if the process is already ending."""
     if _ending is not None:
         _ending.extend(seconds)
 

@@ -1,6 +1,6 @@
-"""Arguments and results as an operator's command reads them: by the default codec, and what that cannot read by its size.
+"""Arguments and results as commands such as `inspect` read them: by the default codec, or as a size if it cannot.
 
-The application may have a serializer of its own, which these commands do not know.
+The application may use its own serializer, which these commands do not know.
 """
 
 from typing import Any, NamedTuple
@@ -12,14 +12,14 @@ _codec = Codec()
 
 
 class Unknown(NamedTuple):
-    """Bytes that the default codec cannot read, as a call and as a value."""
+    """Stands for bytes that the default codec cannot read, as a call or as a value."""
 
     args: tuple[str]
     kwargs: dict[str, Any]
 
 
 def encode(value: Any) -> bytes:
-    """An application has both directions or neither."""
+    """Encode a value. The decoder below needs a counterpart: an application defines both or neither."""
     return _codec.encode_value(value)
 
 

@@ -1,6 +1,6 @@
-"""JSON that every reader takes: RFC 8259, in ASCII, whatever Python values it is made of.
+"""Converts any Python value to ASCII JSON that conforms to RFC 8259.
 
-What JSON has no form for is shown as Python writes it: `"datetime.date(2026, 1, 1)"`, `"Decimal('1.5')"`, `"nan"`.
+Values without a JSON equivalent become strings in Python notation: `"datetime.date(2026, 1, 1)"`, `"Decimal('1.5')"`, `"nan"`.
 """
 
 import json
@@ -9,27 +9,27 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias, cast
 
 Json: TypeAlias = Any
-"""What `json.dumps` can write; its type is recursive."""
+"""A value that `json.dumps` can write; the exact type would be recursive."""
 
 DEEPEST = 100
-"""Readers have limits too, and some are not much higher. What nests deeper is shown as Python writes it."""
+"""JSON parsers limit the depth too, some not much higher. Deeper values become strings in Python notation."""
 
 _DOUBLE_BITS = 1023
-"""Integers of so many bits are within the range of a double, which is how many readers keep them."""
+"""Integers up to this many bits fit into the range of a double, which many JSON parsers use."""
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """`value`, whatever it is, as JSON without control characters and without anything beyond ASCII.
+    """Return any `value` as JSON without control characters or non-ASCII characters.
 
-    With `indent` there is a line for each member, and so many spaces for each level.
+    With `indent`, each member gets a line, indented by that many spaces per level.
     """
     text = json.dumps(json_form(value), indent=indent, ensure_ascii=True, allow_nan=False)
-    # The one control character that ASCII has and JSON does not require an escape for.
+    # The only ASCII control character that JSON does not require to be escaped.
     return text.replace("\x7f", "\\u007f")
 
 
 def json_form(value: object, levels: int = DEEPEST) -> Json:
-    """`value` in terms of what JSON has."""
+    """Convert `value` to types that JSON supports."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -46,13 +46,13 @@ def json_form(value: object, levels: int = DEEPEST) -> Json:
         if isinstance(value, dict):
             return _object(cast(dict[object, object], value), levels - 1)
         items = [json_form(item, levels - 1) for item in cast(Iterable[object], value)]
-        # A set has no order, and two looks at one job should show the same.
+        # A set has no order, but two listings of one job should be identical.
         return items if isinstance(value, list | tuple) else sorted(items, key=json.dumps)
     return _text(python_form(value))
 
 
 def python_form(value: object) -> str:
-    """`repr(value)`, or what stands for it when there is none."""
+    """Return `repr(value)`, or a substitute if it raises."""
     try:
         return repr(value)
     except Exception:  # noqa: BLE001 - a class may raise anything, and Python itself refuses huge integers and deep nesting
@@ -60,7 +60,7 @@ def python_form(value: object) -> str:
 
 
 def _object(items: Mapping[object, object], levels: int) -> dict[str, Json]:
-    """A key that is no string is named as Python writes it. When two keys have one name, the second gets a number."""
+    """Convert a mapping. Keys that are not strings use Python notation. If two keys collide, the second gets a number."""
     found: dict[str, Json] = {}
     for key, item in sorted(items.items(), key=lambda pair: not isinstance(pair[0], str)):
         name = free = _text(key if isinstance(key, str) else python_form(key))
@@ -73,5 +73,5 @@ def _object(items: Mapping[object, object], levels: int) -> dict[str, Json]:
 
 
 def _text(value: str) -> str:
-    # A lone surrogate has no encoding, and many readers refuse its escape.
+    # A lone surrogate has no encoding, and many parsers reject its escape.
     return str.__str__(value).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,6 +1,6 @@
-"""What a worker process tells its supervisor: that it has started, and that it has emptied the queue.
+"""Messages from a worker process to its supervisor: it has started, or it has emptied the queue.
 
-Its exit status says neither. Any code in the process may end it with status 0, and its jobs would wait for nothing.
+The exit status cannot say either. Any code in the process may exit with status 0 while jobs are still waiting.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ class Reports:
         os.close(self.descriptor)
 
     def watch(self, on_word: Callable[[], object]) -> None:
-        """Call `on_word` on the running loop when the child says its first word."""
+        """Call `on_word` on the running loop when the child sends its first message."""
         self._watching = asyncio.get_running_loop()
         self._watching.add_reader(self._readable, self._hear, on_word)
 
     @property
     def drained(self) -> bool:
-        """Whether the child has said that it emptied the queue."""
+        """Whether the child has reported that it emptied the queue."""
         self._read()
         return _DRAINED in self._said
 
@@ -45,7 +45,7 @@ class Reports:
         self._read()
         if self._said:
             on_word()
-        # Otherwise the child died before it said anything. Its end says what that means.
+        # Otherwise the child died before it sent a message. The supervisor handles its exit.
 
     def _read(self) -> None:
         with suppress(BlockingIOError):

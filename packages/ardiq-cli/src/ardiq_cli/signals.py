@@ -1,8 +1,8 @@
-"""What each signal means to the processes that the command line starts.
+"""Signal handling in the processes that the command line starts.
 
-SIGTERM, SIGINT and SIGHUP stop a worker in order. SIGQUIT shows what every thread and coroutine is doing, and the process
-goes on. SIGUSR1 and SIGUSR2 are left to the application: it may install a handler when it is imported, and without one
-they are logged and nothing else. Their default action would end the worker and cost every running job a try.
+SIGTERM, SIGINT and SIGHUP stop a worker gracefully. SIGQUIT shows what every thread and coroutine is doing, and the process
+keeps running. SIGUSR1 and SIGUSR2 are left to the application, which may install handlers when it is imported. Without a
+handler they are only logged. Their default action would end the worker and cost every running job a try.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ log = logging.getLogger("ardiq.worker")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 PASSED_ON = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-"""What a supervisor sends to its children as well, and what never ends any of them."""
+"""Signals that a supervisor passes on to its children, and that never end them."""
 
 MOST_TASKS = 200
-"""A worker may have many thousands of asyncio tasks; so many say what it is doing."""
+"""The most tasks to show. A worker may have thousands, but this many show what it is doing."""
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """The signals that stop this process in order. SIGHUP is not among them under `nohup`, which has it ignored."""
+    """Return the signals that stop this process gracefully. `nohup` ignores SIGHUP, so it is then excluded."""
     return tuple(
         number
         for number in STOP_SIGNALS
@@ -39,10 +39,10 @@ def stop_signals() -> tuple[signal.Signals, ...]:
 
 
 def survive(on_quit: Callable[[], object] | None = None) -> None:
-    """Have SIGQUIT show all stacks, and SIGUSR1 and SIGUSR2 do no harm.
+    """Make SIGQUIT show all stacks, and SIGUSR1 and SIGUSR2 harmless.
 
-    Call it before the application is imported, whose own handlers then replace these. On SIGQUIT, `on_quit` is called
-    when the stacks of the threads are written; by default it shows the coroutines.
+    Call it before the application is imported, so that the application's handlers replace these. On SIGQUIT, `on_quit`
+    is called after the thread stacks are written; by default it shows the coroutines.
     """
     then = on_quit or show_coroutines
 
@@ -51,10 +51,10 @@ def survive(on_quit: Callable[[], object] | None = None) -> None:
 
     signal.signal(signal.SIGQUIT, quit_asked)
     with suppress(AttributeError, OSError, RuntimeError, ValueError):  # there is no standard error to write to
-        # Written by the handler in C, and so even while the interpreter is busy. Then comes the handler above.
+        # A C handler writes the stacks, even while the interpreter is busy. Then the handler above runs.
         faulthandler.register(signal.SIGQUIT, all_threads=True, chain=True)
     for number in (signal.SIGUSR1, signal.SIGUSR2):
-        # A handler, since programs that a task starts would inherit it if the signal was ignored.
+        # Use a handler: programs that a task starts would inherit an ignored signal.
         signal.signal(number, _log_unused)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
 
@@ -99,7 +99,7 @@ def _places(awaited: object) -> list[str]:
 
 
 def _log_unused(number: int, _frame: FrameType | None) -> None:
-    with suppress(RuntimeError):  # no loop runs yet, and so nobody waits for an answer
+    with suppress(RuntimeError):  # no loop runs yet, so there are no tasks to show
         # By the loop: the signal may have come while the log was being written.
         asyncio.get_running_loop().call_soon_threadsafe(
             log.warning, "%s has no handler in this application and was ignored", signal.Signals(number).name

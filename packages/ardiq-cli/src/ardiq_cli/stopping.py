@@ -1,9 +1,9 @@
-"""The stop signals of a worker process: the first stops it in order, the second skips the grace period, the third ends it.
+"""The stop signals of a worker process: the first stops it gracefully, the second skips the grace period, the third ends it.
 
-A blocked event loop hears nothing, so none of this is left to the loop. Python's own handlers run in the main thread, also
-between two calls in a task that blocks it. Where that thread is held up in foreign code, another one counts the signals:
-it reads them from the descriptor to which the interpreter writes each. It wakes the loop too, for the kernel may have
-interrupted any thread.
+A blocked event loop cannot handle signals, so this module does not rely on the loop. Python's handlers run in the main
+thread, even between two calls of a task that blocks the loop. If foreign code blocks that thread, another thread counts the
+signals: it reads them from the descriptor to which the interpreter writes each one. It also wakes the loop, because the
+kernel may have interrupted any thread.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from types import FrameType
 log = logging.getLogger("ardiq.worker")
 
 MOST = 3
-"""So many signals end the process."""
+"""The number of signals that ends the process."""
 
 LAST_WORDS_S = 0.5
-"""How long the last line of the log may take: the log may be what everything waits for."""
+"""How long the last log line may take; logging may block too."""
 
 
 class StopSignals:
-    """Calls `ask` on `loop`, with how many there have been, for each of the signals `numbers`; the third is not asked.
+    """Calls `ask` on `loop` with the signal count for each of the signals `numbers`; the third one ends the process.
 
-    For the main thread, until the process ends.
+    Create it in the main thread. It stays active until the process ends.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class StopSignals:
         signal.set_wakeup_fd(self._writable.fileno(), warn_on_full_buffer=False)
         for number in self._numbers:
             signal.signal(number, self._handle)
-        with suppress(RuntimeError):  # no thread to be had: what the main thread hears still counts
+        with suppress(RuntimeError):  # the system refuses a thread: the main thread still counts signals
             threading.Thread(target=self._listen, name="ardiq-signals", daemon=True).start()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
@@ -66,7 +66,7 @@ class StopSignals:
 
 
 def ignore(numbers: Iterable[signal.Signals]) -> None:
-    """Ignore these signals from now on, unless they are counted; by a handler, for programs inherit what is ignored."""
+    """Ignore these signals from now on, unless they are counted. Uses a handler, since child programs inherit SIG_IGN."""
     for number in numbers:
         if not isinstance(getattr(signal.getsignal(number), "__self__", None), StopSignals):
             signal.signal(number, _ignore)
@@ -77,11 +77,11 @@ def _ignore(_number: int, _frame: FrameType | None) -> None:
 
 
 def _nothing() -> None:
-    """To wake the loop is enough: Python's handlers run in the main thread as soon as that runs."""
+    """Waking the loop is enough: Python runs its handlers as soon as the main thread runs."""
 
 
 def _end_at_once(number: int) -> None:
-    """End this process with the status that a shell shows for one that died by the signal."""
+    """Exit with the status that a shell shows for a process killed by this signal."""
     with suppress(RuntimeError):
         speaker = threading.Thread(target=_last_words, args=(signal.Signals(number),), daemon=True)
         speaker.start()
@@ -101,9 +101,9 @@ def _last_words(number: signal.Signals) -> None:
 
 
 def _after_fork() -> None:
-    """A forked child is not the worker: stop signals have their default action there, and nothing of ours is written to.
+    """Restore the default actions of the stop signals in a forked child, which is not the worker.
 
-    The child has the parent's handlers, and the descriptor that wakes the parent's loop.
+    The child inherits the parent's handlers, and the descriptor that wakes the parent's loop.
     """
     ours = False
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

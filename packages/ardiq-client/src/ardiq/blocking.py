@@ -1,4 +1,4 @@
-"""Blocking calls made on the thread of a running event loop: they keep everything on that loop from going on."""
+"""Checks for blocking calls on the thread of a running event loop, which they would block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def check_thread(call: str, *, waits: bool = False) -> None:
     A worker on that loop could not run the job, and the wait would last until its timeout.
     """
     asyncio = sys.modules.get("asyncio.events")
-    if asyncio is None or asyncio._get_running_loop() is None:  # there is no public question without an exception
+    if asyncio is None or asyncio._get_running_loop() is None:  # the public function raises instead of returning None
         return
     if waits:
         raise RuntimeError(
@@ -27,7 +27,7 @@ def check_thread(call: str, *, waits: bool = False) -> None:
 
 
 def _level_of_caller() -> int:
-    """How far up the first frame outside of this package is."""
+    """Return the stack level of the first frame outside this package."""
     from inspect import currentframe
 
     level, frame = 0, currentframe()

@@ -20,21 +20,21 @@ _PLACE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVW
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Which of the `known` names somebody most likely meant."""
+    """Return the closest match to `name` among the `known` names."""
     from difflib import get_close_matches
 
     return get_close_matches(name, sorted(known), n=1, cutoff=0)[0]
 
 
 def only_known(call: str, given: Iterable[str], known: Collection[str]) -> None:
-    """Raise TypeError for the first of the `given` options that is not known; it names the nearest one."""
+    """Raise TypeError for the first of the `given` options that is not known; the message names the closest match."""
     for name in given:
         if name not in known:
             raise TypeError(f"{call} has no option {name!r}; did you mean {nearest(name, known)!r}?")
 
 
 def one_of(label: str, value: object, known: Sequence[str]) -> None:
-    """Raise unless `value` is one of the `known` words; the error names the nearest one."""
+    """Raise unless `value` is one of the `known` words; the error names the closest match."""
     if not isinstance(value, str):
         raise TypeError(f"{label} must be a str, not {kind_of(value)}")
     if value not in known:

@@ -1,21 +1,21 @@
-r"""Text that may go to a terminal or into a log, whoever wrote it.
+r"""Makes untrusted text safe for a terminal or a log.
 
-Names, ids, results and tracebacks come from Redis, and whoever can write there can put terminal escapes, line breaks and
-bidirectional controls into them. Each such character becomes the escape that Python would write: `\x1b`, `\u202e`.
+Names, ids, results and tracebacks come from Redis. Any Redis user can put terminal escapes, line breaks and bidirectional
+controls into them. Each such character becomes the escape that Python would write: `\x1b`, `\u202e`.
 """
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """`text` on one line, without any character that moves the cursor, hides or reorders what is shown."""
+    """Return `text` on one line, without characters that move the cursor or hide or reorder text."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
 def printable_lines(text: str) -> str:
-    """As `printable`, but a newline stays one and a tab becomes spaces: for tracebacks."""
+    """Like `printable`, but keeps newlines and expands tabs, for tracebacks."""
     return "\n".join(map(printable, text.expandtabs(4).split("\n")))
 
 

@@ -1,4 +1,4 @@
-"""What a task returns, when that is itself to be awaited."""
+"""Awaits the value that a task returns, if it is awaitable."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import contextvars
 from inspect import isawaitable
 
 PLAIN = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple})
-"""What tasks mostly return: to find that a value is not awaitable takes longer than to find it here."""
+"""Common return types. A look-up here is faster than checking whether a value is awaitable."""
 
 _UNSET = object()
 
 
 async def awaited(value: object, context: contextvars.Context | None = None) -> object:
-    """What a task has returned, or what that comes to: a decorator may pass on a coroutine that it has not awaited.
+    """Return `value`, or its result if it is awaitable: a decorator may return a coroutine without awaiting it.
 
-    A coroutine that was made in a thread sees what was set in the `context` there.
+    A coroutine created in a thread sees the variables that were set in the `context` there.
     """
     if context is not None and isawaitable(value):
         for variable, its in context.items():

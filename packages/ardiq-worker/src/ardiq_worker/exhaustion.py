@@ -1,9 +1,9 @@
-"""What is the worker's own trouble: its process has run out of threads, memory or file descriptors.
+"""Detects that the worker's process has run out of threads, memory or file descriptors.
 
-Such an error says nothing about the job that happens to meet it. It is never booked as that job's failure: the job goes
-back to the queue and spends no try, and the worker stops in order, so that a fresh process can take its place. What a
-task's own function raises is the task's, whatever it is: a job that asks for too much must not end one worker after
-the other.
+Such an error says nothing about the job that happens to hit it, so it never counts as that job's failure. The job returns
+to the queue and spends no try, and the worker stops gracefully, so that a new process can take its place. An exception
+that a task's own function raises always fails the task: a job that asks for too much must not end one worker after
+another.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from ardiq_worker.outcome import is_a
 
 ABANDONED_PER_THREAD = 4
-"""So many threads may run on after the time of their tasks, for each of `sync_concurrency`."""
+"""How many threads may keep running after their tasks time out, for each of `sync_concurrency`."""
 
 ABANDONED_AT_LEAST = 16
 """The smallest limit on such threads, for workers with few threads."""
@@ -28,16 +28,16 @@ _ERRNO: Any = vars(OSError)["errno"]
 
 
 class NoThreadError(Exception):
-    """A call could not begin, since no thread could be started for it and none is there."""
+    """A call could not start: the pool has no thread and cannot create one."""
 
 
 def most_abandoned(size: int) -> int:
-    """How many threads of a pool of `size` may run on although their calls were given up."""
+    """Return how many threads of a pool of `size` may keep running after their calls were abandoned."""
     return max(ABANDONED_PER_THREAD * size, ABANDONED_AT_LEAST)
 
 
 def is_exhaustion(error: BaseException | None) -> bool:
-    """Whether the process has run out of something, by `error` or what it was raised from. For errors of our own code."""
+    """Whether `error` or a cause of it shows that the process ran out of a resource. Only for errors of our own code."""
     for _ in range(_DEPTH):
         if error is None:
             break

@@ -1,9 +1,9 @@
-"""Lets go of what a failed run held: the variables of its frames.
+"""Frees the memory of a failed run: the variables of its frames.
 
-An exception refers to its traceback, that to the frames that it came through, and those to every variable of theirs. As
-soon as one of these refers back to the exception (`failure = error`, a future, a group of exceptions), all of it stays in
-memory until Python's cycle collector happens to look, which may be many large jobs later. So the frames are emptied when
-the outcome of the run is known.
+An exception refers to its traceback, the traceback to its frames, and each frame to all its variables. If one of these
+refers back to the exception (`failure = error`, a future, a group of exceptions), they all stay in memory until Python's
+cycle collector runs, which may be many large jobs later. So the worker clears the frames when the outcome of the run is
+known.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST_EXCEPTIONS = 64
 MOST_FRAMES = 1024
-"""Bounds on the walk: chains of exceptions, and tracebacks of an exception that is raised again and again, grow."""
+"""Limits on the walk: chains of exceptions grow, and so does the traceback of an exception raised repeatedly."""
 
 _RELATED: tuple[Any, ...] = (vars(BaseException)["__cause__"], vars(BaseException)["__context__"])
 _MEMBERS: Any = vars(BaseExceptionGroup)["exceptions"]
@@ -32,9 +32,9 @@ _REFUSES = sys.version_info >= (3, 13)
 
 
 def clear_frames(error: BaseException) -> None:
-    """Empty the frames that `error`, and the exceptions behind it, came through.
+    """Clear the frames in the tracebacks of `error` and its related exceptions.
 
-    Never raises: what is not emptied is left to the cycle collector.
+    Never raises. The cycle collector handles any frames that remain.
     """
     with suppress(BaseException):
         seen: set[int] = set()
@@ -55,7 +55,7 @@ def _clear_all(trace: TracebackType | None) -> None:
         if trace is None:
             break
         if not _may_go_on(trace.tb_frame):
-            with suppress(RuntimeError):  # it runs: the exception is known elsewhere too
+            with suppress(RuntimeError):  # the frame is running: other code holds the exception too
                 trace.tb_frame.clear()
         trace = trace.tb_next
 
@@ -63,7 +63,7 @@ def _clear_all(trace: TracebackType | None) -> None:
 def _may_go_on(frame: FrameType) -> bool:
     """Whether this may be the frame of a paused generator or coroutine, which caught the exception: clearing ends it.
 
-    Newer versions of Python refuse to. In older ones a paused frame stands at the instruction that pauses it.
+    Newer versions of Python refuse to clear it. In older ones, a paused frame points at the instruction that pauses it.
     """
     return bool(
         not _REFUSES and frame.f_code.co_flags & _PAUSES and frame.f_code.co_code[max(frame.f_lasti, 0)] == _PAUSE

@@ -1,7 +1,7 @@
-"""The worker's log. Whatever a handler, a filter or a logger of the application raises, it stays in here.
+"""The worker's log. It contains all exceptions from the application's handlers, filters and loggers.
 
-A line of the log is written while runs start and end and on callbacks of the event loop, where an exception would cost
-a job its outcome or the worker its loop.
+The worker logs while runs start and end and in event loop callbacks. An exception there would lose a job's outcome or
+break the worker's loop.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from ardiq_core import Core
 
 _CALLER = 4
-"""How far the call to `Log.info` is from the call that reads the stack, so that records name the line that logs."""
+"""Stack frames between the code that logs and the code that reads the stack, so that records name the right line."""
 
 
 class Log:
-    """The logger `name`, whose methods never raise. What goes wrong is shown on standard error, as `logging` does."""
+    """The logger `name`, whose methods never raise. Errors go to standard error, as in `logging`."""
 
     def __init__(self, name: str) -> None:
         self._logger = getLogger(name)
@@ -30,7 +30,7 @@ class Log:
         """Whether lines of `level` are wanted."""
         try:
             return bool(self._logger.isEnabledFor(level))
-        except BaseException:  # noqa: BLE001 - the application may have put a logger of its own in this place
+        except BaseException:  # noqa: BLE001 - the application may have replaced the logger
             _show()
             return False
 
@@ -43,7 +43,7 @@ class Log:
         self._write(logging.DEBUG, message, args)
 
     def info(self, message: str, *args: object) -> None:
-        """Log one line about the usual course of things."""
+        """Log one line about normal operation."""
         self._write(logging.INFO, message, args)
 
     def warning(self, message: str, *args: object) -> None:
@@ -57,7 +57,7 @@ class Log:
     def _write(self, level: int, message: str, args: tuple[object, ...]) -> None:
         try:
             self._logger.log(level, message, *args, stacklevel=_CALLER - 1)
-        except BaseException:  # noqa: BLE001 - a handler may raise anything, and none of it is the job's or the worker's
+        except BaseException:  # noqa: BLE001 - a handler may raise anything, and must not affect the job or the worker
             _show()
 
 

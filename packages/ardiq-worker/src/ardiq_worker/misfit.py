@@ -1,4 +1,4 @@
-"""Calls that the task's function does not take: they fail the same way however often they are tried."""
+"""Detects calls that do not match the task's function: every retry would fail the same way."""
 
 # pyright: reportPrivateUsage=false
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def is_misfit(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException) -> bool:
-    """Whether `error` says that the call does not fit the function; a TypeError out of its body does not say that."""
+    """Whether `error` means that the call does not match the function, unlike a TypeError raised in its body."""
     if type(error) is not TypeError:
         return False
     try:
@@ -28,7 +28,7 @@ def is_misfit(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _never_entered(fn: object, error: TypeError, trace: TracebackType | None) -> bool:
-    """Whether a decorator has called `fn` and Python has refused that call."""
+    """Whether a decorator has called `fn` and Python has rejected that call."""
     if not isinstance(fn, FunctionType) or not error.args:
         return False
     text = error.args[0]

@@ -1,4 +1,4 @@
-"""Log lines that are safe to show: names and ids come from Redis, and with line breaks in them could forge other lines."""
+"""Makes log lines safe to show: names and ids from Redis could contain line breaks that forge other lines."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from ardiq.printable import printable
 
 
 class PrintableArguments(Filter):
-    """Makes all that a line is filled in with printable. It only changes records, and lets each of them pass."""
+    """Escapes the arguments of each record. It drops no records."""
 
     def filter(self, record: LogRecord) -> bool:
-        """Called by `logging` for each line that is wanted."""
+        """Escape the arguments of a record that is about to be logged."""
         if isinstance(record.args, tuple):
             record.args = tuple(map(_printable, record.args))
         return True
 
 
 def protect(logger: str) -> None:
-    """Have all lines of `logger` made printable. The engine's lines are so when they arrive."""
+    """Escape all lines of `logger`. The engine's lines arrive escaped."""
     found = getLogger(logger)
     if not any(isinstance(known, PrintableArguments) for known in found.filters):
         found.addFilter(PrintableArguments())
@@ -29,5 +29,5 @@ def _printable(argument: object) -> object:
         return argument
     try:
         return printable(str(argument))
-    except Exception:  # noqa: BLE001 - a class of the user's may raise anything
+    except Exception:  # noqa: BLE001 - a user's class may raise anything
         return f"<{type(argument).__name__}>"

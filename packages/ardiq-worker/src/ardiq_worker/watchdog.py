@@ -1,8 +1,8 @@
-"""Says so when the event loop is blocked: for how long, by which run, and where.
+"""Logs when the event loop is blocked: for how long, by which run, and where.
 
-A blocked loop cannot say it itself, so a thread does. While jobs come in or run, it asks the loop for a sign of life
-once a second, and looks at the stack of the loop's thread when none comes. While the worker is idle the thread sleeps
-too. Nothing of this is on the way of a single job.
+A blocked loop cannot log this, so a thread does. While jobs arrive or run, it pings the loop once a second, and inspects
+the stack of the loop's thread if there is no response. While the worker is idle, the thread sleeps too. It adds no work
+to any single job.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from ardiq_worker.logs import Log
 log = Log("ardiq.worker")
 
 LOOK_S = 1.0
-"""Between two questions."""
+"""Seconds between two pings."""
 
 BLOCKED_S = 2.0
-"""A loop that has not answered for so long is blocked, and not just busy."""
+"""A loop that has not responded for this long is blocked, not just busy."""
 
 AGAIN_FACTOR = 5
-"""It is said again when this has lasted so many times as long."""
+"""The warning repeats each time the block has lasted this many times longer."""
 
 QUIET_S = 60.0
-"""After that, a block has to last `BLOCKED_S` times `AGAIN_FACTOR` to be worth another line, for so long."""
+"""For this long after a block, only one of `BLOCKED_S` times `AGAIN_FACTOR` is logged."""
 
 JOIN_S = 1.0
-"""It ends at once when told to, unless the log is stuck."""
+"""How long to wait for the thread. It ends at once unless logging blocks."""
 
 _ASYNCIO = asyncio.__file__.removesuffix("__init__.py")
 
 
 class Watchdog:
-    """Watches the loop of the thread that makes it.
+    """Watches the event loop of the thread that creates it.
 
-    `busy` says whether anything runs; it is called from another thread. A run is recognized by its frame of code `run`,
-    whose variables `name` and `job_id` say which it is.
+    `busy` returns whether any job runs; it is called from another thread. A run is recognized by its frame of code
+    `run`, whose variables `name` and `job_id` identify the job.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, busy: Callable[[], object], run: CodeType) -> None:
@@ -58,7 +58,7 @@ class Watchdog:
         self._quiet_until = 0.0
 
     def activity(self) -> None:
-        """Jobs have come in. On the loop, and cheap: it is called for each batch."""
+        """Note that jobs have arrived. Runs on the loop once per batch, so it must be cheap."""
         self._active = True
         if not self._awake:
             self._awake = True
@@ -67,11 +67,14 @@ class Watchdog:
                 self._thread = threading.Thread(target=self._watch, name="ardiq-watchdog", daemon=True)
                 try:
                     self._thread.start()
-                except (RuntimeError, MemoryError):  # then nobody watches; what matters more has the same trouble
+                except (
+                    RuntimeError,
+                    MemoryError,
+                ):  # go on without a watchdog; more important code has the same problem
                     self._closed = True
 
     def close(self) -> None:
-        """Watch no more. Twice is harmless."""
+        """Stop watching. Calling it twice is harmless."""
         self._closed = True
         self._wake.set()
         if self._thread is not None and self._thread.is_alive():
@@ -120,14 +123,12 @@ class Watchdog:
     def _sleep(self) -> None:
         self._wake.clear()
         self._awake = False
-        if (
-            not self._active and not self._closed
-        ):  # looked at after the flag was put down, and `activity` does it in reverse
+        if not self._active and not self._closed:  # checked after clearing the flag; `activity` uses the reverse order
             self._wake.wait()
         self._awake = True
 
     def _report(self, asked: float) -> None:
-        """Say it, and say it again more and more rarely, until the loop has answered."""
+        """Log the block at growing intervals until the loop responds."""
         due_s = BLOCKED_S if time.monotonic() >= self._quiet_until else BLOCKED_S * AGAIN_FACTOR
         said = False
         while not self._answered_within(asked + due_s - time.monotonic()):
@@ -147,7 +148,7 @@ class Watchdog:
             log.info("the event loop goes on after %.1f s", time.monotonic() - asked)
 
     def _culprit(self, innermost: FrameType) -> str | None:
-        """What the loop's thread is doing; None when it only waits for events, or is about to."""
+        """Describe what the loop's thread is doing; None if it waits for events, or is about to."""
         code = innermost.f_code
         place = f"at {code.co_filename}:{innermost.f_lineno} in {code.co_qualname}"
         frame: FrameType | None = innermost

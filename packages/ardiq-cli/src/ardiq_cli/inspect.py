@@ -90,20 +90,20 @@ def jobs(
 
 @dataclass(frozen=True)
 class _Seen:
-    """A queue by its name, and what was found out about it."""
+    """A queue's name and its state, or the error that prevented reading it."""
 
     name: str
     state: "QueueState | None" = None
     trouble: str = ""
     foreign: bool = False
-    """Not the name of a queue at all: something else has written it where the names are kept."""
+    """Not a valid queue name: another program has written it into the set of names."""
 
     def facts(self) -> "Row":
         return {"queue": self.name, "error": self.trouble} if self.state is None else {"queue": self.name, **self.state}
 
 
 async def _inspect_all(url: str | None, queue: str | None) -> list[_Seen]:
-    """Each queue, in the order of their names, and what `Ardiq.inspect` says of it."""
+    """Return each queue, sorted by name, with the result of `Ardiq.inspect`."""
     if queue is not None:
         return [_Seen(queue, await look(open_queue(url, queue)))]
     every = open_queue(url, "default")
@@ -120,14 +120,12 @@ async def _inspect_one(url: str | None, name: str, every: "Ardiq") -> _Seen:
     try:
         return _Seen(name, await app.inspect())
     except BrokerError as error:
-        await (
-            every.queues()
-        )  # raises when it is the server that is out of reach, and not this queue that cannot be read
+        await every.queues()  # raises if the server is unreachable, not just this queue unreadable
         return _Seen(name, trouble=str(error))
 
 
 def _complain_of(seen: list[_Seen]) -> None:
-    """Say what could not be looked into; exit code 1 when a queue was among it."""
+    """Report what could not be read; exit code 1 if a queue was among it."""
     troubled = [one for one in seen if one.trouble]
     for one in troubled:
         complain(f"queue {one.name!r}: {one.trouble}")

@@ -1,6 +1,6 @@
-"""Logging of the processes that the command line starts: standard error, for people or for machines.
+"""Logging in the processes that the command line starts: to standard error, as text or as JSON.
 
-An application that configures logging itself has its way: `configure` comes before its import, `settle` after it.
+An application's own logging configuration takes precedence: call `configure` before its import and `settle` after it.
 """
 
 import logging
@@ -35,7 +35,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class FallbackHandler(logging.StreamHandler[TextIO]):
-    """Writes to standard error what no handler of the application takes."""
+    """Writes records that no handler of the application receives to standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if not _is_taken(record.name):
@@ -43,10 +43,10 @@ class FallbackHandler(logging.StreamHandler[TextIO]):
 
 
 def configure(log_format: LogFormat, *, verbose: bool = False, quiet: bool = False) -> None:
-    """Send the log to standard error, until `settle` has seen what the application wants.
+    """Send the log to standard error, until `settle` has checked the application's configuration.
 
-    Nothing is installed at the root: `logging.basicConfig` in the application would find it there and do nothing.
-    `verbose` adds ardiq's debug lines, `quiet` leaves warnings and errors.
+    The root logger gets no handler: `logging.basicConfig` in the application would find it and do nothing.
+    `verbose` adds ardiq's debug lines, `quiet` keeps only warnings and errors.
     """
     handler = FallbackHandler(sys.stderr)
     if log_format is LogFormat.JSON:
@@ -55,7 +55,7 @@ def configure(log_format: LogFormat, *, verbose: bool = False, quiet: bool = Fal
         handler.setFormatter(
             logging.Formatter("%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s", datefmt="%H:%M:%S")
         )
-    # Python's own handler of this kind writes warnings only, and without time or level.
+    # Python's default writes only warnings, without time or level.
     logging.lastResort = handler
     logging.root.setLevel(logging.WARNING if quiet else logging.INFO)
     if verbose:
@@ -65,24 +65,24 @@ def configure(log_format: LogFormat, *, verbose: bool = False, quiet: bool = Fal
 
 
 def settle(*, level: int | None = None) -> None:
-    """Call it when the application is imported: what it has configured stays, and the rest is ours.
+    """Keep the application's configuration and handle the remaining records. Call it after the import.
 
-    `level` is that of the root before the import.
+    `level` is the root logger's level before the import.
     """
     root = logging.root
     if len(root.handlers) == 1 and root.level == level and _is_implicit(root.handlers[0]):
         root.removeHandler(root.handlers[0])
     if not root.handlers and logging.lastResort is not None:
-        # From now on a bare `logging.info()` in a task must not install a handler of its own.
+        # From now on a bare `logging.info()` in a task must not install a handler.
         root.addHandler(logging.lastResort)
     for name, logger in root.manager.loggerDict.items():
         if isinstance(logger, logging.Logger) and f"{name}.".startswith("ardiq."):
-            # `dictConfig` disables all loggers that exist, and so those that happened to be imported before it ran.
+            # `dictConfig` disables all existing loggers, including those imported before it ran.
             logger.disabled = False
 
 
 def _is_implicit(handler: logging.Handler) -> bool:
-    """Whether it may come from a bare `logging.info()` during the import, which calls `basicConfig()`."""
+    """Whether a bare `logging.info()` during the import, which calls `basicConfig()`, may have added the handler."""
     if type(handler) is not logging.StreamHandler:
         return False
     formatter: logging.Formatter | None = handler.formatter
@@ -92,7 +92,7 @@ def _is_implicit(handler: logging.Handler) -> bool:
 
 
 def _is_taken(name: str) -> bool:
-    """Whether a handler of the application gets the records of the logger `name`."""
+    """Whether a handler of the application receives the records of the logger `name`."""
     logger: logging.Logger | None = logging.getLogger(name)
     while logger is not None:
         if any(not isinstance(handler, FallbackHandler | logging.NullHandler) for handler in logger.handlers):

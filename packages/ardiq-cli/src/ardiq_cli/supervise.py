@@ -3,8 +3,8 @@
 The first child starts alone. When it cannot start at all (a broken import, no Redis), the others could not either, and it
 alone says why; once it has announced itself, the others follow.
 
-A child that ends is replaced, whatever its status, after a pause that doubles each time it happens again soon. Only one
-that has said that it emptied the queue is not (`ardiq_cli.reports`). Children are in process groups of their own, so that
+The supervisor replaces a child that exits, whatever its status, after a pause that doubles if children keep exiting soon.
+It does not replace a child that reported an empty queue (`ardiq_cli.reports`). Children have separate process groups, so
 Ctrl-C in a terminal reaches them once, through us, and not a second time from the kernel: a second signal means "skip
 the grace period".
 """
@@ -28,7 +28,7 @@ log = logging.getLogger("ardiq.supervisor")
 
 _CANNOT_START = (ExitCode.USAGE, ExitCode.UNREACHABLE)
 _OF_DRAINED = (ExitCode.OK, ExitCode.FAILED)
-"""How a child ends that has emptied the queue: no job failed, or some did."""
+"""Exit statuses of a child that has emptied the queue: no job failed, or some did."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Backoff:
 
 
 Command = Callable[[str, int], Sequence[str]]
-"""A child's command line, from the tether's argument and the descriptor on which it reports."""
+"""Returns a child's command line, given the tether's argument and the descriptor for its reports."""
 
 
 class Supervisor:
@@ -65,7 +65,7 @@ class Supervisor:
         self._tether = Tether()
 
     async def run(self) -> int:
-        """Run until all children have emptied the queue or the supervisor was told to stop; the shell's exit status."""
+        """Run until all children have emptied the queue or the supervisor is stopped; return the exit status."""
         loop = asyncio.get_running_loop()
         stops = stop_signals()
         survive(on_quit=lambda: loop.call_soon_threadsafe(self._pass_on, signal.SIGQUIT))
@@ -125,7 +125,7 @@ class Supervisor:
                 return ExitCode.OK
 
     async def _run_child(self, slot: int) -> tuple[int, bool]:
-        """The child's exit status, and whether it said that it emptied the queue."""
+        """Return the child's exit status, and whether it reported an empty queue."""
         reports = Reports()
         try:
             child = await self._start_child(reports)
@@ -133,7 +133,7 @@ class Supervisor:
             log.debug("worker process %d has pid %d", slot, child.pid)
             reports.watch(self._go.set)
             if self._stopping.is_set():
-                # The stop came while this one was being started, so it was not among those that were told.
+                # The stop came while this child was starting, so it was not signaled.
                 _send_signal(child, signal.SIGTERM)
             try:
                 return await child.wait(), reports.drained

@@ -1,4 +1,4 @@
-"""Standard output as it is: a terminal or a pipe, in whatever encoding."""
+"""Standard output: a terminal or a pipe, in any encoding."""
 
 import io
 import sys
@@ -6,7 +6,7 @@ from typing import Any, cast
 
 
 def take_any_text() -> None:
-    """Let standard output escape what its encoding lacks instead of failing half-way."""
+    """Make standard output escape characters that its encoding lacks, instead of failing."""
     out: object = sys.stdout
     if isinstance(out, io.TextIOWrapper):
         cast(Any, out).reconfigure(errors="backslashreplace")

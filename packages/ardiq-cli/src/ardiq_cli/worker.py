@@ -57,10 +57,10 @@ class Steps(Protocol):
         """Redis has answered; the worker starts."""
 
     def drained(self) -> None:
-        """Nothing waits, runs or is due any more, and the worker has ended for that reason."""
+        """The worker has ended because no job is waiting, running or due."""
 
     def last_step(self) -> None:
-        """The process is ended by force, since something of the application's keeps it from ending."""
+        """The process is about to be terminated, because application code keeps it from exiting."""
 
 
 class NoSteps:
@@ -119,7 +119,7 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
 
 async def _serve_to_the_end(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals]) -> int:
-    """Serve; when that is over, the loop has to be closed soon: it waits for tasks and threads of the application."""
+    """Serve, then limit how long closing the loop may take: it waits for the application's tasks and threads."""
     try:
         status = await _serve(app, options, steps, stops)
     except BaseException as error:
@@ -149,7 +149,7 @@ async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iter
         else:
             runner.skip_grace()
 
-    # Until the end of the process, not of the run: what follows may be held up, and the third signal ends that too.
+    # Active until the process ends, not the run: the cleanup may hang, and the third signal must end that too.
     StopSignals(loop, stops, on_signal)
     try:
         # Without Redis a start fails, with status 3; a worker that has started waits for Redis to come back.

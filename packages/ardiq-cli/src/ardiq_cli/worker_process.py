@@ -12,7 +12,7 @@ from ardiq_cli.worker import NoSteps, WorkerOptions, run_worker
 
 
 class Report(NoSteps):
-    """Tells the supervisor how far this process has come."""
+    """Reports this process's progress to the supervisor."""
 
     def __init__(self, descriptor: int) -> None:
         self._reporter = Reporter(descriptor)
@@ -25,7 +25,7 @@ class Report(NoSteps):
 
 
 def command_line(options: WorkerOptions, tether: str, reports: int | None) -> list[str]:
-    """What to execute for one such process; it writes its reports to the descriptor `reports`."""
+    """Return the command line of one such process; it writes its reports to the descriptor `reports`."""
     descriptor = "-" if reports is None else str(reports)
     return [sys.executable, "-m", "ardiq_cli.worker_process", tether, descriptor, options.to_argument()]
 

@@ -241,11 +241,11 @@ class Ardiq(Inspection):
         await run_app(self, last_stop, **overrides)
 
     def stop(self) -> None:
-        """Ask the worker to stop in an orderly way; from any thread, any number of times.
+        """Ask the worker to stop gracefully. You can call it from any thread, any number of times.
 
-        Ends the run that `run` was called for, even before its first step. Without one it does nothing.
+        It stops the current run, even before its first step. If there is no run, it does nothing.
         """
-        # First this, then the look at the runner; a run that begins does both in the other order. So one sees the other.
+        # Set this first, then check the runner. A starting run does both in reverse order, so one always sees the other.
         self._last_stop = object()
         if (runner := self._runner) is not None:
             runner.stop()

@@ -22,7 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CALL_OPTIONS = ("task_id", "priority", "delay_ms", "schedule_ms", "expire_ms", "headers", "unique")
-"""What `options` takes."""
+"""The names of the arguments of `options`."""
 
 
 class Prepared(Generic[R]):
@@ -84,9 +84,9 @@ class Dispatch(Generic[P, R]):
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> PendingEnqueue[R]:
         """Enqueue one call; await what this returns to get its `Job`.
 
-        Raises at once TypeError for arguments that the task does not take, SerializationError or
-        PayloadTooLargeError for what cannot be sent. Awaiting raises BrokerError when Redis cannot be
-        reached within `connect_timeout_s`.
+        Raises TypeError at once if the arguments do not match the function's signature, and
+        SerializationError or PayloadTooLargeError if they cannot be sent. Awaiting raises BrokerError if
+        Redis cannot be reached within `connect_timeout_s`.
 
             job = await add.enqueue(2, 3)
         """

@@ -32,7 +32,7 @@ class WorkerNotInstalledError(ArdiqError, ImportError):
 
 
 class WorkerExhaustedError(ArdiqError, RuntimeError):
-    """`app.run()` has stopped, since its process has run out of threads, memory or file descriptors."""
+    """`app.run()` has stopped because its process has run out of threads, memory or file descriptors."""
 
 
 class VersionMismatchError(ArdiqError, ImportError):

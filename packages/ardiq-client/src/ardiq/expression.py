@@ -1,8 +1,8 @@
-"""Cron expressions: which can be a schedule, and what they mean.
+"""Parses and validates cron expressions.
 
-An expression becomes parts, and comes true when one of them does. A part is an expression of six fields in which
-nothing is left to interpret: lists of numbers, and a rule about the day in one field at most. So the library that
-computes times on the worker never meets the forms about which libraries disagree.
+An expression is split into parts, and matches when one of them does. A part is an unambiguous expression of six fields:
+lists of numbers, and a day rule in one field at most. So the library that computes times on the worker never sees the
+forms that libraries interpret differently.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _ALIASES: Final = {
 
 
 def parts(spec: str) -> list[str]:
-    """The parts of an expression of five fields, or of six with the seconds first; ValueError unless it is one."""
+    """Return the parts of an expression of five fields, or of six with seconds first. Raises ValueError if it is invalid."""
     text = spec.strip().lower()
     words = _ALIASES.get(text, text).split() if spec.isascii() else []
     if len(words) not in (5, 6):
@@ -74,7 +74,7 @@ def _clock(second: str, minute: str, hour: str) -> list[tuple[_Field, str]]:
 
 
 def _days(word: str, months: set[int]) -> list[tuple[str, str]]:
-    """The rules of the field for the day of the month: none when it restricts nothing, or names no day that there is."""
+    """Return the rules of the day-of-month field; none if it restricts nothing or matches no existing day."""
     if _is_open(_DAY, word):
         return []
     items = word.split(",")
@@ -95,7 +95,7 @@ def _nearest_weekday(word: str, months: set[int]) -> str:
 
 
 def _weekdays(word: str) -> list[tuple[str, str]]:
-    """The rules of the field for the day of the week; none when it restricts nothing."""
+    """Return the rules of the day-of-week field; none if it restricts nothing."""
     if _is_open(_WEEKDAY, word):
         return []
     items = word.split(",")
@@ -123,7 +123,7 @@ def _nth(item: str) -> list[str]:
 
 
 def _is_open(field: _Field, word: str) -> bool:
-    """Whether a field for days restricts nothing: it names, one way or another, every value that there is."""
+    """Whether a day field restricts nothing, because it matches every possible value."""
     items = word.split(",")
     if field is _DAY:
         plain = [item for item in items if item != "l"]
@@ -136,7 +136,7 @@ def _is_open(field: _Field, word: str) -> bool:
 
 
 def _plain(field: _Field, word: str) -> set[int]:
-    """The values that a field names."""
+    """Return the values that a field matches."""
     if word == "?":
         if field not in (_DAY, _WEEKDAY):
             raise _BadFieldError(f"the {field.label} cannot be '?'")
@@ -166,7 +166,7 @@ def _item(field: _Field, item: str) -> set[int]:
 
 
 def _range(field: _Field, first: str, last: str) -> list[int]:
-    """The values from `first` to `last`, over the end of the field where need be: fri-mon, 22-2."""
+    """Return the values from `first` to `last`; the range may wrap around: fri-mon, 22-2."""
     low = _value(field, first)
     if field is _DAY and last == "l":
         return list(range(low, field.highest + 1))

@@ -150,8 +150,8 @@ _encoders: dict[type, Callable[[Any], object]] = {
     int: _encode_int,
 }
 
-# A subclass arrives as its base where that has all that the value says; docs/how-to/defining-tasks.md lists these. A
-# tuple with named fields is more than a tuple.
+# An instance of a subclass arrives as the base class if that loses no information; docs/how-to/defining-tasks.md lists
+# these. A named tuple carries more than a tuple.
 _by_base: list[tuple[type, Callable[[Any], object]]] = [
     (str, str.__str__),
     (int, _encode_int),
@@ -180,7 +180,7 @@ def _time_of(value: datetime | time) -> time:
 
 
 def _equal(base: T, value: T) -> T:
-    """`base` where it says as much as `value`, of a subclass: there are some that count nanoseconds."""
+    """Return `base` if it equals `value`, an instance of a subclass: some subclasses count nanoseconds."""
     if not base == value:  # not `!=`: the subclass may define equality alone
         raise TypeError(f"a {type(value).__name__} that is more exact than a {type(base).__name__} cannot be carried")
     return base

@@ -1,4 +1,4 @@
-"""What can be learned about a task's function without calling it: its kind, its name, its place."""
+"""Inspects a task's function without calling it: its kind, its name, its location."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _COROUTINE, _GENERATOR, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x80, 0x20, 0x10
 
 
 def is_async(fn: Callable[..., Any]) -> bool:
-    """Whether calling `fn` makes a coroutine and runs nothing yet; TypeError for a generator function.
+    """Whether `fn` is a coroutine function. Raises TypeError for a generator function.
 
-    False says less: a plain decorator around a coroutine function is an ordinary function until it is called.
+    False is not conclusive: a plain decorator around a coroutine function looks like an ordinary function.
     """
     target = call_target(fn)
     flags = target.__code__.co_flags if isinstance(target, FunctionType) else 0
@@ -23,14 +23,14 @@ def is_async(fn: Callable[..., Any]) -> bool:
         raise TypeError(f"{label(fn)} is a generator; a task must return its result")
     if isinstance(target, FunctionType) and not target.__dict__:
         return bool(flags & _COROUTINE)
-    # It may carry a mark, or be compiled: the slow way knows about all of them.
+    # It may be marked as a coroutine function, or be compiled: the slow check covers all cases.
     from inspect import iscoroutinefunction
 
     return iscoroutinefunction(target)
 
 
 def call_target(fn: object) -> object:
-    """What runs when `fn` is called, behind partials, bound methods, static methods and callable objects."""
+    """Return the function that runs when `fn` is called; unwraps partials, methods, static methods and callable objects."""
     for _ in range(100):  # an object's `__call__` may be another such object, even itself
         if isinstance(fn, partial):
             fn = fn.func
@@ -49,7 +49,7 @@ def _has_own_call(fn: object) -> bool:
 
 
 def written_function(fn: object) -> object:
-    """The function that somebody wrote: as `call_target`, and behind decorators that say what they wrap."""
+    """Return the function as written: like `call_target`, but also follows `__wrapped__`."""
     target = call_target(fn)
     for _ in range(100):
         inner: object = getattr(target, "__wrapped__", None)
@@ -60,7 +60,7 @@ def written_function(fn: object) -> object:
 
 
 class OfTarget:
-    """An attribute of a task that is the one of its function's call target; not there when that has none."""
+    """A task attribute that returns the same attribute of its function's call target; missing if that has none."""
 
     __slots__ = ("_name",)
 
@@ -72,7 +72,7 @@ class OfTarget:
 
 
 def own_name(fn: Callable[..., Any]) -> str:
-    """The function's name; TypeError when it has none."""
+    """Return the function's name. Raises TypeError if it has none."""
     name: object = getattr(fn, "__name__", None)
     if not isinstance(name, str):
         raise TypeError(f"{label(fn)} has no __name__; name the task with @app.task(name=...)")
@@ -80,13 +80,13 @@ def own_name(fn: Callable[..., Any]) -> str:
 
 
 def source(fn: Callable[..., Any]) -> str:
-    """Where the function was written, as `file:line`."""
+    """Return where the function is defined, as `file:line`."""
     code: object = getattr(written_function(fn), "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if isinstance(code, CodeType) else label(fn)
 
 
 def global_name(value: Any) -> str:
-    """The name under which `value.__module__` has `value` itself; pickle's error when there is none."""
+    """Return the global name of `value` in `value.__module__`. Raises PicklingError if there is none."""
     module = sys.modules.get(value.__module__)
     qualname: str = value.__qualname__
     found: object = module
@@ -106,6 +106,6 @@ def global_name(value: Any) -> str:
 
 
 def label(fn: Callable[..., Any]) -> str:
-    """How error messages name the function."""
+    """Return the function's name for error messages."""
     qualname = str(getattr(fn, "__qualname__", ""))
     return repr(qualname) if qualname else f"the {type(fn).__name__}"

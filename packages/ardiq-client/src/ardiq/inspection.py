@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 JobState = Literal["queued", "scheduled", "running", "dead"]
-"""What `jobs` lists."""
+"""The states that `jobs` accepts."""
 
 
 class LaneState(TypedDict):
@@ -64,7 +64,7 @@ class QueueState(TypedDict):
 class Inspection(Options):
     """Questions about the queue. The `_sync` forms are for code without an event loop and block the thread.
 
-    Where an event loop runs in the thread, they warn (RuntimeWarning), and waiting for a result raises RuntimeError.
+    On the thread of a running event loop they emit a RuntimeWarning, and waiting for a result raises RuntimeError.
 
     All raise BrokerError when Redis cannot be reached within `connect_timeout_s`.
     """

@@ -41,9 +41,9 @@ class Job(Generic[R]):
         return await self._app.result(self._id, timeout)
 
     def result_sync(self, timeout: float | timedelta | None = None) -> TaskResult[R] | None:
-        """As `result`, for code without an event loop; blocks the thread.
+        """Like `result`, for code without an event loop; blocks the thread.
 
-        With `timeout`, raises RuntimeError where an event loop runs in this thread.
+        With `timeout`, raises RuntimeError if an event loop runs in this thread.
         """
         return self._app.result_sync(self._id, timeout)
 

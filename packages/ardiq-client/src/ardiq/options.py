@@ -39,7 +39,7 @@ class CoreOptions(TypedDict, total=False):
 
 
 class RunOptions(TypedDict, total=False):
-    """What `app.run(...)` takes in place of the app's own options; None leaves an option as it is."""
+    """Arguments of `app.run(...)` that override the app's options; None keeps the app's value."""
 
     concurrency: int | None
     prefetch: int | None

@@ -1,7 +1,7 @@
-"""Which calls a function takes: looked at when a call is enqueued, and again when one fails on the worker.
+"""Checks calls against a function's signature: when a call is enqueued, and again when one fails on the worker.
 
-What counts is the signature of the callable that is registered. A decorator that takes `*args, **kwargs` takes every
-call, even when it says what it wraps: it may well pass on other arguments than it gets.
+The signature of the registered callable decides. A decorator with `*args, **kwargs` accepts every call, even if it sets
+`__wrapped__`: it may pass on different arguments than it receives.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ardiq.checks import nearest
 _VARARGS, _VARKEYWORDS = 0x04, 0x08  # of code.co_flags; `inspect` names them and loads slowly
 
 MOST_FORMS = 256
-"""How many forms of calls with keywords are remembered: a function with `**kwargs` takes any number of them."""
+"""The most keyword combinations to cache: a function with `**kwargs` accepts any number of them."""
 
 
 class Signature:
-    """Which calls `fn` takes; with `fn` None nothing is known, and every call fits.
+    """The calls that `fn` accepts. If `fn` is None, the signature is unknown and every call fits.
 
-    A call by position alone fits when the number of arguments is in `counts`. Of calls with keywords, those that were
-    looked at are in `known`: the keywords, and the numbers of other arguments that go with them.
+    A purely positional call fits if the number of arguments is in `counts`. `known` caches the calls with keywords that
+    were checked: the keywords, and the numbers of positional arguments that go with them.
     """
 
     __slots__ = (
@@ -45,7 +45,7 @@ class Signature:
         self.fn = fn
         self._room = MOST_FORMS
         self.known: dict[tuple[str, ...], tuple[int, ...]] = {}
-        self._positional: tuple[str, ...] | None = None  # until it has been looked up
+        self._positional: tuple[str, ...] | None = None  # None until the first look-up
         if fn is None:
             self._take_anything()
         elif isinstance(fn, FunctionType) and "__signature__" not in fn.__dict__:
@@ -54,7 +54,7 @@ class Signature:
             self.counts: Sequence[int] = ()  # the first call looks the parameters up
 
     def check(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise TypeError that names the task unless the function takes such a call; remember that it does."""
+        """Raise a TypeError that names the task if the call does not fit; otherwise cache that it does."""
         if (problem := self.problem(args, kwargs)) is not None:
             raise TypeError(f"the task {name!r} {problem}")
         if kwargs and self._room:
@@ -63,7 +63,7 @@ class Signature:
             self.known[keywords] = (*self.known.get(keywords, ()), len(args))
 
     def problem(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-        """Why the function does not take such a call, as the rest of a sentence about it; None when it does."""
+        """Return why the call does not fit, as the rest of a sentence about the task; None if it fits."""
         positional = self._look_up() if self._positional is None else self._positional
         given = len(args)
         if given > self._most:
@@ -155,4 +155,4 @@ class Signature:
 
 
 UNKNOWN = Signature(None)
-"""That of a task whose code is elsewhere."""
+"""The signature of a task whose code is in another process."""

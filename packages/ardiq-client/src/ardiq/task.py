@@ -48,8 +48,8 @@ class Task(Dispatchable[P, R]):
     `name`: the name in the registry and on the wire. `fn`: the function. `priority`: its lane, None for the app's
     default. `timeout` is in seconds. `result_ttl_ms` None means the app's.
 
-    To tools a task looks like its function: it has its name, module, documentation and signature, is pickled by
-    reference, and its methods and `fn` can be patched in tests.
+    Tools see a task as its function: it has the same name, module, documentation and signature. Tasks are pickled by
+    reference, and tests can patch their methods and `fn`.
     """
 
     __slots__ = (
@@ -108,20 +108,20 @@ class Task(Dispatchable[P, R]):
         self._look_like(fn)
 
     def _look_like(self, fn: Callable[..., Any]) -> None:
-        # Never through `self.__dict__`: once that exists, each look-up of a method takes longer.
+        # Do not use `self.__dict__`: once it exists, each method look-up takes longer.
         self.__wrapped__ = fn
         self.__name__ = str(getattr(fn, "__name__", self.name))
         self.__qualname__ = str(getattr(fn, "__qualname__", self.__name__))
         self.__module__ = str(getattr(fn, "__module__", None))
         self.__doc__ = fn.__doc__
         setattr(self, _ANNOTATIONS, getattr(fn, _ANNOTATIONS, None))
-        setattr(self, "__call__", fn)  # noqa: B010 - calls do not look here; `mock` does, for the signature of an autospec
+        setattr(self, "__call__", fn)  # noqa: B010 - calls ignore it; `mock` reads it for an autospec's signature
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Awaitable[R]:
         """Run the function here and now."""
         return self.fn(*args, **kwargs)
 
-    # What `inspect` and `asyncio` look for to tell a coroutine function: these are those of the function that is called.
+    # `inspect` and `asyncio` use these to detect a coroutine function. They come from the function that is called.
     __code__ = OfTarget("__code__")
     __defaults__ = OfTarget("__defaults__")
     __kwdefaults__ = OfTarget("__kwdefaults__")
@@ -131,7 +131,7 @@ class Task(Dispatchable[P, R]):
     if not TYPE_CHECKING:
 
         def __setattr__(self, name: str, value: object) -> None:
-            # Whatever is there may be replaced, by a test or otherwise; a misspelled name has no effect and is refused.
+            # Existing attributes may be replaced, for example by a test. A misspelled name would have no effect, so reject it.
             if not (name.startswith("__") or hasattr(type(self), name)):
                 known = [known for known in dir(type(self)) if not known.startswith("_")]
                 raise AttributeError(
@@ -140,7 +140,7 @@ class Task(Dispatchable[P, R]):
             super().__setattr__(name, value)
 
     def __reduce__(self) -> str:
-        # What pickle takes for the name of a global, in the module `self.__module__`.
+        # pickle treats a string as the name of a global in the module `self.__module__`.
         return global_name(self)
 
     def __copy__(self) -> Self:

@@ -83,16 +83,16 @@ class Port:
     def fire(self, ticket: int, schedule: str, fire_ms: int, job: Submission) -> None:
         """Enqueue one occurrence of a schedule unless it, or a later one, has been fired.
 
-        Answer: int, 1 fired by this call, 2 likewise, after the server's clock was set back, 0 not.
+        Answer: int, 1 if this call fired it, 2 if so after the server's clock was set back, 0 if not.
         """
 
     def clock(self, ticket: int) -> None:
         """Answer: int, the Redis time in epoch ms."""
 
     def result(self, ticket: int, job_id: str, timeout_ms: int | None) -> None:
-        """Answer: ResultRecord; None when there is none now (timeout None) or none came in time.
+        """Answer: ResultRecord; None if there is none yet (timeout None) or none arrived in time.
 
-        ResultNotFoundError, with a timeout, as soon as it is known that none will come.
+        With a timeout, ResultNotFoundError as soon as no result can arrive.
         """
 
     def lookup(self, ticket: int, job_ids: Sequence[str]) -> None:
@@ -142,22 +142,22 @@ class Worker:
         """Readable when `take` has something."""
 
     def take(self) -> list[Notice]:
-        """New notices. `fileno` is readable again when there are more, or when there is something to start."""
+        """Return new notices. `fileno` becomes readable again when there are more, or when a job can start."""
 
     def next(self) -> Assignment | None:
-        """The next run, if there is one and a place for it. It begins now, unless its task is deferred."""
+        """Return the next run, if there is one and a free slot. It starts now, unless its task is deferred."""
 
     def pulled(self) -> None:
-        """Call after the last `next` of a series, unless `complete` follows: what began is recorded if it lasts."""
+        """Call after the last `next` of a series, unless `complete` follows. Long runs are then recorded."""
 
     def defer(self, tasks: Sequence[str]) -> None:
-        """Runs of these tasks begin with `begin`, when there is a thread for them for example, not when they are pulled."""
+        """Make runs of these tasks start with `begin`, for example when a thread is free, instead of when pulled."""
 
     def begin(self, slot: int) -> bool:
-        """A deferred run begins. When this returns False it must not: it is over, and has no outcome."""
+        """Start a deferred run. If this returns False, it must not start: it is over and has no outcome."""
 
     def complete(self, outcomes: list[Outcome]) -> None:
-        """Hand in finished runs. Their places are free for others."""
+        """Submit the outcomes of finished runs and free their slots."""
 
     def set_burst(self, burst: bool) -> None: ...
     def begin_stop(self) -> None:

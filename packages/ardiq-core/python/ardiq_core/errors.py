@@ -10,4 +10,4 @@ class BrokerError(ArdiqError, RuntimeError):
 
 
 class ResultNotFoundError(ArdiqError, TimeoutError):
-    """A call waited for a result that will not come: Redis does not know the job, or its result is not stored."""
+    """A call waited for a result that cannot arrive: the job is unknown, or its result is not stored."""

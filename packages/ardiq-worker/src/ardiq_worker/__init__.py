@@ -35,20 +35,19 @@ class Ended(NamedTuple):
     """How a run of a worker ended."""
 
     failed: int
-    """Jobs that failed for good in it."""
+    """Jobs that failed permanently in this run."""
     drained: bool
-    """Whether it ended because nothing was waiting, running or due in burst mode, and not because it was stopped."""
+    """Whether it ended because no job was waiting, running or due in burst mode, rather than by a stop."""
 
 
 async def run_app(app: Ardiq, last_stop: object = None, /, **overrides: Unpack[RunOptions]) -> Ended:
     """Run a worker of `app` on the running event loop; what `app.run` calls.
 
-    `overrides` take the place of the app's options: `concurrency`, `prefetch`, `sync_concurrency`, `shutdown_grace_s`,
-    `burst`. `last_stop` is the app's at the time when the run was asked for, None for now: it does not even start when
-    the app was told to stop since. Returns when stopped, or when drained in burst mode. Raises BrokerError when Redis
-    cannot be reached at the start or the engine gives up, WorkerExhaustedError when the process has run out of threads,
-    memory or descriptors, RuntimeError when the app's worker runs already, ValueError for a schedule that never comes
-    true.
+    `overrides` replace the app's options: `concurrency`, `prefetch`, `sync_concurrency`, `shutdown_grace_s`, `burst`.
+    `last_stop` is the app's value when the run was requested; None means now. If the app was told to stop since then,
+    the run does not start. Returns when stopped, or when drained in burst mode. Raises BrokerError if Redis cannot be
+    reached at the start or the engine gives up, WorkerExhaustedError if the process has run out of threads, memory or
+    descriptors, RuntimeError if the app's worker is already running, and ValueError for a schedule that never matches.
     """
     last_stop = last_stop or app._last_stop
     present = app._runner

@@ -50,10 +50,10 @@ _FINAL_FAILURES = (FAILURE, DEAD)
 
 
 class Engine(Protocol):
-    """What this needs of the engine: to be told when runs begin that do not do so at once. See `ardiq_core.Worker`."""
+    """The part of the engine used here: it is told when deferred runs start. See `ardiq_core.Worker`."""
 
     def begin(self, slot: int) -> bool:
-        """The run begins now. False: it must not, and is over."""
+        """Start the run. If it returns False, the run must not start and is over."""
         ...
 
 
@@ -124,7 +124,7 @@ class Executor:
         """Start one run; its outcome arrives in `outcomes`, perhaps before this returns."""
         try:
             run = asyncio.Task(self._run(assignment), loop=self._loop, **_TASK_OPTIONS)
-        except BaseException as error:  # noqa: BLE001 - a run raises nothing: there was no memory to begin it
+        except BaseException as error:  # noqa: BLE001 - a run raises nothing: there was no memory to start it
             self._threads.exhausted(f"a run could not begin ({outcome.safe_repr(error)})")
             self.refuse(assignment)
             return
@@ -132,11 +132,11 @@ class Executor:
             self._running[assignment[0]] = run
 
     def refuse(self, assignment: Assignment) -> None:
-        """Hand a job back that has not begun."""
+        """Return a job that has not started to the queue."""
         self._end(assignment[0], outcome.handed_back(assignment[0]))
 
     def drop_waiting(self) -> int:
-        """The worker stops, and the engine has taken back the jobs that wait for a thread; how many these are."""
+        """The worker stops, and the engine has taken back the jobs that wait for a thread; return their number."""
         return self._threads.drop_line()
 
     def cancel_all(self) -> None:
@@ -229,9 +229,9 @@ class Executor:
         return outcome.undecodable(slot, error, task)
 
     def _exhausted(self, slot: int, task: Task[..., Any], job_id: str, error: BaseException) -> Outcome:
-        """The job has not begun, and it is not its fault."""
+        """The job could not start, through no fault of its own."""
         log.warning("%s[%s] is handed back: this process has run out of resources", task.name, job_id)
-        if type(error) is not NoThreadError:  # the pool has said so already
+        if type(error) is not NoThreadError:  # the pool has already logged it
             self._threads.exhausted(f"the process has run out of resources ({outcome.safe_repr(error)})")
         return outcome.handed_back(slot)
 
@@ -263,7 +263,7 @@ class Executor:
     ) -> Outcome | None:
         try:
             ended = self._judge(slot, tries, task, job_id, error, args, kwargs)
-        except BaseException:  # noqa: BLE001 - no memory for a text, or what nobody has thought of; the slot must not be lost
+        except BaseException:  # noqa: BLE001 - out of memory, or an unforeseen error; the slot must not be lost
             ended = outcome.undescribed(slot, tries, task)
         clear_frames(error)
         return ended

@@ -66,7 +66,7 @@ def raised(slot: int, error: BaseException, tries: int, policy: Policy) -> Outco
 
 
 def misfit(slot: int, error: BaseException, policy: Policy) -> Outcome:
-    """The task's function does not take these arguments: no attempt can succeed."""
+    """The arguments do not match the task's function: no attempt can succeed."""
     return _failed(slot, safe_repr(error), error, policy)
 
 
@@ -81,7 +81,7 @@ def timed_out(slot: int, error: BaseException | None, tries: int, seconds: float
 
 
 def undescribed(slot: int, tries: int, policy: Policy) -> Outcome:
-    """The attempt has failed, and nothing more can be said about it."""
+    """The attempt has failed, and no details are available."""
     if tries > policy.max_retries:
         return (
             slot,
@@ -122,7 +122,7 @@ def retry_delay_ms(backoff_ms: int, tries: int) -> int:
 
 
 def asked_delay_ms(error: BaseException) -> int | None:
-    """The delay that a `Retry` asks for, None when it leaves that to the backoff or asks for no whole number."""
+    """Return the delay that a `Retry` requests; None if it uses the backoff or is not an integer."""
     try:
         delay_ms = cast(Retry, error).delay_ms
     except BaseException:  # noqa: BLE001 - a subclass may compute it
@@ -133,12 +133,12 @@ def asked_delay_ms(error: BaseException) -> int | None:
 
 
 def is_a(error: BaseException, kind: type[BaseException]) -> bool:
-    """Whether `error` really is a `kind`; `isinstance` asks its `__class__` too, which may be a property."""
+    """Whether `error` really is a `kind`; `isinstance` also checks its `__class__`, which may be a property."""
     return issubclass(type(error), kind)
 
 
 def trace_of(error: BaseException) -> TracebackType | None:
-    """The traceback that Python has recorded for `error`, whatever its class has under that name."""
+    """Return the traceback that Python recorded for `error`, even if its class overrides that attribute."""
     return cast("TracebackType | None", _TRACEBACK.__get__(error))
 
 
@@ -153,7 +153,7 @@ def safe_repr(error: BaseException) -> str:
 def type_name(error: BaseException) -> str:
     """Qualified name of the type of `error`; built-in ones go without a module."""
     try:
-        # Not asked of the class itself, whose metaclass may compute both. A class may lack or replace its module.
+        # Bypass the class attributes, which a metaclass may compute. A class may lack or replace its module.
         name, module = (str.__str__(part.__get__(type(error))) for part in (_QUALNAME, _MODULE))
     except (AttributeError, TypeError):
         return "BaseException"
@@ -187,7 +187,7 @@ def skip_own_frames(trace: TracebackType | None) -> TracebackType | None:
 
 def safe_text(text: str, limit: int) -> str:
     """`text` in at most `limit` characters, each of which has an encoding: a lone surrogate would fail a whole batch."""
-    text = str.__str__(text)  # a plain one: those of a subclass may be user code all over
+    text = str.__str__(text)  # make it a plain str: the methods of a subclass may be user code
     if len(text) > limit:
         text = text[: limit - 1] + "…"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -78,7 +78,7 @@ class Runner:
             result_ttl_ms=app.result_ttl_ms,
             burst=settings.burst,
         )
-        # A task that waits for a thread, or for the loop's next turn, has not begun.
+        # A task that waits for a thread, or for the loop's next turn, has not started.
         self._worker.defer([name for name, task in app._registry.items() if not (EAGER and task.is_async)])
         self._threads = ThreadPool(self._loop, settings.sync_concurrency)
         self._threads.exhausted = self._exhausted
@@ -103,7 +103,7 @@ class Runner:
             paused=lambda: self._burst,
         )
         self._phase = _Phase.RUNNING
-        self._has_stopped = False  # the engine has, in order
+        self._has_stopped = False  # the engine has stopped gracefully
         self._signed_off = False
         self._drained = False
         self._failure: Exception | None = None
@@ -133,7 +133,7 @@ class Runner:
 
     @property
     def drained(self) -> bool:
-        """Whether the run ends, or has ended, because in burst mode nothing was left to do."""
+        """Whether the run ends, or has ended, because no work was left in burst mode."""
         return self._drained
 
     @property
@@ -225,7 +225,7 @@ class Runner:
             self._fail(error)
 
     def _start(self) -> None:
-        """Pull jobs and start them until there are none, or no places, or the turn is over."""
+        """Pull and start jobs until none are left, all slots are taken, or the turn is over."""
         if self._phase is not _Phase.RUNNING or self._has_more:
             return
         executor, worker, turn_ends = self._executor, self._worker, time.monotonic() + TURN_S
@@ -301,9 +301,9 @@ class Runner:
             self._loop.call_soon(self._executor.cancel_all)
 
     def _exhausted(self, why: str) -> None:
-        """The process has run out of something: stop in order, and fail in the end, so that another takes its place.
+        """The process has run out of a resource: stop gracefully and then fail, so that another process replaces it.
 
-        Called while runs start and end, so the stop waits for a turn of its own; until then the engine hands out nothing.
+        Called while runs start and end, so the stop waits for the next turn. Until then the engine returns no jobs.
         """
         if self._phase is not _Phase.RUNNING or self._failure is not None:
             return

@@ -1,14 +1,14 @@
 """The threads for `def` tasks: a pool of our own, so that it neither starves nor is starved by the loop's executor.
 
-The event loop's side hands out work only while a thread is free for it; what is beyond that waits in a line on the
-loop. So the loop knows when a call begins, can still refuse it then, and a call that is given up before that never runs.
+The event loop passes a call to a thread only when one is free; other calls wait in a queue on the loop. So the loop knows
+when a call starts and can still refuse it then, and a call that is abandoned before that never runs.
 
 A running thread cannot be stopped. When its call is given up (timeout, end of the grace period) the thread is
 abandoned: its late return is ignored, it ends afterwards, and a fresh thread takes its place, so that capacity does
 not shrink. All are daemon threads: an abandoned one must not keep the interpreter from exiting.
 
-The system may refuse a thread. While others serve, they serve the whole line, and another start is tried from time to
-time. When there is none at all, the calls end with `NoThreadError`: they have not begun.
+The system may refuse a thread. The existing threads then serve the whole queue, and the pool tries again from time to
+time. If there is no thread at all, the calls raise `NoThreadError`: they have not started.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ JOIN_S = 1.0
 """Idle threads end at once when told to; this bounds the wait should the machine be stalled."""
 
 START_AGAIN_S = 10.0
-"""After the system has refused a thread, the next start is tried so much later."""
+"""How long to wait before the next try after the system has refused a thread."""
 
 
 class NotBegunError(Exception):
-    """A call had to wait for a thread, and when its turn came it was not wanted any more."""
+    """A call waited for a thread, and was no longer wanted when it got one."""
 
 
 class _State(enum.Enum):
@@ -109,10 +109,10 @@ class ThreadPool:
         begun: Callable[[], bool] | None = None,
         context: contextvars.Context | None = None,
     ) -> Any:
-        """Run `fn` in a thread, in `context` or a copy of the caller's; what it returns or raises comes back.
+        """Run `fn` in a thread, in `context` or a copy of the caller's, and return or raise its outcome.
 
         `begun` is called on the loop when a thread is free for the call. If it returns False, the call is dropped with a
-        NotBegunError. Cancelling gives the call up. Raises NoThreadError when the call could not begin.
+        NotBegunError. Cancelling abandons the call. Raises NoThreadError if the call could not start.
         """
         work = _Work(fn, args, kwargs, self._loop.create_future(), begun, context)
         self._line.append(work)
@@ -128,13 +128,13 @@ class ThreadPool:
         if error is None:
             return work.value
         try:
-            # Not through the future, which would keep it: the exception refers to this frame, and the frame to the future.
+            # Do not use the future, which would keep it: the exception refers to this frame, and the frame to the future.
             raise error
         finally:
             del error
 
     def drop_line(self) -> int:
-        """Ask those that wait for a thread whether they are still wanted, and drop them if not; how many were dropped."""
+        """Drop the waiting calls that are no longer wanted; return how many were dropped."""
         waiting = len(self._line)
         self._line = deque(work for work in self._line if self._is_wanted(work))
         return waiting - len(self._line)
@@ -150,7 +150,7 @@ class ThreadPool:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _advance(self) -> None:
-        """Hand out what is in the line while a thread is free, or can be started, for it."""
+        """Start the waiting calls while a thread is free or can be created."""
         while self._line and self._busy < self._size:
             with self._lock:
                 live = len(self._live)
@@ -272,7 +272,7 @@ def _call(
 
 
 def _forget(work: _Work) -> None:
-    """Let go of how a call ended that was given up."""
+    """Release the outcome of an abandoned call."""
     value, error, work.value, work.error = work.value, work.error, None, None
     if error is not None:
         clear_frames(error)

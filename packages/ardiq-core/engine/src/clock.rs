@@ -15,7 +15,7 @@ pub fn monotonic_ms() -> i64 {
 #[derive(Debug, Default)]
 pub struct Clock {
     offset: AtomicI64,
-    /// A step that nobody has asked for yet.
+    /// A step that has not been read yet.
     step: AtomicI64,
 }
 

@@ -29,7 +29,7 @@ pub enum Error {
     NoResult {
         /// Id of the job.
         id: String,
-        /// What is known of it.
+        /// Why no result can arrive.
         why: &'static str,
     },
     /// The engine has been closed.
@@ -41,8 +41,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Would the same call fail again, whatever becomes of the server, the network and our rights? If not, a patient caller
-    /// keeps what it wants to write and tries again after a pause.
+    /// Would the same call fail again, even if the server, the network or our rights change? If not, a patient caller keeps
+    /// its data and tries again after a pause.
     pub fn is_about_this_call(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.subject() == Subject::Call,
@@ -121,7 +121,7 @@ mod tests {
             ("MASTERDOWN Link with MASTER is down", Remedy::Wait),
             ("BUSY Redis is busy running a script", Remedy::Wait),
             ("MISCONF Redis is configured to save RDB snapshots", Remedy::Wait),
-            // Of our own: the call alone would be in vain, whoever made it sends the body again as well.
+            // Our own code: repeating the call alone would fail, so the caller sends the body again as well.
             ("GONE the body that was sent ahead", Remedy::GiveUp),
             ("READONLY You can't write against a read only replica", Remedy::Reconnect),
             ("ERR max number of clients reached", Remedy::Reconnect),

@@ -1,5 +1,5 @@
-//! What a link does for its queue besides carrying calls: it makes the queue known with the first write, sets keys aside that
-//! are in the way, and says once what its user may not do.
+//! The link's other duties for its queue: it registers the queue with the first write, sets keys of the wrong type aside,
+//! and logs once which rights its user lacks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use crate::logs::{Level, Logs};
 use crate::protocol::keys::QUEUES;
 use crate::scripts::upkeep;
 
-/// What a link remembers for that.
+/// The state that a link keeps for this.
 #[derive(Default)]
 pub(crate) struct Manners {
     logs: Arc<Logs>,
@@ -40,7 +40,7 @@ impl Link {
         }
     }
 
-    /// What makes the queue and its lanes known to those who inspect.
+    /// The commands that register the queue and its lanes, so that they can be inspected.
     fn introductions(&self) -> [Cmd; 2] {
         let (mut queue, mut lanes) = (redis::cmd("SADD"), redis::cmd("SADD"));
         queue.arg(QUEUES).arg(&self.keys.queue);
@@ -48,7 +48,7 @@ impl Link {
         [queue, lanes]
     }
 
-    /// Make the queue known, beside the first write of a session. A user that may not do that can write all the same.
+    /// Register the queue along with the first write of a session. A user without the right to do so can still write.
     pub async fn register(&self, patience: Patience) {
         let current = || *self.sessions().borrow();
         let registered = &self.manners.registered;

@@ -1,8 +1,7 @@
-//! Text that may go to a terminal or into a log, whoever wrote it: `ardiq.printable` of the client, for the engine's own
-//! lines and errors.
+//! Makes untrusted text safe for a terminal or a log: like the client's `ardiq.printable`, for the engine's own lines and
+//! errors.
 //!
-//! Names, ids and error texts come from Redis, and whoever can write there can put terminal escapes and line breaks into
-//! them.
+//! Names, ids and error texts come from Redis, and any Redis user can put terminal escapes and line breaks into them.
 
 use std::borrow::Cow;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! What a server's refusal means: whether it concerns one call or every call, and what the operator can do about it.
+//! Classifies errors from the server: whether they concern one call or every call, and what the operator can do.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub struct Refusal {
     pub text: String,
 }
 
-/// What a refusal is about.
+/// The subject of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// This very call: its keys hold something else, or it is too large. Repeating it gives the same answer, while other
@@ -26,10 +26,10 @@ pub enum Subject {
 }
 
 /// Codes that only depend on the call and on the keys that it names.
-/// `BROKEN` is of our own: whatever carried the call was cut.
+/// `BROKEN` is our own code: the connection that carried the call was cut.
 const ABOUT_THE_CALL: [&str; 6] = ["WRONGTYPE", "EXECABORT", "INVALIDOBJ", "BUSYKEY", "NOGROUP", "BROKEN"];
 
-/// Codes that say something about the server whatever is called, also when a script met them.
+/// Codes that concern the server rather than the call, even if a script received them.
 const ABOUT_THE_SERVER: [&str; 11] = [
     "NOPERM",
     "NOAUTH",
@@ -96,7 +96,7 @@ impl Refusal {
         }
     }
 
-    /// What the operator can do, as a sentence.
+    /// Advice for the operator, as a sentence.
     pub fn advice(&self) -> Option<String> {
         let has = |phrase: &str| self.text.contains(phrase);
         let sentence = match self.code.as_str() {
@@ -164,7 +164,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What any error says, with the server's own code and words where it has them.
+/// Describes any error, with the server's own code and message if it has them.
 pub fn explain(error: &RedisError) -> String {
     match error.kind() {
         ErrorKind::Server(_)
@@ -180,7 +180,7 @@ pub fn is_denied(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || Refusal::new(error).text.contains("nknown command")
 }
 
-/// Text of a server, fit for a log: it may carry whatever somebody wrote into a key.
+/// Makes text from a server safe for a log: it may contain data from a key.
 fn printable(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }

@@ -139,13 +139,13 @@ impl Waiting {
         }
     }
 
-    /// May there be word in Redis that nobody will need when this process ends?
+    /// May Redis hold registrations that become useless when this process ends?
     pub fn has_word(&self) -> bool {
         let book = self.lock();
         !book.over.is_empty() || book.jobs.values().any(|job| job.word_left)
     }
 
-    /// Pushes are not allowed: is this the first time that we hear of it?
+    /// Note that pushes are not allowed. Returns whether this is the first time.
     pub fn is_first_refusal(&self) -> bool {
         !self.refused.swap(true, Ordering::Relaxed)
     }
@@ -167,8 +167,8 @@ impl Place {
         book.jobs.get_mut(&self.id).is_some_and(|job| std::mem::replace(&mut job.word_left, left))
     }
 
-    /// Give up. When nobody else waits, gives what will know whether there is a result after all: the message may have been
-    /// missed.
+    /// Give up. If no other caller waits, returns a receiver that reports whether a result exists after all: the message
+    /// may have been missed.
     pub fn give_up(mut self) -> Option<oneshot::Receiver<bool>> {
         let (sender, receiver) = oneshot::channel();
         self.leave(Some(sender)).then_some(receiver)

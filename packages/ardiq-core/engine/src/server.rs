@@ -9,7 +9,7 @@ use crate::link::{Link, Patience};
 /// Oldest server that has what the scripts need; Valkey 7.2 says 7.2 here too.
 const OLDEST: (u32, u32) = (7, 0);
 
-/// What a server says of itself. A server that does not say it is taken to be fit.
+/// A server's description of itself. A server that provides none is assumed to be suitable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     version: String,
@@ -38,7 +38,7 @@ impl Facts {
         matches!((parts.next(), parts.next()), (Some(major), Some(minor)) if (major, minor) < OLDEST)
     }
 
-    /// What is lost when the server's memory is full, if it throws anything away then.
+    /// Describes the data that the server evicts when its memory is full, if any.
     fn eviction(&self) -> Option<String> {
         let policy = self.policy.as_str();
         if self.maxmemory == 0 || policy.is_empty() || policy == "noeviction" {
@@ -63,7 +63,7 @@ impl Facts {
         Some(format!("{eviction}. Set maxmemory-policy to noeviction, or accept the loss with allow_eviction=True"))
     }
 
-    /// What whoever runs the server should know.
+    /// Warnings for the server's operator.
     pub fn warnings(&self) -> Vec<String> {
         let no_file = (self.append_only == Some(false)).then(|| {
             "the server keeps no append-only file: accepted jobs do not survive its crash; set appendonly to yes"
@@ -109,7 +109,7 @@ impl Server {
         number > 0 && number == self.fit.load(Ordering::Relaxed)
     }
 
-    /// Ask the server about itself. Whoever may not ask is not kept from the work: it is for the sake of good advice only.
+    /// Ask the server about itself. A user without that right can still work.
     ///
     /// # Errors
     /// [`Error::Unfit`] when nothing may be entrusted to it.

@@ -56,10 +56,10 @@ impl Submission {
     }
 }
 
-/// What a repeated call may be late, beyond the time for which it is tried.
+/// How late a repeated call may arrive, beyond the time for which it is tried.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// What the envelopes of a producer say that tries for `patience`: nothing unless it is longer than what everybody allows for.
+/// The `repeat` field for a producer that tries for `patience`: 0 unless it exceeds the default.
 fn repeat_ms(patience: Duration) -> u64 {
     let repeat_ms = u64::try_from((patience.saturating_add(MARGIN)).as_millis()).unwrap_or(u64::MAX);
     if repeat_ms > GUARD_MS { repeat_ms } else { 0 }

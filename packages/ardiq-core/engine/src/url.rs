@@ -125,7 +125,7 @@ fn read(url: &str) -> Read<Address> {
     })
 }
 
-/// What the query of a URL says.
+/// The parameters in a URL's query.
 #[derive(Default)]
 struct Options {
     db: Option<i64>,

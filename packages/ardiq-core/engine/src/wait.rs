@@ -1,4 +1,4 @@
-//! Waiting for a result: look, leave word, wait for the push, and withdraw the word when nobody waits any more.
+//! Waiting for a result: check, register in Redis, wait for the push, and unregister when no caller waits any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,22 +17,22 @@ use crate::scripts::look::{self, FORGET_LIMIT, Seen};
 /// Longest wait for a result: ten years, so that no limit overflows a clock.
 const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// Where a push is to be expected, those who wait look again after this time, later less and less often: the worker may not be
-/// allowed to publish, and what was left in Redis may be gone.
+/// If a push is expected, callers check again after this time, then at growing intervals: the worker may not be allowed to
+/// publish, and the registration in Redis may be gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const LOOK_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 
-/// The same where none is.
+/// The same intervals if no push is expected.
 const POLL: Duration = Duration::from_millis(20);
 const POLL_AT_MOST: Duration = Duration::from_secs(1);
 
-/// How long whoever gives up waits to hear whether there is a result after all.
+/// How long a caller that gives up waits for a final check for the result.
 const LAST_HOPE: Duration = Duration::from_millis(250);
 
 /// How long withdrawals are gathered before they are sent.
 const GATHERING: Duration = Duration::from_millis(20);
 
-/// Calls that withdraw, under way at a time.
+/// Withdrawal calls in flight at the same time.
 const WITHDRAWALS: usize = 4;
 
 type Found = Option<Arc<ResultRecord>>;
@@ -67,7 +67,7 @@ pub async fn wait_for(shared: &Arc<Shared>, id: &str, limit: Duration) -> Result
             Ok(Seen::Result(record)) => return read(&record).map(Some),
             Ok(Seen::Unfinished { word_left }) => word_left,
             Ok(seen) => return missed(shared, id, place, seen, first, patience).await,
-            // What is refused for a while may be allowed again before our time is up.
+            // A temporary refusal may end before our time is up.
             Err(Error::Refused(_)) if !first => false,
             Err(error) => return Err(error),
         };
@@ -122,7 +122,7 @@ async fn look_and_leave_word(
     let before = place.note_word(wait_ms > 0);
     let seen = look::wait(&shared.link, &shared.keys, id, &shared.push, wait_ms, patience).await?;
     place.note_word(match &seen {
-        // What had been left was removed when the result was sent.
+        // The registration was removed when the result was sent.
         Seen::Result(_) => false,
         Seen::Unfinished { word_left } => *word_left || before,
         Seen::Finished | Seen::Unknown => before,
@@ -140,7 +140,7 @@ async fn missed(
     patience: Patience,
 ) -> Result<Found> {
     if !first {
-        // Behind it, whatever was sent before has come in.
+        // After the reply, everything that was sent before it has arrived.
         let _ = shared.link.probe(patience).await;
         if let Ok(Some(result)) = place.arrival.try_recv() {
             return Ok(Some(result));
@@ -153,7 +153,7 @@ async fn missed(
     Err(Error::NoResult { id: id.to_owned(), why })
 }
 
-/// The time is up. Whoever withdraws the word looks for a result, too.
+/// The time is up. The withdrawal also checks for a result.
 async fn last_hope(shared: &Arc<Shared>, id: &str, place: Place) -> Result<Found> {
     let Some(hope) = place.give_up() else { return Ok(None) };
     let end = Instant::now() + LAST_HOPE;
@@ -194,7 +194,7 @@ async fn withdraw_some(shared: &Shared, some: Withdrawal, patience: Patience) {
     let (link, keys, channel) = (&shared.link, &shared.keys, &shared.push);
     let calls = some.ids.chunks(FORGET_LIMIT).map(|ids| look::forget(link, keys, channel, ids, patience));
     let answers = join_all(calls).await;
-    // What fails is left to those who tidy up.
+    // `scrub` removes the entries of failed withdrawals.
     let of_call = |(number, ended): (usize, Result<Vec<usize>>)| {
         ended.unwrap_or_default().into_iter().map(move |position| number * FORGET_LIMIT + position)
     };

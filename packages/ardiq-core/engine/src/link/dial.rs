@@ -55,8 +55,8 @@ impl Dialer {
         }
     }
 
-    /// Connect, and take up all subscriptions again. The connections are opened side by side. Nothing is written: whoever only
-    /// looks leaves no trace.
+    /// Connect, and take up all subscriptions again. The connections are opened side by side. Nothing is written: a
+    /// process that only reads leaves no trace.
     pub async fn connect(&self) -> RedisResult<Pair> {
         let ears = async { if self.is_subscribed() { self.listen().await.map(Some) } else { Ok(None) } };
         let (main, ears) = tokio::try_join!(self.wire(true), ears)?;
@@ -168,7 +168,7 @@ impl Dialer {
     }
 }
 
-/// An attempt to connect that goes on without whoever began it: the next caller finds it further on.
+/// An attempt to connect that continues even if its caller stops waiting: the next caller picks it up.
 pub struct Attempt<T>(Option<JoinHandle<RedisResult<T>>>);
 
 impl<T> Default for Attempt<T> {

@@ -1,5 +1,4 @@
-//! Looks after the connections while nobody calls: messages only flow while one lives, and a router on the way may forget one
-//! without a word.
+//! Maintains idle connections: messages only arrive while a connection is alive, and a router may drop one silently.
 
 use tokio::time::{Instant, sleep};
 

@@ -9,7 +9,7 @@
 //! | `wire` | one connection that many calls share |
 //! | `side` | the connections beside the main one |
 //! | `dial` | how connections are made, and what they begin with |
-//! | `keep` | what looks after the connections while nobody calls |
+//! | `keep` | maintains the connections while they are idle |
 //! | `outage` | since when the server is out of reach |
 //!
 //! There are up to three connections, each opened when it is first needed. One carries the calls. Large values have one of
@@ -80,7 +80,7 @@ struct Main {
 /// Which connection a command is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// Whatever is small.
+    /// Small commands.
     Commands,
     /// Large values, there or back.
     Large,
@@ -143,7 +143,7 @@ impl Link {
         self.number.subscribe()
     }
 
-    /// What keeps the server out of reach, if anything does.
+    /// The reason why the server is unreachable, if it is.
     pub fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
         self.outage.watch()
     }
@@ -250,7 +250,7 @@ impl Link {
                 Way::Subscriptions => self.side(&self.ears, way, patience).await,
             };
             if let (Way::Large, Some(script), Ok(wire)) = (way, script, &wire) {
-                // To hear that it is not loaded would cost the whole transfer.
+                // A NOSCRIPT reply would cost the whole transfer.
                 wire.send_ahead(redis::pipe().add_command(script.load()).clone()).await;
             }
             let sent = match &wire {
@@ -270,14 +270,14 @@ impl Link {
                     Remedy::GiveUp | Remedy::Mend => return Err(Error::Refused(Refusal::new(&error))),
                     remedy => {
                         let reason = explain(&error);
-                        // What the server said last says more than that there was no time to hear it again.
+                        // The server's last error is more useful than a timeout of the retry.
                         told = Some(reason.clone());
                         (remedy, reason)
                     }
                 },
                 Err(Late::Silent) => (Remedy::Reconnect, "no answer in time".to_owned()),
                 Err(Late::Over) => {
-                    // Whoever is hasty may be wrong about the connection: it is looked at.
+                    // An impatient caller may be wrong about the connection, so check it.
                     self.doubt(way, tried);
                     return Err(self.unreachable(told.as_deref().unwrap_or("no answer in time")));
                 }
@@ -357,23 +357,23 @@ impl Link {
         session
     }
 
-    /// Give a broken connection up, unless somebody has done so before. Whoever awaits an answer on it tries again.
+    /// Give a broken connection up, unless another caller has already done so. Callers that await a reply on it try again.
     async fn discard(&self, way: Way, number: u64, wire: &Wire, patience: Patience) {
         wire.close();
         if way != Way::Commands {
             if way == Way::Large {
-                // Whatever it carried may have arrived, or not.
+                // The data that it carried may or may not have arrived.
                 self.number.send_modify(|number| *number += 1);
             }
             return;
         }
-        // Who is more patient may hold the lock for as long as the server is away.
+        // A more patient caller may hold the lock for as long as the server is away.
         let locked = timeout_at(patience.limit(RESPONSE_LIMIT), self.main.lock()).await;
         if let Ok(mut main) = locked
             && main.session.as_ref().is_some_and(|session| session.number == number)
         {
             main.session = None;
-            // Whoever waits for a message must not wait for the next call to find the way back.
+            // Callers that wait for a message must not depend on the next call to reconnect.
             self.dialer.dropped.notify_one();
         }
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 pub struct Trouble {
     /// When it began.
     pub since: Instant,
-    /// What happened last.
+    /// The last error.
     pub reason: String,
 }
 

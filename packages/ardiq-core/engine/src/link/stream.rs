@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 
 use super::tls::Trust;
 
-/// What every kind of stream can do.
+/// The operations that every kind of stream supports.
 pub trait Duplex: AsyncRead + AsyncWrite + Send {}
 impl<S: AsyncRead + AsyncWrite + Send> Duplex for S {}
 
@@ -30,7 +30,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 /// How often it asks again, and how many times in vain.
 const KEEPALIVE_AGAIN: (Duration, u32) = (Duration::from_secs(5), 3);
 
-/// Bytes that nobody has acknowledged for so long break the connection.
+/// Bytes that stay unacknowledged for this long break the connection.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 

@@ -140,7 +140,7 @@ impl Wire {
         timeout(self.doubtful(), self.send(&redis::cmd("PING"))).await.is_ok_and(|answer| answer.is_ok())
     }
 
-    /// End it: whoever waits for an answer is told at once.
+    /// Close it: callers that wait for a reply fail at once.
     pub fn close(&self) {
         self.driver.is_closed.store(true, Ordering::Release);
         self.driver.task.abort();

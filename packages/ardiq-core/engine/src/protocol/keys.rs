@@ -3,7 +3,7 @@
 /// Set of the names of all queues on a server; the only key outside a queue's hash tag.
 pub const QUEUES: &str = "ardiq:queues";
 
-/// What all keys and channels match, as a pattern of an ACL rule.
+/// The ACL pattern that matches all keys and channels.
 pub const PATTERN: &str = "ardiq:*";
 
 /// Prefix, within a queue, of the stream of work that was handed back or taken over.
@@ -12,7 +12,7 @@ pub const RETURNED: &str = "returned:";
 /// Prefix, within a queue, of the stream of a lane.
 pub const LANE: &str = "lane:";
 
-/// What tells one enqueue of an id from another.
+/// Distinguishes one enqueue of an id from another.
 pub type Nonce = [u8; 8];
 
 /// The keys of one queue, all under one hash tag, so that they live in one cluster slot.

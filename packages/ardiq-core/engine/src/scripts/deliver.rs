@@ -61,7 +61,7 @@ pub struct Fetched {
 pub enum Source {
     /// Work that nobody has.
     New,
-    /// What this worker was sent, as after a lost reply, from this place on.
+    /// This worker's own deliveries from this position on, for example after a lost reply.
     Own(Cursor),
 }
 
@@ -151,7 +151,7 @@ pub struct Start {
     pub started_ms: u64,
     /// Which try it is, from 1.
     pub tries: u64,
-    /// What a takeover is to know of it.
+    /// The mode that a takeover must know.
     pub mode: Mode,
 }
 

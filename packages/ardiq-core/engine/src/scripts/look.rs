@@ -8,7 +8,7 @@ use crate::link::{Link, Patience};
 use crate::protocol::keys::{Keys, LANE, RETURNED};
 use crate::protocol::record::{PREFIX, RESULT};
 
-/// What a caller that waits for a result finds.
+/// The outcome of a waiting caller's check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
     /// The result record.

@@ -101,5 +101,5 @@ scripts! {
     LIST, "list", " flags=no-writes", ["guard"];
 }
 
-/// What a worker calls, from its first second on.
+/// The scripts that a worker calls from the start.
 pub static FOR_WORKERS: &[&Script] = &[&RENEW, &FETCH, &START, &SETTLE, &PROMOTE, &RECLAIM, &LEAVE];

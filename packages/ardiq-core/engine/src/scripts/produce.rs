@@ -58,7 +58,7 @@ pub struct Chunk {
     pub jobs: Vec<NewJob>,
 }
 
-/// How long a body that was sent ahead of its job waits for it, at least.
+/// The minimum time that a body waits for its job.
 const BODY_WAITS_MS: usize = 60_000;
 
 /// Bytes per millisecond of a slow line: the first body of a call waits for the last one.
@@ -66,9 +66,9 @@ const SLOW: usize = 64;
 
 /// Enqueue jobs atomically. Returns position and id of the jobs that exist already under the same identity.
 ///
-/// Large bodies go ahead of the script: a script would have to make strings of its own of them, over and over. It keeps those
-/// whose jobs it accepts; the others run out. `NX` leaves the body of an earlier try as it is. When a body has run out before
-/// the script came, everything is sent again.
+/// Large bodies are sent ahead of the script, because the script would have to copy them into Lua strings each time. It keeps
+/// the bodies of the jobs that it accepts; the others expire. `NX` preserves the body of an earlier try. If a body expires
+/// before the script runs, everything is sent again.
 pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience) -> Result<Vec<(usize, String)>> {
     let (cmd, bytes) = enqueue_cmd(keys, chunk);
     let mut pauses = backoff();
@@ -139,7 +139,7 @@ fn enqueue_cmd(keys: &Keys, chunk: &Chunk) -> (Cmd, usize) {
     (cmd, bytes)
 }
 
-/// What became of an occurrence.
+/// The outcome for an occurrence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Firing {
     /// It, or a later one, was fired before, or its job exists, or its identity is taken, or it has not come yet.
@@ -151,12 +151,12 @@ pub enum Firing {
     FiredAgain = 2,
 }
 
-/// What `fire` says.
+/// The result of `fire`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Fired {
     /// Redis time.
     pub now_ms: u64,
-    /// What became of the occurrence.
+    /// The outcome for the occurrence.
     pub how: Firing,
 }
 

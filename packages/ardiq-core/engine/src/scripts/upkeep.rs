@@ -94,7 +94,7 @@ pub struct Reclaimed {
     pub expired: Vec<Expired>,
 }
 
-/// What a reclaim is to do.
+/// The parameters of a reclaim.
 #[derive(Debug, Clone, Copy)]
 pub struct Search<'a> {
     /// The worker that asks.
@@ -105,7 +105,7 @@ pub struct Search<'a> {
     pub sweep: bool,
     /// When this call was expected, see `lua/leases.lua`.
     pub expected_ms: i64,
-    /// What an earlier call found.
+    /// The findings of an earlier call.
     pub seen: &'a [Expired],
 }
 
@@ -179,7 +179,7 @@ pub enum Part {
     Running,
     /// The due set.
     Due,
-    /// What workers say about themselves.
+    /// The `worker-info` of the workers.
     Workers,
     /// Entries that were delivered.
     Entries,
@@ -203,14 +203,14 @@ impl Part {
 /// Items that one scrub looks at: a few hundred microseconds of the server's time at most.
 pub const SCRUB_LIMIT: usize = 100;
 
-/// What a scrub found.
+/// The findings of a scrub.
 #[derive(Debug, Clone)]
 pub struct Scrubbed {
     /// Where to go on; "0" when all was seen.
     pub cursor: String,
     /// Workers of the queue.
     pub workers: u64,
-    /// What was repaired: the kind of repair, and what it was about.
+    /// The repairs: the kind, and the item that was repaired.
     pub repairs: Vec<(String, String)>,
 }
 

@@ -56,12 +56,12 @@ pub struct Desk {
     pub(super) has_news: bool,
 }
 
-/// What a lost lease leaves behind.
+/// The remains of a lost lease.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     /// Jobs that were held, running ones included.
     pub held: usize,
-    /// Runs whose start is on record: whoever takes them over counts a death, but this process lives.
+    /// Runs whose start is recorded: the worker that takes them over counts a death, but this process is alive.
     pub survived: Vec<(String, Nonce)>,
 }
 
@@ -282,7 +282,7 @@ impl Desk {
             let keep = self.buffer[lane].len().saturating_sub(surplus);
             let back = self.buffer[lane].split_off(keep);
             surplus -= back.len();
-            // Of a job that goes back no time is written.
+            // Do not record a time for a job that goes back.
             back.into_iter().for_each(|job| self.finish_unstarted(job, Outcome::HandBack, 0));
         }
         plan.wake_at(monotonic_ms + PATIENCE_MS);

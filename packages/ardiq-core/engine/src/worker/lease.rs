@@ -123,7 +123,7 @@ pub async fn renew(state: Arc<State>) -> Result<()> {
         } else {
             state.lease_lost(&worker);
             match state.shared.link.introduce(Patience::Endless).await {
-                // Where nothing new can be written, for want of memory or of the right, work goes on.
+                // If new data cannot be written, because memory or rights are lacking, work continues.
                 Ok(()) | Err(Error::Refused(_)) => {}
                 Err(error) => return Err(error),
             }

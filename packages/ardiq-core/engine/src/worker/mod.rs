@@ -299,7 +299,7 @@ impl Worker {
 
     /// Fetch no more, and give back what has not started.
     ///
-    /// The order matters: first the desk stops, so that whatever arrives from now on goes back too; then the blocked read is
+    /// The order matters: first the desk stops, so that later arrivals go back too; then the blocked read is
     /// woken, so that it does not take a job that no host would run.
     pub fn begin_stop(&self) {
         if self.state.stopping.swap(true, Ordering::AcqRel) {

@@ -22,7 +22,7 @@ const SMALLEST_LIMIT: usize = 1 << 20;
 
 /// Why the server has not taken some outcomes.
 enum Fault {
-    /// It refuses for now: for want of rights or memory, or since it is no primary any more.
+    /// It refuses temporarily: rights or memory are lacking, or it is no longer the primary.
     ForNow(String),
     /// There is something about these outcomes.
     Theirs(String),

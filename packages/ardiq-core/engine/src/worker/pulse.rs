@@ -28,13 +28,13 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// What the server said about itself, and how long it took to say it.
+    /// Record the server's uptime, and how long the reply took.
     pub fn introduce(&self, uptime: Option<Duration>, waited: Duration) {
         let uptime_ms = uptime.filter(|_| waited < PROMPT).and_then(|uptime| i64::try_from(uptime.as_millis()).ok());
         self.set(Last::None { uptime_ms });
     }
 
-    /// What a call that is sent now tells the server about its expected arrival.
+    /// The expected arrival time to send with a call made now.
     pub fn expected(&self, sent_ms: i64) -> i64 {
         match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Last::None { uptime_ms } => uptime_ms.map_or(0, |uptime| -uptime.max(1)),

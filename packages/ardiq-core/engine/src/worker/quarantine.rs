@@ -22,7 +22,7 @@ pub const MOST_WAITING: usize = 64;
 /// Rounds in which the suspects of one process should have had their turn.
 const ROUNDS: usize = 4;
 
-/// How the start of a run is recorded, for whoever takes the job over should the process die.
+/// How the start of a run is recorded, for the worker that takes the job over if the process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// As one among others.

@@ -54,7 +54,7 @@ pub(super) struct Run {
     pub since_ms: i64,
     pub recorded: bool,
     pub mode: Mode,
-    /// The lease was lost while it ran: whoever takes it over counts a death that was none, once.
+    /// The lease was lost while it ran: the worker that takes it over counts one death that did not happen.
     pub survived: bool,
 }
 
@@ -193,7 +193,7 @@ impl Desk {
     fn next_job(&mut self) -> Option<(Job, Mode)> {
         let lane = self.buffer.iter().position(|lane| !lane.is_empty());
         if !self.quarantine.is_empty() {
-            // What was taken over from us is under suspicion where it runs now.
+            // Jobs that another worker took over from us are suspects there.
             let counts = |run: &&Run| !run.survived && run.mode != Mode::Cleared && is_suspected(&run.job.header);
             let suspects = self.runs.iter().filter(counts);
             let suspects: Vec<_> = suspects.map(|run| (run.job.header, run.mode)).collect();

@@ -62,7 +62,7 @@ pub async fn run(state: Arc<State>) -> Result<()> {
             }
             let done = match upkeep::scrub(link, keys, pass.part, &pass.cursor, Patience::Endless).await {
                 Ok(done) => done,
-                // A user without the right to repair can work all the same.
+                // A user without the right to repair can still work.
                 Err(error @ Error::Refused(_)) => {
                     if !std::mem::replace(&mut refused, true) {
                         state.log(Level::Warning, format!("the queue cannot be checked and repaired: {error}"));

@@ -74,8 +74,8 @@ pub async fn run(state: Arc<State>) -> Result<()> {
             () = until(next_ms) => Ok(()),
         };
         if done.is_err() {
-            // What was sent is waited for: a job in a reply that is not read would be known to no worker. All of them go on at the
-            // same time, since one that is not polled may hold the connection's lock that another waits for.
+            // Wait for all requests in flight: no worker would know of a job in an unread reply. Poll all of them at the same
+            // time, since one that is not polled may hold the connection's lock that another waits for.
             join_all(outcomes.0.into_iter().chain(fetches.0)).await;
             return done;
         }

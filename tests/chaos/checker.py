@@ -1,13 +1,13 @@
-"""What a run must show, checked on its evidence alone: no process, no server, no clock.
+"""Checks the evidence of a run, without processes, a server or a clock.
 
-- Each job that was accepted has one result, written once, and it is what the caller was told.
-- Each start of a job but its first is explained by something that happened to a process that had started it before: it
-  ended, was told to stop, was frozen or cut off past its lease, or the task asked for another attempt. Whatever happens to
-  the server or to all at once explains nothing.
+- Each accepted job has one result, written once, and the caller received that result.
+- Each start of a job after the first is explained by a fault of the process that started it before: it ended, was told to
+  stop, or was frozen or cut off past its lease. Otherwise the task must have asked for another attempt. Faults of the
+  server or of all processes at once explain nothing.
 - Each result comes from a run that was started, with the number of tries of that run.
-- A call that the server refused has made no job, and a caller that waits for a result is told.
-- No process was deaf, would not end, or ended in a way that nobody caused.
-- Nothing is left in Redis.
+- A call that the server refused has created no job, and a caller that waits for a result gets an answer.
+- No process was deaf, failed to stop, or ended without a fault.
+- No keys are left in Redis.
 """
 
 from collections import Counter, defaultdict
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from tests.chaos.journal import Note
 
 ACROSS_LEASE = {"worker-freeze": "frozen past its lease", "worker-partition": "cut off past its lease"}
-"""Faults of one worker after which the others may take its work."""
+"""Faults of one worker after which the others may take over its work."""
 
 DEADLY = {"killed", "ended by itself", "machine had no time for it", *ACROSS_LEASE.values()}
 """Explanations that count as the death of a worker."""
@@ -30,17 +30,17 @@ REFUSALS = "acl-"
 """Faults that are refusals of the server, and nothing else."""
 
 PATIENCE_S = 5.0
-"""How long a call of a producer is tried: the default of `connect_timeout_s`."""
+"""How long a producer retries a call: the default of `connect_timeout_s`."""
 
 TRUCE_S = 12.0
-"""So long after an absence of the server a dead worker may be spared."""
+"""How long after a server outage a dead worker may keep its lease."""
 
 SETTLES_S = 0.5
-"""So long after a fault a call may still suffer from it."""
+"""How long after a fault it may still affect a call."""
 
 
 class Final(NamedTuple):
-    """What Redis says about a job at the end."""
+    """The final result of a job in Redis."""
 
     success: bool
     value: object
@@ -50,7 +50,7 @@ class Final(NamedTuple):
 
 @dataclass
 class Evidence:
-    """All that a run leaves behind.
+    """All the evidence of a run.
 
     `results`: of every job that a producer knows, None when there is none. `stored`: jobs that the server accepted, by its
     own account; `commits`: the results it wrote, in order. `states`: what is known of jobs without a result.
@@ -66,7 +66,7 @@ class Evidence:
 
 
 class Finding(NamedTuple):
-    """One thing that must not be; `job` is empty when it is not about one."""
+    """One violation; `job` is empty if it does not concern a job."""
 
     kind: str
     job: str
@@ -84,7 +84,7 @@ class Loss(NamedTuple):
 
 @dataclass
 class Verdict:
-    """The findings, and what was counted on the way.
+    """The findings and the statistics.
 
     `extra`: starts that were explained, by explanation. `recovery_s`: the longest time from the death of a worker to the
     next start of a job that it had, while the server was there.
@@ -101,7 +101,7 @@ class Verdict:
 
 
 def check(evidence: Evidence) -> Verdict:
-    """Find everything that must not be."""
+    """Find all violations."""
     notes = sorted(evidence.notes, key=lambda note: note.at)
     by_event: dict[str, list[Note]] = defaultdict(list)
     for note in notes:
@@ -154,7 +154,7 @@ def _told_wrong(evidence: Evidence, told: list[Note]) -> Iterable[Finding]:
 
 
 def _untold(untold: list[Note], faults: list[Note]) -> Iterable[Finding]:
-    """A caller may hear that the server cannot be asked, when that was so. What needs a channel is found out without one."""
+    """A caller may get an error while the server was unavailable. Without a channel, callers poll for their results."""
     for note in untold:
         if note.detail["by_server"]:
             honest = "channel" not in note.detail["error"]
@@ -167,7 +167,7 @@ def _untold(untold: list[Note], faults: list[Note]) -> Iterable[Finding]:
 
 
 def _refused_and_done(evidence: Evidence, by_event: dict[str, list[Note]]) -> Iterable[Finding]:
-    """A call that the server refused has made no job. Whoever could not be heard may have: such a call is tried again."""
+    """A call that the server refused has created no job. A call without a reply may have, since it is retried."""
     asked = {note.job: note.at for note in by_event["ask"]}
     others = [note for note in by_event["fault"] if not note.detail["kind"].startswith(REFUSALS)]
     for note in by_event["refuse"]:
@@ -215,7 +215,7 @@ def _processes(notes: list[Note]) -> Iterable[Finding]:
 
 
 def _may_end_so(end: Note, sent: set[str]) -> bool:
-    """A worker may give up with an error; nothing else ends without being told to, and nothing crashes."""
+    """A worker may give up with an error. No other process exits unless told to, and none crashes."""
     code = end.detail["code"]
     if "SIGKILL" in sent:
         return True
@@ -225,7 +225,7 @@ def _may_end_so(end: Note, sent: set[str]) -> bool:
 
 
 class _Runs:
-    """The starts of all jobs, and why there is more than one of some."""
+    """The starts of all jobs, and the reasons for repeated starts."""
 
     def __init__(self, notes: list[Note], lease_s: float) -> None:
         self.starts: dict[str, list[Note]] = defaultdict(list)
@@ -263,7 +263,7 @@ class _Runs:
         return any(loss.why in DEADLY and start.at <= loss.until for loss in self.losses[start.pid])
 
     def unseen(self, job: str) -> int:
-        """Processes that were lost while the job was under way: each may have recorded a start and not come to note it."""
+        """Processes lost while the job was unfinished: each may have recorded a start without noting it in the journal."""
         first, last = self._first[job], self.starts[job][-1].at if self.starts[job] else float("inf")
         deadly = (loss for losses in self.losses.values() for loss in losses if loss.why in DEADLY)
         return sum(loss.until >= first and loss.since <= last for loss in deadly)
@@ -273,7 +273,7 @@ class _Runs:
         return any(ended >= since - TRUCE_S and began <= until for began, ended in self._away)
 
     def _why(self, run: Note, start: Note) -> str:
-        """What explains that a job was started again after `run`; empty when nothing does."""
+        """Return the explanation for a new start of the job after `run`; empty if there is none."""
         raised = self._raised.get((run.job, run.pid, run.tries))
         if raised is not None and raised <= start.at:
             return "asked for by the task"
@@ -286,7 +286,7 @@ class _Runs:
 
 
 def _losses(notes: list[Note], lease_s: float) -> dict[int, list[Loss]]:
-    """By process: when it may have lost its work, and why."""
+    """For each process: when it may have lost its work, and why."""
     found: dict[int, list[Loss]] = defaultdict(list)
     told: dict[int, tuple[str, float]] = {}
     for note in notes:

@@ -1,4 +1,4 @@
-"""The faults, each under its name: what it does to its target, and for how long.
+"""The faults by name: the effect on the target, and the duration.
 
 A fault returns when it has healed. It notes itself in the journal with the process that it hit, if it hit a single one,
 its beginning and its end: that note is what may explain a second start of a job.
@@ -23,18 +23,18 @@ from tests.chaos.store import Store
 Scope = Literal["worker", "producer", "server"]
 
 CUT_S = 3.0
-"""How long a cut waits for the byte that it is to cut behind."""
+"""How long a cut waits for the byte after which it cuts."""
 
 ENQUEUE_S = 30.0
-"""How long an enqueue of the run's own may take, with an outage in between."""
+"""How long an enqueue by the run itself may take, including an outage."""
 
 FLIP_S = 0.25
-"""How long rights are withdrawn."""
+"""How long rights are revoked."""
 
 
 @dataclass
 class Stage:
-    """What faults work on."""
+    """The targets of faults."""
 
     store: Store
     fleet: Fleet
@@ -53,7 +53,7 @@ class Stage:
             self.journal.note("fault", pid=pid, kind=kind, target=target, began=began, ended=time.monotonic())
 
     async def enqueue(self, name: str, lane: str, *args: object) -> str:
-        """Enqueue a job of the run's own, however long it takes until the server accepts it; gives its id."""
+        """Enqueue a job of the run's own, however long the server takes to accept it; return its id."""
         job = uuid.uuid4().hex
         value = uuid.uuid4().int & 0xFFFF
         async with asyncio.timeout(ENQUEUE_S):
@@ -72,7 +72,7 @@ DoToServer = Callable[[Stage, Random], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind. `costs`: whether it may take a process's work away, so that others start that work again."""
+    """One kind of fault. `costs`: whether a process may lose its work, so that others start it again."""
 
     name: str
     scope: Scope
@@ -136,13 +136,13 @@ async def _freeze(stage: Stage, place: Place, kind: str, seconds: float) -> None
 
 @to_process("worker", "worker-freeze", costs=True)
 async def worker_freeze(stage: Stage, place: Place, random: Random) -> None:
-    """Past the lease: the others take its work, and it must let go of it."""
+    """Past the lease: the others take over its work, and it must drop it."""
     await _freeze(stage, place, "worker-freeze", stage.lease_s * random.uniform(1.6, 2.2))
 
 
 @to_process("worker", "worker-nap")
 async def worker_nap(stage: Stage, place: Place, random: Random) -> None:
-    """Below the lease: nothing may come of it."""
+    """Below the lease: it must have no effect."""
     await _freeze(stage, place, "worker-nap", stage.lease_s * random.uniform(0.1, 0.3))
 
 
@@ -175,7 +175,7 @@ async def worker_stop_twice(stage: Stage, place: Place, random: Random) -> None:
 
 @to_process("worker", "worker-blocked-loop")
 async def loop_block(stage: Stage, place: Place, random: Random) -> None:
-    """A coroutine keeps the event loop for several leases."""
+    """A coroutine blocks the event loop for several leases."""
     seconds = stage.lease_s * random.uniform(2, 3)
     with stage.noted("worker-blocked-loop", place):
         await stage.enqueue("block", place.lane, seconds)
@@ -238,7 +238,7 @@ async def _partition(stage: Stage, place: Place, kind: str, seconds: float, *, l
 
 @to_process("worker", "worker-partition", costs=True)
 async def worker_partition(stage: Stage, place: Place, random: Random) -> None:
-    """One worker hears nothing for longer than its lease; then what was sent arrives late, or is lost."""
+    """One worker is cut off for longer than its lease; then the data arrives late, or is lost."""
     late = random.random() < 0.5
     await _partition(stage, place, "worker-partition", stage.lease_s * random.uniform(1.6, 2.2), late=late)
 

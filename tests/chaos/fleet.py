@@ -23,7 +23,7 @@ PAUSE_S = 0.2
 """Between the end of a process and the start of its successor."""
 
 ENDS_S = 25.0
-"""What a process may take to end that was told to: grace, cleanup, and a sign-off from a server that is away."""
+"""How long a stopping process may take: grace period, cleanup, and a sign-off while the server is away."""
 
 
 class Place:
@@ -111,7 +111,7 @@ class Fleet:
         while True:
             program = place.program
             assert program is not None
-            while place.running():  # noqa: ASYNC110 - processes tell nobody of their end but who asks
+            while place.running():  # noqa: ASYNC110 - only polling shows that a process has ended
                 await asyncio.sleep(LOOK_S)
             self._journal.note(
                 "exit",
@@ -128,7 +128,7 @@ class Fleet:
             self._start(place)
 
     def signal(self, place: Place, number: signal.Signals) -> int:
-        """Signal the process of a place, and note that it was us; gives its process id."""
+        """Signal the process of a place, and note that it was us; return its process id."""
         assert place.program is not None
         self._journal.note("signal", pid=place.pid, place=place.name, name=number.name)
         place.program.send(number)

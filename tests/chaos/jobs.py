@@ -23,7 +23,7 @@ class Again(Exception):
 
 @contextmanager
 def noted() -> Iterator[int]:
-    """Note the run of the calling task; gives the number of its try."""
+    """Note the run of the calling task; return the number of its try."""
     run = current_task()
     assert run is not None
     worker = app.worker_id
@@ -61,7 +61,7 @@ def thread(value: int, seconds: float) -> int:
 
 @app.task
 async def block(value: int, seconds: float) -> int:
-    """Keep the event loop from everything else."""
+    """Block the event loop."""
     with noted():
         time.sleep(seconds)  # noqa: ASYNC251 - that is the fault
         return value

@@ -1,4 +1,4 @@
-"""The journal that all processes of a run share: what they did, in the order in which they did it.
+"""The journal that all processes of a run share: their actions, in order.
 
 One line is one write with O_APPEND, so lines of many processes never mix, and a line survives the death of its writer.
 Times are those of the monotonic clock, which is the same for all processes of a machine.

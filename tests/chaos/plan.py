@@ -1,4 +1,4 @@
-"""From a seed to the order of the faults: the same seed and selection give the same faults in the same order."""
+"""Computes the order of the faults from a seed: the same seed and selection produce the same faults in the same order."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,11 +7,11 @@ from random import Random
 from tests.chaos.faults import FAULTS, Fault, Scope
 
 MOST = 3
-"""Faults at the same time."""
+"""The most faults at the same time."""
 
 
 def selection(words: str) -> list[str]:
-    """The kinds that `words` names: `all`, or names and beginnings of names (`worker`, `acl-`), `-name` to leave out."""
+    """Return the kinds that `words` selects: `all`, names or prefixes (`worker`, `acl-`); `-name` excludes one."""
     chosen: list[str] = []
     for word in words.split(","):
         word = word.strip()

@@ -1,4 +1,4 @@
-"""A producer of the run: `python -m tests.chaos.producer`. It notes what it asked for and what it was told.
+"""A producer of the run: `python -m tests.chaos.producer`. It notes its calls and their results.
 
 SIGTERM ends it: it asks for nothing more, waits for what it waits for, and exits with status 0.
 """
@@ -16,16 +16,16 @@ from tests.chaos.settings import Settings
 
 WAIT_S = 600.0
 LAST_WAIT_S = 20.0
-"""How long a producer that was told to end waits for results: longer than any job of it may be delayed, run, and be recovered."""
+"""How long a stopping producer waits for results: longer than any of its jobs may be delayed, run, and be recovered."""
 
 REFUSED = "Redis refused"
-"""So begins the error of a call that the server has answered with a refusal."""
+"""The prefix of the error for a call that the server refused."""
 
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 
 def answer(value: object) -> object:
-    """What a task was given and must return, out of its result."""
+    """Return the argument of a task, which it must return, from its result."""
     return value["value"] if isinstance(value, dict) else value
 
 

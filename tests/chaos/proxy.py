@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 CHUNK = 65536
 MOST_CHUNKS = 64
-"""Chunks under way in one direction; a sender that is faster than the link waits."""
+"""Chunks in flight in one direction; a sender that is faster than the link waits."""
 
 Direction = Literal["request", "reply"]
 
@@ -24,7 +24,7 @@ class Cut:
 class Link:
     """Listens at `port` and passes everything on to the server at `server_port`.
 
-    `latency_s`: how long a byte is under way. `bytes_per_s`: how many of them pass in a second and direction, 0 for as many
+    `latency_s`: how long a byte is in flight. `bytes_per_s`: how many of them pass in a second and direction, 0 for as many
     as may be. Both may be changed at any time.
     """
 
@@ -51,15 +51,15 @@ class Link:
         await asyncio.gather(*self._passes, return_exceptions=True)
 
     def block(self) -> None:
-        """Let nothing pass, and close nothing: what is sent waits."""
+        """Hold all data back without closing connections."""
         self._open.clear()
 
     def unblock(self) -> None:
-        """Deliver what has waited, and let everything pass again."""
+        """Deliver the data held back, and let everything pass again."""
         self._open.set()
 
     def sever(self) -> None:
-        """Break every connection now; what is under way is lost."""
+        """Break every connection now; data in flight is lost."""
         for each in self._passes:
             each.cancel()
 

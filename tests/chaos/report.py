@@ -1,4 +1,4 @@
-"""What a run is told of: a summary, and the history of every job that went wrong."""
+"""The report of a run: a summary, and the history of every job that went wrong."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +14,7 @@ AROUND_S = 5.0
 
 
 def summary(verdict: Verdict, notes: list[Note], *, title: str, repeat: str, seconds: float) -> str:
-    """The figures of a run, in a few lines."""
+    """Return the statistics of a run, in a few lines."""
     returns = [note for note in notes if note.event == "back"]
     slowest = max(returns, key=lambda note: float(note.detail["seconds"]), default=None)
     ends = [note for note in notes if note.event == "exit" and note.detail["code"] > 0]
@@ -39,7 +39,7 @@ def summary(verdict: Verdict, notes: list[Note], *, title: str, repeat: str, sec
 
 
 def histories(verdict: Verdict, notes: list[Note], store: Store, directory: Path) -> str:
-    """The findings, and of the first ones all that is known: journal, append-only file, logs, and the faults at the time."""
+    """Return the findings, with details of the first ones: journal, append-only file, logs, and the faults at the time."""
     parts: list[str] = []
     for kind, number in sorted(_kinds(verdict.findings).items()):
         alike = [finding for finding in verdict.findings if finding.kind == kind][:MOST_ALIKE]

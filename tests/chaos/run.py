@@ -1,4 +1,4 @@
-"""One run: start everything, break things round by round, drain, and collect the evidence."""
+"""One run: start everything, inject faults round by round, drain, and collect the evidence."""
 
 import asyncio
 import time
@@ -24,16 +24,16 @@ from tests.leftovers import consumers, leftovers
 from tests.servers import Kind
 
 START_S = 30.0
-"""How long a process may take from its start until it serves the queue."""
+"""How long a process may take to start and serve the queue."""
 
 DEAF_S = 5.0
-"""So long after a fault has healed every process works again."""
+"""How long after a fault has ended every process must work again."""
 
 TAKEOVER_S = 8.0
-"""So long after the end of its lease no trace is left of a dead worker."""
+"""How long after the end of its lease a dead worker may leave traces."""
 
 STUCK_S = 30.0
-"""A drain is given up when nothing has happened for so long."""
+"""A drain is abandoned after this long without activity."""
 
 LOOK_S = 0.05
 PULSE_S = 0.05
@@ -42,7 +42,7 @@ BATCH = 200
 
 @dataclass(frozen=True)
 class Options:
-    """What a run is asked to do. `names`: the kinds of faults, each of which happens once even if `seconds` are too few.
+    """The settings of a run. `names`: the kinds of faults, each of which happens once even if `seconds` are too few.
 
     `rate`: calls a second of each producer, each for one or several jobs.
     """
@@ -57,7 +57,7 @@ class Options:
     rate: float = 12.0
 
     def repeat(self) -> str:
-        """The command that does the same again."""
+        """The command that repeats this run."""
         faults = "all" if set(self.names) == set(FAULTS) else ",".join(self.names)
         return (
             f"python -m tests.chaos --server {self.kind} --seed {self.seed} --minutes {self.seconds / 60:g} "
@@ -262,7 +262,7 @@ class _Run:
             await asyncio.sleep(LOOK_S)
 
     async def _until_the_dead_are_gone(self) -> None:
-        """The living take over from those that died last; when they do not, the dead are among what is left."""
+        """Wait until live workers have taken over from those that died last; otherwise the dead count as leftovers."""
         end = time.monotonic() + self._lease_s + TAKEOVER_S
         while time.monotonic() < end:
             if not await asyncio.to_thread(self._knows_dead):

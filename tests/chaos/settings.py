@@ -1,4 +1,4 @@
-"""What a process of the run is told at its start, through its environment."""
+"""The settings of a process of the run, passed through its environment."""
 
 import json
 import os

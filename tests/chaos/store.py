@@ -1,4 +1,4 @@
-"""The server of a run: intact whatever happens to its process, and a witness of all that was written.
+"""The server of a run: its data survives any fault of its process, and its append-only file records every write.
 
 It keeps an append-only file and flushes it before it answers, so a restart forgets nothing. The same file says afterwards
 which results were written, in their order.
@@ -74,12 +74,12 @@ class Store:
         return f"redis://{USER}:{PASSWORD}@127.0.0.1:{port}"
 
     def keep_history(self, directory: Path) -> None:
-        """Copy what was written, and the server's log, to where it outlives the server."""
+        """Copy the append-only files and the server's log to a place that outlives the server."""
         shutil.copytree(self.server.directory / "appendonlydir", directory / "appendonlydir")
         shutil.copy2(self.server.directory / "server.log", directory)
 
     def history(self) -> Iterator[Command]:
-        """All that was written, in order."""
+        """All writes, in order."""
         folder = self.server.directory / "appendonlydir"
         parts = sorted(folder.glob("*.incr.aof"), key=lambda path: int(path.name.split(".")[-3]))
         for part in parts:
@@ -88,7 +88,7 @@ class Store:
 
 
 class Records:
-    """What became of the jobs, by the server's own account.
+    """The outcome of the jobs, according to the server.
 
     `stored`: jobs that the server has accepted. `commits`: of each job the results that were written for it.
     """

@@ -1,4 +1,4 @@
-"""Whoever waits for a result gets it, or hears at once that there is none; whoever gives up leaves nothing in Redis."""
+"""Waiting callers get the result, or an error at once if there is none. Callers that give up leave nothing in Redis."""
 
 import asyncio
 import subprocess
@@ -188,7 +188,7 @@ async def test_a_missed_message_about_a_result_that_is_not_stored_ends_the_wait(
         while await job.status() != "not_found":  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     began = time.monotonic()
-    if kept:  # nobody tells the caller that something may have been missed
+    if kept:  # the caller is not told that it may have missed a message
         server.cli("DEL", key(app, f"job:{job.id}"))
     else:
         server.cli("CLIENT", "KILL", "TYPE", "PUBSUB")

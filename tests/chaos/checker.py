@@ -269,7 +269,7 @@ class _Runs:
         return sum(loss.until >= first and loss.since <= last for loss in deadly)
 
     def _disturbed(self, since: float, until: float) -> bool:
-        """Whether the server was away shortly before or meanwhile: then nobody is taken for dead for a while."""
+        """Whether the server was away shortly before or meanwhile: then no worker is declared dead for a while."""
         return any(ended >= since - TRUCE_S and began <= until for began, ended in self._away)
 
     def _why(self, run: Note, start: Note) -> str:

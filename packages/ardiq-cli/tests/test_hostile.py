@@ -1,4 +1,4 @@
-"""What others have written into Redis, on the terminal and in the log of whoever looks at it: shown, and harmless."""
+"""Data that others wrote into Redis is harmless on the terminal and in the log."""
 
 import json
 import pickle

@@ -121,7 +121,7 @@ impl Waiting {
         (!ids.is_empty()).then_some(Withdrawal { ids, numbers })
     }
 
-    /// The withdrawal was answered: the jobs at these positions have ended. Or it has failed: then the word ends by itself.
+    /// The withdrawal was answered: the jobs at these positions have ended. If it failed, the registration expires.
     pub fn withdrawn(&self, withdrawal: Withdrawal, ended: &[usize]) {
         let mut book = self.lock();
         for (position, (id, number)) in withdrawal.ids.into_iter().zip(withdrawal.numbers).enumerate() {

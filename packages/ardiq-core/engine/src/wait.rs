@@ -175,7 +175,7 @@ pub async fn withdraw(shared: Arc<Shared>) {
     }
 }
 
-/// Withdraw what is left when the client is closed: within `limit`, since the word ends by itself.
+/// Withdraw the remaining registrations when the client is closed. This takes at most `limit`, since they expire anyway.
 pub async fn withdraw_rest(shared: Arc<Shared>, limit: Duration) {
     let patience = Patience::within(limit);
     let all = async {

@@ -312,7 +312,7 @@ fn with_survivals(keys: &Keys, id: &str, record: &[u8]) -> Vec<u8> {
     [&length[..], key.as_bytes(), record].concat()
 }
 
-/// Bodies that are on their way at the same time. What has arrived is kept, so a broken connection costs these at most.
+/// Bodies in flight at the same time. Received bodies are kept, so a broken connection loses at most these.
 const BODIES_UNDER_WAY: usize = 16;
 
 /// The bodies under these keys, in order; `None` for one that is not there, or is no body.

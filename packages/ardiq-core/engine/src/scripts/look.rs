@@ -24,7 +24,7 @@ pub enum Seen {
     Unknown,
 }
 
-/// Read a job's result, or leave word that `channel` waits for it for `wait_ms` (0: only look).
+/// Read a job's result, or register that `channel` waits for it for `wait_ms` (0: only check).
 pub async fn wait(link: &Link, keys: &Keys, id: &str, channel: &str, wait_ms: u64, patience: Patience) -> Result<Seen> {
     let mut cmd = WAIT.call(&[&keys.waiters, &keys.job(id), &keys.due, &keys.running, &keys.result(id)], 4, id.len());
     cmd.arg(&keys.base).arg(id).arg(channel).arg(wait_ms);

@@ -1,4 +1,4 @@
-//! What every worker does for the queue as a whole: promote due jobs, and reclaim the work of the dead. None of it needs a lock: each is one script call, and a second one finds nothing to do.
+//! The upkeep of the queue by every worker: promote due jobs, and reclaim the work of the dead. None of it needs a lock: each is one script call, and a second one finds nothing to do.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -126,7 +126,8 @@ def test_they_survive_the_death_and_the_stop_of_their_worker(make_fleet: FleetFa
 class Late(Toll):
     """A way to the server on which the first body runs out before the call that it belongs to comes."""
 
-    WAITS = b"$5\r\n60000\r\n"
+    WAITS = b"$2\r\nPX\r\n$5\r\n"
+    """What stands before the time to live of a body, which has five digits."""
     late = False
 
     async def _requests(self, program: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
@@ -135,11 +136,13 @@ class Late(Toll):
             waiting += data
             before, found, behind = waiting.partition(self.WAITS)
             if found and not self.late:
+                if len(behind) < len(b"60000\r\n"):
+                    continue
                 self.late = True
-                to_server.write(before + b"$1\r\n1\r\n")
+                to_server.write(before + b"$2\r\nPX\r\n$1\r\n1\r\n")
                 await to_server.drain()
                 await asyncio.sleep(0.05)  # fifty times as long as the body has
-                waiting = behind
+                waiting = behind[len(b"60000\r\n") :]
             # What may be its beginning waits for the rest of it.
             kept = max(n for n in range(len(self.WAITS)) if waiting.endswith(self.WAITS[:n]))
             to_server.write(waiting[: len(waiting) - kept])

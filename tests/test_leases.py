@@ -171,12 +171,17 @@ def divide(value: bytes) -> tuple[bytes, bytes]:
     return value[:13], value[13:]
 
 
+def all_are_recorded(fleet: Fleet, count: int, workers: list[Program]) -> bool:
+    runs = [run.decode().split()[1].split(":")[1] for run in fleet.server.cli("HVALS", fleet.key("running"))]
+    return len(runs) == count and set(runs) == {str(worker.pid) for worker in workers}
+
+
 def test_after_crashes_those_that_were_only_there_keep_nobody_out(make_fleet: FleetFactory) -> None:
     fleet = make_fleet(idle_timeout_ms=LEASE_MS, concurrency=16)
     jobs = fleet.enqueue_many("held", [()] * 32)
     for _ in range(2):
         pair = [fleet.worker() for _ in range(2)]
-        eventually(lambda: fleet.recorded() == 32, "all of them are on record as running")
+        eventually(partial(all_are_recorded, fleet, 32, pair), "all of them are on record as running in these two")
         for worker in pair:
             worker.send(signal.SIGKILL)
             worker.end()

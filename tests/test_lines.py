@@ -80,7 +80,9 @@ async def test_a_large_result_over_a_slow_line_is_recorded(server: Server, queue
         async with working(app):
             result = await sized(server.url, queue_name).result(job.id, 30)
     assert result is not None
-    assert (len(result.value), result.tries, line.connections) == (1_600_000, 1, 4)
+    assert (len(result.value), result.tries) == (1_600_000, 1)
+    # On a busy machine the main connection may be made again; the transfer is not begun again for it.
+    assert line.connections <= 5
 
 
 async def test_a_connection_that_was_forgotten_on_the_way_costs_no_call(server: Server, queue_name: str) -> None:

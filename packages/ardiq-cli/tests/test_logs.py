@@ -35,7 +35,8 @@ async def job():
         Ardiq(redis_url=server.url, queue_name=queue_name).ref("job").enqueue_sync()
         done = ask("run", "tasks:app", "--burst", *options, ARDIQ_REDIS_URL=server.url)
         assert done.returncode in (ExitCode.OK, ExitCode.FAILED), done.stderr
-        return done.stderr.splitlines()
+        # The test's server keeps nothing, which is always said.
+        return [line for line in done.stderr.splitlines() if "append-only" not in line]
 
     return finish
 

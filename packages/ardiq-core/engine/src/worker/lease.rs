@@ -14,6 +14,9 @@ use crate::logs::Level;
 use crate::protocol::info::Info;
 use crate::scripts::{self, upkeep};
 
+/// Pause before a refused renewal is sent again.
+const RENEW_AGAIN: Duration = Duration::from_millis(100);
+
 /// Check the server, subscribe to what concerns workers, and take the lease. Every step has its own time: together they may
 /// take longer than one call may.
 pub async fn sign_on(state: &Arc<State>) -> Result<()> {
@@ -65,7 +68,7 @@ async fn extend(state: &State, first: bool, patience: Patience) -> Result<bool> 
     let (link, keys) = (&state.shared.link, &state.shared.keys);
     let (info, expected_ms) = (info.encode(), state.pulse.expected(asked_ms));
     let claim = upkeep::Claim { worker: &worker, lease_ms: settings.lease_ms, info: &info, first, expected_ms };
-    let renewed = upkeep::renew(link, keys, claim, patience).await?;
+    let renewed = upkeep::renew(link, keys, claim, patience).await.inspect_err(|_| state.pulse.failed(asked_ms))?;
     state.pulse.seen(renewed.now_ms, asked_ms);
     state.shared.clock.observe(renewed.now_ms);
     if renewed.held {
@@ -112,7 +115,8 @@ pub async fn renew(state: Arc<State>) -> Result<()> {
     let mut known = state.identity();
     loop {
         tokio::select! {
-            () = sleep(third) => {}
+            // A refused renewal is tried again soon: the refusal may not last, and the lease does not either.
+            () = sleep(if state.pulse.has_failed() { third.min(RENEW_AGAIN) } else { third }) => {}
             () = state.lost.notified() => {}
             _ = sessions.changed() => {}
         }

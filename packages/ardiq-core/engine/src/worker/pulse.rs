@@ -19,11 +19,15 @@ enum Last {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Pulse(Mutex<Last>);
+pub struct Pulse {
+    last: Mutex<Last>,
+    /// When the first call was sent of those that have failed since the last success.
+    failed: Mutex<Option<i64>>,
+}
 
 impl Default for Pulse {
     fn default() -> Self {
-        Self(Mutex::new(Last::None { uptime_ms: None }))
+        Self { last: Mutex::new(Last::None { uptime_ms: None }), failed: Mutex::default() }
     }
 }
 
@@ -36,7 +40,9 @@ impl Pulse {
 
     /// The expected arrival time to send with a call made now.
     pub fn expected(&self, sent_ms: i64) -> i64 {
-        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        // A call that takes the place of a refused one is as late as if the server had been away.
+        let sent_ms = self.failed.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(sent_ms);
+        match *self.last.lock().unwrap_or_else(PoisonError::into_inner) {
             Last::None { uptime_ms } => uptime_ms.map_or(0, |uptime| -uptime.max(1)),
             Last::Seen { server_ms, sent_ms: before } => server_ms + (sent_ms - before),
         }
@@ -44,11 +50,22 @@ impl Pulse {
 
     /// A call that was sent at `sent_ms` was seen by the server at `server_ms`.
     pub fn seen(&self, server_ms: u64, sent_ms: i64) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.set(Last::Seen { server_ms: i64::try_from(server_ms).unwrap_or(i64::MAX), sent_ms });
     }
 
+    /// A call that was sent at `sent_ms` failed.
+    pub fn failed(&self, sent_ms: i64) {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(sent_ms);
+    }
+
+    /// Did the last call fail?
+    pub fn has_failed(&self) -> bool {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     fn set(&self, last: Last) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
     }
 }
 
@@ -62,6 +79,19 @@ mod tests {
         assert_eq!(pulse.expected(7), 0, "nothing is known");
         pulse.seen(1_000_000, 50);
         assert_eq!(pulse.expected(350), 1_000_300);
+    }
+
+    #[test]
+    fn refused_calls_make_the_next_one_late() {
+        let pulse = Pulse::default();
+        pulse.seen(1_000_000, 50);
+        pulse.failed(150);
+        pulse.failed(250);
+        assert!(pulse.has_failed());
+        assert_eq!(pulse.expected(5_050), 1_000_100, "since the first of them");
+        pulse.seen(1_005_000, 5_050);
+        assert!(!pulse.has_failed());
+        assert_eq!(pulse.expected(5_150), 1_005_100);
     }
 
     #[test]

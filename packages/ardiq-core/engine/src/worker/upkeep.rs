@@ -91,7 +91,8 @@ async fn take_over(state: &State, seen: &[upkeep::Expired], sweep: bool) -> Resu
         let (worker, sent_ms) = (state.identity(), monotonic_ms());
         let expected_ms = state.pulse.expected(sent_ms);
         let search = upkeep::Search { asker: &worker, limit: RECLAIM_LIMIT, sweep, expected_ms, seen };
-        let done = upkeep::reclaim(link, keys, search, Patience::Endless).await?;
+        let done = upkeep::reclaim(link, keys, search, Patience::Endless).await;
+        let done = done.inspect_err(|_| state.pulse.failed(sent_ms))?;
         state.pulse.seen(done.now_ms, sent_ms);
         if done.victim.is_empty() {
             break done.expired;

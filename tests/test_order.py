@@ -156,7 +156,7 @@ async def run_burst_beside(app: Ardiq, end: asyncio.Event) -> None:
 async def test_a_job_expires_unless_it_has_started_in_time(make: Make) -> None:
     app = make(concurrency=1)
 
-    @app.task(max_retries=1, backoff_ms=100)
+    @app.task(max_retries=1, backoff_ms=2100)
     async def work() -> str:
         run = current_task()
         assert run is not None
@@ -168,7 +168,7 @@ async def test_a_job_expires_unless_it_has_started_in_time(make: Make) -> None:
     waiting = asyncio.create_task(late.result(timeout=10))
     await asyncio.sleep(0.1)  # the time that it has
     # This one starts in time; its retry, after that time, counts no more.
-    early = await work.options(expire_ms=60).enqueue()
+    early = await work.options(expire_ms=2000).enqueue()
     await run_burst(app)
     dropped = await waiting
     assert dropped is not None

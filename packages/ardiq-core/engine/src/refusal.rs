@@ -72,6 +72,8 @@ impl Refusal {
             (ErrorKind::Server(_) | ErrorKind::Extension, None) => String::new(),
             (_, None) => error.to_string(),
         };
+        // Valkey reports a right that a script lacks as a general error.
+        let code = if code == "ERR" && text.contains("ACL failure in script") { "NOPERM" } else { code };
         Self { code: printable(code), text: printable(&text) }
     }
 

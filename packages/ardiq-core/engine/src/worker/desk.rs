@@ -222,7 +222,8 @@ impl Desk {
         }
     }
 
-    fn knows(&self, job: &Job) -> bool {
+    /// Is this delivery at the desk already?
+    pub(super) fn knows(&self, job: &Job) -> bool {
         let same = |known: &Job| known.stream == job.stream && known.entry == job.entry;
         self.runs.iter().any(|run| same(&run.job))
             || self.finished.iter().any(|finished| same(&finished.job))

@@ -129,7 +129,7 @@ async fn read_back(state: &State) -> Result<()> {
     let (mut found, mut from) = (0, Some(Cursor::default()));
     while let Some(cursor) = from {
         let fetched = deliver::fetch(link, keys, &worker, BATCH, Source::Own(cursor), Patience::Endless).await?;
-        let (mut fetched, mut deliveries) = read(state, fetched).await?;
+        let (mut fetched, mut deliveries) = read(state, fetched, true).await?;
         deliveries.iter_mut().for_each(|one| one.job.is_again = true);
         from = fetched.next.take();
         found += take_in(state, &fetched, deliveries, 0, &worker);
@@ -144,7 +144,7 @@ async fn read_new(state: &State, count: usize) -> Result<()> {
     let worker = state.identity();
     let (link, keys) = (&state.shared.link, &state.shared.keys);
     let fetched = match deliver::fetch(link, keys, &worker, count, Source::New, Patience::Endless).await {
-        Ok(fetched) => read(state, fetched).await,
+        Ok(fetched) => read(state, fetched, false).await,
         Err(error) => Err(error),
     };
     lock(&state.desk).unreserve(count);
@@ -153,9 +153,14 @@ async fn read_new(state: &State, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Take entries apart, before the desk is locked: the event loop's thread may want it.
-async fn read(state: &State, mut fetched: Fetched) -> Result<(Fetched, Vec<Delivery>)> {
+/// Take entries apart, before the desk is locked: the event loop's thread may want it. `back` means that the worker may know
+/// them already; then their bodies are not transferred again.
+async fn read(state: &State, mut fetched: Fetched, back: bool) -> Result<(Fetched, Vec<Delivery>)> {
     let mut deliveries = std::mem::take(&mut fetched.entries).into_iter().map(Delivery::read).collect::<Vec<_>>();
+    if back {
+        let desk = lock(&state.desk);
+        deliveries.retain(|one| !desk.knows(&one.job));
+    }
     add_bodies(state, &mut deliveries).await?;
     Ok((fetched, deliveries))
 }

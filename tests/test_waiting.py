@@ -165,10 +165,12 @@ async def test_unknown_jobs_are_not_waited_for_and_leave_nothing(server: Server,
     assert not [name for name in server.client().scan_iter(key(app, "*"), count=1000) if b"lane" not in name]
 
 
-async def test_a_result_that_was_not_stored_is_not_waited_for(app: Ardiq, gate: Gate) -> None:
-    gate.open.set()
+async def test_a_result_that_was_not_stored_is_not_waited_for(app: Ardiq, gate: Gate, server: Server) -> None:
     job = await app.ref("passed").enqueue()
-    assert await job.result(timeout=60) is not None
+    wait = asyncio.create_task(job.result(timeout=60))
+    await word_left(server, app, 1)
+    gate.open.set()
+    assert await wait is not None
     began = time.monotonic()
     with pytest.raises(ResultNotFoundError, match="not stored"):
         await job.result(timeout=600)

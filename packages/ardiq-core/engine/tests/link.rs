@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ardiq_engine::error::Error;
-use ardiq_engine::link::{Link, Patience, RESPONSE_LIMIT};
-use ardiq_engine::scripts::{look, produce};
+use ardiq_engine::link::{LARGE, Link, Patience, RESPONSE_LIMIT};
+use ardiq_engine::scripts::{FOR_WORKERS, look, produce};
 use ardiq_engine::url;
 use support::{LIMIT, Queue, call_of, job, patience};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 #[tokio::test]
@@ -79,5 +82,61 @@ async fn after_a_connection_was_given_up_the_subscriptions_come_back_without_ano
     tokio::select! {
         () = keeping => unreachable!("it never ends"),
         () = story => {}
+    }
+}
+
+/// Pass on what a program sends, at once, but hold a large value for so long: a buffer on the way took all of it.
+async fn hold_large(program: TcpStream, server: UnixStream, held: Duration) {
+    let ((mut from_program, mut to_program), (mut from_server, mut to_server)) =
+        (program.into_split(), server.into_split());
+    let (buffer, mut out) = mpsc::unbounded_channel::<Vec<u8>>();
+    tokio::join!(
+        async move {
+            let mut piece = vec![0; LARGE];
+            while let Ok(length @ 1..) = from_program.read(&mut piece).await {
+                buffer.send(piece[..length].to_vec()).unwrap();
+            }
+        },
+        async move {
+            let mut is_held = false;
+            while let Some(piece) = out.recv().await {
+                let begins_large = piece.len() == LARGE && !std::mem::replace(&mut is_held, true);
+                if begins_large {
+                    // All of the value has been sent when the answer to what came before it is read.
+                    sleep(Duration::from_millis(500)).await;
+                }
+                to_server.write_all(&piece).await.unwrap();
+                if begins_large {
+                    sleep(held).await;
+                }
+            }
+        },
+        async move {
+            let _ = copy(&mut from_server, &mut to_program).await;
+        },
+    );
+}
+
+#[tokio::test]
+async fn an_answer_does_not_end_the_patience_with_the_large_value_behind_it() {
+    let queue = Queue::start();
+    let server = queue.server.url().replace("unix://", "");
+    let line = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", line.local_addr().unwrap());
+    let link = Link::new(url::parse(&url).unwrap(), Arc::clone(&queue.keys), LIMIT, Arc::new(|_, _| {}));
+    let serving = async {
+        for connections in 1.. {
+            let (program, _) = line.accept().await.unwrap();
+            assert!(connections <= 2, "the connection of the large value was given up");
+            let server = UnixStream::connect(&server).await.unwrap();
+            tokio::spawn(hold_large(program, server, RESPONSE_LIMIT + Duration::from_secs(1)));
+        }
+    };
+    let mut set = redis::cmd("SET");
+    set.arg("large").arg(vec![0_u8; 10 * LARGE]);
+    // The script is loaded ahead of the value, and the answer to that comes at once.
+    tokio::select! {
+        () = serving => unreachable!("it never ends"),
+        set = link.call_sized(FOR_WORKERS[0], &set, 10 * LARGE, patience()) => assert!(set.is_ok(), "{set:?}"),
     }
 }

@@ -38,9 +38,10 @@ impl Flow {
     }
 
     /// How much longer than usual an answer may take: what was written may still be on its way, in buffers that tell us
-    /// nothing.
-    pub fn allowance(&self) -> Duration {
-        let bytes = self.unanswered.load(Ordering::Relaxed).min(HIDDEN);
+    /// nothing. That is what was written since something was read, and all of the calls `under_way` in bytes: what was read
+    /// may be the answer to a call before them.
+    pub fn allowance(&self, under_way: usize) -> Duration {
+        let bytes = self.unanswered.load(Ordering::Relaxed).max(under_way as u64).min(HIDDEN);
         Duration::from_millis(bytes * 1000 / SLOWEST)
     }
 
@@ -121,11 +122,12 @@ mod tests {
         let born = flow.last();
         std::thread::sleep(Duration::from_millis(5));
         flow.has_written(SLOWEST as usize, false);
-        assert_eq!((flow.last(), flow.allowance()), (born, Duration::from_secs(1)));
+        assert_eq!((flow.last(), flow.allowance(0)), (born, Duration::from_secs(1)));
         flow.has_written(u32::MAX as usize, true);
         assert!(flow.last() > born);
-        assert_eq!(flow.allowance(), Duration::from_secs(HIDDEN / SLOWEST), "no more than buffers can hide");
+        assert_eq!(flow.allowance(0), Duration::from_secs(HIDDEN / SLOWEST), "no more than buffers can hide");
         flow.has_read();
-        assert_eq!(flow.allowance(), Duration::ZERO);
+        assert_eq!(flow.allowance(0), Duration::ZERO);
+        assert_eq!(flow.allowance(SLOWEST as usize), Duration::from_secs(1), "the answer was to somebody else");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::{Arg, Cmd, Pipeline, RedisResult, Value};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -23,7 +23,8 @@ pub struct Wire {
     conn: MultiplexedConnection,
     flow: Arc<Flow>,
     driver: Arc<Driver>,
-    busy: Arc<AtomicUsize>,
+    /// Bytes of the calls that await an answer.
+    under_way: Arc<AtomicUsize>,
     round_trip: Duration,
     /// So much silence breaks it.
     silence: Duration,
@@ -50,11 +51,24 @@ pub enum Late {
     Over,
 }
 
-struct Busy<'a>(&'a AtomicUsize);
+/// A call that awaits an answer.
+struct UnderWay<'a> {
+    all: &'a AtomicUsize,
+    bytes: usize,
+}
 
-impl Drop for Busy<'_> {
+impl<'a> UnderWay<'a> {
+    fn new(all: &'a AtomicUsize, cmd: &Cmd) -> Self {
+        let length = |arg: Arg<&[u8]>| if let Arg::Simple(value) = arg { value.len() } else { 0 };
+        let bytes = cmd.args_iter().map(length).sum();
+        all.fetch_add(bytes, Ordering::Relaxed);
+        Self { all, bytes }
+    }
+}
+
+impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -69,7 +83,7 @@ impl Wire {
     ) -> Self {
         let task = tokio::spawn(driver).abort_handle();
         let driver = Arc::new(Driver { task, is_closed: AtomicBool::new(false) });
-        Self { conn, flow, driver, busy: Arc::default(), round_trip, silence }
+        Self { conn, flow, driver, under_way: Arc::default(), round_trip, silence }
     }
 
     /// Send a command and await its answer, however long that takes.
@@ -99,22 +113,21 @@ impl Wire {
         patience: Patience,
         doubt: impl Fn(Instant),
     ) -> Result<RedisResult<Value>, Late> {
-        self.busy.fetch_add(1, Ordering::Relaxed);
-        let _busy = Busy(&self.busy);
+        let _under_way = UnderWay::new(&self.under_way, cmd);
         let mut answer = std::pin::pin!(self.send(cmd));
         let began = Instant::now();
         let mut doubted = false;
         loop {
             let quiet = self.flow.last().max(began);
             let grace = if doubted { self.silence } else { self.doubtful().min(self.silence) };
-            let until = patience.cap(quiet + grace + self.flow.allowance());
+            let until = patience.cap(quiet + grace + self.allowance());
             if let Ok(answer) = timeout_at(until, &mut answer).await {
                 return Ok(answer);
             }
             if patience.is_over() {
                 return Err(Late::Over);
             }
-            let silent_for = self.flow.last().max(began).elapsed().saturating_sub(self.flow.allowance());
+            let silent_for = self.flow.last().max(began).elapsed().saturating_sub(self.allowance());
             if silent_for >= self.silence {
                 return Err(Late::Silent);
             }
@@ -125,6 +138,10 @@ impl Wire {
         }
     }
 
+    fn allowance(&self) -> Duration {
+        self.flow.allowance(self.under_way.load(Ordering::Relaxed))
+    }
+
     /// After so much silence a call begins to doubt the connection.
     fn doubtful(&self) -> Duration {
         DOUBT + 2 * self.round_trip
@@ -132,7 +149,7 @@ impl Wire {
 
     /// Has it been out of use for so long that it may have been forgotten on the way?
     pub fn is_stale(&self) -> bool {
-        self.busy.load(Ordering::Relaxed) == 0 && self.flow.last().elapsed() >= DOUBT
+        self.under_way.load(Ordering::Relaxed) == 0 && self.flow.last().elapsed() >= DOUBT
     }
 
     /// Is it answered soon?

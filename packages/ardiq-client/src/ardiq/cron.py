@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ardiq.checks import kind_of, seconds
-from ardiq.expression import parts
 
 if TYPE_CHECKING:
     from ardiq.task import Task
@@ -34,6 +33,8 @@ def check_timing(spec: object, every: object) -> tuple[str | None, int | None]:
     if not isinstance(spec, str):
         hint = "; for an interval pass every=" if isinstance(spec, int | float | timedelta) else ""
         raise TypeError(f"a cron expression must be a str, not {kind_of(spec)}{hint}")
+    from ardiq.expression import parts  # not needed without a cron expression
+
     parts(spec)  # raises ValueError for what cannot be one
     return spec.strip(), None
 

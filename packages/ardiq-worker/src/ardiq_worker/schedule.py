@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from ardiq.bell import Bell
 from ardiq.checks import LATEST_MS
-from ardiq.expression import parts
 from ardiq_worker.logs import Log
 
 if TYPE_CHECKING:
@@ -85,8 +84,10 @@ class Cron:
     """A cron expression, in UTC. Raises ValueError for one that is malformed or never comes true."""
 
     def __init__(self, spec: str) -> None:
-        # Here, because it costs a worker without schedules several megabytes.
+        # Here, because they cost a worker without schedules several megabytes.
         from croniter import croniter
+
+        from ardiq.expression import parts
 
         self._parts = parts(spec)
         self._croniter = croniter

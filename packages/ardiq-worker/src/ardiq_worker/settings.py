@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ardiq.checks import flag, seconds, whole
 
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
 _MOST = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """How many jobs at once, in how many threads, and how long a stop may take."""
 
     concurrency: int

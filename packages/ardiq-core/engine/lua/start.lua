@@ -9,7 +9,9 @@ local lease = ask('ZSCORE', KEYS[2], ARGV[2])
 local held = lease and tonumber(lease) >= 0
 for i = 3, #ARGV, 5 do
   local id, entry = ARGV[i], ARGV[i + 1]
-  if held and is_at(ask('GET', ARGV[1] .. id), entry, ARGV[i + 2]) then
+  local record = held and ask('GET', ARGV[1] .. id)
+  -- A job whose record was deleted runs all the same.
+  if held and (record == false or is_at(record, entry, ARGV[i + 2])) then
     fields[#fields + 1] = id
     fields[#fields + 1] = entry .. ' ' .. ARGV[2] .. ' ' .. ARGV[i + 3] .. ' ' .. ARGV[i + 4]
   else

@@ -56,6 +56,11 @@ impl Error {
         matches!(self, Self::Refused(refusal) if refusal.code == "WRONGTYPE")
     }
 
+    /// Was every connection cut that carried the call?
+    pub fn is_broken(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.code == "BROKEN")
+    }
+
     /// Did the script find that what was sent ahead of it is not there any more?
     pub fn is_body_gone(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.code == "GONE")

@@ -45,7 +45,7 @@ const ABOUT_THE_SERVER: [&str; 11] = [
 ];
 
 /// Parts of replies with the code ERR that are about the call.
-const CALL_PHRASES: [&str; 9] = [
+const CALL_PHRASES: [&str; 8] = [
     "exceeds maximum allowed size",
     "wrong number of arguments",
     "syntax error",
@@ -54,7 +54,6 @@ const CALL_PHRASES: [&str; 9] = [
     "out of range",
     "Protocol error",
     "Invalid stream ID",
-    "too many",
 ];
 
 impl Refusal {

@@ -312,7 +312,7 @@ fn outcomes_that_the_server_would_not_take_are_sent_again_when_their_time_has_co
     let plan = planned_at(&mut desk, MONO + 499);
     assert_eq!((plan.settle.len(), plan.again.len(), plan.next_ms), (1, 0, Some(MONO + 500)));
     desk.settled(1);
-    let busy = desk.plan(MONO + 500, UnderWay { outcomes: true, fetches: 0 });
+    let busy = desk.plan(MONO + 500, UnderWay { outcomes: true, ..UnderWay::default() });
     assert!(busy.again.is_empty(), "one batch at a time");
     let plan = planned_at(&mut desk, MONO + 500);
     assert!(plan.again == refused && plan.has_outcomes());

@@ -41,7 +41,7 @@ async fn look(queue: &Queue, seen: &[Expired]) -> (String, Vec<Expired>) {
 
 /// The leases that a look found run out.
 fn expired(leases: &[(&str, i64)]) -> Vec<Expired> {
-    leases.iter().map(|(worker, lease)| ((*worker).to_owned(), lease.to_string())).collect()
+    leases.iter().map(|(worker, lease)| ((*worker).into(), lease.to_string().into())).collect()
 }
 
 /// The dead worker is found at the first look and taken over at the second.
@@ -141,10 +141,46 @@ async fn a_worker_that_starts_tells_an_absence_by_how_long_the_server_has_been_u
         let renewed = queue.claim("fresh", true, expected).await;
         assert!(renewed.held);
         let silence = renewed.now_ms as i64 - (now - SILENCE);
-        let lease = now - 10 * SECOND + if moves { silence } else { 0 };
+        // Nobody knows whether the others were cut off, so they have a moment to come back.
+        let lease = if moves { now - 10 * SECOND + silence } else { renewed.now_ms as i64 + 3 * SECOND };
         assert_eq!(queue.lease("other").await, Some(lease), "{why}");
         assert_eq!(queue.lease("fresh").await, Some(renewed.now_ms as i64 + 60 * SECOND), "{why}");
     }
+}
+
+#[tokio::test]
+async fn workers_that_start_and_die_one_after_the_other_do_not_keep_the_jobs_of_the_first() {
+    let (queue, now) = two_workers().await;
+    let (first, mut lease) = (now + SECOND, now + SECOND);
+    for _ in 0..20 {
+        queue.set_lease("other", lease).await;
+        set_pulse(&queue, now - SECOND).await;
+        queue.claim("fresh", true, -HOUR).await;
+        let moved = queue.lease("other").await.unwrap();
+        assert!((lease..=lease + 2 * SECOND).contains(&moved) && moved <= now + 5 * SECOND, "{}", moved - first);
+        // Two seconds later.
+        lease = moved - 2 * SECOND;
+    }
+    assert!(lease < now, "it runs out in the end");
+}
+
+#[tokio::test]
+async fn a_pulse_in_the_future_that_no_clock_explains_moves_nothing() {
+    let (queue, now) = two_workers().await;
+    queue.set_lease("other", now + 30 * SECOND).await;
+    for pulse in [now + HOUR, 100_000_000_000_000] {
+        set_pulse(&queue, pulse).await;
+        queue.look("asker", queue.now_ms().await as i64, &[]).await;
+        assert!(queue.lease("other").await.unwrap() > now + 29 * SECOND, "a call that came on time");
+        set_pulse(&queue, pulse).await;
+        queue.claim("fresh", true, -HOUR).await;
+        let left = queue.lease("other").await.unwrap() - now;
+        assert!((3 * SECOND..HOUR).contains(&left), "one that cannot tell leaves time to renew: {left}");
+        queue.set_lease("other", now + 30 * SECOND).await;
+    }
+    set_pulse(&queue, 0).await;
+    queue.claim("fresh", true, 0).await;
+    assert!(queue.lease("other").await.unwrap() < now + 25 * HOUR);
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
             upkeep::renew(link, keys, claim, patience()).await.is_ok()
         }
         ("reclaim", _) => {
-            let seen = [("dead".to_owned(), "1".to_owned())];
+            let seen = [("dead".into(), "1".into())];
             let search = Search { asker: "w", limit: 10, sweep: true, expected_ms: i64::MAX, seen: &seen };
             upkeep::reclaim(link, keys, search, patience()).await.is_ok()
         }

@@ -49,6 +49,8 @@ fn a_worker_goes_on_whatever_type_a_key_of_its_queue_has() {
             // In one step, since the worker makes anew what it finds missing.
             let script = "redis.call('DEL', KEYS[1]) return redis.call(ARGV[1], KEYS[1], 'odd')";
             let _: Value = tell(&server, &["EVAL", script, "1", name, wrong]);
+            // A stream that is made anew in the same millisecond would repeat entry ids.
+            std::thread::sleep(Duration::from_millis(2));
             let after = format!("{id} after");
             host.enqueue(vec![
                 Submission { delay_ms: 1, ..task(&format!("{id} later")) },

@@ -21,7 +21,7 @@ use crate::url::Address;
 
 struct Channel {
     name: String,
-    /// Did the server take the subscription? Until then it may have been refused, or never been sent.
+    /// Did the server take the subscription? If not, it was refused, or never sent.
     confirmed: bool,
 }
 
@@ -76,20 +76,20 @@ impl Dialer {
     /// A connection with all subscriptions.
     pub async fn listen(&self) -> RedisResult<Wire> {
         let ears = self.wire(true).await?;
-        let names: Vec<(String, bool)> = {
+        let names: Vec<String> = {
             let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-            channels.iter().map(|known| (known.name.clone(), known.confirmed)).collect()
+            channels.iter().map(|known| known.name.clone()).collect()
         };
         // All at the same time: they go out in one piece.
-        let asked = names.iter().map(|(name, confirmed)| {
+        let asked = names.iter().map(|name| {
             let ears = &ears;
             async move {
                 let mut cmd = redis::cmd("SUBSCRIBE");
                 cmd.arg(name);
                 match step(self.limit, async { Ok(ears.send(&cmd).await) }).await? {
-                    Ok(_) => self.confirm(name),
-                    // The caller who wants it is told; others can do without.
-                    Err(error) if !confirmed && remedy(&error) == Remedy::GiveUp => {}
+                    Ok(_) => self.confirm(name, true),
+                    // The caller who wants it is told; others can do without. The right to it may have been withdrawn.
+                    Err(error) if remedy(&error) == Remedy::GiveUp => self.confirm(name, false),
                     Err(error) => return Err(error),
                 }
                 Ok(())
@@ -153,9 +153,10 @@ impl Dialer {
         }
     }
 
-    pub fn confirm(&self, channel: &str) {
+    /// Has the server taken the subscription, or refused it?
+    pub fn confirm(&self, channel: &str, taken: bool) {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        channels.iter_mut().filter(|known| known.name == channel).for_each(|known| known.confirmed = true);
+        channels.iter_mut().filter(|known| known.name == channel).for_each(|known| known.confirmed = taken);
     }
 
     pub fn is_confirmed(&self, channel: &str) -> bool {

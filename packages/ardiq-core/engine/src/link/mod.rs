@@ -29,7 +29,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, RedisError, Value};
+use redis::{Cmd, ErrorKind, RedisError, Value};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
@@ -59,8 +59,8 @@ const LONGEST_QUEUE: Duration = Duration::from_secs(3600);
 /// Commands of more bytes go by the connection for large values.
 pub const LARGE: usize = 64 << 10;
 
-/// So many broken connections in a row are the fault of the value that is sent or read, while others get through.
-const LARGE_TRIES: usize = 20;
+/// So many broken connections in a row are the fault of the large value that each of them carried.
+const LARGE_TRIES: usize = 8;
 
 /// Receives channel and message.
 pub type PushSink = Arc<dyn Fn(&[u8], Vec<u8>) + Send + Sync>;
@@ -203,7 +203,7 @@ impl Link {
         let mut cmd = redis::cmd("SUBSCRIBE");
         cmd.arg(channel);
         self.send(None, &cmd, patience, Way::Subscriptions).await?;
-        self.dialer.confirm(channel);
+        self.dialer.confirm(channel, true);
         Ok(())
     }
 
@@ -223,6 +223,11 @@ impl Link {
     ) -> Result<Value> {
         self.dialer.needs(script);
         self.send(Some(script), cmd, patience, Way::of(bytes)).await
+    }
+
+    /// Does a large value move, in whichever direction?
+    pub async fn is_transferring(&self) -> bool {
+        self.large.lock().await.wire.as_ref().is_some_and(Wire::is_moving)
     }
 
     /// Run a plain command.
@@ -270,12 +275,17 @@ impl Link {
                     Remedy::GiveUp | Remedy::Mend => return Err(Error::Refused(Refusal::new(&error))),
                     remedy => {
                         let reason = explain(&error);
+                        // A reply, as of a replica that was the primary, came over a connection that works.
+                        broken += usize::from(!matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension));
                         // The server's last error is more useful than a timeout of the retry.
                         told = Some(reason.clone());
                         (remedy, reason)
                     }
                 },
-                Err(Late::Silent) => (Remedy::Reconnect, "no answer in time".to_owned()),
+                Err(Late::Silent) => {
+                    broken += 1;
+                    (Remedy::Reconnect, "no answer in time".to_owned())
+                }
                 Err(Late::Over) => {
                     // An impatient caller may be wrong about the connection, so check it.
                     self.doubt(way, tried);
@@ -294,17 +304,14 @@ impl Link {
                         continue;
                     }
                 }
-                (Remedy::Reconnect, _, Ok(wire)) => {
-                    broken += 1;
-                    self.discard(way, session.number, wire, patience).await;
-                }
+                (Remedy::Reconnect, _, Ok(wire)) => self.discard(way, session.number, wire, patience).await,
                 // No connection beside the main one is to be had; the main one may be as good as ever.
                 _ => {}
             }
             if remedy == Remedy::Reconnect || remedy == Remedy::Wait {
                 self.outage.goes_on(tried, &reason);
             }
-            if way == Way::Large && broken == LARGE_TRIES {
+            if way == Way::Large && broken >= LARGE_TRIES {
                 let text = format!("each of {broken} connections that carried this value was cut: {reason}");
                 return Err(Error::Refused(Refusal { code: "BROKEN".into(), text }));
             }
@@ -347,8 +354,9 @@ impl Link {
     async fn install(&self, main: &mut Main, (wire, ears): Pair) -> Session {
         let number = *self.number.borrow() + 1;
         let session = Session { number, wire };
-        if let Some(ears) = ears {
-            self.ears.lock().await.wire = Some(ears);
+        // Whoever is making one meanwhile needs none.
+        if let (Some(ears), Ok(mut side)) = (ears, self.ears.try_lock()) {
+            side.wire = Some(ears);
         }
         if let Some(old) = main.session.replace(session.clone()) {
             old.wire.close();
@@ -359,9 +367,9 @@ impl Link {
 
     /// Give a broken connection up, unless another caller has already done so. Callers that await a reply on it try again.
     async fn discard(&self, way: Way, number: u64, wire: &Wire, patience: Patience) {
-        wire.close();
+        let was_open = wire.close();
         if way != Way::Commands {
-            if way == Way::Large {
+            if way == Way::Large && was_open {
                 // The data that it carried may or may not have arrived.
                 self.number.send_modify(|number| *number += 1);
             }

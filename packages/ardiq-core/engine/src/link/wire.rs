@@ -142,6 +142,12 @@ impl Wire {
         self.flow.allowance(self.under_way.load(Ordering::Relaxed))
     }
 
+    /// Does it carry something, and is it not silent?
+    pub fn is_moving(&self) -> bool {
+        let is_silent = self.flow.last().elapsed() >= self.silence + self.allowance();
+        self.under_way.load(Ordering::Relaxed) > 0 && !is_silent && !self.is_closed()
+    }
+
     /// After so much silence a call begins to doubt the connection.
     fn doubtful(&self) -> Duration {
         DOUBT + 2 * self.round_trip
@@ -157,10 +163,10 @@ impl Wire {
         timeout(self.doubtful(), self.send(&redis::cmd("PING"))).await.is_ok_and(|answer| answer.is_ok())
     }
 
-    /// Close it: callers that wait for a reply fail at once.
-    pub fn close(&self) {
-        self.driver.is_closed.store(true, Ordering::Release);
+    /// Close it: callers that wait for a reply fail at once. Returns whether it was open.
+    pub fn close(&self) -> bool {
         self.driver.task.abort();
+        !self.driver.is_closed.swap(true, Ordering::AcqRel)
     }
 
     /// Has it ended?

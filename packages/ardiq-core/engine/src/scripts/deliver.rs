@@ -313,22 +313,31 @@ fn with_survivals(keys: &Keys, id: &str, record: &[u8]) -> Vec<u8> {
 }
 
 /// Bodies in flight at the same time. Received bodies are kept, so a broken connection loses at most these.
-const BODIES_UNDER_WAY: usize = 16;
+pub const BODIES_UNDER_WAY: usize = 16;
 
 /// The bodies under these keys, in order; `None` for one that is not there, or is no body.
 pub async fn bodies(link: &Link, names: &[String], patience: Patience) -> Result<Vec<Option<Vec<u8>>>> {
-    let reads: Vec<_> = names.iter().map(|name| body(link, name, patience)).collect();
+    let reads: Vec<_> = names
+        .iter()
+        .map(|name| async move {
+            match body(link, name, patience).await {
+                // One that cannot be read must not hold up the others.
+                Err(error) if error.is_about_this_call() => Ok(None),
+                read => read,
+            }
+        })
+        .collect();
     iter(reads).buffered(BODIES_UNDER_WAY).try_collect().await
 }
 
-async fn body(link: &Link, name: &str, patience: Patience) -> Result<Option<Vec<u8>>> {
+/// The body under a key; `None` if it is not there, or is no body.
+pub async fn body(link: &Link, name: &str, patience: Patience) -> Result<Option<Vec<u8>>> {
     let mut get = redis::cmd("GET");
     get.arg(name);
     match link.transfer(&get, patience).await {
         Ok(Value::Nil) => Ok(None),
         Ok(body) => reply::bytes(body).map(Some),
-        // One that cannot be read must not hold up the others.
-        Err(error) if error.is_about_this_call() => Ok(None),
+        Err(error) if error.is_of_wrong_type() => Ok(None),
         Err(error) => Err(error),
     }
 }

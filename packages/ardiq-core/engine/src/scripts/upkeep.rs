@@ -75,14 +75,14 @@ pub async fn renew(link: &Link, keys: &Keys, claim: Claim<'_>, patience: Patienc
 }
 
 /// A worker and the end of its lease, as the server writes it.
-pub type Expired = (String, String);
+pub type Expired = (Vec<u8>, Vec<u8>);
 
 /// What a reclaim did.
 #[derive(Debug, Clone)]
 pub struct Reclaimed {
     /// Redis time.
     pub now_ms: u64,
-    /// The dead worker; empty when there was none.
+    /// The dead worker, as people may read it; empty when there was none.
     pub victim: String,
     /// Jobs made available again.
     pub taken: u64,
@@ -123,11 +123,11 @@ pub async fn reclaim(link: &Link, keys: &Keys, search: Search<'_>, patience: Pat
     let [now, victim, taken, started, finished] = reply::head(&mut items)?;
     let mut expired = Vec::new();
     while let (Some(worker), Some(lease)) = (items.next(), items.next()) {
-        expired.push((reply::text(worker)?, reply::text(lease)?));
+        expired.push((reply::bytes(worker)?, reply::bytes(lease)?));
     }
     Ok(Reclaimed {
         now_ms: u64::try_from(reply::int(&now)?).unwrap_or_default(),
-        victim: reply::text(victim)?,
+        victim: reply::lossy(victim)?,
         taken: u64::try_from(reply::int(&taken)?).unwrap_or_default(),
         started: u64::try_from(reply::int(&started)?).unwrap_or_default(),
         finished: reply::int(&finished)? == 1,

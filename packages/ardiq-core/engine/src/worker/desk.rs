@@ -5,14 +5,16 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use crate::link::LARGE;
 use crate::protocol::keys::Nonce;
-use crate::scripts::deliver::{BATCH, Settlement, Start, entry_number};
+use crate::scripts::deliver::{BATCH, Settlement, Start};
 
-use super::job::{Delivery, Job};
-use super::judge::{Finished, Outcome, batch_size};
+use super::incomplete::Incomplete;
+use super::job::Job;
+use super::judge::{BATCH_BYTES, Finished, Outcome, batch_size};
 use super::pace::{HOST_PATIENCE_MS, PATIENCE_MS, Pace};
 use super::plan::{Plan, UnderWay};
-use super::quarantine::{CLEARED_AFTER_MS, Mode, Quarantine, is_poison, is_suspected};
+use super::quarantine::{CLEARED_AFTER_MS, Mode, Quarantine};
 use super::runs::{Run, Runs, Stage};
 
 pub use super::runs::Assignment;
@@ -31,13 +33,18 @@ pub struct Desk {
     /// By stream, in the order of service.
     pub(super) buffer: Vec<VecDeque<Job>>,
     /// By stream, the highest entry id so far: deliveries rise, unless the group was destroyed and made again.
-    newest: Vec<(u64, u64)>,
+    pub(super) newest: Vec<(u64, u64)>,
     pub(super) quarantine: Quarantine,
+    pub(super) incomplete: Incomplete,
     pub(super) runs: Runs,
     pub(super) deferred: HashSet<String>,
     pub(super) finished: Vec<Finished>,
+    /// Those with large outcomes.
+    pub(super) finished_large: Vec<Finished>,
+    /// Stream and entry of those whose large outcomes are being written.
+    pub(super) settling_large: Vec<(usize, String)>,
     /// Outcomes that the server would not take yet, and when they are sent again.
-    put_off: Vec<Settlement>,
+    pub(super) put_off: Vec<Settlement>,
     put_off_until_ms: i64,
     /// Outcomes that are being written.
     settling: usize,
@@ -74,9 +81,12 @@ impl Desk {
             buffer: (0..streams).map(|_| VecDeque::new()).collect(),
             newest: vec![(0, 0); streams],
             quarantine: Quarantine::default(),
+            incomplete: Incomplete::default(),
             runs: Runs::default(),
             deferred: HashSet::new(),
             finished: Vec::new(),
+            finished_large: Vec::new(),
+            settling_large: Vec::new(),
             put_off: Vec::new(),
             put_off_until_ms: i64::MIN,
             settling: 0,
@@ -102,17 +112,17 @@ impl Desk {
 
     /// Jobs in the process, running ones included.
     pub fn held(&self) -> usize {
-        self.running() + self.buffered() + self.quarantine.len()
+        self.running() + self.buffered() + self.quarantine.len() + self.incomplete.len()
     }
 
     /// Deliveries that this desk knows of. A read in flight may bring more.
     pub fn known(&self) -> usize {
-        self.held() + self.finished.len() + self.put_off.len() + self.settling
+        self.held() + self.finished.len() + self.finished_large.len() + self.put_off.len() + self.settling
     }
 
     /// Has every outcome been written?
     pub fn is_settled(&self) -> bool {
-        self.running() == 0 && self.finished.is_empty() && self.put_off.is_empty() && self.settling == 0
+        self.known() == self.held() && self.running() == 0
     }
 
     /// Nothing held, nothing to write, nothing in flight.
@@ -120,11 +130,14 @@ impl Desk {
         self.is_settled() && self.held() == 0 && self.reserved == 0
     }
 
-    /// How many more jobs it may hold. Suspects that wait take no room from others.
+    /// How many more jobs it may hold. Suspects that wait take no room from others. Outcomes that the server takes slowly, or
+    /// not at all, do: they are kept, and would pile up.
     fn room(&self, monotonic_ms: i64) -> usize {
         let ahead = self.pace.ahead(monotonic_ms, self.concurrency);
         let most = self.prefetch.min(self.concurrency.saturating_add(ahead));
-        most.saturating_sub(self.running() + self.buffered())
+        let unwritten = self.put_off.len() + self.finished_large.len() + self.settling_large.len();
+        let held_up = unwritten.saturating_sub(self.concurrency);
+        most.saturating_sub(self.running() + self.buffered() + self.incomplete.len() + held_up)
     }
 
     /// May it hold another job?
@@ -168,68 +181,11 @@ impl Desk {
         let held = self.held();
         self.buffer.iter_mut().for_each(VecDeque::clear);
         self.quarantine.take();
+        self.incomplete.take();
         let survived = self.runs.forget_unbegun();
         self.dry = false;
         self.lease_until_ms = i64::MIN;
         Lost { held, survived }
-    }
-
-    /// Take deliveries in. Known ones, as a recovery or a group made again may bring, are passed over. Returns how many were new.
-    pub fn receive(&mut self, deliveries: Vec<Delivery>, check_known: bool, now_ms: u64) -> usize {
-        let mut new = 0;
-        for Delivery { job, fault } in deliveries {
-            let rises = self.rises(&job);
-            if (check_known || !rises) && self.knows(&job) {
-                continue;
-            }
-            new += 1;
-            match fault {
-                Some(reason) => self.finish_unstarted(job, Outcome::Undecodable(reason), now_ms),
-                None if is_poison(&job.header) => self.finish_unstarted(job, Outcome::Poison, now_ms),
-                None if is_suspected(&job.header) => {
-                    if let Some(job) = self.quarantine.admit(job) {
-                        self.finish_unstarted(job, Outcome::PutOff, now_ms);
-                    }
-                }
-                None => self.buffer_job(job, rises),
-            }
-        }
-        if self.stopping {
-            self.give_back_unstarted(now_ms);
-        }
-        new
-    }
-
-    fn buffer_job(&mut self, job: Job, rises: bool) {
-        let Some(lane) = self.buffer.get_mut(job.stream) else { return };
-        if rises {
-            lane.push_back(job);
-        } else {
-            // Another request was answered first, as one whose bodies had to be read does.
-            let number = entry_number(&job.entry);
-            lane.insert(lane.partition_point(|other| entry_number(&other.entry) < number), job);
-        }
-    }
-
-    fn rises(&mut self, job: &Job) -> bool {
-        let number = entry_number(&job.entry);
-        match self.newest.get_mut(job.stream) {
-            Some(newest) if number > *newest => {
-                *newest = number;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Is this delivery at the desk already?
-    pub(super) fn knows(&self, job: &Job) -> bool {
-        let same = |known: &Job| known.stream == job.stream && known.entry == job.entry;
-        self.runs.iter().any(|run| same(&run.job))
-            || self.finished.iter().any(|finished| same(&finished.job))
-            || self.put_off.iter().any(|one| one.stream == job.stream && one.entry == job.entry)
-            || self.quarantine.any(same)
-            || self.buffer.get(job.stream).is_some_and(|lane| lane.iter().any(same))
     }
 
     pub(super) fn finish_unstarted(&mut self, job: Job, outcome: Outcome, now_ms: u64) {
@@ -245,14 +201,25 @@ impl Desk {
 
     /// What is to be done now, beside what is in flight already.
     pub fn plan(&mut self, monotonic_ms: i64, under_way: UnderWay) -> Plan {
+        if under_way.recovery {
+            return Plan::default();
+        }
+        if !under_way.large {
+            // Only now, since a delivery that is read back was on its account until then.
+            self.settling_large.clear();
+        }
         if self.recover {
-            // Alone: deliveries and outcomes that are in flight at the same time would not be known when the answer comes.
-            let recover = under_way == UnderWay::default();
+            // Deliveries and outcomes that are in flight at the same time would not be known when the answer comes. What is
+            // large takes long, so nothing waits for it: it is known.
+            let recover = !under_way.outcomes && under_way.fetches == 0;
             self.recover = !recover;
             return Plan { recover, ..Plan::default() };
         }
-        let mut plan = Plan::default();
+        let mut plan = Plan { read: self.incomplete.reads(under_way.reads), ..Plan::default() };
         self.return_what_waits_too_long(monotonic_ms, &mut plan);
+        if !under_way.large {
+            self.plan_large(monotonic_ms, &mut plan);
+        }
         if !under_way.outcomes {
             self.plan_outcomes(monotonic_ms, &mut plan);
         }
@@ -289,9 +256,26 @@ impl Desk {
         plan.wake_at(monotonic_ms + PATIENCE_MS);
     }
 
+    fn plan_large(&mut self, monotonic_ms: i64, plan: &mut Plan) {
+        if monotonic_ms >= self.put_off_until_ms {
+            plan.large_again = self.put_off.extract_if(.., |one| one.size() > LARGE).take(1).collect();
+        }
+        let take = batch_size(&self.finished_large);
+        plan.large = self.finished_large.drain(..take).collect();
+        self.settling += take + plan.large_again.len();
+        self.settling_large.extend(plan.large.iter().map(|one| (one.job.stream, one.job.entry.clone())));
+        self.settling_large.extend(plan.large_again.iter().map(|one| (one.stream, one.entry.clone())));
+    }
+
     fn plan_outcomes(&mut self, monotonic_ms: i64, plan: &mut Plan) {
         if monotonic_ms >= self.put_off_until_ms {
-            plan.again = self.put_off.drain(..self.put_off.len().min(BATCH)).collect();
+            let mut bytes = 0;
+            let fits = |one: &mut Settlement| {
+                let fits = one.size() <= LARGE && bytes < BATCH_BYTES;
+                bytes += if fits { one.size() } else { 0 };
+                fits
+            };
+            plan.again = self.put_off.extract_if(.., fits).take(BATCH).collect();
         } else if !self.put_off.is_empty() {
             plan.wake_at(self.put_off_until_ms);
         }
@@ -352,8 +336,9 @@ impl Desk {
         }
     }
 
-    fn give_back_unstarted(&mut self, now_ms: u64) {
+    pub(super) fn give_back_unstarted(&mut self, now_ms: u64) {
         let mut jobs = self.quarantine.take();
+        jobs.extend(self.incomplete.take());
         for lane in &mut self.buffer {
             jobs.extend(lane.drain(..));
         }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use redis::Value;
 use tokio::time::timeout;
 
-use super::job::Delivery;
 use super::{State, lock, work};
 use crate::clock::monotonic_ms;
 use crate::error::{Error, Remedy, Result, remedy};
@@ -66,7 +65,7 @@ async fn wait(state: &State, conn: Wire) -> Result<Option<Wire>> {
         Err(_) => Err(Remedy::Reconnect),
     };
     let outcome = match outcome {
-        Ok(value) => Ok(deliveries(state, value).await),
+        Ok(value) => Ok(entries(state, value).map(|entries| work::read(state, entries))),
         Err(remedy) => Err(remedy),
     };
     let mut desk = lock(&state.desk);
@@ -105,12 +104,6 @@ async fn wait(state: &State, conn: Wire) -> Result<Option<Wire>> {
             Ok(Some(conn))
         }
     }
-}
-
-async fn deliveries(state: &State, value: Value) -> Result<Vec<Delivery>> {
-    let mut deliveries: Vec<Delivery> = entries(state, value)?.into_iter().map(Delivery::read).collect();
-    work::add_bodies(state, &mut deliveries).await?;
-    Ok(deliveries)
 }
 
 /// The reply is a map from stream to entries (RESP3), or pairs of them (RESP2).

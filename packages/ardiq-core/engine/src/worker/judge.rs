@@ -45,7 +45,7 @@ pub enum Outcome {
 const LARGEST_RESULT: usize = 256 << 20;
 
 /// After so many bytes a batch of outcomes is full: the script that takes them in keeps the server from all else meanwhile.
-const BATCH_BYTES: usize = 1 << 20;
+pub const BATCH_BYTES: usize = 1 << 20;
 
 /// How many of `finished` go out together.
 pub fn batch_size(finished: &[Finished]) -> usize {
@@ -60,7 +60,7 @@ pub fn batch_size(finished: &[Finished]) -> usize {
 
 impl Outcome {
     /// Roughly how many bytes are to be written for it.
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         match self {
             Self::Success(value, _) => value.len(),
             Self::Failure(fault, _) | Self::Dead(fault, _) => {

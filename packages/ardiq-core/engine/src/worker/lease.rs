@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::{State, idle, lock};
 use crate::clock::monotonic_ms;
 use crate::error::{Error, Result};
-use crate::link::Patience;
+use crate::link::{Patience, RESPONSE_LIMIT};
 use crate::logs::Level;
 use crate::protocol::info::Info;
 use crate::scripts::{self, upkeep};
@@ -17,15 +17,18 @@ use crate::scripts::{self, upkeep};
 /// Pause before a refused renewal is sent again.
 const RENEW_AGAIN: Duration = Duration::from_millis(100);
 
+/// How often a transfer is looked at that outlasts the time for signing off.
+const SECOND: Duration = Duration::from_secs(1);
+
 /// Check the server, subscribe to what concerns workers, and take the lease. Every step has its own time: together they may
 /// take longer than one call may.
 pub async fn sign_on(state: &Arc<State>) -> Result<()> {
     let link = &state.shared.link;
     let wake = state.shared.keys.wake.clone();
+    let asked = Instant::now();
     // All of this comes with the connection, in as few round trips as it takes.
     link.reach(scripts::FOR_WORKERS, &wake).await?;
     let patience = || Patience::within(link.connect_limit());
-    let asked = Instant::now();
     let facts = state.shared.server.check(link, patience()).await?;
     state.pulse.introduce(facts.uptime, asked.elapsed());
     for warning in facts.warnings() {
@@ -134,7 +137,15 @@ pub async fn renew(state: Arc<State>) -> Result<()> {
         }
         let survived = lock(&state.survived).clone();
         if !survived.is_empty() {
-            upkeep::survive(&state.shared.link, &state.shared.keys, &survived, Patience::Endless).await?;
+            let told = upkeep::survive(&state.shared.link, &state.shared.keys, &survived, Patience::Endless).await;
+            match told {
+                Err(error @ Error::Refused(_)) => {
+                    let count = survived.len();
+                    let message = format!("it cannot be recorded that {count} runs outlived their lease: {error}");
+                    state.log(Level::Warning, message);
+                }
+                told => told?,
+            }
             lock(&state.survived).drain(..survived.len());
         }
     }
@@ -157,8 +168,17 @@ pub async fn watch(state: Arc<State>) -> Result<()> {
 /// The order matters: outcomes before the lease, since without it they would be refused; the blocked read before the lease,
 /// since it may still bring a job that has to go back.
 pub async fn sign_off(state: &Arc<State>) {
-    let end = Instant::now() + state.shared.link.connect_limit();
-    while Instant::now() < end && !lock(&state.desk).is_empty() {
+    let link = &state.shared.link;
+    let mut end = Instant::now() + link.connect_limit();
+    while !lock(&state.desk).is_empty() {
+        if Instant::now() >= end {
+            // A large outcome takes as long as its transfer, while the server answers.
+            let ping = redis::cmd("PING");
+            if !link.is_transferring().await || link.command(&ping, Patience::within(RESPONSE_LIMIT)).await.is_err() {
+                break;
+            }
+            end = Instant::now() + SECOND;
+        }
         state.work.notify_one();
         // Again each time: a read that was about to be sent when it was woken blocks only now.
         idle::wake(state).await;
@@ -168,7 +188,7 @@ pub async fn sign_off(state: &Arc<State>) {
     for task in lock(&state.tasks).drain(..) {
         task.abort();
     }
-    let (link, keys) = (&state.shared.link, &state.shared.keys);
+    let keys = &state.shared.keys;
     let left = upkeep::leave(
         link,
         keys,

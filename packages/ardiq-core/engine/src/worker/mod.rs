@@ -5,6 +5,8 @@
 //! | `job` | a delivered job, taken apart |
 //! | `desk` | what is held and what to do next (no I/O) |
 //! | `runs` | from the buffer to the outcome (no I/O) |
+//! | `intake` | from a delivery to the place where its job can start (no I/O) |
+//! | `incomplete` | jobs whose arguments are read apart (no I/O) |
 //! | `quarantine` | jobs that may have killed their process (no I/O) |
 //! | `pace` | how many jobs are held ahead (no I/O) |
 //! | `plan` | what the desk wants done |
@@ -21,6 +23,8 @@
 
 pub mod desk;
 mod idle;
+pub mod incomplete;
+mod intake;
 pub mod job;
 pub mod judge;
 mod lease;

@@ -14,9 +14,6 @@ use crate::scripts::deliver::{self, Settlement};
 /// Pause before outcomes that the server refused are sent again.
 const PAUSE_MS: i64 = 500;
 
-/// A connection that breaks this often while one outcome is being sent breaks because of it.
-const MOST_BREAKS: u64 = 3;
-
 /// A smaller outcome never is the reason why a connection breaks: no server has a lower limit.
 const SMALLEST_LIMIT: usize = 1 << 20;
 
@@ -69,6 +66,12 @@ async fn one_by_one(state: &State, batch: Vec<Settlement>) {
             }
             Fault::Theirs(why) => why,
         };
+        if one.size() == 0 {
+            // It goes back to the queue, and stays the worker's until it can.
+            reason = why;
+            left.push(one);
+            continue;
+        }
         state.log(
             Level::Error,
             format!("the outcome of job {} cannot be stored, so the job is recorded as failed: {why}", one.id),
@@ -101,19 +104,14 @@ fn put_off(state: &State, batch: Vec<Settlement>, reason: &str) {
 /// One try.
 async fn send(state: &State, batch: &[Settlement]) -> std::result::Result<(), Fault> {
     let (link, keys, ttl) = (&state.shared.link, &state.shared.keys, state.settings.result_ttl_ms);
-    let mut sessions = link.sessions();
-    let before = *sessions.borrow_and_update();
-    let large = matches!(batch, [one] if one.size() > SMALLEST_LIMIT);
-    let sent = tokio::select! {
-        sent = deliver::settle(link, keys, batch, ttl, Patience::Endless) => sent,
-        // Written or not, it is harmless to send it again: an outcome that was written is refused then.
-        true = broken(&mut sessions, before), if before != 0 => {
-            let why = format!("the connection broke {MOST_BREAKS} times while they were being sent");
-            return Err(if large { Fault::Theirs(why) } else { Fault::ForNow(why) });
-        }
-    };
-    let refused = match sent {
+    let sessions = link.sessions();
+    let before = *sessions.borrow();
+    let refused = match deliver::settle(link, keys, batch, ttl, Patience::Endless).await {
         Ok(refused) => refused,
+        // Written or not, it is harmless to send it again: an outcome that was written is refused then.
+        Err(error) if error.is_broken() && !matches!(batch, [one] if one.size() > SMALLEST_LIMIT) => {
+            return Err(Fault::ForNow(error.to_string()));
+        }
         Err(error) if error.is_about_this_call() => return Err(Fault::Theirs(error.to_string())),
         Err(error) => return Err(Fault::ForNow(error.to_string())),
     };
@@ -134,8 +132,4 @@ async fn send(state: &State, batch: &[Settlement]) -> std::result::Result<(), Fa
         }
     }
     Ok(())
-}
-
-async fn broken(sessions: &mut tokio::sync::watch::Receiver<u64>, before: u64) -> bool {
-    sessions.wait_for(|number| *number >= before + MOST_BREAKS).await.is_ok()
 }

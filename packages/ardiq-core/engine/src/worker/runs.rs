@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use crate::link::LARGE;
 use crate::protocol::keys::Nonce;
 use crate::scripts::deliver::Start;
 
@@ -252,7 +253,9 @@ impl Desk {
             run.job.header.deaths = 0;
         }
         let is_again = run.job.is_again;
-        self.finished.push(Finished {
+        let is_large = outcome.size() > LARGE;
+        let finished = if is_large { &mut self.finished_large } else { &mut self.finished };
+        finished.push(Finished {
             job: run.job,
             outcome,
             started_ms: run.started_ms,

@@ -45,7 +45,14 @@ impl Pass {
 /// Run until the worker has stopped: all parts at once when it starts, then each at its time.
 pub async fn run(state: Arc<State>) -> Result<()> {
     let (link, keys) = (&state.shared.link, &state.shared.keys);
-    upkeep::mend(link, keys, Patience::Endless).await.map(|names| link.tell_set_aside(&names))?;
+    match upkeep::mend(link, keys, Patience::Endless).await {
+        Ok(names) => link.tell_set_aside(&names),
+        // A user without the right to repair can still work.
+        Err(error @ Error::Refused(_)) => {
+            state.log(Level::Warning, format!("keys that hold something else than they should stay: {error}"));
+        }
+        Err(error) => return Err(error),
+    }
     let mut passes = [
         Pass::new(Part::Running, SMALL_PERIOD),
         Pass::new(Part::Waiters, SMALL_PERIOD),
@@ -62,7 +69,6 @@ pub async fn run(state: Arc<State>) -> Result<()> {
             }
             let done = match upkeep::scrub(link, keys, pass.part, &pass.cursor, Patience::Endless).await {
                 Ok(done) => done,
-                // A user without the right to repair can still work.
                 Err(error @ Error::Refused(_)) => {
                     if !std::mem::replace(&mut refused, true) {
                         state.log(Level::Warning, format!("the queue cannot be checked and repaired: {error}"));

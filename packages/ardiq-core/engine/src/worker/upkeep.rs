@@ -7,9 +7,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::State;
 use crate::clock::monotonic_ms;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::link::Patience;
-use crate::logs::Level;
+use crate::logs::{Level, Seldom};
 use crate::scripts::upkeep;
 
 /// Jobs that one promotion moves: well under a millisecond of the server's time.
@@ -72,13 +72,22 @@ pub async fn reclaim(state: Arc<State>) -> Result<()> {
     let third = Duration::from_millis((state.settings.lease_ms / 3).max(1));
     let period = third.min(RECLAIM_PERIOD);
     let mut next_sweep = Instant::now();
-    let mut seen = Vec::new();
+    let (mut seen, refusals) = (Vec::new(), Seldom::default());
     loop {
         let sweep = Instant::now() >= next_sweep;
         if sweep {
             next_sweep = Instant::now() + third;
         }
-        seen = take_over(&state, &seen, sweep).await?;
+        seen = match take_over(&state, &seen, sweep).await {
+            // Others may have the right.
+            Err(error @ Error::Refused(_)) => {
+                if refusals.is_due(monotonic_ms()) {
+                    state.log(Level::Error, format!("the jobs of dead workers cannot be taken over: {error}"));
+                }
+                Vec::new()
+            }
+            done => done?,
+        };
         sleep(if seen.is_empty() { period } else { period.min(SECOND_LOOK) }).await;
     }
 }

@@ -11,15 +11,16 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
+use super::incomplete::Read;
 use super::job::Delivery;
 use super::outcomes;
 use super::plan::{Plan, UnderWay};
 use super::{State, lock};
 use crate::clock::monotonic_ms;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::link::Patience;
 use crate::logs::Level;
-use crate::scripts::deliver::{self, BATCH, Cursor, Fetched, Source, Start};
+use crate::scripts::deliver::{self, BATCH, Cursor, Entry, Fetched, Source, Start};
 
 /// Requests of one kind that are under way, the oldest first.
 #[derive(Default)]
@@ -49,19 +50,35 @@ impl<'a> Requests<'a> {
 /// server works on another request.
 pub async fn run(state: Arc<State>) -> Result<()> {
     let (mut outcomes, mut fetches) = (Requests::default(), Requests::default());
+    // They may take long, so nothing waits for them.
+    let (mut large, mut reads) = (Requests::default(), Requests::default());
+    let mut recovery = Requests::default();
+    lock(&state.desk).forget_reads();
     loop {
-        let under_way = UnderWay { outcomes: !outcomes.0.is_empty(), fetches: fetches.0.len() };
-        let plan = lock(&state.desk).plan(monotonic_ms(), under_way);
+        let under_way = UnderWay {
+            outcomes: !outcomes.0.is_empty(),
+            large: !large.0.is_empty(),
+            fetches: fetches.0.len(),
+            reads: reads.0.len(),
+            recovery: !recovery.0.is_empty(),
+        };
+        let mut plan = lock(&state.desk).plan(monotonic_ms(), under_way);
         let next_ms = plan.next_ms;
         if plan.recover {
-            read_back(&state).await?;
-            continue;
+            recovery.add(read_back(&state));
         }
         if plan.fetch > 0 {
             lock(&state.desk).reserve(plan.fetch);
             fetches.add(read_new(&state, plan.fetch));
-        } else if fetches.0.is_empty() {
+        } else if fetches.0.is_empty() && recovery.0.is_empty() {
             state.idle.notify_one();
+        }
+        for read in plan.read.drain(..) {
+            reads.add(read_body(&state, read));
+        }
+        if !(plan.large.is_empty() && plan.large_again.is_empty()) {
+            let (finished, again) = (std::mem::take(&mut plan.large), std::mem::take(&mut plan.large_again));
+            large.add(outcomes::write(&state, finished, again));
         }
         if plan.has_outcomes() {
             outcomes.add(write(&state, plan));
@@ -70,13 +87,16 @@ pub async fn run(state: Arc<State>) -> Result<()> {
             biased; // outcomes go out first
             done = outcomes.next() => done,
             done = fetches.next() => done,
+            done = recovery.next() => done,
+            done = large.next() => done,
+            done = reads.next() => done,
             () = state.work.notified() => Ok(()),
             () = until(next_ms) => Ok(()),
         };
         if done.is_err() {
             // Wait for all requests in flight: no worker would know of a job in an unread reply. Poll all of them at the same
             // time, since one that is not polled may hold the connection's lock that another waits for.
-            join_all(outcomes.0.into_iter().chain(fetches.0)).await;
+            join_all([outcomes, fetches, recovery, large, reads].into_iter().flat_map(|requests| requests.0)).await;
             return done;
         }
     }
@@ -128,8 +148,8 @@ async fn read_back(state: &State) -> Result<()> {
     let (link, keys) = (&state.shared.link, &state.shared.keys);
     let (mut found, mut from) = (0, Some(Cursor::default()));
     while let Some(cursor) = from {
-        let fetched = deliver::fetch(link, keys, &worker, BATCH, Source::Own(cursor), Patience::Endless).await?;
-        let (mut fetched, mut deliveries) = read(state, fetched, true).await?;
+        let mut fetched = deliver::fetch(link, keys, &worker, BATCH, Source::Own(cursor), Patience::Endless).await?;
+        let mut deliveries = read(state, std::mem::take(&mut fetched.entries));
         deliveries.iter_mut().for_each(|one| one.job.is_again = true);
         from = fetched.next.take();
         found += take_in(state, &fetched, deliveries, 0, &worker);
@@ -143,56 +163,54 @@ async fn read_back(state: &State) -> Result<()> {
 async fn read_new(state: &State, count: usize) -> Result<()> {
     let worker = state.identity();
     let (link, keys) = (&state.shared.link, &state.shared.keys);
-    let fetched = match deliver::fetch(link, keys, &worker, count, Source::New, Patience::Endless).await {
-        Ok(fetched) => read(state, fetched, false).await,
-        Err(error) => Err(error),
-    };
+    let fetched = deliver::fetch(link, keys, &worker, count, Source::New, Patience::Endless).await;
     lock(&state.desk).unreserve(count);
-    let (fetched, deliveries) = fetched?;
+    let mut fetched = fetched?;
+    let deliveries = read(state, std::mem::take(&mut fetched.entries));
     take_in(state, &fetched, deliveries, count, &worker);
     Ok(())
 }
 
-/// Take entries apart, before the desk is locked: the event loop's thread may want it. `back` means that the worker may know
-/// them already; then their bodies are not transferred again.
-async fn read(state: &State, mut fetched: Fetched, back: bool) -> Result<(Fetched, Vec<Delivery>)> {
-    let mut deliveries = std::mem::take(&mut fetched.entries).into_iter().map(Delivery::read).collect::<Vec<_>>();
-    if back {
-        let desk = lock(&state.desk);
-        deliveries.retain(|one| !desk.knows(&one.job));
-    }
-    add_bodies(state, &mut deliveries).await?;
-    Ok((fetched, deliveries))
-}
-
-/// Read the bodies that are kept apart, and tell of jobs that cannot be run without them, or at all.
-pub(super) async fn add_bodies(state: &State, deliveries: &mut [Delivery]) -> Result<()> {
-    let added = read_bodies(state, deliveries).await;
-    for Delivery { job, fault } in deliveries.iter() {
+/// Take entries apart, before the desk is locked: the event loop's thread may want it.
+pub(super) fn read(state: &State, entries: Vec<Entry>) -> Vec<Delivery> {
+    let deliveries: Vec<Delivery> = entries.into_iter().map(Delivery::read).collect();
+    for Delivery { job, fault } in &deliveries {
         if let Some(reason) = fault {
-            let lane = state.shared.keys.lane_of(job.stream);
-            let message = format!(
-                "an entry of lane {lane:?} cannot be read, it goes to the dead letters: job {:?}: {reason}",
-                job.id
-            );
-            state.log(Level::Error, message);
+            tell_unreadable(state, job.stream, &job.id, reason);
         }
     }
-    added
+    deliveries
 }
 
-async fn read_bodies(state: &State, deliveries: &mut [Delivery]) -> Result<()> {
-    let waiting = deliveries.iter_mut().filter(|one| one.fault.is_none());
-    let mut waiting: Vec<(String, &mut Delivery)> = waiting
-        .filter_map(|one| one.job.apart().map(|nonce| (state.shared.keys.body(&one.job.id, nonce), one)))
-        .collect();
-    if waiting.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<String> = waiting.iter_mut().map(|(name, _)| std::mem::take(name)).collect();
-    let bodies = deliver::bodies(&state.shared.link, &names, Patience::Endless).await?;
-    for ((_, delivery), body) in waiting.into_iter().zip(bodies) {
-        delivery.set_body(body);
+fn tell_unreadable(state: &State, stream: usize, id: &str, reason: &str) {
+    let lane = state.shared.keys.lane_of(stream);
+    let message =
+        format!("an entry of lane {lane:?} cannot be read, it goes to the dead letters: job {id:?}: {reason}");
+    state.log(Level::Error, message);
+}
+
+/// Read the arguments of one job, which are kept apart.
+async fn read_body(state: &State, read: Read) -> Result<()> {
+    let key = state.shared.keys.body(&read.id, read.nonce);
+    let body = match deliver::body(&state.shared.link, &key, Patience::Endless).await {
+        Ok(body) => body,
+        Err(error @ Error::Refused(_)) => {
+            lock(&state.desk).put_job_off(&read, state.now_ms());
+            if state.refusals.is_due(monotonic_ms()) {
+                let message =
+                    format!("the arguments of job {} cannot be read, so it goes back for a while: {error}", read.id);
+                state.log(Level::Warning, message);
+            }
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let mut desk = lock(&state.desk);
+    let fault = desk.complete_job(&read, body, state.now_ms());
+    state.offer(&desk);
+    drop(desk);
+    if let Some(reason) = fault {
+        tell_unreadable(state, read.stream, &read.id, &reason);
     }
     Ok(())
 }

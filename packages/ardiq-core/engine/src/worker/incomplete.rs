@@ -1,0 +1,91 @@
+//! Jobs whose arguments are read apart, since they are large. They are held like others, and can start when their arguments
+//! have arrived. Nothing waits for them meanwhile.
+
+use crate::protocol::keys::Nonce;
+use crate::scripts::deliver::BODIES_UNDER_WAY;
+
+use super::desk::Desk;
+use super::job::{Delivery, Job};
+use super::judge::Outcome;
+
+/// The arguments of a job that are to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// Position of the job's stream.
+    pub stream: usize,
+    /// Entry id.
+    pub entry: String,
+    /// Job id.
+    pub id: String,
+    /// The nonce of its enqueue.
+    pub nonce: Nonce,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    job: Job,
+    is_asked: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Incomplete(Vec<Waiting>);
+
+impl Incomplete {
+    pub fn add(&mut self, job: Job) {
+        self.0.push(Waiting { job, is_asked: false });
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn any(&self, is: impl Fn(&Job) -> bool) -> bool {
+        self.0.iter().any(|one| is(&one.job))
+    }
+
+    fn remove(&mut self, read: &Read) -> Option<Job> {
+        let position = self.0.iter().position(|one| one.job.stream == read.stream && one.job.entry == read.entry)?;
+        Some(self.0.remove(position).job)
+    }
+
+    /// All of them. What is being read for them is not wanted any more.
+    pub fn take(&mut self) -> Vec<Job> {
+        self.0.drain(..).map(|one| one.job).collect()
+    }
+
+    /// What to read now, beside what is under way.
+    pub fn reads(&mut self, under_way: usize) -> Vec<Read> {
+        let waiting = self.0.iter_mut().filter(|one| !one.is_asked);
+        let reads = waiting.take(BODIES_UNDER_WAY.saturating_sub(under_way)).map(|one| {
+            one.is_asked = true;
+            let job = &one.job;
+            Read { stream: job.stream, entry: job.entry.clone(), id: job.id.clone(), nonce: job.envelope.nonce }
+        });
+        reads.collect()
+    }
+}
+
+impl Desk {
+    /// No read is under way any more: ask again.
+    pub fn forget_reads(&mut self) {
+        self.incomplete.0.iter_mut().for_each(|one| one.is_asked = false);
+    }
+
+    /// Arguments have arrived, or are not there. Returns the reason why their job cannot be run, if that is so. A job that has
+    /// gone back meanwhile, or was lost with the lease, does not need them.
+    pub fn complete_job(&mut self, read: &Read, body: Option<Vec<u8>>, now_ms: u64) -> Option<String> {
+        let mut delivery = Delivery { job: self.incomplete.remove(read)?, fault: None };
+        delivery.set_body(body);
+        let fault = delivery.fault.clone();
+        self.admit(delivery, false, now_ms);
+        fault
+    }
+
+    /// Arguments cannot be read now. Their job goes back for a while: another worker may be better off.
+    pub fn put_job_off(&mut self, read: &Read, now_ms: u64) {
+        if let Some(job) = self.incomplete.remove(read) {
+            self.finish_unstarted(job, Outcome::PutOff, now_ms);
+        }
+    }
+}

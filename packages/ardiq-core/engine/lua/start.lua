@@ -1,9 +1,9 @@
--- start: record that runs have begun, so that a crash counts them as tries.
+-- start: record that runs have started, so that a crash counts as a try.
 --
 -- KEYS  running, workers
--- ARGV  job prefix, worker, then per run: id, entry id, stream without the queue's prefix, start ms, tries and mode ("" one of
---       many, "a" the only suspect of its process, "c" it has outlived suspicion)
--- out   positions (from 0) of runs that are no longer this worker's
+-- ARGV  job prefix, worker, then per run: id, entry id, stream without the queue's prefix, start ms, tries and mode (""
+--       one of many, "a" the only suspect of its process, "c" cleared of suspicion)
+-- out   positions (from 0) of runs that this worker no longer owns
 local refused, fields = {}, {}
 local lease = ask('ZSCORE', KEYS[2], ARGV[2])
 local held = lease and tonumber(lease) >= 0

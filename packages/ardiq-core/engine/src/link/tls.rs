@@ -1,4 +1,4 @@
-//! Whom a TLS connection trusts, and how it shows who we are.
+//! Which authorities a TLS connection trusts, and how it authenticates this client.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-/// Files in PEM format. They are read for every connection, so that renewed ones are taken up.
+/// Files in PEM format. They are read for every connection, so that renewed files are used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// Certificates of the authorities that are trusted instead of the system's.
+    /// Certificates of the authorities to trust instead of the system's.
     pub authorities: Option<PathBuf>,
     /// Our own certificate chain, for servers that ask for one.
     pub certificate: Option<PathBuf>,
@@ -21,7 +21,7 @@ impl Trust {
     /// Read the files.
     ///
     /// # Errors
-    /// A sentence that says which file cannot be used.
+    /// A sentence that names the file that cannot be used.
     pub fn config(&self) -> Result<ClientConfig, String> {
         let config = ClientConfig::builder().with_root_certificates(self.roots()?);
         let (Some(chain), Some(key)) = (&self.certificate, &self.key) else {

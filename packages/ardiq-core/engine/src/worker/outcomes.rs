@@ -1,5 +1,5 @@
-//! Outcomes on their way to the server. They are kept and sent again for as long as they are this worker's; only one that the
-//! server will never take is replaced, by a failure that says so.
+//! Sends outcomes to the server. They are kept and sent again for as long as this worker owns the jobs. Only an outcome
+//! that the server will never accept is replaced, by a failure that says so.
 
 use std::sync::atomic::Ordering;
 
@@ -14,21 +14,21 @@ use crate::scripts::deliver::{self, Settlement};
 /// Pause before outcomes that the server refused are sent again.
 const PAUSE_MS: i64 = 500;
 
-/// A connection that breaks this often while one outcome is being sent breaks because of it.
+/// If the connection breaks this often while one outcome is being sent, the outcome is the cause.
 const MOST_BREAKS: u64 = 3;
 
-/// A smaller outcome never is the reason why a connection breaks: no server has a lower limit.
+/// A smaller outcome is never the reason why a connection breaks, because no server has a lower limit.
 const SMALLEST_LIMIT: usize = 1 << 20;
 
-/// Why the server has not taken some outcomes.
+/// Why the server has not accepted some outcomes.
 enum Fault {
-    /// It refuses temporarily: rights or memory are lacking, or it is no longer the primary.
+    /// A temporary refusal: permission or memory is lacking, or the server is no longer the primary.
     ForNow(String),
-    /// There is something about these outcomes.
+    /// The outcomes themselves are the reason.
     Theirs(String),
 }
 
-/// Write the outcomes of a plan. Those that cannot be written now are put off.
+/// Write the outcomes of a plan. Postpone those that cannot be written now.
 pub async fn write(state: &State, finished: Vec<Finished>, again: Vec<Settlement>) -> Result<()> {
     if finished.is_empty() && again.is_empty() {
         return Ok(());
@@ -41,7 +41,7 @@ pub async fn write(state: &State, finished: Vec<Finished>, again: Vec<Settlement
     match send(state, &batch).await {
         Ok(()) => lock(&state.desk).settled(batch.len()),
         Err(Fault::ForNow(reason)) if whole => put_off(state, batch, &reason),
-        // Those that the server will not take must not hold up the others.
+        // Outcomes that the server refuses must not delay the others.
         Err(_) => one_by_one(state, batch).await,
     }
     if state.finishing.load(Ordering::Acquire) {
@@ -106,7 +106,7 @@ async fn send(state: &State, batch: &[Settlement]) -> std::result::Result<(), Fa
     let large = matches!(batch, [one] if one.size() > SMALLEST_LIMIT);
     let sent = tokio::select! {
         sent = deliver::settle(link, keys, batch, ttl, Patience::Endless) => sent,
-        // Written or not, it is harmless to send it again: an outcome that was written is refused then.
+        // Sending the outcome again is harmless: if it was written, the server refuses it.
         true = broken(&mut sessions, before), if before != 0 => {
             let why = format!("the connection broke {MOST_BREAKS} times while they were being sent");
             return Err(if large { Fault::Theirs(why) } else { Fault::ForNow(why) });
@@ -117,7 +117,7 @@ async fn send(state: &State, batch: &[Settlement]) -> std::result::Result<(), Fa
         Err(error) if error.is_about_this_call() => return Err(Fault::Theirs(error.to_string())),
         Err(error) => return Err(Fault::ForNow(error.to_string())),
     };
-    // After a reconnect the first try may have been written although its answer was lost: that is no lost lease.
+    // After a reconnect, the first try may have been written although its reply was lost. The lease is not lost then.
     let reconnected = before != 0 && *sessions.borrow() != before;
     for one in refused.iter().filter_map(|position| batch.get(*position)) {
         let id = &one.id;

@@ -1,4 +1,4 @@
-//! What the desk wants done, and what it is told of what is being done.
+//! What the desk asks for, and what is in flight.
 
 use super::judge::Finished;
 use crate::scripts::deliver::{Settlement, Start};
@@ -12,32 +12,32 @@ pub struct UnderWay {
     pub fetches: usize,
 }
 
-/// What is to be done now.
+/// What to do now.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// Outcomes to write.
     pub settle: Vec<Finished>,
-    /// Outcomes to write that the server would not take before.
+    /// Outcomes to write that the server refused before.
     pub again: Vec<Settlement>,
-    /// Starts to record, of jobs that run.
+    /// Starts to record, of jobs that are running.
     pub record: Vec<(usize, Start)>,
     /// Starts to record before the jobs run.
     pub vet: Vec<(usize, Start)>,
-    /// Jobs to ask for.
+    /// How many jobs to ask for.
     pub fetch: usize,
-    /// Read back what this worker was sent already.
+    /// Whether to read this worker's deliveries back.
     pub recover: bool,
-    /// Monotonic time at which there will be something to do, unless something happens before.
+    /// Monotonic time of the next thing to do, unless something happens earlier.
     pub next_ms: Option<i64>,
 }
 
 impl Plan {
-    /// Ask again at that time at the latest.
+    /// Ask again by that time.
     pub fn wake_at(&mut self, monotonic_ms: i64) {
         self.next_ms = Some(self.next_ms.map_or(monotonic_ms, |next| next.min(monotonic_ms)));
     }
 
-    /// Is there something to write?
+    /// Whether there is something to write.
     pub fn has_outcomes(&self) -> bool {
         !(self.settle.is_empty() && self.again.is_empty() && self.record.is_empty() && self.vet.is_empty())
     }

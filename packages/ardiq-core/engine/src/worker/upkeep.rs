@@ -1,4 +1,5 @@
-//! The upkeep of the queue by every worker: promote due jobs, and reclaim the work of the dead. None of it needs a lock: each is one script call, and a second one finds nothing to do.
+//! Every worker maintains the queue: it promotes due jobs and takes over the work of dead workers. Neither needs a
+//! lock: each is one script call, and a second call finds nothing to do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,22 +13,22 @@ use crate::link::Patience;
 use crate::logs::Level;
 use crate::scripts::upkeep;
 
-/// Jobs that one promotion moves: well under a millisecond of the server's time.
+/// Jobs that one promotion moves. It takes well under a millisecond of the server's time.
 const PROMOTE_LIMIT: usize = 50;
 
 /// Jobs that one reclaim moves.
 const RECLAIM_LIMIT: usize = 100;
 
-/// Longest sleep of the promoting loop; earlier due times are announced.
+/// Longest sleep of the promoting loop. Earlier due times are announced.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
 /// The same for a worker that may not subscribe.
 const LONGEST_DEAF_SLEEP: Duration = Duration::from_secs(1);
 
-/// How often dead workers are looked for.
+/// How often the worker looks for dead workers.
 const RECLAIM_PERIOD: Duration = Duration::from_secs(1);
 
-/// Between finding that a lease has run out and taking its worker for dead: renewals that were held up get in between.
+/// Pause between finding an expired lease and declaring its worker dead. Delayed renewals can arrive in between.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
 
 /// Move jobs to their lanes when they are due.
@@ -67,7 +68,7 @@ pub async fn promote(state: Arc<State>) -> Result<()> {
     }
 }
 
-/// Take over from workers whose lease has run out.
+/// Take over from workers whose lease has expired.
 pub async fn reclaim(state: Arc<State>) -> Result<()> {
     let third = Duration::from_millis((state.settings.lease_ms / 3).max(1));
     let period = third.min(RECLAIM_PERIOD);
@@ -83,7 +84,7 @@ pub async fn reclaim(state: Arc<State>) -> Result<()> {
     }
 }
 
-/// Take over what can be had; returns the workers to look at again.
+/// Take over all available work. Returns the workers to check again.
 async fn take_over(state: &State, seen: &[upkeep::Expired], sweep: bool) -> Result<Vec<upkeep::Expired>> {
     let (link, keys) = (&state.shared.link, &state.shared.keys);
     let (mut victim, mut taken, mut started) = (String::new(), 0, 0);

@@ -66,7 +66,7 @@ impl Delivery {
     pub fn set_body(&mut self, body: Option<Vec<u8>>) {
         match body {
             Some(body) => self.job.envelope.body = body,
-            None => self.fault = Some("its arguments are gone from Redis".into()),
+            None => self.fault = Some("its arguments are missing from Redis".into()),
         }
     }
 }

@@ -99,7 +99,7 @@ impl State {
         drop(identity);
         let lost = lock(&self.desk).lose_lease();
         let message = format!(
-            "worker {old} lost its lease with {} jobs in hand: the outcomes of what it still runs may be refused",
+            "worker {old} lost its lease with {} jobs held: the outcomes of jobs that still run may be refused",
             lost.held
         );
         lock(&self.survived).extend(lost.survived);
@@ -180,9 +180,9 @@ pub async fn sign_off(state: &Arc<State>) {
     let mut detail = String::new();
     match left {
         Ok(0) if !unsettled => {}
-        Ok(_) => state.log(Level::Warning, "stopped with unsettled work: others take it over now"),
+        Ok(_) => state.log(Level::Warning, "stopped with unsettled work: other workers take it over now"),
         Err(error) => {
-            detail = format!("stopped without signing off: {error}. Others take over when the lease ends");
+            detail = format!("stopped without signing off: {error}. Other workers take over when the lease ends");
             state.log(Level::Warning, detail.as_str());
         }
     }

@@ -153,7 +153,7 @@ struct Alarm {
 impl Drop for Alarm {
     fn drop(&mut self) {
         if self.over_sign_off || !self.state.finishing.load(Ordering::Acquire) {
-            self.state.fail("the app's connection was closed while its worker ran");
+            self.state.fail("the app's connection was closed while its worker was running");
         }
     }
 }

@@ -34,7 +34,7 @@ pub async fn run(state: Arc<State>) -> Result<()> {
             },
         };
         let Some(since) = began else {
-            state.log(Level::Warning, format!("connected to {} again", link.shown()));
+            state.log(Level::Warning, format!("reconnected to {}", link.shown()));
             continue;
         };
         let (mut next, mut is_told) = (since + FIRST, false);
@@ -49,7 +49,8 @@ pub async fn run(state: Arc<State>) -> Result<()> {
             let reason = link.trouble().borrow().as_ref().map(|trouble| trouble.reason.clone());
             if let Some(reason) = reason {
                 let seconds = since.elapsed().as_secs();
-                let message = format!("cannot reach Redis at {} for {seconds} s: {reason}; trying again", link.shown());
+                let message =
+                    format!("cannot reach Redis at {} ({seconds} s so far): {reason}; trying again", link.shown());
                 state.log(Level::Warning, message);
                 is_told = true;
             }

@@ -93,7 +93,7 @@ fn put_off(state: &State, batch: Vec<Settlement>, reason: &str) {
     if state.refusals.is_due(now_ms) {
         state.log(
             Level::Warning,
-            format!("Redis does not take {count} outcomes, which are kept and sent again until it does: {reason}"),
+            format!("Redis refuses {count} outcomes, which are kept and sent again until it accepts them: {reason}"),
         );
     }
 }
@@ -124,7 +124,7 @@ async fn send(state: &State, batch: &[Settlement]) -> std::result::Result<(), Fa
         if reconnected {
             state.log(
                 Level::Info,
-                format!("the outcome of job {id} was sent twice, since the connection broke: it had been written, or another worker has the job"),
+                format!("the outcome of job {id} was sent twice because the connection broke: it was already written, or another worker has the job"),
             );
         } else {
             state.log(

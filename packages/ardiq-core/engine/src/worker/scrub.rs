@@ -114,14 +114,14 @@ fn meaning(kind: &str) -> &str {
     match kind {
         "lost" => "queued jobs whose entry was deleted from Redis: they have failed, and their ids are free again",
         "due" => "scheduled jobs that were missing from the due set: they are due now",
-        "undue" => "members of the due set that are no scheduled jobs",
+        "undue" => "members of the due set that are not scheduled jobs",
         "start" => "recorded starts of runs that are over",
         "worker" => "descriptions of workers that are gone",
         "stranded" => "jobs that were acknowledged without an outcome: they are queued again",
         "leftover" => "entries whose jobs are elsewhere",
         "identity" => "unique identities that no unfinished job holds",
-        "body" => "arguments of no unfinished job: they expire in a minute",
-        "aside" => "keys that held something else than they should: they were set aside for a week",
+        "body" => "arguments that no unfinished job needs: they expire in a minute",
+        "aside" => "keys of the wrong type: they were set aside for a week",
         other => other,
     }
 }

@@ -60,13 +60,13 @@ where
                         state.fail(format!("the {name} loop could not recover: {error}"));
                         return;
                     }
-                    state.log(Level::Error, format!("the {name} loop failed and starts again: {error}"));
+                    state.log(Level::Error, format!("the {name} loop failed and is restarted: {error}"));
                     lock(&state.desk).must_recover();
                     sleep(pauses.next().unwrap_or(APART)).await;
                 }
                 Err(panic) => {
                     if !state.ended.load(Ordering::Acquire) {
-                        state.fail(format!("the {name} loop died: {panic}"));
+                        state.fail(format!("the {name} loop panicked: {panic}"));
                     }
                     return;
                 }

@@ -42,7 +42,7 @@ pub async fn promote(state: Arc<State>) -> Result<()> {
         if let Some(step) = state.shared.clock.take_step() {
             let seconds = step / 1000;
             let message = format!(
-                "the server's clock was set by {seconds:+} s: schedules follow it, and delayed jobs start that much earlier or later"
+                "the server's clock was moved by {seconds:+} s: schedules follow it, and delayed jobs start that much earlier or later"
             );
             state.log(Level::Warning, message);
         }
@@ -104,7 +104,7 @@ async fn take_over(state: &State, seen: &[upkeep::Expired], sweep: bool) -> Resu
     };
     if taken > 0 {
         let message = format!(
-            "took over {taken} jobs ({started} of them started), the last of worker {victim}, whose lease had run out"
+            "took over {taken} jobs ({started} of them started), the last ones from worker {victim}, whose lease expired"
         );
         state.log(Level::Warning, message);
     }

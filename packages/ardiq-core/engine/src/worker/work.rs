@@ -135,7 +135,7 @@ async fn read_back(state: &State) -> Result<()> {
         found += take_in(state, &fetched, deliveries, 0, &worker);
     }
     if found > 0 {
-        state.log(Level::Warning, format!("read back {found} jobs whose delivery had been lost on its way"));
+        state.log(Level::Warning, format!("read back {found} jobs whose delivery had been lost in transit"));
     }
     Ok(())
 }
@@ -173,7 +173,7 @@ pub(super) async fn add_bodies(state: &State, deliveries: &mut [Delivery]) -> Re
         if let Some(reason) = fault {
             let lane = state.shared.keys.lane_of(job.stream);
             let message = format!(
-                "an entry of lane {lane:?} cannot be read, it goes to the dead letters: job {:?}: {reason}",
+                "an entry of lane {lane:?} cannot be read and becomes a dead letter: job {:?}: {reason}",
                 job.id
             );
             state.log(Level::Error, message);

@@ -45,7 +45,7 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Run and look after ArdiQ workers."""
+    """Run and inspect ArdiQ workers."""
 
 
 def main() -> None:

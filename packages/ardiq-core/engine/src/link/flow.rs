@@ -37,9 +37,9 @@ impl Flow {
         self.start + Duration::from_millis(self.moved.load(Ordering::Relaxed))
     }
 
-    /// How much longer than usual a reply may take, because written bytes may still be in buffers on the way. These are
-    /// the bytes that were written since something was read, and all bytes of the calls `under_way`: what was read may
-    /// be the reply to an earlier call.
+    /// How much longer than usual a reply may take, because written bytes may still be in buffers on the way. Their
+    /// number is the larger of two: the bytes that were written since something was read, and the bytes of the calls
+    /// `under_way`, because what was read may be the reply to an earlier call.
     pub fn allowance(&self, under_way: usize) -> Duration {
         let bytes = self.unanswered.load(Ordering::Relaxed).max(under_way as u64).min(HIDDEN);
         Duration::from_millis(bytes * 1000 / SLOWEST)

@@ -55,8 +55,8 @@ impl Link {
         }
     }
 
-    /// Ping on both connections. This detects a broken connection, discards it and makes a new one. Messages that were
-    /// published before the call have arrived when it returns.
+    /// Ping on the connection for calls and on the one for messages. This detects a broken connection, discards it and
+    /// makes a new one. Messages that were published before the call have arrived when it returns.
     pub async fn probe(&self, patience: Patience) -> Result<()> {
         let ping = redis::cmd("PING");
         self.send(None, &ping, patience, Way::Commands).await?;

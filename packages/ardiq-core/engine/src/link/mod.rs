@@ -192,7 +192,7 @@ impl Link {
         if self.hears(channel) {
             return Ok(());
         }
-        // One asks for all.
+        // One caller subscribes, and the others wait for it.
         let Ok(_asking) = timeout_at(patience.limit(LONGEST_QUEUE), self.subscribing.lock()).await else {
             return Err(self.unreachable("no subscription in time"));
         };

@@ -105,7 +105,7 @@ async def test_without_its_arguments_a_job_is_a_dead_letter_and_the_others_run(a
     await worked(app)
     result = await lost.result()
     assert result is not None
-    assert (result.success, result.value) == (False, "undecodable job: its arguments are gone from Redis")
+    assert (result.success, result.value) == (False, "undecodable job: its arguments are missing from Redis")
     fine = await other.result()
     assert fine is not None
     assert fine.value == len(LARGE)

@@ -144,7 +144,7 @@ def test_the_process_ends_soon_after_it_has_signed_off(
     if task in ("to_thread", "in_thread"):
         assert job.status_sync() is TaskStatus.QUEUED
     if HANGS[task] == 0 and task != "in_thread":  # of our own threads none is waited for
-        assert "the process is ended with status 0 although" in program.output
+        assert "ending the process with status 0 although" in program.output
 
 
 def test_what_ends_in_time_ends_as_ever(app: Ardiq, server: Server, ardiq: StartProgram, project: Path) -> None:

@@ -56,7 +56,7 @@ def test_distributions_of_different_versions_are_one_line_and_status_2(
     (line,) = done.stderr.splitlines()
     name = distribution.replace("_", "-")
     assert line.startswith(f"ardiq: {name} 9.8.7 and ardiq-")
-    assert "do not belong together: pip install" in line
+    assert "do not match: pip install" in line
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_the_third_signal_ends_a_single_worker_whatever_it_does(
         program.send(number)
         time.sleep(0.1)  # the kernel merges signals that are not taken yet
     assert program.end(10) == 128 + number, program.output
-    assert f"{number.name}, for the third time: the process ends at once" in program.output
+    assert f"third {number.name}: the process exits at once" in program.output
 
 
 @pytest.mark.parametrize("task", ["fork", "fork_in_thread"])

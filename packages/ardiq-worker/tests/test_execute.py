@@ -211,7 +211,7 @@ async def test_a_value_that_cannot_be_serialised_is_final(bench: Bench) -> None:
 
     failed = await bench.run(lock, max_retries=9)
     assert failed[1] == FAILURE
-    assert "the return value cannot be serialised" in str(failed[2])
+    assert "the return value cannot be serialized" in str(failed[2])
     assert "lock" in str(failed[2])
 
 

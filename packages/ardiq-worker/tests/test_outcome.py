@@ -144,7 +144,7 @@ def test_a_value_without_an_encoding_is_a_failure_that_never_runs_again() -> Non
     assert failed == (
         1,
         FAILURE,
-        "the return value cannot be serialised: cannot carry socket",
+        "the return value cannot be serialized: cannot carry socket",
         None,
         "ardiq.errors.SerializationError",
         None,

@@ -92,7 +92,7 @@ async def test_one_app_has_one_worker_at_a_time(app: Ardiq) -> None:
     async with serving(app) as worker:
         await start.enqueue()
         await started.wait()
-        with pytest.raises(RuntimeError, match="runs already"):
+        with pytest.raises(RuntimeError, match="is already running"):
             await app.run()
         app.stop()
     assert worker.exception() is None

@@ -158,7 +158,7 @@ async def test_a_value_that_cannot_be_serialised_finishes_the_job(app: Ardiq) ->
     await run(app)
     found = await result(app, job.id)
     assert found.success is False
-    assert "cannot be serialised" in found.value
+    assert "cannot be serialized" in found.value
     assert runs == [1]
 
 

@@ -137,7 +137,7 @@ class Demo:
         process = self._workers.pop(victim["pid"])
         process.kill()
         await process.wait()
-        self._screen.say(f"killed process {process.pid} (SIGKILL); the other one takes over when its lease has run out")
+        self._screen.say(f"killed process {process.pid} (SIGKILL); the other one takes over when its lease has expired")
 
     async def _firings(self, since_ms: int) -> int:
         """How often the schedule fired: every occurrence has an id that follows from its time."""

@@ -85,7 +85,7 @@ class Screen:
             (
                 "reclaimed after the crash",
                 f"{balance.reclaimed}",
-                f"from the killed worker; {balance.restarted} on record as started",
+                f"from the killed worker; {balance.restarted} had started",
             ),
             ("failed", f"{balance.failed}", ""),
             ("lost", f"{balance.lost}", "nothing" if balance.lost == 0 else "jobs without a result"),
@@ -93,7 +93,7 @@ class Screen:
             (
                 "jobs per second",
                 f"{balance.jobs / balance.seconds:.0f}",
-                "mostly the pauses that stand for a slow disk",
+                "mostly pauses that simulate a slow disk",
             ),
             ("read", f"{balance.files} files", f"{balance.size:,} bytes, {balance.lines:,} lines"),
             ("sha-256 of all", balance.sha256[:12], ""),

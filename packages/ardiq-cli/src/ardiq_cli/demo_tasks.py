@@ -67,7 +67,7 @@ async def third_time_lucky() -> int:
     context = current_task()
     tries = 0 if context is None else context.tries
     if tries < 3:
-        raise ConnectionError(f"attempt {tries}: the other side hung up")
+        raise ConnectionError(f"attempt {tries}: the peer closed the connection")
     return tries
 
 

@@ -22,9 +22,9 @@ def drain(
     queue: Annotated[str, typer.Option("--queue", help="Queue to wait for.")] = "default",
     url: Url = None,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0.0, help="Give up after so many seconds, with exit code 5.")
+        float | None, typer.Option("--timeout", min=0.0, help="Give up after this many seconds, with exit code 5.")
     ] = None,
-    interval: Annotated[float, typer.Option("--interval", min=0.05, help="Seconds between two looks.")] = 0.5,
+    interval: Annotated[float, typer.Option("--interval", min=0.05, help="Seconds between two checks.")] = 0.5,
     verbose: Verbose = False,
 ) -> None:
     """Wait until nothing in the queue waits (delayed jobs included) or runs.

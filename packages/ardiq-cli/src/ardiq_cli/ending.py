@@ -58,7 +58,7 @@ class Ending:
     def _take_last_steps(self) -> None:
         self._await_deadline()
         try:
-            log.warning("the process is ended with status %d although %s", self._status, _what_goes_on())
+            log.warning("ending the process with status %d although %s", self._status, _what_goes_on())
             if self._message:
                 complain(self._message)
             if self._last_step is not None:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from ardiq.inspection import QueueState
     from ardiq_cli.tables import Row
 
-inspect_app = typer.Typer(help="Look at queues, workers and jobs.", no_args_is_help=True, rich_markup_mode=None)
+inspect_app = typer.Typer(help="Inspect queues, workers and jobs.", no_args_is_help=True, rich_markup_mode=None)
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines instead of a table for people.")]
-AnyQueue = Annotated[str | None, typer.Option("--queue", help="One queue only; all that Redis knows by default.")]
-OneQueue = Annotated[str, typer.Option("--queue", help="Queue to look into.")]
+AnyQueue = Annotated[str | None, typer.Option("--queue", help="Only this queue. Default: all queues in Redis.")]
+OneQueue = Annotated[str, typer.Option("--queue", help="Queue to inspect.")]
 
 
 class State(StrEnum):

@@ -17,7 +17,7 @@ from ardiq_cli.run import run
 # Its tracebacks are off altogether: they show local variables, and those may be secrets.
 app = typer.Typer(
     name="ardiq",
-    help="Run and look after ArdiQ workers.",
+    help="Run and inspect ArdiQ workers.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -45,7 +45,7 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Run and look after ArdiQ workers."""
+    """Run and inspect ArdiQ workers."""
 
 
 def main() -> None:

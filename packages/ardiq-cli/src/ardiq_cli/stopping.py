@@ -91,7 +91,7 @@ def _end_at_once(number: int) -> None:
 
 def _last_words(number: signal.Signals) -> None:
     log.error(
-        "%s, for the third time: the process ends at once. What it runs is started again when its lease has run out",
+        "third %s: the process exits at once. Its running jobs start again when its lease has expired",
         number.name,
     )
     logging.shutdown()

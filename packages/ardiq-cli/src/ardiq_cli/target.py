@@ -15,7 +15,7 @@ _MOST_NAMES = 20
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="Redis to look at, else $ARDIQ_REDIS_URL, else redis://localhost:6379."),
+    typer.Option("--url", metavar="URL", help="Redis to use, else $ARDIQ_REDIS_URL, else redis://localhost:6379."),
 ]
 
 
@@ -51,7 +51,7 @@ def _those(names: Iterable[str], wanted: str) -> str:
 
     known = list(names)
     if not known:
-        return "a queue exists from its first job or worker on"
+        return "a queue is created by its first job or worker"
     near = get_close_matches(wanted, known, n=_MOST_NAMES)
     ordered = [*near, *(name for name in sorted(known) if name not in near)]
     more = f" and {len(known) - _MOST_NAMES} more" if len(known) > _MOST_NAMES else ""

@@ -12,5 +12,5 @@ def check_version() -> None:
     own = installed_version("ardiq_cli")
     if own is not None and normal_form(own) != client:
         raise VersionMismatchError(
-            f"ardiq-cli {own} and ardiq-client {client} do not belong together: pip install ardiq-cli=={client}"
+            f"ardiq-cli {own} and ardiq-client {client} do not match: pip install ardiq-cli=={client}"
         )

@@ -15,7 +15,7 @@ def check_core_version() -> str:
     client = installed_version("ardiq_client")
     if client is not None and normal_form(client) != core:
         raise VersionMismatchError(
-            f"ardiq-client {client} and ardiq-core {core} do not belong together: pip install ardiq-client=={core}"
+            f"ardiq-client {client} and ardiq-core {core} do not match: pip install ardiq-client=={core}"
         )
     return core
 

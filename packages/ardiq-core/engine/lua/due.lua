@@ -1,6 +1,6 @@
--- In front of the scripts that say when to come again.
+-- Included in scripts that return the time until the next job is due.
 
--- Milliseconds until the next job is due, -1 when none is scheduled.
+-- Milliseconds until the next job is due, or -1 when none is scheduled.
 local function due_in(due)
   local head = redis.pcall('ZRANGE', due, 0, 0, 'WITHSCORES')
   if not head[2] then return -1 end

@@ -1,15 +1,15 @@
--- enqueue: accept jobs, each into its lane or into the due set.
+-- enqueue: accept jobs, and add each to its lane or to the due set.
 --
 -- KEYS  due, lanes, running, lane streams lowest first
 -- ARGV  base, job prefix, unique prefix, wake channel, prefix of a lane's stream, nonce of the call,
---       then runs of jobs that are alike: spec, number of jobs, and per job: id, envelope
---       spec is the lane's index (counted from 0) for jobs with ids that were made for this very call, else
---       "<lane> <delay ms> <due ms> <unique digest or -> <key of the body or ->"; only one job has a given body
--- out   now, 1 if this user may not publish (else 0), then pairs (position from 0, id of the unfinished job that holds the
---       unique identity)
--- A job whose id is taken by an unfinished job is left as it is; one that an earlier try of this call made (same nonce) counts
--- as made. When the call fails, nothing of it is done. The error GONE says that a body that was sent ahead is not there (any
--- more): the call is to be made again, body and all.
+--       then runs of jobs with the same options: spec, number of jobs, and per job: id, envelope
+--       spec is the lane's index (from 0) for jobs whose ids were generated for this call, else
+--       "<lane> <delay ms> <due ms> <unique digest or -> <key of the body or ->"; each body belongs to one job
+-- out   now, 1 if this user may not publish (else 0), then pairs (position from 0, id of the unfinished job that holds
+--       the unique identity)
+-- If the id of a job belongs to an unfinished job, that job is left unchanged. A job that an earlier try of this call
+-- added (same nonce) counts as added. A call that fails has changed nothing. The error GONE means that a body that was
+-- sent ahead is missing: the producer has to send the body and the call again.
 local base, job_prefix, unique_prefix, wake = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local due, running = KEYS[1], KEYS[3]
 local _, is_alive, holder_of
@@ -20,24 +20,25 @@ for i = 4, #KEYS do
   lanes[#lanes + 1] = sub(KEYS[i], #base + #ARGV[5] + 1)
 end
 
--- May a record be overwritten? Not that of an unfinished job, nor one that an earlier try of this call wrote.
+-- Whether a record may be overwritten: not if its job is unfinished, and not if an earlier try of this call wrote it.
 local function is_free(id, old, record)
   local kind = sub(old, 1, 1)
   if #old < 9 then return true end
   if kind == 'R' or kind == 'T' then return sub(old, 2, 9) ~= sub(record, 2, 9) end
   if not is_alive then _, is_alive, holder_of = presence() end
   if kind ~= 'q' and kind ~= 'd' or is_alive(base, due, running, id, old) then return false end
-  -- Of a job that was in the due set only the time is forgotten: it is due now.
+  -- The job is missing from the due set, so its due time is lost: it is due now.
   if kind == 'd' then redis.pcall('ZADD', due, now, id) end
   return kind == 'q'
 end
 
--- Write the record unless an unfinished job, or this very job finished already, has it. False with the old record if so.
+-- Write the record. Return false and the old record if the id belongs to an unfinished job, or if this very job has
+-- ended.
 local function claim(id, record)
   local job_key = job_prefix .. id
   local old = ask('SET', job_key, record, 'NX', 'GET')
   if old == false then return true end
-  -- What is no string is nobody's record.
+  -- A key that is not a string is not a job record.
   if old == nil or is_free(id, old, record) then
     call('SET', job_key, record)
     return true
@@ -45,7 +46,7 @@ local function claim(id, record)
   return false, old
 end
 
--- New jobs with new ids: all records at one go. An earlier try of this call may have written them; then one by one.
+-- Add jobs with new ids, with one command for all records. If an earlier try wrote some of them, write them one by one.
 local function queue_new(place, first, last)
   local records, entries, n = {}, {}, 0
   for i = first, last, 2 do
@@ -59,7 +60,7 @@ local function queue_new(place, first, last)
   end
 end
 
--- Jobs with options; all of a run have the same ones.
+-- Add jobs with options; all jobs of a run share them.
 local function accept(run)
   local function queue(place, id, label, envelope)
     local entry = call('XADD', place.key, '*', label, envelope)
@@ -78,7 +79,7 @@ local function accept(run)
     return made, old
   end
 
-  -- A body was sent with a time to live. It is kept if the job, or an earlier try's, is there to use it.
+  -- A body is sent with a time to live. Keep it if this call, or an earlier try of it, added the job.
   local function keep_or_drop(body, made, old)
     local ours = old and (sub(old, 1, 1) == 'q' or sub(old, 1, 1) == 'd') and sub(old, 2, 9) == ARGV[6]
     call((made or ours) and 'PERSIST' or 'UNLINK', body)
@@ -102,7 +103,7 @@ local function accept(run)
   end
 end
 
--- First all runs are read, and with them whatever could fail.
+-- Read all runs, and make every check that can fail, before the first write.
 local i, seen, runs, streams, with_options = 7, 0, {}, {}, false
 while i <= #ARGV do
   local spec, count = ARGV[i], ARGV[i + 1]
@@ -133,7 +134,7 @@ if #runs > 1 or with_options then
   end
 end
 
--- Once a call, since a server may have been emptied since the last: jobs must not be in lanes that nobody knows of.
+-- Register the lanes in every call, because the server may have been emptied since the last one.
 call('SADD', KEYS[2], unpack(lanes))
 for _, run in ipairs(runs) do
   if run.is_new then queue_new(run.place, run.first, run.last) else accept(run) end

@@ -1,18 +1,18 @@
--- fetch: deliver jobs to a worker, the highest lane first, work that was handed back before new work.
+-- fetch: deliver jobs to a worker: the highest lane first, and in each lane returned work before new work.
 --
 -- KEYS  workers, due, streams in the order in which they are served
--- ARGV  group, worker, most jobs, ">" for new work, or for what this worker was sent already (after a lost reply): the entry id
---       behind which to go on, and the position (from 0) of its stream
--- out   now, lease (1 held, 0 lost: nothing delivered), ms until the next job is due (-1 none; not looked up when the
---       batch is full), unfinished jobs in all (only when nothing was found, else -1),
+-- ARGV  group, worker, most jobs, ">" for new work; or, to read back this worker's deliveries after a lost reply, the
+--       entry id after which to continue, and the position (from 0) of its stream
+-- out   now, lease (1 held, 0 lost: nothing delivered), ms until the next job is due (-1 none; not computed when the
+--       batch is full), number of unfinished jobs (only when nothing was found, else -1),
 --       then per stream with work: its position from 0, and one list of entry id, label, envelope, entry id, …
---       The label is nil for an entry that was deleted after it had been delivered.
+--       The label is nil for an entry that was deleted after its delivery.
 local group, worker, left, from = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local lease = call('ZSCORE', KEYS[1], worker)
 if not lease or tonumber(lease) < 0 then return { now, 0, -1, -1 } end
 local out, first, fault = { now, 1, -1, -1 }, 3 + (ARGV[5] or 0), nil
 
--- A stream that cannot be read keeps nobody from the others.
+-- A stream that cannot be read does not block the others.
 local function read(stream)
   local reply = redis.pcall('XREADGROUP', 'GROUP', group, worker, 'COUNT', left, 'STREAMS', stream, from)
   if reply and reply.err and string.find(reply.err, 'NOGROUP', 1, true) then
@@ -28,7 +28,7 @@ local function read(stream)
   return reply and reply[1] and reply[1][2]
 end
 
--- Flat, since every table in a reply costs as much as two strings.
+-- A flat list, because every table in a reply costs as much as two strings.
 local function flat(stream, entries)
   local list = {}
   for n = 1, #entries do
@@ -37,7 +37,7 @@ local function flat(stream, entries)
     if fields then
       list[last + 1], list[last + 2], list[last + 3] = entry, fields[1], fields[2]
     else
-      -- There is nothing left to run, so it is only acknowledged.
+      -- The entry is gone, so there is nothing to run: only acknowledge it.
       redis.pcall('XACK', stream, group, entry)
       list[last + 1], list[last + 2], list[last + 3] = entry, false, false
     end
@@ -61,7 +61,7 @@ if #out == 4 then
   local unfinished = 0
   local function add(...)
     local count = redis.pcall(...)
-    -- What cannot be counted is not known to be empty.
+    -- A key that cannot be counted may hold jobs.
     unfinished = unfinished + (type(count) == 'number' and count or 1)
   end
   add('ZCARD', KEYS[2])

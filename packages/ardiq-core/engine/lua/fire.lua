@@ -2,9 +2,11 @@
 --
 -- KEYS  cron, due, running, lane stream
 -- ARGV  base, job prefix, unique prefix, schedule name, fire time ms, id, unique digest or "-", envelope
--- out   now, then 1 fired by this call, 2 likewise, after the server's clock was set back, 0 this occurrence or a later one was
---       fired before, or has not come yet, or its job is unfinished, or an unfinished job holds the unique identity
--- If the last one fired is more than a minute ahead of the present time, the clock was set back, and that one no longer counts.
+-- out   now, then 1 fired by this call; 2 the same, after the server's clock was set back; 0 not fired: this occurrence
+--       or a later one was fired before, it is not due yet, its job is unfinished, or an unfinished job holds the
+--       unique identity
+-- If the last fired occurrence is more than a minute ahead of the current time, the clock was set back, and the script
+-- ignores that occurrence.
 local TOLERANCE_MS = 60000
 local base, job_prefix, schedule, fire_ms, id = ARGV[1], ARGV[2], ARGV[4], ARGV[5], ARGV[6]
 local job_key = job_prefix .. id
@@ -13,7 +15,7 @@ local last = tonumber(call('HGET', KEYS[1], schedule) or nil)
 local set_back = last and last > now + TOLERANCE_MS
 local has_come = tonumber(fire_ms) <= now + TOLERANCE_MS
 if not has_come or last and not set_back and last >= tonumber(fire_ms) then return { now, 0 } end
--- After such a step an occurrence may come a second time.
+-- After the clock was set back, the same occurrence may come up again.
 local record = ask('GETRANGE', job_key, 0, 511) or ''
 local kind = sub(record, 1, 1)
 local unfinished = (kind == 'q' or kind == 'd') and is_alive(base, KEYS[2], KEYS[3], id, record)

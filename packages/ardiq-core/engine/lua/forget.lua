@@ -1,8 +1,8 @@
--- forget: withdraw the word of callers of one process that have given up.
+-- forget: remove the waiting callers of one process that have given up.
 --
 -- KEYS  waiters
 -- ARGV  job prefix, channel, ids
--- out   positions (from 0) of ids whose job has ended: the message about it may have been missed
+-- out   positions (from 0) of ids whose jobs have ended: their callers may have missed the message
 expect('hash', KEYS[1])
 need(KEYS[1], 'HGET', 'HSET', 'HDEL')
 local ended = {}

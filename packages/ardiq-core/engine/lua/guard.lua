@@ -1,8 +1,8 @@
--- In front of the scripts that write: what makes a script happen as a whole or not at all. Redis undoes nothing, so whatever can
--- fail is found out before the first write: rights with `need`, types with `expect`. What may fail all the same, as publishing, is
--- called with `pcall`.
+-- Included in scripts that write, so that each call either completes or changes nothing. Redis has no rollback, so a
+-- script checks everything that can fail before its first write: permissions with `need`, types with `expect`. It uses
+-- `pcall` for commands that may fail later, such as PUBLISH.
 
--- Refuse the call when the user may not run these commands on `key`.
+-- Raise an error if the user may not run one of these commands on `key`.
 local function need(key, ...)
   for n = 1, select('#', ...) do
     local command = select(n, ...)
@@ -12,7 +12,7 @@ local function need(key, ...)
   end
 end
 
--- Refuse the call when one of these keys holds something else.
+-- Raise an error if one of these keys has another type.
 local function expect(kind, ...)
   for _, key in ipairs({ ... }) do
     local found = call('TYPE', key).ok
@@ -22,7 +22,7 @@ local function expect(kind, ...)
   end
 end
 
--- What a read brings. Nil when the key holds something else than it should: for the script, there is nothing.
+-- The reply to a read command. Nil if the key has the wrong type: the script then treats it as missing.
 local function ask(...)
   local answer = redis.pcall(...)
   if type(answer) ~= 'table' or not answer.err then return answer end

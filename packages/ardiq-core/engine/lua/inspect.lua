@@ -1,9 +1,9 @@
--- inspect: a queue as people want to see it.
+-- inspect: summarize a queue for people.
 --
 -- KEYS  due, running, dead, workers, worker info, lanes
 -- ARGV  base, group, prefixes of the two kinds of stream (returned, lane)
 -- out   now, scheduled, running, dead, workers as (name, lease deadline, info), lanes as (name, entries, delivered)
--- A key that holds something else than it should counts as empty.
+-- A key of the wrong type counts as empty.
 local workers, lanes = {}, {}
 local leases = ask('ZRANGE', KEYS[4], 0, 999, 'WITHSCORES') or {}
 for n = 1, #leases, 2 do

@@ -1,10 +1,10 @@
--- In front of the scripts that judge leases: time during which the server was away counts against nobody's lease.
+-- Included in scripts that check leases. Time during which the server was away does not count against any lease.
 --
--- `pulse` holds the time of the last call of such a script, whichever worker made it. A long silence means either that all
--- workers were gone, or that the server was: stopped, frozen, cut off, or its clock was moved. The caller tells these apart. It
--- passes the time at which this call should have arrived, reckoned from its last one; when the call came as much later as the
--- silence was long, the server was away. A caller that has just started has no last call: it passes 0 when it had to wait for
--- the server, else the server's uptime in ms as a negative number.
+-- `pulse` holds the time of the last call to such a script by any worker. A long silence has one of two causes. Either
+-- no worker was running, or the server was away: it was stopped, frozen or unreachable, or its clock was moved. The
+-- caller passes the time at which this call should have arrived, computed from its previous call. If the call arrives
+-- late by the length of the silence, the server was away. A caller that has just started has no previous call. It
+-- passes 0 if it had to wait for the server, and otherwise the server's uptime in ms as a negative number.
 local AWAY_MS, LONGEST_TRUCE_MS, NEWCOMERS_TRUCE_MS, LONGEST_LEASE_MS = 500, 10000, 3000, 86400000
 
 local function time_away(pulse, expected)
@@ -14,9 +14,9 @@ local function time_away(pulse, expected)
   return silence
 end
 
--- Every lease that held at the last pulse is moved by the time away. It also gets some time to be renewed by a worker that has
--- to find its way back first, longer after a longer absence. A caller that has just started cannot tell whether all others were
--- gone or were cut off from the server, so then they have a short time as well.
+-- Move every lease that was valid at the last pulse by the time away. Each also gets extra time, so that its worker can
+-- reconnect and renew it: the longer the absence, the more. A caller that has just started cannot tell whether the other
+-- workers died or were cut off from the server, so they get a short extra time as well.
 local function keep_time(pulse_key, workers, expected)
   expected = tonumber(expected)
   local pulse = tonumber(string.match(ask('GET', pulse_key) or '', '^%d+$'))
@@ -29,8 +29,8 @@ local function keep_time(pulse_key, workers, expected)
   local leases = call('ZRANGEBYSCORE', workers, math.max(math.min(pulse, now), 1), '+inf', 'WITHSCORES')
   for n = 1, #leases, 2 do
     local lease = tonumber(leases[n + 1])
-    -- With nobody away, a lease never ends later than it would have without the silence: workers that die one after the other
-    -- do not keep the jobs of the first.
+    -- Without an absence, the extra time is at most the silence. Otherwise, workers that crash one after another would
+    -- keep the first one's lease valid forever.
     local truce = away == 0 and math.min(lease + silence, soonest) or soonest
     lease = math.max(math.min(lease + away, now + LONGEST_LEASE_MS), truce)
     call('ZADD', workers, 'XX', string.format('%.0f', lease), leases[n])

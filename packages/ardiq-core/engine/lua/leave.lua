@@ -1,8 +1,8 @@
--- leave: sign a worker off. If it still has deliveries, its lease ends now instead, and others take them over at once.
+-- leave: sign a worker off. If it still has deliveries, end its lease instead, so that others take them over at once.
 --
 -- KEYS  workers, worker info, pulse, streams
 -- ARGV  group, worker
--- out   deliveries left behind
+-- out   number of deliveries left behind
 local left = 0
 expect('zset', KEYS[1])
 expect('hash', KEYS[2])

@@ -1,12 +1,13 @@
--- list: some jobs in one state, the oldest first (dead ones: the newest first), page by page.
+-- list: read one page of the jobs in one state, oldest first (dead jobs: newest first).
 --
 -- KEYS  due, running, dead, lanes
--- ARGV  base, state (queued, scheduled, running, dead), most jobs, cursor ("" to begin), prefixes of the two kinds of stream
---       (returned, lane)
--- out   next cursor ("" at the end), then ids; for dead ones (id, record, header .. envelope, body "" unless it was kept apart)
--- A key that holds something else than it should counts as empty, and entries that are no jobs are passed over.
+-- ARGV  base, state (queued, scheduled, running, dead), most jobs, cursor ("" to begin), prefixes of the two kinds of
+--       stream (returned, lane)
+-- out   next cursor ("" at the end), then ids; for dead jobs (id, record, header .. envelope, body or "" if it is in
+--       the envelope)
+-- A key of the wrong type counts as empty. Entries that are not jobs are skipped.
 local state, most, cursor, out = ARGV[2], tonumber(ARGV[3]), ARGV[4], { '' }
--- A page of dead letters ends after so many bytes, since they can be large.
+-- Dead letters can be large, so a page of them ends after this many bytes.
 local PAGE_BYTES = 1000000
 
 local function behind(entry) return entry == '' and '-' or '(' .. entry end
@@ -25,7 +26,7 @@ elseif state == 'running' then
 elseif state == 'dead' then
   local bytes, last = 0, cursor
   while #out <= most do
-    -- One by one: the next may be large.
+    -- Read them one at a time, because the next one may be large.
     local entry = (ask('XREVRANGE', KEYS[3], last == '' and '+' or '(' .. last, '-', 'COUNT', 1) or {})[1]
     if not entry then
       last = ''
@@ -42,7 +43,7 @@ elseif state == 'dead' then
   end
   out[1] = last
 else
-  -- In the order of their names, so that a cursor can say where it stands: kind of stream, entry, lane.
+  -- Lanes are sorted by name, so that the cursor can hold a position: kind of stream, entry, lane.
   local lanes = ask('SMEMBERS', KEYS[4]) or {}
   table.sort(lanes)
   local kind, entry, at = string.match(cursor, '^(%d) (%S*) (.*)$')
@@ -53,7 +54,7 @@ else
       if not at or here then
         for _, found in ipairs(ask('XRANGE', ARGV[1] .. ARGV[i] .. lane, behind(here and entry or ''), '+', 'COUNT', left) or {}) do
           local id = sub(found[2][1], HEADER + 1)
-          -- Running jobs stand in the streams too.
+          -- The streams also contain running jobs.
           if id ~= '' and (ask('HEXISTS', KEYS[2], id) or 0) == 0 then out[#out + 1] = id end
           out[1] = i .. ' ' .. found[1] .. ' ' .. lane
           left = left - 1

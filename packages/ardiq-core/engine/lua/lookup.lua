@@ -1,9 +1,9 @@
--- lookup: what is known of some jobs.
+-- lookup: read the state of some jobs.
 --
 -- KEYS  due, running
 -- ARGV  base, job prefix, prefix of results, ids
--- out   per job: record (of a finished job without its result) or nil, header .. envelope ("" unless it is in a stream), due ms
---       ("" unless scheduled), run ("" unless running)
+-- out   per job: record (without the result if the job is finished) or nil, header .. envelope ("" unless it is in a
+--       stream), due ms ("" unless scheduled), run ("" unless running)
 local place_of, out = presence(), {}
 for i = 4, #ARGV do
   local id, value, due, run = ARGV[i], '', '', ''

@@ -1,6 +1,7 @@
--- In front of the scripts that meet jobs which nobody can run any more.
+-- Included in scripts that can find a job that no worker can run any more.
 
--- The job's entry was deleted from outside: nobody can run it any more. Its callers are told, and its id is free again.
+-- Store a failed result for a job whose entry was deleted from outside ArdiQ, and return it for the waiting callers.
+-- The id is free again.
 local function lose(job_key, id, record)
   local nonce = sub(record .. string.rep('\0', 8), 2, 9)
   local text = 'the job was lost: its entry was deleted from Redis before it had run'

@@ -1,7 +1,7 @@
--- mend: set keys of a queue aside that hold something else than they should. Whatever needs them makes them anew.
+-- mend: set aside the keys of a queue that have the wrong type. Scripts that need these keys create them again.
 --
 -- KEYS  keys of the queue
--- ARGV  base, prefix of what is set aside, then the type of each key
+-- ARGV  base, prefix of the keys set aside, then the expected type of each key
 -- out   names of the keys that were set aside, without the queue's prefix
 local out, wrong = {}, {}
 for n, key in ipairs(KEYS) do

@@ -1,12 +1,12 @@
--- In front of the scripts that move jobs: where a job is.
+-- Included in scripts that check or change where a job is.
 
--- Does `record` say that the job is in this stream (named without the queue's prefix) as this very entry? This is the fence: a
--- change of owner makes a new entry. Two streams may well have entries with the same id.
+-- Whether `record` points to this very entry of this stream (named without the queue's prefix). This is the fence:
+-- every change of owner creates a new entry. The stream matters, because two streams can have entries with the same id.
 local function is_at(record, entry, stream)
   return record and sub(record, 1, 1) == 'q' and sub(record, 10) == entry .. ' ' .. stream
 end
 
--- Put a job into a stream and note in its record where it is.
+-- Add a job to a stream, and point its record at the new entry.
 local function place(base, stream, job_key, label, envelope)
   local entry = call('XADD', stream, '*', label, envelope)
   call('SET', job_key, 'q' .. sub(envelope, 2, 9) .. entry .. ' ' .. sub(stream, #base + 1))

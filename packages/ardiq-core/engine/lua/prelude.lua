@@ -1,17 +1,18 @@
--- Prelude of every script: the clock, and the binary forms that more than one script reads or writes. What only some scripts need
--- stands in files of its own, since every function in front of a script is made anew at each call.
+-- Prelude of every script: the clock, and the binary forms that several scripts read or write. Functions that only some
+-- scripts need have files of their own, because every call creates all functions of its script again.
 --
--- entry         one field: its name is the label, header (13 bytes) .. job id, its value the envelope. The header holds what the
---               protocol changes, the envelope what the producer wrote, which can be large and is never put together anew:
---               tries (low half, u16), deaths u8, misses u8, flags u8, tries (high half, u16), enqueue time u48; all big-endian.
---               Without tries the last two are written as one u64.
+-- entry         one field. Its name is the label: header (13 bytes) .. job id. Its value is the envelope, exactly as the
+--               producer wrote it: it can be large, so no script rebuilds it. Scripts change only the header:
+--               tries (low half, u16), deaths u8, misses u8, flags u8, tries (high half, u16), enqueue time u48; all
+--               big-endian. If there are no tries, the last two are written as one u64.
 -- job record    kind (1 byte) .. nonce (8 bytes) .. rest:
 --               q  in a stream: <entry id> <stream, without the queue's prefix>
 --               d  in the due set: length of the stream's name (1 byte) .. stream .. header .. envelope
 --               R  finished: result, msgpack
---               T  finished, result not stored, or beside the record because it ends before it: nothing
+--               T  finished: nothing; the result is not stored, or has its own key because it expires before the record
 local HEADER, SUSPECT, APART, ALONE = 13, 1, 2, 4
--- How long at least a tombstone, the result of a lost job and what was set aside are kept.
+-- Lifetimes: the minimum for a tombstone (record `T`), then those of a lost job's result and of a key that was set
+-- aside.
 local TOMBSTONE_MS, LOST_MS, ASIDE_MS = 30000, 300000, 604800000
 local call, may, sub = redis.call, redis.acl_check_cmd, string.sub
 local clock = call('TIME')

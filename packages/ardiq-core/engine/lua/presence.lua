@@ -1,14 +1,14 @@
--- In front of the scripts that must know whether an unfinished job still exists: somebody may have deleted a stream, or trimmed it.
--- All in one function, since most calls do not need it.
+-- Included in scripts that must know whether an unfinished job still exists: its stream may have been deleted or
+-- trimmed. One function creates all others, because most calls do not need them.
 
 local function presence()
-  -- Entry and stream that a record `q` names; nil when it names none.
+  -- The entry and the stream that a record `q` names, or nil.
   local function place_of(base, record)
     local entry, stream = string.match(record, '^(%d+%-%d+) (.+)$', 10)
     if entry then return entry, base .. stream end
   end
 
-  -- Is an unfinished job where its record says, or with a worker? A user that may not look takes it to be.
+  -- Whether an unfinished job is where its record says, or held by a worker. True if the user may not check.
   local function is_alive(base, due, running, id, record)
     local function look(...)
       local permitted, answer = pcall(ask, ...)
@@ -20,14 +20,15 @@ local function presence()
     if not entry then return false end
     local found = look('XRANGE', stream, entry, entry)
     if found and found[1] then return true end
-    -- Deleted under a worker's hands: its outcome will count. The queue's name, from the key's prefix, is that of the group.
+    -- If the entry was deleted while a worker held the job, the worker's outcome still counts. The group has the name
+    -- of the queue, which is part of the key prefix.
     local pending = look('XPENDING', stream, sub(base, 8, -3), entry, entry, 1)
     if pending and pending[1] then return true end
     local run = look('HGET', running, id)
     return type(run) == 'table' or (run and sub(run, 1, #entry + 1) == entry .. ' ') or false
   end
 
-  -- The unfinished job that holds a unique identity, unless it is the job itself.
+  -- The id of another unfinished job that holds a unique identity, or nil.
   local function holder_of(base, due, running, job_prefix, unique_key, id)
     local holder = ask('GET', unique_key)
     if not holder or holder == id then return nil end

@@ -1,9 +1,9 @@
--- promote: move jobs whose time has come from the due set to their lanes.
+-- promote: move due jobs from the due set to their lanes.
 --
 -- KEYS  due
--- ARGV  base, job prefix, most jobs, prefix of what is set aside
+-- ARGV  base, job prefix, most jobs, prefix of the keys set aside
 -- out   now, jobs moved, ms until the next job is due (-1 none)
--- A stream's key that holds something else is set aside.
+-- If the key of a stream has the wrong type, it is set aside.
 local base, job_prefix, aside = ARGV[1], ARGV[2], ARGV[4]
 local ids = call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])
 if #ids == 0 then return { now, 0, due_in(KEYS[1]) } end
@@ -32,7 +32,7 @@ for _, id in ipairs(ids) do
       make_ready(stream)
       place(base, stream, job_key, sub(record, header, envelope - 1) .. id, sub(record, envelope))
     else
-      -- Cut short: there is nothing in it that could be run.
+      -- The record is truncated, so there is nothing to run.
       lose(job_key, id, record)
     end
   end

@@ -1,15 +1,16 @@
--- reclaim: take the work of one dead worker and make it available again, a bounded number of jobs a call.
+-- reclaim: take over the work of one dead worker and make it available again, a limited number of jobs per call.
 --
--- KEYS  workers, worker info, running, pulse, lanes, then pairs (returned stream, lane stream) that the asker serves
--- ARGV  base, job prefix, group, worker that asks, most jobs, "1" to look also for consumers that never signed on,
---       time at which this call was expected in ms (see leases.lua), prefixes of the two kinds of stream (returned, lane),
---       then pairs (worker, lease) that an earlier call returned as run out
--- out   now, dead worker ("" when there is none), jobs taken over, of these started, 1 when nothing of it is left,
---       then pairs (worker, lease) whose lease has run out
--- A worker is taken for dead when two calls find the same lease run out: renewals that were held up on their way to the
--- server get in between. It gets the score -1 first, so that it cannot renew while its work is being moved. Only a worker
--- whose own lease holds may ask: one that was cut off itself knows nothing of the others. The dead worker may have served
--- lanes that the asker does not: its work is taken over from all lanes of the queue.
+-- KEYS  workers, worker info, running, pulse, lanes, then pairs (returned stream, lane stream) that the caller serves
+-- ARGV  base, job prefix, group, calling worker, most jobs, "1" to look also for consumers that never signed on,
+--       time at which this call was expected in ms (see leases.lua), prefixes of the two kinds of stream (returned,
+--       lane), then pairs (worker, lease) that an earlier call returned as expired
+-- out   now, dead worker ("" when there is none), jobs taken over, how many of these had started, 1 when none of its
+--       work is left, then pairs (worker, lease) whose lease has expired
+-- A worker is declared dead when two calls find the same lease expired. A renewal that was delayed on its way to the
+-- server can arrive in between. The dead worker gets the score -1, so that it cannot renew while its work is being
+-- moved. Only a worker whose own lease is valid may take over: a worker that was cut off knows nothing about the
+-- others. The dead worker may have served lanes that the caller does not serve, so its work is taken over from all
+-- lanes of the queue.
 local base, job_prefix, group, asker = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local MOST_SUSPECTS = 100
 expect('zset', KEYS[1])
@@ -34,7 +35,7 @@ if not victim and ARGV[6] == '1' then
   for s = 6, #KEYS do
     local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[s], group)
     for _, consumer in ipairs(consumers.err and {} or consumers) do
-      -- Its lease ends now; the calls that follow treat it like any other.
+      -- Its lease ends now. Later calls treat it like any other worker.
       call('ZADD', KEYS[1], 'NX', now, consumer[2])
     end
   end
@@ -56,7 +57,7 @@ local function is_whole(key)
 end
 for _, lane in ipairs(ask('SMEMBERS', KEYS[5]) or {}) do
   local returned, own = base .. ARGV[8] .. lane, base .. ARGV[9] .. lane
-  -- A key that holds something else is set aside by those who serve the lane.
+  -- A worker that serves the lane sets aside a key of the wrong type.
   if not served[own] and is_whole(returned) and is_whole(own) then
     streams[#streams + 1] = returned
     streams[#streams + 1] = own
@@ -73,7 +74,7 @@ local function take_over(s, entry)
   local label, envelope = found[1][2][1], found[1][2][2]
   local returned = streams[s % 2 == 1 and s or s - 1]
   if #label < HEADER then
-    -- Somebody else wrote it. Whoever gets it next puts it among the dead letters.
+    -- Other software wrote this entry. The worker that gets it next moves it to the dead letters.
     call('XADD', returned, '*', label, envelope)
     return
   end
@@ -87,7 +88,7 @@ local function take_over(s, entry)
   local tries = high * 65536 + low
   if had_begun then
     local mode = string.match(run, ' (%a)$')
-    -- A run that had outlived suspicion begins to be counted again.
+    -- The run had been cleared of suspicion, so its deaths are counted from 1 again.
     tries, deaths, started = math.min(tries + 1, 4294967295), mode == 'c' and 1 or math.min(deaths + 1, 255), started + 1
     flags = flags - flags % (2 * ALONE) + flags % ALONE + (mode == 'a' and ALONE or 0)
   end

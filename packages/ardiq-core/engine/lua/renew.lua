@@ -3,8 +3,8 @@
 -- KEYS  workers, worker info, pulse, streams
 -- ARGV  group, worker, lease in ms, info (msgpack, for people), "1" to sign on or "0" to extend,
 --       time at which this call was expected in ms (see leases.lua)
--- out   now, 1 held or 0 lost (never signed on, or taken for dead: its work is or will be another worker's),
---       deliveries that are on the worker's account
+-- out   now, 1 held or 0 lost (never signed on, or declared dead: another worker has taken over its work, or will),
+--       number of the worker's pending deliveries
 local group, worker = ARGV[1], ARGV[2]
 expect('zset', KEYS[1])
 expect('hash', KEYS[2])

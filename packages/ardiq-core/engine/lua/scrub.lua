@@ -1,20 +1,20 @@
--- scrub: look at a page of what a queue holds, and repair what a fault of the server or somebody's hand has broken.
+-- scrub: check one page of one part of a queue, and repair damage from server faults or manual changes.
 --
 -- KEYS  due, running, waiters, workers, worker info, then pairs (returned stream, lane stream)
--- ARGV  base, job prefix, unique prefix, body prefix, prefix of what is set aside, group, part of the queue, cursor ("0" to
---       begin), most items; the parts are waiters, running, due, workers, entries, records
--- out   next cursor ("0": all seen), number of workers, then pairs (repair, what was repaired):
---         told      callers that waited for nothing, or whose time had passed, were forgotten; the number of jobs
---         lost      a queued job without an entry: its callers are told, its id is free again
---         due       a scheduled job that was not in the due set: it is due now
---         undue     a member of the due set that is no scheduled job
+-- ARGV  base, job prefix, unique prefix, body prefix, prefix of the keys set aside, group, part of the queue, cursor
+--       ("0" to begin), most items; the parts are waiters, running, due, workers, entries, records
+-- out   next cursor ("0" at the end), number of workers, then pairs (repair, what was repaired):
+--         told      number of jobs whose callers were removed: their time had passed, or no result was to come
+--         lost      a queued job without an entry: it has failed, its callers are notified, and its id is free again
+--         due       a scheduled job that was missing from the due set: it is due now
+--         undue     a member of the due set that is not a scheduled job
 --         start     a recorded start of a run that is over
---         worker    what a worker said that is in no list of workers
+--         worker    information about a worker that is not in the set of workers
 --         stranded  a job whose delivery was acknowledged without an outcome: it is queued again
 --         leftover  an entry whose job is elsewhere
 --         identity  a unique identity that no unfinished job holds
---         body      arguments of no unfinished job: they run out
---         aside     a key that held something else than it should
+--         body      arguments that no unfinished job needs: they expire
+--         aside     a key of the wrong type: it was set aside
 local due, running, waiters, workers, info = unpack(KEYS, 1, 5)
 local base, job_prefix, unique_prefix, body_prefix, aside, group = unpack(ARGV, 1, 6)
 local part, cursor, most = ARGV[7], ARGV[8], ARGV[9]
@@ -29,12 +29,12 @@ need(running, 'HGET', 'HDEL', 'HSCAN', 'XRANGE', 'XPENDING', 'XADD', 'XDEL')
 
 local function report(repair, what) out[#out + 1], out[#out + 2] = repair, what end
 
--- Enough of a record to say where the job is, "" when there is none, nil when it is no string.
+-- The beginning of a record, which says where the job is. "" if there is no record, nil if the key is not a string.
 local function head_of(id) return ask('GETRANGE', job_prefix .. id, 0, 511) end
 
 local function is_record(head, kinds) return head and #head >= 9 and string.find(kinds, sub(head, 1, 1), 1, true) end
 
--- An unfinished job as it should be; false when it is none (any more).
+-- Check an unfinished job, and repair it if need be. Return false if the job is not (or no longer) unfinished.
 local function is_unfinished(id, head)
   if not is_record(head, 'qd') then return false end
   if is_alive(base, due, running, id, head) then return true end
@@ -48,7 +48,7 @@ local function is_unfinished(id, head)
   return false
 end
 
--- The items of a page: pairs of a hash or a sorted set; without a key, the names of all keys.
+-- The items of one page: pairs of a hash or a sorted set or, without `key`, names of keys.
 local function page_of(command, key)
   local page = key and call(command, key, cursor, 'COUNT', most) or call(command, cursor, 'COUNT', most)
   out[1] = page[1]
@@ -64,7 +64,7 @@ function parts.waiters()
     for till in string.gmatch(items[n + 1], '%S+ (%d+)\n') do waiting = waiting or tonumber(till) > now end
     local head = waiting and head_of(id)
     if is_record(head, 'R') then
-      -- It came to be where nobody could tell.
+      -- The script that stored this result could not send it.
       local is_large = call('STRLEN', job_prefix .. id) > 65536
       notify(waiters, id, is_large and '' or call('GET', job_prefix .. id))
     elseif not is_unfinished(id, head) then
@@ -81,7 +81,7 @@ function parts.running()
     local entry, worker = string.match(items[n + 1], '^(%S+) (%S+)')
     local at, stream = place_of(base, is_record(head, 'q') and head or '')
     local found = at and at == entry and ask('XRANGE', stream, entry, entry)
-    -- A run goes on although its entry was deleted, for as long as its worker lives.
+    -- If its entry was deleted, a run still continues as long as its worker is alive.
     if not found or not (found[1] or call('ZSCORE', workers, worker)) then
       call('HDEL', running, id)
       report('start', id)
@@ -110,7 +110,8 @@ function parts.workers()
   end
 end
 
--- What was delivered and is neither pending nor deleted would never be seen again. The cursor names a stream and an entry.
+-- An entry that was delivered but is neither pending nor deleted would never be read again. The cursor names
+-- a stream and an entry.
 function parts.entries()
   local s, after = string.match(cursor, '^(%d+) (%S+)$')
   s = tonumber(s) or 6
@@ -163,7 +164,7 @@ local function check_identity(key, digest)
   end
 end
 
--- A body that was sent ahead of its job has a time to live.
+-- A body that was sent ahead of its job expires by itself, so only bodies without a time to live are checked.
 local function check_body(key, name)
   if call('PTTL', key) ~= -1 then return end
   local id, nonce = string.match(name, '^(.*):(%x+)$')

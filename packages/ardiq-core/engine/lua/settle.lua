@@ -1,34 +1,34 @@
--- settle: commit the outcomes of runs, each only for the delivery that still stands.
+-- settle: commit the outcomes of runs, each only if its delivery is still valid.
 --
 -- KEYS  due, running, waiters, dead, then pairs (returned stream, lane stream)
 -- ARGV  base, job prefix, unique prefix, wake channel, group, default result TTL in ms, prefix of results,
---       then per stream: its position from 0 after the four, number of jobs, and per job (oldest entry first): entry id,
---       key of the job, spec, data
+--       then per stream: its position from 0 after the four, number of jobs, and per job (oldest entry first): entry
+--       id, key of the job, spec, data
 --       spec "" is a finished run with the default TTL, else
 --       "<outcome> <number> <recorded start 0|1> <ms for which its enqueue may be repeated> <unique digest or -> <key of the body or ->":
---         D  finished; number = TTL in ms, 0 not stored, negative for ever; data = result record
---         X  finished and dead-lettered; likewise
---         P  as X, unless workers that were taken for dead while it ran live: then it runs again, with fewer deaths;
+--         D  finished; number = TTL in ms, 0 not stored, negative never expires; data = result record
+--         X  finished and dead-lettered; number and data as for D
+--         P  as X, unless a worker declared dead while running it is alive: then it runs again, with fewer deaths;
 --            data = length (2 bytes) and key of the job's survivals, result record
---         R  again later; number = delay in ms; data = new header
---         H  handed back, to be delivered before new work; data = header
--- out   positions (from 0, over all jobs) whose delivery no longer stood: nothing was changed for them; -1 as well when this
---       user may not publish
+--         R  to run again; number = delay in ms; data = new header
+--         H  returned to the queue, to be delivered before new work; data = header
+-- out   positions (from 0, over all jobs) whose delivery was no longer valid: nothing was changed for them; also -1 if
+--       this user may not publish
 local base, job_prefix, unique_prefix, wake, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
--- As it came: a number would be printed anew for every job.
+-- Kept as text: a number would be formatted again for every job.
 local default_ttl, result_prefix = ARGV[6], ARGV[7]
 local stored_for_a_while = tonumber(default_ttl) >= TOMBSTONE_MS
 local refused, finished, started, earliest, seen = {}, {}, {}, nil, 0
--- Most of the time nobody waits.
+-- Most of the time, no caller is waiting.
 local awaited = call('EXISTS', KEYS[3]) == 1
--- Beyond this many bytes a message would take the subscriber's connection down with it (the server limits what piles up for
--- one): callers are told to read the result, and it is kept long enough for that, whatever its TTL.
+-- The server closes a subscribed connection when its output buffer grows too large. A result of more bytes than this is
+-- not sent: the message tells callers to read it, and it is kept long enough for that, whatever its TTL.
 local LARGEST_MESSAGE, READABLE_MS = 65536, 30000
 
 local function id_of(job_key) return sub(job_key, #job_prefix + 1) end
 
--- The record tells a repeated enqueue that there was a job, so it stays for as long as one may come. A result that ends before
--- that has a key of its own.
+-- The record shows a repeated enqueue that the job existed, so it is kept for as long as the enqueue may be repeated. A
+-- result that expires earlier has its own key.
 local function store(job_key, record, ttl, guard)
   if ttl < 0 then
     call('SET', job_key, record)
@@ -53,7 +53,7 @@ local function finish(job_key, record, ttl, guard)
   end
 end
 
--- A job that cannot be run anywhere, whole: with its body, should that be kept apart.
+-- Add a job that no worker can run to the dead letters, complete with its body if that is stored separately.
 local function bury(id, record, fields, body)
   local letter = { 'id', id, 'record', record, 'value', fields and sub(fields[1], 1, HEADER) .. fields[2] or '' }
   local apart = body ~= '-' and ask('GET', body)
@@ -61,7 +61,7 @@ local function bury(id, record, fields, body)
   call('XADD', KEYS[4], 'MAXLEN', '~', 100000, '*', unpack(letter))
 end
 
--- Run again: at once, after a delay, or ahead of new work.
+-- Queue a job again: at once, after a delay, or ahead of new work.
 local function put_back(s, job_key, id, outcome, delay, header, envelope)
   local lane = s % 2 == 1 and s + 1 or s
   if outcome == 'H' then
@@ -76,7 +76,7 @@ local function put_back(s, job_key, id, outcome, delay, header, envelope)
   end
 end
 
--- One branch per outcome other than the common one; false when there is nothing left that could be run again.
+-- Settle any outcome but the common one. Return false if the job should run again but its entry is gone.
 local function settle(s, entry, job_key, spec, data)
   local outcome, number, recorded, guard, unique, body = string.match(spec, '^(%u) (%-?%d+) (%d) (%d+) (%S+) (.+)$')
   local id, found = id_of(job_key), outcome ~= 'D' and call('XRANGE', KEYS[s], entry, entry)[1]
@@ -100,13 +100,13 @@ local function settle(s, entry, job_key, spec, data)
   end
   if outcome == 'X' then
     bury(id, data, found and found[2], body)
-    -- An entry that somebody else wrote may name any job: that job's record is not touched.
+    -- An entry that other software wrote may name any job, so that job's record is not touched.
     if not is_at(ask('GET', job_key), entry, sub(KEYS[s], #base + 1)) then return true end
   end
   if outcome == 'D' or outcome == 'X' then
     finish(job_key, data, number, guard)
   else
-    -- Somebody deleted the entry.
+    -- The entry was deleted from outside.
     local record = lose(job_key, id, ask('GET', job_key) or '')
     if awaited then finished[#finished + 1], finished[#finished + 2] = id, record end
   end
@@ -122,8 +122,9 @@ local function older(a, b)
   return tonumber(a_number) < tonumber(b_number)
 end
 
--- Delete settled entries that the group had delivered. It delivers in order, so whatever is older than the oldest entry that
--- is still pending was settled: it goes at one cut, for which the server drops whole nodes instead of searching each entry.
+-- Delete settled entries that the group had delivered. The group delivers in order, so all entries older than the
+-- oldest pending one were settled. One XTRIM removes them: the server drops whole nodes instead of searching for each
+-- entry.
 local function delete(stream, entries)
   local summary, count = redis.pcall('XPENDING', stream, group), #entries
   local pending = summary[2]
@@ -134,14 +135,15 @@ local function delete(stream, entries)
       if older(entries[middle], pending) then low = middle else high = middle - 1 end
     end
   end
-  -- Without the right to do that all entries are searched.
+  -- If the user may not run these commands, all entries are deleted by id.
   if summary.err or (high > 0 and type(redis.pcall('XTRIM', stream, 'MINID', pending or entries[count])) == 'table') then
     high = 0
   end
   if high < count then call('XDEL', stream, unpack(entries, high + 1)) end
 end
 
--- First all is read, and with it whatever could fail. The common case is quick: one stream, and nothing but results.
+-- Read all arguments, and make every check that can fail, before the first write. The common case is quick: one stream,
+-- and only results.
 local batches, i, with_options, with_more = {}, 8, false, false
 while i <= #ARGV do
   local s, count, entries = ARGV[i] + 5, tonumber(ARGV[i + 1]), {}

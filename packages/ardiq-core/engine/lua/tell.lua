@@ -1,8 +1,8 @@
--- In front of the scripts that send messages. Those that no message reaches look for themselves, after a while. All in one
--- function, since most calls have nothing to tell.
+-- Included in scripts that send messages. Callers and workers that miss a message check for themselves after a while.
+-- One function creates all others, because most calls send nothing.
 
 local function tell()
-  -- Was there a message that this user may not send?
+  -- Whether the user lacked permission to send a message.
   local refused = false
 
   local function publish(channel, message)
@@ -10,7 +10,7 @@ local function tell()
     refused = refused or type(answer) == 'table'
   end
 
-  -- Send a result record to the callers that wait for it.
+  -- Send a result record to the callers waiting for it.
   local function notify(waiters, id, record)
     local waiting = redis.pcall('HGET', waiters, id)
     if type(waiting) ~= 'string' then return end
@@ -19,7 +19,7 @@ local function tell()
     redis.pcall('HDEL', waiters, id)
   end
 
-  -- Tell the workers when a job became due earlier than all that they knew of.
+  -- Notify the workers if a job is due earlier than all jobs that they knew of.
   local function announce_due(due, wake, earliest)
     local head = redis.pcall('ZRANGE', due, 0, 0, 'WITHSCORES')
     if head[2] and earliest <= tonumber(head[2]) then publish(wake, string.format('%.0f', earliest)) end

@@ -1,10 +1,11 @@
--- wait: read a result, or leave word where it is to be sent.
+-- wait: read a result, or add the caller to those that it will be sent to.
 --
 -- KEYS  waiters, job record, due, running, result
 -- ARGV  base, id, channel, ms to wait (0: only look)
--- out   the record when it is a result; else its kind ("" when there is none), followed by "+" when word was left
--- Word is left only for an unfinished job: nothing will ever be sent for another. A job whose entry was deleted has failed. Anyone
--- may ask for a job, so only so many lines of one are kept; a caller whose word is not taken looks again.
+-- out   the record if it is a result; else its kind ("" if there is no record), followed by "+" if the caller was added
+-- A caller is added only for an unfinished job: no result will ever be sent for any other. A job whose entry was
+-- deleted has failed. Any caller may ask for any job, so the number of lines per job is limited. A caller that is not
+-- added checks again.
 local MOST_LINES = 64
 local id, channel = ARGV[2], ARGV[3]
 local record = ask('GET', KEYS[2])
@@ -15,7 +16,7 @@ if kind == 'T' then
   if result and sub(result, 2, 9) == sub(record, 2, 9) then return result end
 end
 if kind == '' or kind == 'T' or ARGV[4] == '0' then return kind end
--- A job that has just been enqueued is taken to be there.
+-- A job that was just enqueued is assumed to exist.
 local RECENT_MS = 1000
 local born = kind == 'q' and tonumber(string.match(record, '^(%d+)%-', 10))
 local doubtful = kind == 'd' or kind == 'q' and not (born and born > now - RECENT_MS)
@@ -27,7 +28,7 @@ if doubtful and not select(2, presence())(ARGV[1], KEYS[3], KEYS[4], id, record)
     tell()(KEYS[1], id, record)
     return record
   end
-  -- Its time is forgotten, its call is not: it is due now.
+  -- The job's due time is lost, but its call is not: it is due now.
   call('ZADD', KEYS[3], now, id)
 end
 local deadline = string.format('%.0f', now + ARGV[4])

@@ -32,7 +32,7 @@ impl Link {
     pub fn publishing_is_refused(&self) {
         if !self.manners.unheard.swap(true, Ordering::Relaxed) {
             let message = format!(
-                "the Redis user may not publish: callers find results, and workers find jobs that became due, only by looking. \
+                "the Redis user may not publish: callers find results, and workers find due jobs, only by checking at intervals. \
                  Grant the right: ACL SETUSER <user> +publish &{}*",
                 self.keys.base
             );
@@ -83,7 +83,7 @@ impl Link {
     pub fn tell_set_aside(&self, names: &[String]) {
         for name in names {
             let message = format!(
-                "the key {}{name} held something else than it should: it is {}{name} now, for a week, and was made anew",
+                "the key {}{name} had the wrong type: it was renamed to {}{name}, kept for a week, and created again",
                 self.keys.base, self.keys.aside
             );
             self.manners.logs.push(Level::Error, "engine", message);

@@ -46,7 +46,7 @@ impl Facts {
         }
         // Jobs have no TTL once they are accepted; results have one, and so has what keeps a repeated enqueue from running twice.
         let lost = if policy.starts_with("volatile-") {
-            "results, and what keeps a repeated enqueue from running twice,"
+            "results, and the records that keep a repeated enqueue from running twice,"
         } else {
             "accepted jobs and results"
         };
@@ -57,7 +57,7 @@ impl Facts {
     fn refusal(&self, allow_eviction: bool) -> Option<String> {
         if self.is_too_old() {
             let version = &self.version;
-            return Some(format!("the server is version {version}; Redis 7.0 or Valkey 7.2 is the oldest that works"));
+            return Some(format!("the server is version {version}, but ArdiQ needs Redis 7.0 or Valkey 7.2 or later"));
         }
         let eviction = self.eviction().filter(|_| !allow_eviction)?;
         Some(format!("{eviction}. Set maxmemory-policy to noeviction, or accept the loss with allow_eviction=True"))
@@ -66,7 +66,7 @@ impl Facts {
     /// Warnings for the server's operator.
     pub fn warnings(&self) -> Vec<String> {
         let no_file = (self.append_only == Some(false)).then(|| {
-            "the server keeps no append-only file: accepted jobs do not survive its crash; set appendonly to yes"
+            "the server has no append-only file, so accepted jobs are lost if it crashes; set appendonly to yes"
                 .to_owned()
         });
         self.eviction().into_iter().chain(no_file).collect()

@@ -103,7 +103,9 @@ async fn subscribe(shared: &Shared, patience: Patience) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(Error::Refused(reason)) => {
             if shared.waiting.is_first_refusal() {
-                let message = format!("results are looked for instead of being sent: {reason}");
+                let message = format!(
+                    "results are not sent to this process, which checks for them at intervals instead: {reason}"
+                );
                 shared.logs.push(Level::Warning, "client", message);
             }
             Ok(false)
@@ -147,7 +149,7 @@ async fn missed(
         }
     }
     let why = match seen {
-        Seen::Finished => "it has finished, and its result is not stored, or not any more",
+        Seen::Finished => "it has finished, and its result is not stored or has expired",
         _ => "Redis knows no such job: it was never enqueued, or its result has expired",
     };
     Err(Error::NoResult { id: id.to_owned(), why })

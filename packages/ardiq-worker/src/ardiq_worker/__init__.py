@@ -52,7 +52,9 @@ async def run_app(app: Ardiq, last_stop: object = None, /, **overrides: Unpack[R
     last_stop = last_stop or app._last_stop
     present = app._runner
     if isinstance(present, Runner) and not present.loop.is_closed():
-        raise RuntimeError(f"the worker of {app!r} runs already; stop it first, or make another app for another worker")
+        raise RuntimeError(
+            f"the worker of {app!r} is already running; stop it first, or use another app for another worker"
+        )
     options = settings(app, **overrides)
     if app._last_stop is not last_stop:
         Log("ardiq.worker").info("the worker of queue %s was told to stop before it started", app.queue_name)

@@ -125,7 +125,7 @@ class Executor:
         try:
             run = asyncio.Task(self._run(assignment), loop=self._loop, **_TASK_OPTIONS)
         except BaseException as error:  # noqa: BLE001 - a run raises nothing: there was no memory to start it
-            self._threads.exhausted(f"a run could not begin ({outcome.safe_repr(error)})")
+            self._threads.exhausted(f"a run could not start ({outcome.safe_repr(error)})")
             self.refuse(assignment)
             return
         if not run.done():
@@ -225,12 +225,12 @@ class Executor:
     def _undecoded(self, slot: int, task: Task[..., Any], job_id: str, error: BaseException) -> Outcome:
         if is_exhaustion(error):
             return self._exhausted(slot, task, job_id, error)
-        log.error("%s[%s] has arguments that cannot be decoded: dead letter", task.name, job_id)
+        log.error("%s[%s] has arguments that cannot be decoded and becomes a dead letter", task.name, job_id)
         return outcome.undecodable(slot, error, task)
 
     def _exhausted(self, slot: int, task: Task[..., Any], job_id: str, error: BaseException) -> Outcome:
         """The job could not start, through no fault of its own."""
-        log.warning("%s[%s] is handed back: this process has run out of resources", task.name, job_id)
+        log.warning("%s[%s] is returned to the queue: this process has run out of resources", task.name, job_id)
         if type(error) is not NoThreadError:  # the pool has already logged it
             self._threads.exhausted(f"the process has run out of resources ({outcome.safe_repr(error)})")
         return outcome.handed_back(slot)
@@ -245,7 +245,7 @@ class Executor:
         try:
             encoded = self._encode(value)
         except BaseException as error:  # noqa: BLE001 - a serializer of the user's may raise anything
-            log.error("%s[%s] returned a value that cannot be serialised", task.name, job_id)
+            log.error("%s[%s] returned a value that cannot be serialized", task.name, job_id)
             return outcome.unserialisable(slot, error, task)
         if self.verbose and not task.silent:
             log.debug("%s[%s] finished in attempt %d", task.name, job_id, tries)
@@ -290,7 +290,7 @@ class Executor:
             ended = outcome.timed_out(slot, error, tries, task.timeout or 0, task)
         elif (why is _Why.STOPPING and not outcome.is_a(error, Reject)) or self._cancelled_with_worker(error):
             # Whatever it raised, it did so because it was cancelled.
-            log.info("%s[%s] is handed back: it did not end in the grace period", task.name, job_id)
+            log.info("%s[%s] is returned to the queue: it did not end within the grace period", task.name, job_id)
             return outcome.handed_back(slot)
         elif is_misfit(task, args, kwargs, error):
             ended = outcome.misfit(slot, error, task)
@@ -344,7 +344,9 @@ class Executor:
     def _abandon(self, run: asyncio.Task[None], slot: int, overdue: Outcome) -> None:
         self._interrupted[run].why = _Why.ABANDONED
         log.warning(
-            "a cancelled task did not end within %gs and is given up; %d such", self._cancel_wait_s, self.abandoned
+            "a cancelled task did not end within %gs and is given up; %d such tasks",
+            self._cancel_wait_s,
+            self.abandoned,
         )
         self._end(slot, overdue)
 

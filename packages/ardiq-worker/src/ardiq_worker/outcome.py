@@ -96,7 +96,7 @@ def undescribed(slot: int, tries: int, policy: Policy) -> Outcome:
 
 def unserialisable(slot: int, error: BaseException, policy: Policy) -> Outcome:
     """The task returned something that has no encoding: it has run and must not run again."""
-    text = safe_text(f"the return value cannot be serialised: {_safe_str(error)}", MAX_TEXT)
+    text = safe_text(f"the return value cannot be serialized: {_safe_str(error)}", MAX_TEXT)
     return (slot, FAILURE, text, policy.result_ttl_ms, type_name(error), None)
 
 

@@ -266,7 +266,7 @@ class Runner:
                 self._drained = True
                 self._begin_stop()
         elif kind == "lost":
-            log.info("worker %s works on as %s", detail, self.worker_id)  # the engine's log says why
+            log.info("worker %s continues as %s", detail, self.worker_id)  # the engine's log says why
         elif kind == "stopped" and self._phase is _Phase.SETTLING:
             self._has_stopped = True
             self._signed_off = not detail  # else the engine's log says why
@@ -320,7 +320,7 @@ class Runner:
         self._worker.finish_stop()
 
     def _settles_too_long(self) -> None:
-        self._fail(BrokerError("the worker could not sign off; look at the Redis server"))
+        self._fail(BrokerError("the worker could not sign off; check the Redis server"))
 
     def _fail(self, error: Exception) -> None:
         if self._phase in (_Phase.FAILED, _Phase.ENDED):

@@ -212,8 +212,8 @@ class Timer:
             log.debug("schedule of %s fired for %d", name, fire_ms)
         if answer == FIRED_AGAIN:
             log.warning(
-                "schedule of %s had been fired for a later time than the present: the Redis clock was set back. "
-                "It goes on from now, and may fire again for times that it was fired for before",
+                "schedule of %s was already fired for a time that is now in the future: the Redis clock was set back. "
+                "The schedule continues from now, and may fire again for the same times",
                 name,
             )
 

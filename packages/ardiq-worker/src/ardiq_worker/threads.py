@@ -186,7 +186,7 @@ class ThreadPool:
     def _refused(self, live: int, error: Exception) -> None:
         self._start_again = time.monotonic() + START_AGAIN_S
         if live:
-            log.warning("no further thread can be started for tasks (%s); %d serve all of them", error, live)
+            log.warning("no more threads can be started for tasks (%s); the existing %d run all of them", error, live)
             return
         while self._line:
             work = self._line.popleft()
@@ -210,12 +210,14 @@ class ThreadPool:
             self._busy -= 1
             self._advance()
             log.warning(
-                "the thread of %s runs on although its run was given up; %d such", _name(work.fn), self._abandoned
+                "the thread of %s is still running although its run was abandoned; %d such threads",
+                _name(work.fn),
+                self._abandoned,
             )
             if self._abandoned >= self._most_abandoned:
                 self.exhausted(
-                    f"{self._abandoned} threads run on although their runs were given up, as many as may; give the "
-                    "calls inside these tasks timeouts of their own"
+                    f"{self._abandoned} threads, the most allowed, are still running although their runs were abandoned; "
+                    "set timeouts on the calls inside these tasks"
                 )
         elif state is _State.WAITING and work in self._line:
             self._line.remove(work)

@@ -13,6 +13,6 @@ def check_version() -> str:
     worker = installed_version("ardiq_worker")
     if worker is not None and normal_form(worker) != client:
         raise VersionMismatchError(
-            f"ardiq-worker {worker} and ardiq-client {client} do not belong together: pip install ardiq-worker=={client}"
+            f"ardiq-worker {worker} and ardiq-client {client} do not match: pip install ardiq-worker=={client}"
         )
     return client

@@ -137,15 +137,15 @@ class Watchdog:
             if culprit is not None:
                 said = True
                 log.warning(
-                    "the event loop has been blocked for %.1f s by %s; meanwhile nothing else of this worker runs, and it "
-                    "cannot stop in order. Await the call, or make the task a def function",
+                    "the event loop has been blocked for %.1f s by %s; meanwhile the worker cannot run anything else or "
+                    "stop gracefully. Await the call, or make the task a def function",
                     *(time.monotonic() - asked, culprit),
                 )
             del frame
             due_s *= AGAIN_FACTOR
         if said and not self._closed:
             self._quiet_until = time.monotonic() + QUIET_S
-            log.info("the event loop goes on after %.1f s", time.monotonic() - asked)
+            log.info("the event loop continues after %.1f s", time.monotonic() - asked)
 
     def _culprit(self, innermost: FrameType) -> str | None:
         """Describe what the loop's thread is doing; None if it waits for events, or is about to."""

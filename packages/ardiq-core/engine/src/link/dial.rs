@@ -1,4 +1,4 @@
-//! Makes connections: opens the stream, says hello, and sends what every connection begins with.
+//! Makes connections: opens the stream, sends HELLO, and sends the commands with which every connection begins.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ use crate::url::Address;
 
 struct Channel {
     name: String,
-    /// Did the server take the subscription? If not, it was refused, or never sent.
+    /// Whether the server has accepted the subscription. If not, it was refused, or never sent.
     confirmed: bool,
 }
 
@@ -31,11 +31,11 @@ pub struct Dialer {
     /// Limit of one step.
     limit: Duration,
     channels: Mutex<Vec<Channel>>,
-    /// Scripts that were called here: every new connection begins by loading them.
+    /// Scripts that were called here. Every new connection begins by loading them.
     scripts: Mutex<Vec<&'static Script>>,
     sink: PushSink,
     pub dropped: Arc<Notify>,
-    /// How many servers' hellos were answered.
+    /// Number of HELLO commands that were answered.
     greetings: AtomicU64,
 }
 
@@ -55,7 +55,7 @@ impl Dialer {
         }
     }
 
-    /// Connect, and take up all subscriptions again. The connections are opened side by side. Nothing is written: a
+    /// Connect, and renew all subscriptions. The connections are opened at the same time. Nothing is written, so a
     /// process that only reads leaves no trace.
     pub async fn connect(&self) -> RedisResult<Pair> {
         let ears = async { if self.is_subscribed() { self.listen().await.map(Some) } else { Ok(None) } };
@@ -64,7 +64,7 @@ impl Dialer {
         Ok((main, ears))
     }
 
-    /// Loads the scripts that were asked for so far.
+    /// Load the scripts that were requested so far.
     pub fn scripts(&self) -> redis::Pipeline {
         let mut loading = redis::pipe();
         for script in self.scripts.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -80,7 +80,7 @@ impl Dialer {
             let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
             channels.iter().map(|known| known.name.clone()).collect()
         };
-        // All at the same time: they go out in one piece.
+        // Send all of them at the same time, in one piece.
         let asked = names.iter().map(|name| {
             let ears = &ears;
             async move {
@@ -88,7 +88,8 @@ impl Dialer {
                 cmd.arg(name);
                 match step(self.limit, async { Ok(ears.send(&cmd).await) }).await? {
                     Ok(_) => self.confirm(name, true),
-                    // The caller who wants it is told; others can do without. The right to it may have been withdrawn.
+                    // The caller that needs it gets the error. Others can do without it. Even a right that once
+                    // existed may have been withdrawn.
                     Err(error) if remedy(&error) == Remedy::GiveUp => self.confirm(name, false),
                     Err(error) => return Err(error),
                 }
@@ -99,7 +100,7 @@ impl Dialer {
         Ok(ears)
     }
 
-    /// A connection that has said hello. `hears`: messages that come in on it are passed on.
+    /// A connection on which HELLO was answered. With `hears`, incoming messages are passed on.
     pub async fn wire(&self, hears: bool) -> RedisResult<Wire> {
         let info = self.address.client.get_connection_info();
         let stream = stream::open(info.addr(), &self.address.trust, self.limit).await?;
@@ -132,12 +133,12 @@ impl Dialer {
         Ok(wire)
     }
 
-    /// How many hellos were answered so far.
+    /// Number of HELLO commands that were answered so far.
     pub fn greetings(&self) -> u64 {
         self.greetings.load(Ordering::Relaxed)
     }
 
-    /// From now on every new connection begins by loading this script.
+    /// From now on, every new connection begins by loading this script.
     pub fn needs(&self, script: &'static Script) {
         let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
         if !scripts.iter().any(|known| std::ptr::eq(*known, script)) {
@@ -145,7 +146,7 @@ impl Dialer {
         }
     }
 
-    /// From now on every connection for messages subscribes to this channel.
+    /// From now on, every connection for messages subscribes to this channel.
     pub fn wants(&self, channel: &str) {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if !channels.iter().any(|known| known.name == channel) {
@@ -153,7 +154,7 @@ impl Dialer {
         }
     }
 
-    /// Has the server taken the subscription, or refused it?
+    /// Record whether the server accepted the subscription.
     pub fn confirm(&self, channel: &str, taken: bool) {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         channels.iter_mut().filter(|known| known.name == channel).for_each(|known| known.confirmed = taken);
@@ -169,7 +170,7 @@ impl Dialer {
     }
 }
 
-/// An attempt to connect that continues even if its caller stops waiting: the next caller picks it up.
+/// An attempt to connect, which continues even if its caller stops waiting. The next caller then awaits it.
 pub struct Attempt<T>(Option<JoinHandle<RedisResult<T>>>);
 
 impl<T> Default for Attempt<T> {
@@ -179,7 +180,7 @@ impl<T> Default for Attempt<T> {
 }
 
 impl<T: Send + 'static> Attempt<T> {
-    /// Await the attempt that is being made, or begin one. Cancelling this does not cancel the attempt.
+    /// Await the current attempt, or begin one. Cancelling this call does not cancel the attempt.
     pub async fn finish(&mut self, dial: impl Future<Output = RedisResult<T>> + Send + 'static) -> RedisResult<T> {
         let attempt = self.0.get_or_insert_with(|| tokio::spawn(dial));
         let ended = attempt.await;

@@ -1,5 +1,5 @@
-//! Watches what moves on a connection. A large transfer over a slow line takes long and is healthy; a dead connection is
-//! silent.
+//! Watches the traffic on a connection. A large transfer over a slow line takes long, but is healthy. A dead connection
+//! is silent.
 
 use std::io;
 use std::pin::Pin;
@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// Bytes per second of the slowest line that is told from a dead one.
+/// Bytes per second of the slowest line that is distinguished from a dead one.
 const SLOWEST: u64 = 64 << 10;
 
-/// The most that buffers on the way take from us without any sign of having passed it on.
+/// The most bytes that buffers on the way accept without any sign that they have passed them on.
 const HIDDEN: u64 = 8 << 20;
 
 /// See the module.
@@ -37,9 +37,9 @@ impl Flow {
         self.start + Duration::from_millis(self.moved.load(Ordering::Relaxed))
     }
 
-    /// How much longer than usual an answer may take: what was written may still be on its way, in buffers that tell us
-    /// nothing. That is what was written since something was read, and all of the calls `under_way` in bytes: what was read
-    /// may be the answer to a call before them.
+    /// How much longer than usual a reply may take, because written bytes may still be in buffers on the way. Their
+    /// number is the larger of two: the bytes that were written since something was read, and the bytes of the calls
+    /// `under_way`, because what was read may be the reply to an earlier call.
     pub fn allowance(&self, under_way: usize) -> Duration {
         let bytes = self.unanswered.load(Ordering::Relaxed).max(under_way as u64).min(HIDDEN);
         Duration::from_millis(bytes * 1000 / SLOWEST)
@@ -55,8 +55,8 @@ impl Flow {
         self.moves();
     }
 
-    /// Bytes that the system takes at once only show that its buffer had room. Bytes that had to wait for room show that
-    /// the other side took some.
+    /// If the system accepts bytes at once, that only shows that its buffer had room. If bytes had to wait for room,
+    /// the other side has accepted some.
     fn has_written(&self, bytes: usize, had_to_wait: bool) {
         self.unanswered.fetch_add(bytes as u64, Ordering::Relaxed);
         if had_to_wait {
@@ -65,7 +65,7 @@ impl Flow {
     }
 }
 
-/// A stream whose movements a [`Flow`] shows.
+/// A stream whose traffic a [`Flow`] watches.
 pub struct Watched<S> {
     stream: S,
     flow: Arc<Flow>,

@@ -6,7 +6,7 @@ use super::{Link, Patience, RESPONSE_LIMIT, Way};
 use crate::error::Result;
 
 impl Link {
-    /// Something has not been answered since then.
+    /// The time since which a call has not been answered.
     pub(super) fn doubt(&self, way: Way, since: Instant) {
         if way != Way::Large {
             self.outage.goes_on(since, "no answer");
@@ -14,12 +14,12 @@ impl Link {
         }
     }
 
-    /// Look after the connections. Never ends.
+    /// Maintain the connections. Never ends.
     pub async fn keep(&self) {
         tokio::join!(self.keep_subscribed(), self.keep_trusted());
     }
 
-    /// Watch the connection for as long as somebody is subscribed: messages only flow while it lives.
+    /// Watch the connection while there are subscriptions: messages only arrive while it is alive.
     async fn keep_subscribed(&self) {
         loop {
             tokio::select! {
@@ -32,13 +32,13 @@ impl Link {
         }
     }
 
-    /// Replace a connection that is silent while a new one is answered, as after a router has forgotten it. A server that
-    /// answers neither keeps the old one.
+    /// Replace a connection that is silent while a new one works, for example after a router has dropped the old one.
+    /// If the server answers on neither, keep the old one.
     async fn keep_trusted(&self) {
         let ping = redis::cmd("PING");
         loop {
             self.doubted.notified().await;
-            // Without a session, or while one is being made, there is nothing to doubt.
+            // Without a session, or while one is being made, there is nothing to check.
             let session = self.main.try_lock().ok().and_then(|main| main.session.clone());
             let Some(session) = session else { continue };
             let connected = tokio::select! {
@@ -55,8 +55,8 @@ impl Link {
         }
     }
 
-    /// Ping both ways: that finds a broken connection, discards it and makes a new one. Messages published before have come
-    /// in afterwards.
+    /// Ping on the connection for calls and on the one for messages. This detects a broken connection, discards it and
+    /// makes a new one. Messages that were published before the call have arrived when it returns.
     pub async fn probe(&self, patience: Patience) -> Result<()> {
         let ping = redis::cmd("PING");
         self.send(None, &ping, patience, Way::Commands).await?;

@@ -1,20 +1,20 @@
-//! The link to the broker. Callers never see a connection: they call with a [`Patience`], and the link connects, loads
-//! scripts and tries again until the call has succeeded, the patience is at its end, or the server has said no for good.
+//! The link to the broker. Callers never see a connection. They pass a [`Patience`], and the link connects, loads
+//! scripts and retries until the call succeeds, the patience ends, or the server refuses the call permanently.
 //!
 //! | file | role |
 //! |---|---|
 //! | `patience` | how long a caller tries |
 //! | `stream`, `tls` | TCP, TLS and Unix streams |
-//! | `flow` | tells a slow transfer from a dead connection |
+//! | `flow` | distinguishes a slow transfer from a dead connection |
 //! | `wire` | one connection that many calls share |
-//! | `side` | the connections beside the main one |
-//! | `dial` | how connections are made, and what they begin with |
+//! | `side` | the connections in addition to the main one |
+//! | `dial` | how connections are made, and the commands with which they begin |
 //! | `keep` | maintains the connections while they are idle |
-//! | `outage` | since when the server is out of reach |
+//! | `outage` | since when the server has been unreachable |
 //!
-//! There are up to three connections, each opened when it is first needed. One carries the calls. Large values have one of
-//! their own, so that nothing small waits behind them. Subscriptions have one of their own too: a server cuts off a
-//! subscribed connection for which large replies (32 MB by default) pile up.
+//! There are up to three connections, each opened when it is first needed. One carries the calls. Large values have
+//! their own, so that nothing small waits behind them. Subscriptions have their own too, because a server closes a
+//! subscribed connection when its output buffer grows too large (32 MB by default).
 
 mod dial;
 mod flow;
@@ -47,19 +47,19 @@ use side::Side;
 use wire::Late;
 pub use wire::Wire;
 
-/// So much silence breaks a connection on which an answer is awaited.
+/// A connection on which a reply is awaited is considered broken after this much silence.
 pub const RESPONSE_LIMIT: Duration = Duration::from_secs(5);
 
-/// How often a call is made again because a key that it met was set aside.
+/// How often a call is repeated because one of its keys was set aside.
 const MOST_MENDS: u32 = 3;
 
-/// How long a call may queue behind others that make a connection.
+/// How long a call may wait for other calls that are making a connection.
 const LONGEST_QUEUE: Duration = Duration::from_secs(3600);
 
-/// Commands of more bytes go by the connection for large values.
+/// Larger commands, in bytes, use the connection for large values.
 pub const LARGE: usize = 64 << 10;
 
-/// So many broken connections in a row are the fault of the large value that each of them carried.
+/// If this many connections break in a row while they carry the same large value, the value is the cause.
 const LARGE_TRIES: usize = 8;
 
 /// Receives channel and message.
@@ -82,14 +82,14 @@ struct Main {
 enum Way {
     /// Small commands.
     Commands,
-    /// Large values, there or back.
+    /// Large values, in either direction.
     Large,
     /// Subscriptions.
     Subscriptions,
 }
 
 impl Way {
-    /// The way for a command of so many bytes.
+    /// The connection for a command of this many bytes.
     pub fn of(bytes: usize) -> Self {
         if bytes > LARGE { Self::Large } else { Self::Commands }
     }
@@ -138,7 +138,7 @@ impl Link {
         self.connect_limit
     }
 
-    /// Counts connections: a change means that deliveries and messages may have been missed.
+    /// Counts connections. A change means that deliveries and messages may have been missed.
     pub fn sessions(&self) -> watch::Receiver<u64> {
         self.number.subscribe()
     }
@@ -148,7 +148,7 @@ impl Link {
         self.outage.watch()
     }
 
-    /// A connection of one's own, for reads that block. Waits for a server that is away.
+    /// A separate connection, for blocking reads. Waits while the server is unreachable.
     pub async fn dedicated(&self) -> Result<Wire> {
         let (mut pauses, began) = (backoff(), Instant::now());
         loop {
@@ -160,9 +160,10 @@ impl Link {
         }
     }
 
-    /// Connect within the connection limit. A server far away has that time for each of its answers, not for all together.
+    /// Connect within the connection limit. The limit applies to each reply, not to all of them together, for distant
+    /// servers.
     ///
-    /// From now on `scripts` are loaded, and `channel` is subscribed to, with every connection.
+    /// From now on, every connection loads `scripts` and subscribes to `channel`.
     pub async fn reach(&self, scripts: &[&'static Script], channel: &str) -> Result<()> {
         scripts.iter().for_each(|script| self.dialer.needs(script));
         self.dialer.wants(channel);
@@ -172,7 +173,7 @@ impl Link {
             match self.session(Patience::within(self.connect_limit)).await {
                 Err(Error::Unreachable { .. }) if self.dialer.greetings() != before => {}
                 Ok(session) if session.number == known => {
-                    // It was made before anybody needed them.
+                    // The connection was made before they were needed.
                     session.wire.send_ahead(self.dialer.scripts()).await;
                     return Ok(());
                 }
@@ -181,7 +182,7 @@ impl Link {
         }
     }
 
-    /// Has the server taken a subscription to this channel?
+    /// Whether the server has accepted a subscription to this channel.
     pub fn hears(&self, channel: &str) -> bool {
         self.dialer.is_confirmed(channel)
     }
@@ -191,14 +192,14 @@ impl Link {
         if self.hears(channel) {
             return Ok(());
         }
-        // One asks for all.
+        // One caller subscribes, and the others wait for it.
         let Ok(_asking) = timeout_at(patience.limit(LONGEST_QUEUE), self.subscribing.lock()).await else {
             return Err(self.unreachable("no subscription in time"));
         };
         if self.hears(channel) {
             return Ok(());
         }
-        // Entered first, so that a connection made meanwhile takes it up.
+        // Added first, so that a connection made in the meantime subscribes as well.
         self.dialer.wants(channel);
         let mut cmd = redis::cmd("SUBSCRIBE");
         cmd.arg(channel);
@@ -213,7 +214,7 @@ impl Link {
         self.send(Some(script), cmd, patience, Way::Commands).await
     }
 
-    /// Run a script with about so many bytes of arguments.
+    /// Run a script with about this many bytes of arguments.
     pub async fn call_sized(
         &self,
         script: &'static Script,
@@ -225,7 +226,7 @@ impl Link {
         self.send(Some(script), cmd, patience, Way::of(bytes)).await
     }
 
-    /// Does a large value move, in whichever direction?
+    /// Whether a large value is being sent or received, and the connection is not silent.
     pub async fn is_transferring(&self) -> bool {
         self.large.lock().await.wire.as_ref().is_some_and(Wire::is_moving)
     }
@@ -235,7 +236,7 @@ impl Link {
         self.send(None, cmd, patience, Way::Commands).await
     }
 
-    /// Run a plain command that sends or brings a large value.
+    /// Run a plain command that sends or returns a large value.
     pub async fn transfer(&self, cmd: &Cmd, patience: Patience) -> Result<Value> {
         self.send(None, cmd, patience, Way::Large).await
     }
@@ -275,7 +276,7 @@ impl Link {
                     Remedy::GiveUp | Remedy::Mend => return Err(Error::Refused(Refusal::new(&error))),
                     remedy => {
                         let reason = explain(&error);
-                        // A reply, as of a replica that was the primary, came over a connection that works.
+                        // An error reply, such as READONLY from a former primary, came over a working connection.
                         broken += usize::from(!matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension));
                         // The server's last error is more useful than a timeout of the retry.
                         told = Some(reason.clone());
@@ -294,7 +295,7 @@ impl Link {
             };
             match (remedy, script, &wire) {
                 (Remedy::Load, Some(script), Ok(wire)) => {
-                    // A server that does not take scripts says so; any other fault shows when the call is made again.
+                    // A server that refuses scripts says so. Any other fault appears when the call is repeated.
                     if let Ok(Err(error)) = wire.ask(&script.load(), patience, |since| self.doubt(way, since)).await
                         && crate::error::remedy(&error) == Remedy::GiveUp
                     {
@@ -305,7 +306,7 @@ impl Link {
                     }
                 }
                 (Remedy::Reconnect, _, Ok(wire)) => self.discard(way, session.number, wire, patience).await,
-                // No connection beside the main one is to be had; the main one may be as good as ever.
+                // An additional connection cannot be made, but the main one may still work.
                 _ => {}
             }
             if remedy == Remedy::Reconnect || remedy == Remedy::Wait {
@@ -354,7 +355,7 @@ impl Link {
     async fn install(&self, main: &mut Main, (wire, ears): Pair) -> Session {
         let number = *self.number.borrow() + 1;
         let session = Session { number, wire };
-        // Whoever is making one meanwhile needs none.
+        // If another caller is making this connection at the moment, theirs is used.
         if let (Some(ears), Ok(mut side)) = (ears, self.ears.try_lock()) {
             side.wire = Some(ears);
         }
@@ -365,7 +366,8 @@ impl Link {
         session
     }
 
-    /// Give a broken connection up, unless another caller has already done so. Callers that await a reply on it try again.
+    /// Discard a broken connection, unless another caller has already done so. Callers that await a reply on it try
+    /// again.
     async fn discard(&self, way: Way, number: u64, wire: &Wire, patience: Patience) {
         let was_open = wire.close();
         if way != Way::Commands {
@@ -375,7 +377,7 @@ impl Link {
             }
             return;
         }
-        // A more patient caller may hold the lock for as long as the server is away.
+        // A more patient caller may hold the lock for as long as the server is unreachable.
         let locked = timeout_at(patience.limit(RESPONSE_LIMIT), self.main.lock()).await;
         if let Ok(mut main) = locked
             && main.session.as_ref().is_some_and(|session| session.number == number)

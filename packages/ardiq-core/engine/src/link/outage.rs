@@ -1,4 +1,4 @@
-//! Since when the server has been out of reach, for those who log it.
+//! Since when the server has been unreachable, for log messages.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,12 +22,12 @@ pub struct Outage {
 }
 
 impl Outage {
-    /// The present trouble, and every change.
+    /// The current outage, and every change.
     pub fn watch(&self) -> watch::Receiver<Option<Trouble>> {
         self.trouble.subscribe()
     }
 
-    /// Something failed, or has not been answered since then.
+    /// A call failed, or has not been answered since then.
     pub fn goes_on(&self, since: Instant, reason: &str) {
         self.is_on.store(true, Ordering::Release);
         self.trouble.send_if_modified(|trouble| {
@@ -40,7 +40,7 @@ impl Outage {
         });
     }
 
-    /// The server has answered. Costs nothing while there is no trouble.
+    /// The server has answered. Costs nothing while there is no outage.
     pub fn is_over(&self) {
         if self.is_on.load(Ordering::Acquire) && self.is_on.swap(false, Ordering::AcqRel) {
             self.trouble.send_replace(None);

@@ -1,21 +1,21 @@
-//! How long a caller tries, and how long it pauses between tries.
+//! How long a caller retries, and how long it pauses between tries.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::Instant;
 
-/// Until when a call is tried again.
+/// Until when a call is retried.
 #[derive(Debug, Clone, Copy)]
 pub enum Patience {
-    /// Up to a moment.
+    /// Until this time.
     Until(Instant),
-    /// As long as the engine lives.
+    /// As long as the engine exists.
     Endless,
 }
 
 impl Patience {
-    /// From now on for `limit`.
+    /// For `limit` from now on.
     pub fn within(limit: Duration) -> Self {
         Self::Until(Instant::now() + limit)
     }

@@ -1,4 +1,4 @@
-//! The connections beside the main one, each opened when it is first needed, and again when it has broken.
+//! The additional connections. Each is opened when it is first needed, and again after it has broken.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::dial::Attempt;
 use super::wire::gone;
 use super::{LONGEST_QUEUE, Link, Patience, Way, Wire};
 
-/// A connection beside the main one.
+/// An additional connection.
 #[derive(Default)]
 pub(super) struct Side {
     pub(super) wire: Option<Wire>,
@@ -18,17 +18,17 @@ pub(super) struct Side {
 }
 
 impl Link {
-    /// A connection beside the main one, opened if need be.
+    /// An additional connection, which is opened if necessary.
     pub(super) async fn side(&self, side: &Mutex<Side>, way: Way, patience: Patience) -> RedisResult<Wire> {
         let opening = async {
             let mut side = side.lock().await;
             if let Some(wire) = side.wire.clone().filter(|wire| !wire.is_closed()) {
-                // A large value would take long to tell a forgotten connection from a slow one.
+                // With a large value, it would take long to distinguish a dropped connection from a slow one.
                 if way == Way::Subscriptions || !wire.is_stale() || wire.is_alive().await {
                     return Ok(wire);
                 }
                 wire.close();
-                // The main one may have been forgotten as well.
+                // A router may have dropped the main one as well.
                 self.doubted.notify_one();
             }
             let dialer = Arc::clone(&self.dialer);

@@ -23,18 +23,18 @@ impl<S: AsyncRead + AsyncWrite + Send> Duplex for S {}
 /// An open stream of any kind.
 pub type Stream = Pin<Box<dyn Duplex>>;
 
-/// After so long a silence the system asks whether the other side is there, which also keeps translation tables on the way
-/// from forgetting the connection.
+/// After this much silence, the system probes whether the other side is alive. The probes also keep the connection in
+/// the address translation tables on the way.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// How often it asks again, and how many times in vain.
+/// The interval between probes, and how many may go unanswered.
 const KEEPALIVE_AGAIN: (Duration, u32) = (Duration::from_secs(5), 3);
 
-/// Bytes that stay unacknowledged for this long break the connection.
+/// The connection breaks if sent bytes are not acknowledged for this long.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// Unsent bytes that the system takes from us ahead of time; more would only hide from us how far a transfer is.
+/// The most unsent bytes that the system accepts. More would only hide the progress of a transfer.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 << 10;
 

@@ -13,8 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::flow::Flow;
 use super::patience::Patience;
 
-/// A connection that has been silent for so long, beyond some round trips, is doubted: it may be one that a router on the
-/// way has forgotten.
+/// After this much silence, and some round trips, a connection is checked: a router on the way may have dropped it.
 const DOUBT: Duration = Duration::from_millis(500);
 
 /// See the module.
@@ -23,10 +22,10 @@ pub struct Wire {
     conn: MultiplexedConnection,
     flow: Arc<Flow>,
     driver: Arc<Driver>,
-    /// Bytes of the calls that await an answer.
+    /// Bytes of the calls that await a reply.
     under_way: Arc<AtomicUsize>,
     round_trip: Duration,
-    /// So much silence breaks it.
+    /// The connection is considered broken after this much silence.
     silence: Duration,
 }
 
@@ -42,16 +41,16 @@ impl Drop for Driver {
     }
 }
 
-/// Why a call has no answer.
+/// Why a call has no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Late {
-    /// Nothing moves on the connection: it is broken.
+    /// The connection is silent: it is broken.
     Silent,
-    /// The caller's patience is over.
+    /// The caller's patience has ended.
     Over,
 }
 
-/// A call that awaits an answer.
+/// A call that awaits a reply.
 struct UnderWay<'a> {
     all: &'a AtomicUsize,
     bytes: usize,
@@ -73,7 +72,7 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Wire {
-    /// `driver` must run for the wire to work; it is spawned here.
+    /// The wire needs a running `driver`, which is spawned here.
     pub fn new(
         conn: MultiplexedConnection,
         driver: impl Future<Output = ()> + Send + 'static,
@@ -86,12 +85,12 @@ impl Wire {
         Self { conn, flow, driver, under_way: Arc::default(), round_trip, silence }
     }
 
-    /// Send a command and await its answer, however long that takes.
+    /// Send a command and await its reply, however long that takes.
     pub async fn send(&self, cmd: &Cmd) -> RedisResult<Value> {
         self.conn.clone().send_packed_command(cmd).await?.extract_error()
     }
 
-    /// Send commands ahead of all that follow. Nothing waits for their answers, and none of them matters.
+    /// Send commands before all later ones. Nothing waits for their replies, and the replies are ignored.
     pub async fn send_ahead(&self, pipeline: Pipeline) {
         if pipeline.is_empty() {
             return;
@@ -100,13 +99,14 @@ impl Wire {
         let mut answers = Box::pin(async move {
             let _ = conn.send_packed_commands(&pipeline, 0, pipeline.len()).await;
         });
-        // The first poll sends them: what is sent later comes later.
+        // The first poll sends them, so they arrive before everything that is sent later.
         if futures_util::future::poll_immediate(&mut answers).await.is_none() {
             tokio::spawn(answers);
         }
     }
 
-    /// Send a command and await its answer while the connection lives. `doubt` is called once when it has become silent.
+    /// Send a command and await its reply while the connection is alive. `doubt` is called once if the connection
+    /// becomes silent.
     pub async fn ask(
         &self,
         cmd: &Cmd,
@@ -142,34 +142,34 @@ impl Wire {
         self.flow.allowance(self.under_way.load(Ordering::Relaxed))
     }
 
-    /// Does it carry something, and is it not silent?
+    /// Whether calls wait for a reply and the connection is not silent.
     pub fn is_moving(&self) -> bool {
         let is_silent = self.flow.last().elapsed() >= self.silence + self.allowance();
         self.under_way.load(Ordering::Relaxed) > 0 && !is_silent && !self.is_closed()
     }
 
-    /// After so much silence a call begins to doubt the connection.
+    /// After this much silence, a call has the connection checked.
     fn doubtful(&self) -> Duration {
         DOUBT + 2 * self.round_trip
     }
 
-    /// Has it been out of use for so long that it may have been forgotten on the way?
+    /// Whether it has been idle for so long that a router may have dropped it.
     pub fn is_stale(&self) -> bool {
         self.under_way.load(Ordering::Relaxed) == 0 && self.flow.last().elapsed() >= DOUBT
     }
 
-    /// Is it answered soon?
+    /// Whether it is answered soon.
     pub async fn is_alive(&self) -> bool {
         timeout(self.doubtful(), self.send(&redis::cmd("PING"))).await.is_ok_and(|answer| answer.is_ok())
     }
 
-    /// Close it: callers that wait for a reply fail at once. Returns whether it was open.
+    /// Close it. Callers that wait for a reply fail at once. Return whether it was open.
     pub fn close(&self) -> bool {
         self.driver.task.abort();
         !self.driver.is_closed.swap(true, Ordering::AcqRel)
     }
 
-    /// Has it ended?
+    /// Whether it has ended.
     pub fn is_closed(&self) -> bool {
         self.driver.is_closed.load(Ordering::Acquire) || self.driver.task.is_finished()
     }

@@ -1,8 +1,9 @@
-//! What a script's head says about its keys, arguments and answer, read from the very text that the server runs.
+//! Reads a script's signature (keys, arguments, reply) from the comment at its head, in the same text that the server
+//! runs.
 //!
-//! A head is the comment that begins with `-- <name>: <purpose>`. After an empty comment line come the parts `KEYS`,
-//! `ARGV` and `out`, their text from column 6 on; a line that is indented as far goes on with the part before it, and any
-//! other line is a remark.
+//! The head is the comment that begins with `-- <name>: <purpose>`. An empty comment line follows, then the parts
+//! `KEYS`, `ARGV` and `out`, with their text from column 6 on. A line that is indented as far continues the previous
+//! part. Any other line is a remark.
 
 use crate::scripts::Script;
 
@@ -16,7 +17,7 @@ pub struct Signature {
     pub name: String,
     /// Flags with which the server runs it, separated by commas.
     pub flags: String,
-    /// What it does, in a sentence.
+    /// What the script does, in one sentence.
     pub purpose: String,
     /// Its keys.
     pub keys: String,
@@ -24,12 +25,12 @@ pub struct Signature {
     pub arguments: String,
     /// What it returns; may have several lines.
     pub out: String,
-    /// What else there is to know.
+    /// All other lines.
     pub remarks: String,
 }
 
 impl Signature {
-    /// Read the head of a script; parts that it does not have stay empty.
+    /// Read the head of a script. Missing parts stay empty.
     pub fn of(script: &Script) -> Self {
         let mut found = Self { name: script.name.to_owned(), flags: flags(script.text), ..Self::default() };
         let mut into = Part::Remarks;
@@ -117,20 +118,20 @@ mod tests {
     fn the_parts_of_a_head_are_told_apart() {
         let wait = Signature::of(&WAIT);
         assert_eq!((wait.name.as_str(), wait.flags.as_str()), ("wait", "allow-oom"));
-        assert_eq!(wait.purpose, "read a result, or leave word where it is to be sent.");
+        assert_eq!(wait.purpose, "read a result, or add the caller to those that it will be sent to.");
         assert_eq!(wait.keys, "waiters, job record, due, running, result");
         assert_eq!(wait.arguments, "base, id, channel, ms to wait (0: only look)");
-        assert!(wait.out.starts_with("the record when it is a result"));
-        assert!(wait.remarks.starts_with("Word is left only"), "{}", wait.remarks);
+        assert!(wait.out.starts_with("the record if it is a result"));
+        assert!(wait.remarks.starts_with("A caller is added only"), "{}", wait.remarks);
     }
 
     #[test]
     fn a_part_goes_on_over_several_lines_and_a_remark_does_not_belong_to_it() {
         let settle = Signature::of(&SETTLE);
         assert_eq!(settle.arguments.lines().count(), 11, "{}", settle.arguments);
-        assert!(settle.arguments.lines().any(|line| line.trim_start().starts_with("H  handed back")));
+        assert!(settle.arguments.lines().any(|line| line.trim_start().starts_with("H  returned to the queue")));
         let enqueue = Signature::of(&ENQUEUE);
-        assert!(enqueue.remarks.starts_with("A job whose id is taken"), "{}", enqueue.remarks);
+        assert!(enqueue.remarks.starts_with("If the id of a job belongs"), "{}", enqueue.remarks);
         assert_eq!(enqueue.flags, "");
         assert_eq!(Signature::of(&LOOKUP).flags, "no-writes");
     }

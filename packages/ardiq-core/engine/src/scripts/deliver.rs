@@ -321,7 +321,7 @@ pub async fn bodies(link: &Link, names: &[String], patience: Patience) -> Result
         .iter()
         .map(|name| async move {
             match body(link, name, patience).await {
-                // One that cannot be read must not hold up the others.
+                // A body that cannot be read must not keep the others from being read.
                 Err(error) if error.is_about_this_call() => Ok(None),
                 read => read,
             }
@@ -330,7 +330,7 @@ pub async fn bodies(link: &Link, names: &[String], patience: Patience) -> Result
     iter(reads).buffered(BODIES_UNDER_WAY).try_collect().await
 }
 
-/// The body under a key; `None` if it is not there, or is no body.
+/// The body stored under a key. `None` if the key is missing or has the wrong type.
 pub async fn body(link: &Link, name: &str, patience: Patience) -> Result<Option<Vec<u8>>> {
     let mut get = redis::cmd("GET");
     get.arg(name);

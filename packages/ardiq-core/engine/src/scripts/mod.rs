@@ -1,4 +1,4 @@
-//! The Lua scripts: their texts, and one typed function each. Nothing else calls `EVALSHA`.
+//! The Lua scripts: the text of each, and a typed function that calls it. Nothing else calls `EVALSHA`.
 //!
 //! | file | scripts |
 //! |---|---|
@@ -17,11 +17,11 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
-/// One script: constant text, known to the server by its digest.
+/// One script: constant text, which the server knows by its digest.
 pub struct Script {
     /// File name without ending.
     pub name: &'static str,
-    /// Whole text, as the server gets it.
+    /// Complete text, as sent to the server.
     pub text: &'static str,
     sha: LazyLock<String>,
 }
@@ -32,14 +32,14 @@ impl Script {
         &self.sha
     }
 
-    /// The command that makes it known to the server.
+    /// The command that loads it into the server.
     pub fn load(&self) -> Cmd {
         let mut cmd = redis::cmd("SCRIPT");
         cmd.arg("LOAD").arg(self.text);
         cmd
     }
 
-    /// Begin a call with room for `args` arguments of `bytes` in all.
+    /// Begin a call, with room for `args` arguments of `bytes` in total.
     fn call(&self, keys: &[&str], args: usize, bytes: usize) -> Cmd {
         let mut cmd = Cmd::with_capacity(args + keys.len() + 3, bytes + 256);
         cmd.arg("EVALSHA").arg(self.sha()).arg(keys.len());
@@ -50,8 +50,8 @@ impl Script {
     }
 }
 
-/// Compute all digests, before there is a thread that may be computing one when the process forks: in the child it would
-/// never be done.
+/// Compute all digests before a second thread can exist. If one thread computed a digest while another forked the
+/// process, the computation would never end in the child.
 pub fn compute_digests() {
     for script in ALL {
         LazyLock::force(&script.sha);
@@ -78,8 +78,8 @@ macro_rules! scripts {
     };
 }
 
-// `allow-oom` lets work be finished when the server's memory is full; new work is refused then. In brackets are the files whose
-// functions stand in front of a script.
+// With `allow-oom`, work can be finished while the server's memory is full. New work is refused then. The brackets list
+// the files that are included in front of a script.
 scripts! {
     ENQUEUE, "enqueue", "", ["guard", "tell", "presence"];
     FIRE, "fire", "", ["guard", "place", "presence"];

@@ -1,7 +1,8 @@
-//! What a worker holds, and what to do next: all decisions of the delivery side, without I/O.
+//! What a worker holds, and what it does next. The desk makes all decisions about deliveries, without I/O.
 //!
-//! A job is *buffered* until the host pulls it, a *run* from then on, and *finished* until its outcome is written. The loops
-//! around the desk ask for a [`Plan`], carry it out, and report back. `runs` has the way from the buffer to the outcome.
+//! A job is *buffered* until the host pulls it. Then it is a *run*. After the run it is *finished* until its outcome is
+//! written. The loops around the desk ask for a [`Plan`], carry it out, and report back. `runs` covers the steps from
+//! the buffer to the outcome.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -19,10 +20,11 @@ use super::runs::{Run, Runs, Stage};
 
 pub use super::runs::Assignment;
 
-/// Requests for jobs that may be in flight: with two, the server has the next one when it has answered the first.
+/// Requests for jobs that may be in flight. With two, the server already has the next one when it has answered the
+/// first.
 const MOST_FETCHES: usize = 2;
 
-/// A run that outlives this is recorded; shorter ones settle first and cost nothing extra.
+/// A run that lasts longer than this is recorded. Shorter runs settle first and cost nothing extra.
 pub const RECORD_AFTER_MS: i64 = 5;
 
 /// See the module.
@@ -30,25 +32,26 @@ pub const RECORD_AFTER_MS: i64 = 5;
 pub struct Desk {
     pub(super) concurrency: usize,
     prefetch: usize,
-    /// By stream, in the order of service.
+    /// By stream, in the order in which they are served.
     pub(super) buffer: Vec<VecDeque<Job>>,
-    /// By stream, the highest entry id so far: deliveries rise, unless the group was destroyed and made again.
+    /// By stream, the highest entry id so far. Entry ids rise from delivery to delivery, unless the group was destroyed
+    /// and created again.
     pub(super) newest: Vec<(u64, u64)>,
     pub(super) quarantine: Quarantine,
     pub(super) incomplete: Incomplete,
     pub(super) runs: Runs,
     pub(super) deferred: HashSet<String>,
     pub(super) finished: Vec<Finished>,
-    /// Those with large outcomes.
+    /// Finished jobs with large outcomes, which are written separately.
     pub(super) finished_large: Vec<Finished>,
-    /// Stream and entry of those whose large outcomes are being written.
+    /// Stream and entry id of the jobs whose large outcomes are being written.
     pub(super) settling_large: Vec<(usize, String)>,
-    /// Outcomes that the server would not take yet, and when they are sent again.
+    /// Outcomes that the server has refused so far, and when they are sent again.
     pub(super) put_off: Vec<Settlement>,
     put_off_until_ms: i64,
     /// Outcomes that are being written.
     settling: usize,
-    /// Places promised to reads in flight.
+    /// Places reserved for reads in flight.
     reserved: usize,
     /// The last fetch left the lanes empty: wait instead of asking.
     dry: bool,
@@ -57,18 +60,18 @@ pub struct Desk {
     /// Monotonic end of the lease.
     pub(super) lease_until_ms: i64,
     pub(super) pace: Pace,
-    /// Since when no job has started although some are buffered; monotonic, not known before the next plan.
+    /// Monotonic time since which no job has started although some are buffered. Unknown until the next plan.
     pub(super) waiting_since_ms: Option<i64>,
-    /// Something was finished or has to be recorded since the work loop was last told.
+    /// Whether something has finished, or must be recorded, since the work loop was last notified.
     pub(super) has_news: bool,
 }
 
-/// The remains of a lost lease.
+/// What was held under a lost lease.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     /// Jobs that were held, running ones included.
     pub held: usize,
-    /// Runs whose start is recorded: the worker that takes them over counts a death, but this process is alive.
+    /// Runs whose start is recorded. The worker that takes them over counts a death, although this process is alive.
     pub survived: Vec<(String, Nonce)>,
 }
 
@@ -101,7 +104,7 @@ impl Desk {
         }
     }
 
-    /// Jobs that the host runs or is about to get.
+    /// Jobs that the host is running or is about to get.
     pub fn running(&self) -> usize {
         self.runs.len()
     }
@@ -120,18 +123,18 @@ impl Desk {
         self.held() + self.finished.len() + self.finished_large.len() + self.put_off.len() + self.settling
     }
 
-    /// Has every outcome been written?
+    /// Whether every outcome has been written.
     pub fn is_settled(&self) -> bool {
         self.known() == self.held() && self.running() == 0
     }
 
-    /// Nothing held, nothing to write, nothing in flight.
+    /// Whether nothing is held, to be written, or in flight.
     pub fn is_empty(&self) -> bool {
         self.is_settled() && self.held() == 0 && self.reserved == 0
     }
 
-    /// How many more jobs it may hold. Suspects that wait take no room from others. Outcomes that the server takes slowly, or
-    /// not at all, do: they are kept, and would pile up.
+    /// How many more jobs it may hold. Waiting suspects take no room from other jobs. Outcomes that the server accepts
+    /// slowly or not at all do, so that they cannot pile up in memory.
     fn room(&self, monotonic_ms: i64) -> usize {
         let ahead = self.pace.ahead(monotonic_ms, self.concurrency);
         let most = self.prefetch.min(self.concurrency.saturating_add(ahead));
@@ -140,12 +143,12 @@ impl Desk {
         most.saturating_sub(self.running() + self.buffered() + self.incomplete.len() + held_up)
     }
 
-    /// May it hold another job?
+    /// Whether it may hold another job.
     pub fn has_room(&self, monotonic_ms: i64) -> bool {
         self.room(monotonic_ms) > 0
     }
 
-    /// May, and should, somebody wait for work?
+    /// Whether a read may, and should, wait for work.
     pub fn wants_to_wait(&self, monotonic_ms: i64) -> bool {
         self.dry && !self.stopping && !self.recover && self.reserved == 0 && self.has_room(monotonic_ms)
     }
@@ -160,23 +163,24 @@ impl Desk {
         self.reserved = self.reserved.saturating_sub(places);
     }
 
-    /// Were the lanes empty when last asked?
+    /// Whether the lanes were empty at the last request.
     pub fn set_dry(&mut self, dry: bool) {
         self.dry = dry;
     }
 
-    /// Replies may have been lost, so read back what is ours.
+    /// Replies may have been lost, so read this worker's deliveries back.
     pub fn must_recover(&mut self) {
         self.recover = true;
         self.dry = false;
     }
 
-    /// The lease holds until then. Nothing starts beyond it.
+    /// The lease is valid until then. No job starts later.
     pub fn extend_lease(&mut self, until_ms: i64) {
         self.lease_until_ms = until_ms;
     }
 
-    /// The lease is lost: what has not begun is another worker's now. Runs go on; their outcomes will be refused.
+    /// The lease is lost: jobs that have not started belong to another worker now. Runs continue, but their outcomes
+    /// will be refused.
     pub fn lose_lease(&mut self) -> Lost {
         let held = self.held();
         self.buffer.iter_mut().for_each(VecDeque::clear);
@@ -194,23 +198,23 @@ impl Desk {
         self.has_news = true;
     }
 
-    /// Was something finished, or does something have to be recorded, since this was last asked?
+    /// Whether something has finished, or must be recorded, since the last call of this function.
     pub fn take_news(&mut self) -> bool {
         std::mem::take(&mut self.has_news)
     }
 
-    /// What is to be done now, beside what is in flight already.
+    /// What to do now, in addition to what is already in flight.
     pub fn plan(&mut self, monotonic_ms: i64, under_way: UnderWay) -> Plan {
         if under_way.recovery {
             return Plan::default();
         }
         if !under_way.large {
-            // Only now, since a delivery that is read back was on its account until then.
+            // Not before: a read-back in flight may still return these deliveries.
             self.settling_large.clear();
         }
         if self.recover {
-            // Deliveries and outcomes that are in flight at the same time would not be known when the answer comes. What is
-            // large takes long, so nothing waits for it: it is known.
+            // Send this request without others in flight: the desk would not know about their deliveries and outcomes when
+            // the reply arrives. Large transfers may go on, because the desk knows which jobs they belong to.
             let recover = !under_way.outcomes && under_way.fetches == 0;
             self.recover = !recover;
             return Plan { recover, ..Plan::default() };
@@ -225,14 +229,14 @@ impl Desk {
         }
         if under_way.fetches < MOST_FETCHES && !self.stopping && !self.dry && monotonic_ms < self.lease_until_ms {
             let room = self.room(monotonic_ms).saturating_sub(self.reserved).min(BATCH);
-            // Beside one that is in flight another is only worth its while for a batch.
+            // While one request is in flight, another one is only worthwhile for a batch.
             let worthwhile = self.concurrency.div_ceil(2).min(BATCH);
             plan.fetch = if under_way.fetches == 0 || room >= worthwhile { room } else { 0 };
         }
         plan
     }
 
-    /// Runs turned out longer than they were, or the host is held up: what was fetched ahead goes back, for idle workers.
+    /// Runs take longer than before, or the host is blocked: return the jobs that were fetched ahead, for idle workers.
     fn return_what_waits_too_long(&mut self, monotonic_ms: i64, plan: &mut Plan) {
         let buffered = self.buffered();
         if buffered == 0 || self.stopping {
@@ -250,7 +254,7 @@ impl Desk {
             let keep = self.buffer[lane].len().saturating_sub(surplus);
             let back = self.buffer[lane].split_off(keep);
             surplus -= back.len();
-            // Do not record a time for a job that goes back.
+            // Do not record a start for a job that is returned.
             back.into_iter().for_each(|job| self.finish_unstarted(job, Outcome::HandBack, 0));
         }
         plan.wake_at(monotonic_ms + PATIENCE_MS);
@@ -284,7 +288,7 @@ impl Desk {
         self.settling += take + plan.again.len();
         for (slot, run) in self.runs.iter_mut() {
             match run.stage {
-                // Vetting is repeated until it is answered, so it is marked only then.
+                // Vetting is repeated until it is answered, so the job is marked only then.
                 Stage::Vetted => plan.vet.push((slot, run.start())),
                 Stage::Out if !run.recorded => {
                     let due = run.since_ms + RECORD_AFTER_MS;
@@ -314,14 +318,14 @@ impl Desk {
         self.settling = self.settling.saturating_sub(count);
     }
 
-    /// The server would not take these outcomes: keep them, and send them again at that time.
+    /// The server refused these outcomes: keep them, and send them again at that time.
     pub fn put_off(&mut self, outcomes: Vec<Settlement>, until_ms: i64) {
         self.settled(outcomes.len());
         self.put_off.extend(outcomes);
         self.put_off_until_ms = until_ms;
     }
 
-    /// Stop: nothing more starts, and what has not begun goes back.
+    /// Stop: no more jobs start, and jobs that have not started are returned.
     pub fn stop(&mut self, now_ms: u64) {
         self.stopping = true;
         self.give_back_unstarted(now_ms);

@@ -1,5 +1,5 @@
-//! The blocking read: while there is no work, one job wakes one worker. It has a connection of its own, and is never
-//! cancelled once sent, since a job that was delivered to a cancelled read would be known to nobody.
+//! The blocking read: while there is no work, one job wakes one worker. It has its own connection. It is never
+//! cancelled once it has been sent, because no worker would know of a job that was delivered to a cancelled read.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,10 +14,10 @@ use crate::error::{Error, Remedy, Result, remedy};
 use crate::link::{Patience, RESPONSE_LIMIT, Wire};
 use crate::scripts::deliver::{Entry, read_entries};
 
-/// How long one read blocks; also how soon a dead connection is noticed.
+/// How long one read blocks. A dead connection is noticed within this time.
 const BLOCK: Duration = Duration::from_secs(2);
 
-/// The same in burst mode, where the end of the queue has to be noticed.
+/// The same in burst mode, where the worker must notice that the queue is empty.
 const BURST_BLOCK: Duration = Duration::from_millis(50);
 
 /// Run until the worker has stopped.
@@ -46,7 +46,7 @@ async fn connect(state: &State) -> Result<Wire> {
     Ok(conn)
 }
 
-/// One blocking read. Gives the connection back if it can be used again.
+/// One blocking read. Returns the connection if it can be used again.
 async fn wait(state: &State, conn: Wire) -> Result<Option<Wire>> {
     let worker = state.identity();
     let burst = state.burst.load(Ordering::Acquire);
@@ -79,10 +79,11 @@ async fn wait(state: &State, conn: Wire) -> Result<Option<Wire>> {
                 desk.receive(deliveries, true, state.now_ms());
                 state.offer(&desk);
             }
-            // A job that finds nothing under way came alone: one that was there before this read would have met the one before
-            // it, whose outcome was sent after this read. Behind any other there may be more. Over several lanes a read brings a
-            // job of each, so there the fetch, which keeps their order, comes next; as it does when the next read cannot
-            // begin at once. And in burst mode the end of the queue has to be seen.
+            // If nothing else is held, this job came alone: a job that was already queued would have arrived while the
+            // job before it was still held, because that job's outcome is sent after this read. Otherwise more jobs may
+            // be waiting, so fetch next. Also fetch if there are several lanes, because a read returns one job of each
+            // and fetch keeps their order; if the next read cannot begin at once; and in burst mode, which must notice
+            // an empty queue.
             let came_alone = nothing_under_way && state.shared.keys.lanes.len() == 1 && desk.has_room(monotonic_ms());
             desk.set_dry((in_vain || came_alone) && !burst);
             drop(desk);
@@ -97,7 +98,7 @@ async fn wait(state: &State, conn: Wire) -> Result<Option<Wire>> {
             Ok(None)
         }
         Err(_) => {
-            // No such group, most likely: the fetch script makes it.
+            // The group is probably missing. The fetch script creates it.
             desk.set_dry(false);
             drop(desk);
             state.work.notify_one();
@@ -130,13 +131,13 @@ fn entries(state: &State, value: Value) -> Result<Vec<Entry>> {
     Ok(found)
 }
 
-/// End a blocked read now; whatever it was about to bring, it brings.
+/// End a blocked read now. If a job was about to arrive, the read still returns it.
 pub async fn wake(state: &State) {
     let blocked = *lock(&state.blocked);
     if let Some(client) = blocked {
         let mut cmd = redis::cmd("CLIENT");
         cmd.arg("UNBLOCK").arg(client);
-        // Where this is not allowed the read ends by itself a little later.
+        // Without permission for this, the read ends by itself a little later.
         let _ = state.shared.link.command(&cmd, Patience::within(RESPONSE_LIMIT)).await;
     }
 }

@@ -1,5 +1,5 @@
-//! Jobs whose arguments are read apart, since they are large. They are held like others, and can start when their arguments
-//! have arrived. Nothing waits for them meanwhile.
+//! Jobs whose arguments are stored separately because they are large. The worker holds these jobs like any other, and
+//! they can start when their arguments have arrived. Until then, nothing waits for them.
 
 use crate::protocol::keys::Nonce;
 use crate::scripts::deliver::BODIES_UNDER_WAY;
@@ -8,7 +8,7 @@ use super::desk::Desk;
 use super::job::{Delivery, Job};
 use super::judge::Outcome;
 
-/// The arguments of a job that are to be read.
+/// A request for the arguments of one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
     /// Position of the job's stream.
@@ -49,12 +49,12 @@ impl Incomplete {
         Some(self.0.remove(position).job)
     }
 
-    /// All of them. What is being read for them is not wanted any more.
+    /// Remove and return all jobs. Arguments that arrive for them later are dropped.
     pub fn take(&mut self) -> Vec<Job> {
         self.0.drain(..).map(|one| one.job).collect()
     }
 
-    /// What to read now, beside what is under way.
+    /// What to read now, if so many reads are in flight already.
     pub fn reads(&mut self, under_way: usize) -> Vec<Read> {
         let waiting = self.0.iter_mut().filter(|one| !one.is_asked);
         let reads = waiting.take(BODIES_UNDER_WAY.saturating_sub(under_way)).map(|one| {
@@ -67,13 +67,13 @@ impl Incomplete {
 }
 
 impl Desk {
-    /// No read is under way any more: ask again.
+    /// Read everything again: no read is in flight.
     pub fn forget_reads(&mut self) {
         self.incomplete.0.iter_mut().for_each(|one| one.is_asked = false);
     }
 
-    /// Arguments have arrived, or are not there. Returns the reason why their job cannot be run, if that is so. A job that has
-    /// gone back meanwhile, or was lost with the lease, does not need them.
+    /// Add the arguments of a job, or None if they are missing. Return why the job cannot run, if it cannot. Arguments
+    /// of a job that was given back, or lost with the lease, are dropped.
     pub fn complete_job(&mut self, read: &Read, body: Option<Vec<u8>>, now_ms: u64) -> Option<String> {
         let mut delivery = Delivery { job: self.incomplete.remove(read)?, fault: None };
         delivery.set_body(body);
@@ -82,7 +82,7 @@ impl Desk {
         fault
     }
 
-    /// Arguments cannot be read now. Their job goes back for a while: another worker may be better off.
+    /// Return a job to the queue, with a delay, because its arguments cannot be read now. Another worker may succeed.
     pub fn put_job_off(&mut self, read: &Read, now_ms: u64) {
         if let Some(job) = self.incomplete.remove(read) {
             self.finish_unstarted(job, Outcome::PutOff, now_ms);

@@ -1,4 +1,4 @@
-//! From a delivery to the place where its job can start.
+//! Sorts deliveries into the places where their jobs wait to start.
 
 use crate::scripts::deliver::entry_number;
 
@@ -8,7 +8,8 @@ use super::judge::Outcome;
 use super::quarantine::{is_poison, is_suspected};
 
 impl Desk {
-    /// Take deliveries in. Known ones, as a recovery or a group made again may bring, are passed over. Returns how many were new.
+    /// Add deliveries. Skip known ones, which a read-back or a group created again may return. Return how many were
+    /// new.
     pub fn receive(&mut self, deliveries: Vec<Delivery>, check_known: bool, now_ms: u64) -> usize {
         let mut new = 0;
         for delivery in deliveries {
@@ -29,7 +30,7 @@ impl Desk {
         new
     }
 
-    /// A complete job goes where it can start.
+    /// Put a complete job where it waits to start.
     pub(super) fn admit(&mut self, Delivery { job, fault }: Delivery, rises: bool, now_ms: u64) {
         match fault {
             Some(reason) => self.finish_unstarted(job, Outcome::Undecodable(reason), now_ms),
@@ -48,7 +49,7 @@ impl Desk {
         if rises {
             lane.push_back(job);
         } else {
-            // Another request was answered first, or its arguments had to be read.
+            // Another request was answered first, or the arguments of this job had to be read.
             let number = entry_number(&job.entry);
             lane.insert(lane.partition_point(|other| entry_number(&other.entry) < number), job);
         }
@@ -65,7 +66,7 @@ impl Desk {
         }
     }
 
-    /// Is this delivery at the desk already?
+    /// Whether the desk already holds this delivery.
     pub(super) fn knows(&self, job: &Job) -> bool {
         let same = |known: &Job| known.stream == job.stream && known.entry == job.entry;
         self.runs.iter().any(|run| same(&run.job))

@@ -1,4 +1,4 @@
-//! A delivered job, taken apart.
+//! A delivered job, decoded.
 
 use crate::protocol::entry::Header;
 use crate::protocol::envelope::Envelope;
@@ -13,32 +13,32 @@ pub struct Job {
     pub entry: String,
     /// Job id.
     pub id: String,
-    /// What the protocol knows.
+    /// The part that the protocol changes.
     pub header: Header,
     /// The call.
     pub envelope: Envelope,
-    /// Its start may be on record: it was read back, or is a suspect that did not get as far as to begin.
+    /// Whether its start may be recorded: it was read back, or it is a suspect that did not begin.
     pub is_again: bool,
 }
 
 impl Job {
-    /// The nonce of its enqueue, when its body is kept apart.
+    /// The nonce of its enqueue, if its body is stored separately.
     pub fn apart(&self) -> Option<[u8; 8]> {
         self.header.is_apart().then_some(self.envelope.nonce)
     }
 }
 
-/// A job as it arrived; of one that cannot be read, the call is empty.
+/// A job as it arrived. If the job cannot be decoded, the call is empty.
 #[derive(Debug, Clone, Default)]
 pub struct Delivery {
     /// The job.
     pub job: Job,
-    /// Why it cannot be read, if it cannot.
+    /// Why it cannot be decoded, if so.
     pub fault: Option<String>,
 }
 
 impl Delivery {
-    /// Take an entry apart.
+    /// Decode an entry.
     pub fn read(entry: Entry) -> Self {
         let Entry { stream, entry, id, header, envelope } = entry;
         let mut job = Job { stream, entry, id, ..Job::default() };
@@ -52,7 +52,7 @@ impl Delivery {
                 None
             }
             Err(reason) => {
-                // The nonce stands before everything that a version may change.
+                // The nonce comes before everything that a version may change.
                 if let Some(nonce) = envelope.get(1..9).and_then(|nonce| nonce.try_into().ok()) {
                     job.envelope.nonce = nonce;
                 }
@@ -62,11 +62,11 @@ impl Delivery {
         Self { job, fault }
     }
 
-    /// The job's body has been read, or is not there.
+    /// The job's body has been read, or is missing.
     pub fn set_body(&mut self, body: Option<Vec<u8>>) {
         match body {
             Some(body) => self.job.envelope.body = body,
-            None => self.fault = Some("its arguments are gone from Redis".into()),
+            None => self.fault = Some("its arguments are missing from Redis".into()),
         }
     }
 }

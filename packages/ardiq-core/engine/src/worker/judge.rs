@@ -1,4 +1,4 @@
-//! From the outcome of a run to what is to be written: one branch per outcome, no I/O.
+//! Turns the outcome of a run into what is written: one branch per outcome, no I/O.
 
 use crate::protocol::entry::{Header, SUSPECT};
 use crate::protocol::record::{self, ResultRecord};
@@ -6,48 +6,49 @@ use crate::scripts::deliver::{BATCH, GUARD_MS, Settlement, Verdict};
 
 use super::job::Job;
 
-/// Deliveries to workers that do not know the task before a job is dead-lettered: eleven minutes in all, so that a rolling
-/// deploy has time to finish.
+/// A job is dead-lettered after this many deliveries to workers that do not know its task. They take eleven minutes in
+/// total, so that a rolling deploy has time to finish.
 pub const UNKNOWN_LIMIT: u8 = 12;
 
-/// Longest pause before another try: a hundred years, the longest delay of an enqueue.
+/// Longest pause before another try: a hundred years, like the longest delay of an enqueue.
 const LONGEST_DELAY_MS: u64 = 100 * 366 * 86_400_000;
 
-/// Pause of a suspect that finds no room in the quarantine.
+/// Delay of a suspect for which the quarantine has no room.
 const PUT_OFF_MS: u64 = 1000;
 
-/// What became of a run, or of a job that was not run.
+/// The outcome of a run, or of a job that was not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It returned; the encoded value.
     Success(Vec<u8>, Option<i64>),
     /// It failed for good.
     Failure(Fault, Option<i64>),
-    /// It failed and cannot be run by anybody.
+    /// It failed, and no worker can run it.
     Dead(Fault, Option<i64>),
-    /// It failed and is to be tried again after so many milliseconds.
+    /// It failed and will be retried after this many milliseconds.
     Retry(u64),
     /// It did not finish and spends no try.
     HandBack,
-    /// It is under suspicion, and too many such jobs wait here already.
+    /// It is a suspect, and too many suspects already wait here.
     PutOff,
     /// This worker has no such task.
     UnknownTask,
-    /// Its time to start had passed.
+    /// It expired before it started.
     Expired,
-    /// It has taken too many processes with it.
+    /// Too many processes died while running it.
     Poison,
     /// Its envelope cannot be read.
     Undecodable(String),
 }
 
-/// Largest result that is written; a server takes values of at most 512 MiB, and cuts the connection at larger ones.
+/// The largest result that is written. A server accepts values of at most 512 MiB, and closes the connection at larger
+/// ones.
 const LARGEST_RESULT: usize = 256 << 20;
 
 /// After so many bytes a batch of outcomes is full: the script that takes them in keeps the server from all else meanwhile.
 pub const BATCH_BYTES: usize = 1 << 20;
 
-/// How many of `finished` go out together.
+/// How many of `finished` are sent together.
 pub fn batch_size(finished: &[Finished]) -> usize {
     let mut bytes = 0;
     let fits = |one: &&Finished| {
@@ -71,7 +72,7 @@ impl Outcome {
     }
 }
 
-/// A failure as people see it.
+/// A failure as shown to people.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fault {
     /// The result's value.
@@ -88,22 +89,22 @@ impl Fault {
     }
 }
 
-/// A job with its outcome, on its way out.
+/// A job with its outcome, ready to be settled.
 #[derive(Debug)]
 pub struct Finished {
     /// The job.
     pub job: Job,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Outcome,
     /// Epoch milliseconds of its last start; 0 if it was not started.
     pub started_ms: u64,
     /// Epoch milliseconds of its end.
     pub finished_ms: u64,
-    /// Was its start recorded?
+    /// Whether its start was recorded.
     pub recorded: bool,
 }
 
-/// Decide what is to be written. `worker` and `default_ttl_ms` are the settling worker's.
+/// Decide what to write. `worker` and `default_ttl_ms` are those of the worker that settles the job.
 pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlement {
     let Finished { job, outcome, started_ms, finished_ms, recorded } = finished;
     let header = job.header;
@@ -167,7 +168,7 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
         }
     };
     let apart = job.apart();
-    // Whoever can write to Redis can write any number.
+    // Other software may have written any number to Redis.
     let guard_ms = job.envelope.repeat_ms.clamp(GUARD_MS, LONGEST_DELAY_MS);
     Settlement {
         stream: job.stream,
@@ -181,8 +182,8 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
     }
 }
 
-/// What is written instead of a result that the server refuses, as one beyond its limits: the job has run, and must not
-/// run again.
+/// What to write instead of a result that the server refuses, for example because it exceeds a limit: the job has run,
+/// and must not run again.
 pub fn unwritable(settlement: Settlement, reason: &str) -> Settlement {
     let verdict = match settlement.verdict {
         Verdict::Done(record, ttl) | Verdict::Dead(record, ttl) | Verdict::Poison(record, ttl) => {

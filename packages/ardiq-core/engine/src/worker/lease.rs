@@ -1,4 +1,5 @@
-//! The lease: one per worker, for all that it holds, renewed from the I/O thread, so that a blocked event loop loses nothing.
+//! The lease: one per worker, for everything that it holds. The I/O thread renews it, so a blocked event loop does not
+//! lose it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,8 +18,8 @@ use crate::scripts::{self, upkeep};
 /// Pause before a refused renewal is sent again.
 const RENEW_AGAIN: Duration = Duration::from_millis(100);
 
-/// How often a transfer is looked at that outlasts the time for signing off.
-const SECOND: Duration = Duration::from_secs(1);
+/// How often to check whether a transfer still moves that takes longer than the time for signing off.
+const TRANSFER_CHECK: Duration = Duration::from_secs(1);
 
 /// Check the server, subscribe to what concerns workers, and take the lease. Every step has its own time: together they may
 /// take longer than one call may.
@@ -35,7 +36,7 @@ pub async fn sign_on(state: &Arc<State>) -> Result<()> {
         state.log(Level::Warning, warning);
     }
     match link.subscribe(&wake, patience()).await {
-        // It can work without: it looks for due jobs more often.
+        // The worker can work without it: it then checks for due jobs more often.
         Err(Error::Refused(refusal)) => {
             let message = format!("jobs that become due earlier than others may start a second late: {refusal}");
             state.log(Level::Warning, message);
@@ -43,7 +44,7 @@ pub async fn sign_on(state: &Arc<State>) -> Result<()> {
         other => other?,
     }
     extend(state, true, patience()).await?;
-    // Only now is the Redis time known that the worker shows as the time of its start.
+    // The worker's start time is a Redis time, which is known only now.
     *lock(&state.started_ms) = state.now_ms();
     extend(state, false, patience()).await.map(drop)
 }
@@ -65,7 +66,7 @@ async fn extend(state: &State, first: bool, patience: Patience) -> Result<bool> 
         started_ms: *lock(&state.started_ms),
         version: crate::VERSION.to_owned(),
     };
-    // The lease runs from the moment at which we asked, not from that of the answer.
+    // The lease counts from the time of the request, not of the reply.
     let asked_ms = monotonic_ms();
     let worker = state.identity();
     let (link, keys) = (&state.shared.link, &state.shared.keys);
@@ -78,10 +79,10 @@ async fn extend(state: &State, first: bool, patience: Patience) -> Result<bool> 
         let mut desk = lock(&state.desk);
         desk.extend_lease(asked_ms + i64::try_from(settings.lease_ms).unwrap_or(i64::MAX / 2));
         if renewed.delivered > desk.known() {
-            // A request in flight may bring the rest; if not, a reply was lost in a way that no broken connection told us of.
+            // A request in flight may return the rest. If there is none, a reply was lost although no connection broke.
             desk.must_recover();
         }
-        // Runs that waited for the lease to be renewed may start now.
+        // Jobs that waited for the renewal may start now.
         state.offer(&desk);
         drop(desk);
         state.work.notify_one();
@@ -90,7 +91,7 @@ async fn extend(state: &State, first: bool, patience: Patience) -> Result<bool> 
 }
 
 impl State {
-    /// The lease is gone: become a new incarnation. Only the first to notice does anything.
+    /// The lease is lost: become a new incarnation. Only the first caller does anything.
     pub(super) fn lease_lost(&self, old: &str) {
         let mut identity = lock(&self.identity);
         if *identity != old {
@@ -101,7 +102,7 @@ impl State {
         drop(identity);
         let lost = lock(&self.desk).lose_lease();
         let message = format!(
-            "worker {old} lost its lease with {} jobs in hand: the outcomes of what it still runs may be refused",
+            "worker {old} lost its lease with {} jobs held: the outcomes of jobs that still run may be refused",
             lost.held
         );
         lock(&self.survived).extend(lost.survived);
@@ -118,7 +119,7 @@ pub async fn renew(state: Arc<State>) -> Result<()> {
     let mut known = state.identity();
     loop {
         tokio::select! {
-            // A refused renewal is tried again soon: the refusal may not last, and the lease does not either.
+            // Retry a refused renewal soon: the refusal may be temporary, and the lease expires.
             () = sleep(if state.pulse.has_failed() { third.min(RENEW_AGAIN) } else { third }) => {}
             () = state.lost.notified() => {}
             _ = sessions.changed() => {}
@@ -130,7 +131,7 @@ pub async fn renew(state: Arc<State>) -> Result<()> {
         } else {
             state.lease_lost(&worker);
             match state.shared.link.introduce(Patience::Endless).await {
-                // If new data cannot be written, because memory or rights are lacking, work continues.
+                // If the server refuses new data, for lack of memory or permission, work continues.
                 Ok(()) | Err(Error::Refused(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -151,7 +152,7 @@ pub async fn renew(state: Arc<State>) -> Result<()> {
     }
 }
 
-/// After every reconnect, read back what was sent to us: the answer that brought it may have been lost.
+/// After every reconnect, read this worker's deliveries back: the reply that contained them may have been lost.
 pub async fn watch(state: Arc<State>) -> Result<()> {
     let mut sessions = state.shared.link.sessions();
     sessions.borrow_and_update();
@@ -162,25 +163,25 @@ pub async fn watch(state: Arc<State>) -> Result<()> {
     Ok(())
 }
 
-/// Write what is left, give up the lease, and tell the host. While the broker is away this waits as long as a call may
-/// take; then the lease is left to run out.
+/// Write the remaining outcomes, give up the lease, and notify the host. While the broker is unreachable, this waits
+/// for as long as a call may take. Then the lease is left to expire.
 ///
-/// The order matters: outcomes before the lease, since without it they would be refused; the blocked read before the lease,
-/// since it may still bring a job that has to go back.
+/// The order matters. Outcomes come before the lease, because they would be refused without it. The blocked read also
+/// comes before the lease, because it may still return a job that has to go back to the queue.
 pub async fn sign_off(state: &Arc<State>) {
     let link = &state.shared.link;
     let mut end = Instant::now() + link.connect_limit();
     while !lock(&state.desk).is_empty() {
         if Instant::now() >= end {
-            // A large outcome takes as long as its transfer, while the server answers.
+            // A large outcome may take as long as its transfer, as long as the server responds.
             let ping = redis::cmd("PING");
             if !link.is_transferring().await || link.command(&ping, Patience::within(RESPONSE_LIMIT)).await.is_err() {
                 break;
             }
-            end = Instant::now() + SECOND;
+            end = Instant::now() + TRANSFER_CHECK;
         }
         state.work.notify_one();
-        // Again each time: a read that was about to be sent when it was woken blocks only now.
+        // Repeat this every time: a read that was about to be sent during the previous wake-up blocks only now.
         idle::wake(state).await;
         sleep(Duration::from_millis(2)).await;
     }
@@ -199,9 +200,9 @@ pub async fn sign_off(state: &Arc<State>) {
     let mut detail = String::new();
     match left {
         Ok(0) if !unsettled => {}
-        Ok(_) => state.log(Level::Warning, "stopped with unsettled work: others take it over now"),
+        Ok(_) => state.log(Level::Warning, "stopped with unsettled work: other workers take it over now"),
         Err(error) => {
-            detail = format!("stopped without signing off: {error}. Others take over when the lease ends");
+            detail = format!("stopped without signing off: {error}. Other workers take over when the lease ends");
             state.log(Level::Warning, detail.as_str());
         }
     }

@@ -1,25 +1,25 @@
-//! The worker engine: fetches, hands out and settles for one event loop.
+//! The worker engine: fetches jobs for one event loop, passes them to it, and settles them.
 //!
 //! | file | role |
 //! |---|---|
-//! | `job` | a delivered job, taken apart |
-//! | `desk` | what is held and what to do next (no I/O) |
+//! | `job` | a delivered job, decoded |
+//! | `desk` | which jobs are held, and what to do next (no I/O) |
 //! | `runs` | from the buffer to the outcome (no I/O) |
-//! | `intake` | from a delivery to the place where its job can start (no I/O) |
-//! | `incomplete` | jobs whose arguments are read apart (no I/O) |
+//! | `intake` | where delivered jobs wait to start (no I/O) |
+//! | `incomplete` | jobs whose arguments are stored separately (no I/O) |
 //! | `quarantine` | jobs that may have killed their process (no I/O) |
 //! | `pace` | how many jobs are held ahead (no I/O) |
-//! | `plan` | what the desk wants done |
-//! | `judge` | from an outcome to what is written (no I/O) |
+//! | `plan` | what the desk asks for |
+//! | `judge` | turns an outcome into what is written (no I/O) |
 //! | `work` | the loop that settles, records starts and fetches |
-//! | `outcomes` | writing outcomes, again and again if need be |
+//! | `outcomes` | writing outcomes, repeatedly if necessary |
 //! | `idle` | the blocking read while there is no work |
 //! | `lease` | signing on, renewing, signing off |
-//! | `pulse` | when the server should see the next call |
-//! | `outage` | log lines while the server is out of reach |
-//! | `upkeep` | promoting due jobs, reclaiming from dead workers |
-//! | `scrub` | repairing what a fault or a hand has broken |
-//! | `supervise` | how all loops start, fail and start again |
+//! | `pulse` | when the server should receive the next call |
+//! | `outage` | log lines while the server is unreachable |
+//! | `upkeep` | promoting due jobs, taking over from dead workers |
+//! | `scrub` | repairing damage from faults and manual changes |
+//! | `supervise` | how all loops start, fail and restart |
 
 pub mod desk;
 mod idle;
@@ -55,10 +55,10 @@ use desk::{Assignment, Desk};
 use judge::Outcome;
 use pulse::Pulse;
 
-/// How a worker is to behave.
+/// Settings of a worker.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Id of its first incarnation; host and process show in it.
+    /// Id of its first incarnation. It contains the host and the process id.
     pub worker_id: String,
     /// Tasks that run at once.
     pub concurrency: usize,
@@ -66,22 +66,22 @@ pub struct Settings {
     pub prefetch: usize,
     /// The lease in milliseconds.
     pub lease_ms: u64,
-    /// Default result TTL: 0 = not stored, negative = for ever.
+    /// Default result TTL: 0 = not stored, negative = never expires.
     pub result_ttl_ms: i64,
-    /// What it says about itself, besides numbers that change: host and process id.
+    /// The constant part of what it publishes about itself: host and process id.
     pub host: String,
 }
 
-/// What the host is told.
+/// An event for the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     /// log, drained, lost, stopped or failed.
     pub kind: &'static str,
-    /// For people; the old id for `lost`; for `stopped`, why the worker could not sign off, if so.
+    /// Text for people. For `lost`, the old id. For `stopped`, why the worker could not sign off, if so.
     pub detail: String,
 }
 
-/// What the loops of one worker share.
+/// State shared by the loops of one worker.
 struct State {
     shared: Arc<Shared>,
     settings: Settings,
@@ -93,13 +93,13 @@ struct State {
     pulse: Pulse,
     /// When refusals were last logged.
     refusals: Seldom,
-    /// Runs that go on although the lease they began under is lost.
+    /// Runs that continue although the lease under which they began is lost.
     survived: Mutex<Vec<(String, Nonce)>>,
-    /// Rung when the work loop may have something to do.
+    /// Notified when the work loop may have something to do.
     work: Notify,
-    /// Rung when somebody may have to wait for jobs.
+    /// Notified when the blocking read may have to start.
     idle: Notify,
-    /// Rung when the lease was lost.
+    /// Notified when the lease was lost.
     lost: Notify,
     /// The connection that blocks, so that a stop can wake it.
     blocked: Mutex<Option<i64>>,
@@ -133,7 +133,7 @@ impl State {
         self.notify("log", "");
     }
 
-    /// Tell the host when there is something that it may start.
+    /// Wake the host if there is a job that it may start.
     fn offer(&self, desk: &Desk) {
         if desk.can_start(monotonic_ms()) {
             self.bell.ring();
@@ -147,17 +147,17 @@ impl State {
     }
 }
 
-/// Goes off when the runtime is ended under a worker: it must not stay alive and deaf.
+/// Fails the worker if the runtime ends while the worker is running: it must not stay up without doing any work.
 struct Alarm {
     state: Arc<State>,
-    /// Does it watch over the signing off? Until then another one watches.
+    /// Whether it covers the signing off. Until then, another alarm is responsible.
     over_sign_off: bool,
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
         if self.over_sign_off || !self.state.finishing.load(Ordering::Acquire) {
-            self.state.fail("the app's connection was closed while its worker ran");
+            self.state.fail("the app's connection was closed while its worker was running");
         }
     }
 }
@@ -169,7 +169,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker on the client's queue. Does nothing before [`Worker::start`].
+    /// A worker on the client's queue. It does nothing before [`Worker::start`].
     ///
     /// # Errors
     /// [`Error::Closed`] when the client is closed; [`Error::Invalid`] when there are no file descriptors left.
@@ -203,7 +203,7 @@ impl Worker {
         Ok(Self { state, handle: client.handle().clone() })
     }
 
-    /// Sign on, then run all loops. What goes wrong comes as the notice `failed`.
+    /// Sign on, then run all loops. Failures arrive as the event `failed`.
     pub fn start(&self) {
         let state = Arc::clone(&self.state);
         let alarm = Alarm { state: Arc::clone(&state), over_sign_off: false };
@@ -213,14 +213,14 @@ impl Worker {
                 return;
             }
             supervise::run_all(&state);
-            // Lives as long as the runtime lets it, or until the worker has signed off.
+            // Lives until the runtime ends or the worker has signed off.
             let _alarm = alarm;
             std::future::pending::<()>().await;
         });
         lock(&self.state.tasks).push(task.abort_handle());
     }
 
-    /// The present incarnation.
+    /// The current incarnation.
     pub fn id(&self) -> String {
         self.state.identity()
     }
@@ -230,32 +230,32 @@ impl Worker {
         self.state.bell.fd()
     }
 
-    /// New notices. The bell is silent from now on, until there is something again.
+    /// Return new events, and silence the bell until there is another one.
     pub fn take(&self) -> Vec<Notice> {
         self.state.bell.hush();
         std::mem::take(&mut *lock(&self.state.notices))
     }
 
-    /// The next run. It begins now, unless its task is deferred.
+    /// The next run. It starts now, unless its task is deferred.
     pub fn next(&self) -> Option<Assignment> {
         let monotonic_ms = monotonic_ms();
         let mut desk = lock(&self.state.desk);
         desk.next(self.state.shared.clock.at_ms(monotonic_ms), monotonic_ms)
     }
 
-    /// The host has pulled what it could: what began is recorded if it lasts.
+    /// The host has pulled all the jobs that it could. The runs that started are recorded if they last.
     pub fn pulled(&self) {
         if lock(&self.state.desk).take_news() {
             self.state.work.notify_one();
         }
     }
 
-    /// Runs of these tasks begin when the host says so, and not when it pulls them.
+    /// Runs of these tasks start when the host says so, not when it pulls them.
     pub fn defer(&self, tasks: impl IntoIterator<Item = String>) {
         lock(&self.state.desk).defer(tasks.into_iter().collect());
     }
 
-    /// A deferred run begins. When the answer is no it must not, and is over without an outcome.
+    /// Start a deferred run. If this returns false, the run must not start, and it is over without an outcome.
     pub fn begin(&self, slot: usize) -> bool {
         let monotonic_ms = monotonic_ms();
         let mut desk = lock(&self.state.desk);
@@ -272,7 +272,7 @@ impl Worker {
         begins
     }
 
-    /// Hand outcomes in. Their places are free for other runs.
+    /// Accept outcomes. Their places become free for other runs.
     pub fn complete(&self, outcomes: Vec<(usize, Outcome)>) {
         let monotonic_ms = monotonic_ms();
         let now_ms = self.state.shared.clock.at_ms(monotonic_ms);
@@ -285,7 +285,7 @@ impl Worker {
         self.state.work.notify_one();
     }
 
-    /// End when the queue is empty, or go on.
+    /// Whether to end when the queue is empty.
     pub fn set_burst(&self, burst: bool) {
         self.state.burst.store(burst, Ordering::Release);
         self.state.work.notify_one();
@@ -301,9 +301,9 @@ impl Worker {
         self.state.now_ms()
     }
 
-    /// Fetch no more, and give back what has not started.
+    /// Stop fetching, and return the jobs that have not started.
     ///
-    /// The order matters: first the desk stops, so that later arrivals go back too; then the blocked read is
+    /// The order matters. The desk stops first, so that later arrivals are returned too. Then the blocked read is
     /// woken, so that it does not take a job that no host would run.
     pub fn begin_stop(&self) {
         if self.state.stopping.swap(true, Ordering::AcqRel) {
@@ -316,7 +316,8 @@ impl Worker {
         self.state.idle.notify_one();
     }
 
-    /// All runs are completed: settle, sign off, then the notice `stopped`. Gives up when the broker stays away.
+    /// All runs are complete: settle, sign off, then emit the event `stopped`. Gives up if the broker stays
+    /// unreachable.
     pub fn finish_stop(&self) {
         self.begin_stop();
         if self.state.finishing.swap(true, Ordering::AcqRel) {

@@ -1,4 +1,4 @@
-//! Says in the log that the server is out of reach, and when it is back: soon, and then rarely.
+//! Logs that the server is unreachable, first soon and then rarely, and that it is back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use super::State;
 use crate::error::Result;
 use crate::logs::Level;
 
-/// Shorter troubles are not worth a line.
+/// Shorter outages are not logged.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// How often an outage that goes on is mentioned.
+/// How often a continuing outage is logged.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// Run until the worker has stopped.
@@ -34,7 +34,7 @@ pub async fn run(state: Arc<State>) -> Result<()> {
             },
         };
         let Some(since) = began else {
-            state.log(Level::Warning, format!("connected to {} again", link.shown()));
+            state.log(Level::Warning, format!("reconnected to {}", link.shown()));
             continue;
         };
         let (mut next, mut is_told) = (since + FIRST, false);
@@ -49,14 +49,15 @@ pub async fn run(state: Arc<State>) -> Result<()> {
             let reason = link.trouble().borrow().as_ref().map(|trouble| trouble.reason.clone());
             if let Some(reason) = reason {
                 let seconds = since.elapsed().as_secs();
-                let message = format!("cannot reach Redis at {} for {seconds} s: {reason}; trying again", link.shown());
+                let message =
+                    format!("cannot reach Redis at {} ({seconds} s so far): {reason}; trying again", link.shown());
                 state.log(Level::Warning, message);
                 is_told = true;
             }
             next = Instant::now() + AGAIN;
         }
         if is_told {
-            // One line says it, also when there is a new connection.
+            // One line is enough, even if there is also a new connection.
             sessions.borrow_and_update();
             let seconds = since.elapsed().as_secs();
             state.log(Level::Warning, format!("Redis at {} answers again after {seconds} s", link.shown()));

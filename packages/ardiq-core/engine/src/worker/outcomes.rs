@@ -1,5 +1,5 @@
-//! Outcomes on their way to the server. They are kept and sent again for as long as they are this worker's; only one that the
-//! server will never take is replaced, by a failure that says so.
+//! Sends outcomes to the server. They are kept and sent again for as long as this worker owns the jobs. Only an outcome
+//! that the server will never accept is replaced, by a failure that says so.
 
 use std::sync::atomic::Ordering;
 
@@ -17,15 +17,15 @@ const PAUSE_MS: i64 = 500;
 /// A smaller outcome never is the reason why a connection breaks: no server has a lower limit.
 const SMALLEST_LIMIT: usize = 1 << 20;
 
-/// Why the server has not taken some outcomes.
+/// Why the server has not accepted some outcomes.
 enum Fault {
-    /// It refuses temporarily: rights or memory are lacking, or it is no longer the primary.
+    /// A temporary refusal: permission or memory is lacking, or the server is no longer the primary.
     ForNow(String),
-    /// There is something about these outcomes.
+    /// The outcomes themselves are the reason.
     Theirs(String),
 }
 
-/// Write the outcomes of a plan. Those that cannot be written now are put off.
+/// Write the outcomes of a plan. Postpone those that cannot be written now.
 pub async fn write(state: &State, finished: Vec<Finished>, again: Vec<Settlement>) -> Result<()> {
     if finished.is_empty() && again.is_empty() {
         return Ok(());
@@ -38,7 +38,7 @@ pub async fn write(state: &State, finished: Vec<Finished>, again: Vec<Settlement
     match send(state, &batch).await {
         Ok(()) => lock(&state.desk).settled(batch.len()),
         Err(Fault::ForNow(reason)) if whole => put_off(state, batch, &reason),
-        // Those that the server will not take must not hold up the others.
+        // Outcomes that the server refuses must not delay the others.
         Err(_) => one_by_one(state, batch).await,
     }
     if state.finishing.load(Ordering::Acquire) {
@@ -67,7 +67,7 @@ async fn one_by_one(state: &State, batch: Vec<Settlement>) {
             Fault::Theirs(why) => why,
         };
         if one.size() == 0 {
-            // It goes back to the queue, and stays the worker's until it can.
+            // A job that returns to the queue has no result to replace. The worker keeps it and tries again.
             reason = why;
             left.push(one);
             continue;
@@ -96,7 +96,7 @@ fn put_off(state: &State, batch: Vec<Settlement>, reason: &str) {
     if state.refusals.is_due(now_ms) {
         state.log(
             Level::Warning,
-            format!("Redis does not take {count} outcomes, which are kept and sent again until it does: {reason}"),
+            format!("Redis refuses {count} outcomes, which are kept and sent again until it accepts them: {reason}"),
         );
     }
 }
@@ -115,14 +115,14 @@ async fn send(state: &State, batch: &[Settlement]) -> std::result::Result<(), Fa
         Err(error) if error.is_about_this_call() => return Err(Fault::Theirs(error.to_string())),
         Err(error) => return Err(Fault::ForNow(error.to_string())),
     };
-    // After a reconnect the first try may have been written although its answer was lost: that is no lost lease.
+    // After a reconnect, the first try may have been written although its reply was lost. The lease is not lost then.
     let reconnected = before != 0 && *sessions.borrow() != before;
     for one in refused.iter().filter_map(|position| batch.get(*position)) {
         let id = &one.id;
         if reconnected {
             state.log(
                 Level::Info,
-                format!("the outcome of job {id} was sent twice, since the connection broke: it had been written, or another worker has the job"),
+                format!("the outcome of job {id} was sent twice because the connection broke: it was already written, or another worker has the job"),
             );
         } else {
             state.log(

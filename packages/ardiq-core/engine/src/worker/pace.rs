@@ -1,22 +1,22 @@
-//! How many jobs a worker holds ahead of those that run: as many as are likely to start soon. A job that waits in a busy
-//! process cannot be run by an idle one.
+//! How many jobs a worker holds in addition to those that run: as many as are likely to start soon. An idle process
+//! cannot run a job that waits in a busy one.
 
-/// Jobs held ahead should start within about this time.
+/// Jobs that are held ahead should start within about this time.
 const HORIZON_MS: f64 = 100.0;
 
-/// A job that has waited this long for a place goes back to the queue, unless places become free at a good pace.
+/// A job that has waited this long for a place is returned to the queue, unless places become free quickly enough.
 pub const PATIENCE_MS: i64 = 300;
 
-/// A job that has waited this long although there is a place goes back too: the host's event loop is blocked.
+/// A job that has waited this long although a place is free is returned too: the host's event loop is blocked.
 pub const HOST_PATIENCE_MS: i64 = 1000;
 
 /// Weight of the newest run in the average.
 const WEIGHT: f64 = 0.125;
 
-/// The pace at which runs end, observed as they do.
+/// The observed pace at which runs end.
 #[derive(Debug, Default)]
 pub struct Pace {
-    /// Runs that ended within about the last horizon: each counts 1 and decays exponentially.
+    /// Runs that ended within about the last horizon. Each counts as 1 and decays exponentially.
     recent: f64,
     observed_ms: i64,
     /// Moving average of how long a run lasts, in milliseconds.
@@ -31,10 +31,10 @@ impl Pace {
         self.length_ms += (length_ms as f64 - self.length_ms) * WEIGHT;
     }
 
-    /// How many jobs are likely to start within the horizon, when `places` run side by side.
+    /// How many jobs are likely to start within the horizon if `places` jobs run at the same time.
     ///
-    /// Both estimates are needed: runs that began together end together, which says nothing about the next ones; and one long
-    /// run beside many short ones says nothing about the place that the short ones use.
+    /// Both estimates are needed. Runs that started together end together, which says nothing about the next ones. And
+    /// one long run beside many short ones says nothing about the place that the short ones use.
     pub fn ahead(&self, now_ms: i64, places: usize) -> usize {
         let by_rate = self.recent_at(now_ms) - 0.5;
         let by_length = places as f64 * HORIZON_MS / self.length_ms.max(1.0);
@@ -53,7 +53,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Runs that end every `gap_ms`, `together` of them at a time; how many are held ahead right after the last.
+    /// Runs end every `gap_ms`, `together` of them at a time. Returns how many jobs are held ahead right after the last
+    /// run.
     fn after(runs: i64, gap_ms: i64, together: i64, length_ms: i64) -> usize {
         let mut pace = Pace::default();
         for run in 0..runs {

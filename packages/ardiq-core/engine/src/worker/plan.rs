@@ -1,4 +1,4 @@
-//! What the desk wants done, and what it is told of what is being done.
+//! What the desk asks for, and what is in flight.
 
 use super::incomplete::Read;
 use super::judge::Finished;
@@ -13,39 +13,39 @@ pub struct UnderWay {
     pub large: bool,
     /// Requests for jobs.
     pub fetches: usize,
-    /// Arguments that are being read apart.
+    /// Reads of arguments that are stored separately.
     pub reads: usize,
-    /// What this worker was sent already is being read back.
+    /// The worker reads back its deliveries.
     pub recovery: bool,
 }
 
-/// What is to be done now.
+/// What to do now.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// Outcomes to write.
     pub settle: Vec<Finished>,
-    /// Outcomes to write that the server would not take before.
+    /// Outcomes to write that the server refused before.
     pub again: Vec<Settlement>,
-    /// Large outcomes to write, for which nothing waits.
+    /// Large outcomes to write. Nothing else waits for them.
     pub large: Vec<Finished>,
-    /// Large outcomes that the server would not take before.
+    /// Large outcomes to write that the server refused before.
     pub large_again: Vec<Settlement>,
     /// Starts to record, of jobs that run.
     pub record: Vec<(usize, Start)>,
     /// Starts to record before the jobs run.
     pub vet: Vec<(usize, Start)>,
-    /// Jobs to ask for.
+    /// How many jobs to ask for.
     pub fetch: usize,
-    /// Arguments to read apart.
+    /// Arguments to read that are stored separately.
     pub read: Vec<Read>,
     /// Read back what this worker was sent already.
     pub recover: bool,
-    /// Monotonic time at which there will be something to do, unless something happens before.
+    /// Monotonic time of the next thing to do, unless something happens earlier.
     pub next_ms: Option<i64>,
 }
 
 impl Plan {
-    /// Ask again at that time at the latest.
+    /// Ask again by that time.
     pub fn wake_at(&mut self, monotonic_ms: i64) {
         self.next_ms = Some(self.next_ms.map_or(monotonic_ms, |next| next.min(monotonic_ms)));
     }

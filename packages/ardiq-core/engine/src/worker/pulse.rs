@@ -1,19 +1,20 @@
-//! When the server should see this worker's next call. If it sees it much later, it was away meanwhile: see `lua/leases.lua`.
+//! When the server should receive this worker's next call. If it receives the call much later, it was away in between:
+//! see `lua/leases.lua`.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// A worker that had to wait this long for the server's first answer cannot know for how long the server was away.
+/// A worker that had to wait this long for the server's first reply cannot know how long the server was away.
 const PROMPT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]
 enum Last {
     /// No call yet.
     None {
-        /// How long the server has been up, when it says so and answered promptly.
+        /// How long the server has been up, if it says so and replied promptly.
         uptime_ms: Option<i64>,
     },
-    /// The server saw a call at this time of its own, which was sent at that monotonic time.
+    /// The server received a call at this server time. The call was sent at that monotonic time.
     Seen { server_ms: i64, sent_ms: i64 },
 }
 
@@ -21,7 +22,7 @@ enum Last {
 #[derive(Debug)]
 pub struct Pulse {
     last: Mutex<Last>,
-    /// When the first call was sent of those that have failed since the last success.
+    /// When the first failed call since the last success was sent.
     failed: Mutex<Option<i64>>,
 }
 
@@ -40,7 +41,7 @@ impl Pulse {
 
     /// The expected arrival time to send with a call made now.
     pub fn expected(&self, sent_ms: i64) -> i64 {
-        // A call that takes the place of a refused one is as late as if the server had been away.
+        // A call that repeats a refused one arrives late, as if the server had been away.
         let sent_ms = self.failed.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(sent_ms);
         match *self.last.lock().unwrap_or_else(PoisonError::into_inner) {
             Last::None { uptime_ms } => uptime_ms.map_or(0, |uptime| -uptime.max(1)),
@@ -48,7 +49,7 @@ impl Pulse {
         }
     }
 
-    /// A call that was sent at `sent_ms` was seen by the server at `server_ms`.
+    /// The server received at `server_ms` the call that was sent at `sent_ms`.
     pub fn seen(&self, server_ms: u64, sent_ms: i64) {
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.set(Last::Seen { server_ms: i64::try_from(server_ms).unwrap_or(i64::MAX), sent_ms });
@@ -59,7 +60,7 @@ impl Pulse {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(sent_ms);
     }
 
-    /// Did the last call fail?
+    /// Whether the last call failed.
     pub fn has_failed(&self) -> bool {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }

@@ -1,55 +1,57 @@
-//! Jobs that were running when a process died, more than once. One of them may be the killer, the others were only beside it.
+//! Jobs that were running when a process died, more than once. One of them may have killed the process, while the
+//! others only ran at the same time.
 //!
-//! Such jobs run in small groups, so that one more death leaves fewer to suspect, and at last alone. A job is condemned when a
-//! process dies while it is the only suspect in it. Suspects that wait do not keep other jobs from being fetched.
+//! Such jobs run in small groups, so that each further death leaves fewer suspects. In the end they run alone. A job is
+//! condemned when a process dies while it is the only suspect there. Waiting suspects do not keep other jobs from being
+//! fetched.
 
 use crate::protocol::entry::{ALONE, Header};
 
 use super::job::Job;
 
-/// Deaths of its process after which a job is dead-lettered as poison, if it was the only suspect in the last of them.
+/// A job is dead-lettered as poison after this many deaths, if it was the only suspect in the last one.
 pub const POISON_DEATHS: u8 = 3;
 
-/// Deaths after which a job is dead-lettered in any case.
+/// A job is always dead-lettered after this many deaths.
 pub const HOPELESS_DEATHS: u8 = 6;
 
-/// A run that has outlived this is cleared: a job that kills its process does so sooner.
+/// A run that lasts longer than this is cleared: a job that kills its process does so sooner.
 pub const CLEARED_AFTER_MS: i64 = 120_000;
 
-/// Suspects that wait in one process, at most. More are put off, for other workers to try.
+/// The most suspects that wait in one process. Any more are delayed, so that other workers can try them.
 pub const MOST_WAITING: usize = 64;
 
-/// Rounds in which the suspects of one process should have had their turn.
+/// All suspects of one process should run within this many rounds.
 const ROUNDS: usize = 4;
 
-/// How the start of a run is recorded, for the worker that takes the job over if the process dies.
+/// How the start of a run is recorded, for the worker that takes over the job if the process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// As one among others.
+    /// As one of several.
     #[default]
     Plain,
     /// As the only suspect of its process.
     Alone,
-    /// It has outlived suspicion.
+    /// It has been cleared of suspicion.
     Cleared,
 }
 
-/// Is this job under suspicion?
+/// Whether this job is a suspect.
 pub fn is_suspected(header: &Header) -> bool {
     header.deaths + 1 >= POISON_DEATHS
 }
 
-/// Is this job condemned?
+/// Whether this job is condemned.
 pub fn is_poison(header: &Header) -> bool {
     header.deaths >= HOPELESS_DEATHS || header.deaths >= POISON_DEATHS && header.flags & ALONE != 0
 }
 
-/// The suspects that wait, in the order of service.
+/// The waiting suspects, in the order in which they are served.
 #[derive(Debug, Default)]
 pub struct Quarantine(Vec<Job>);
 
 impl Quarantine {
-    /// Let a suspect wait; give it back when there are too many.
+    /// Add a waiting suspect. Returns it if there are too many.
     pub fn admit(&mut self, job: Job) -> Option<Job> {
         if self.0.len() >= MOST_WAITING {
             return Some(job);
@@ -59,7 +61,8 @@ impl Quarantine {
         None
     }
 
-    /// The next suspect that may start beside those that run (their headers and modes), if it is served before `stream`.
+    /// The next suspect that may start beside the running jobs (their headers and modes), if it is served before
+    /// `stream`.
     pub fn next(&mut self, running: &[(Header, Mode)], stream: Option<usize>) -> Option<(Job, Mode)> {
         let position = self.0.iter().position(|job| job.stream <= stream.unwrap_or(usize::MAX))?;
         let last_proof = |header: &Header| header.deaths >= POISON_DEATHS;
@@ -78,22 +81,22 @@ impl Quarantine {
         Some((job, if alone { Mode::Alone } else { Mode::Plain }))
     }
 
-    /// Does none wait?
+    /// Whether no suspect waits.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many wait.
+    /// How many suspects wait.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Does one of them match?
+    /// Whether one of them matches.
     pub fn any(&self, matches: impl FnMut(&Job) -> bool) -> bool {
         self.0.iter().any(matches)
     }
 
-    /// Empty it.
+    /// Remove and return all.
     pub fn take(&mut self) -> Vec<Job> {
         std::mem::take(&mut self.0)
     }

@@ -1,4 +1,5 @@
-//! From the buffer to the outcome: the host pulls one job at a time, so that a job begins when its code does and not before.
+//! The steps from the buffer to the outcome. The host pulls one job at a time, so that a job starts when its code does,
+//! not earlier.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -11,10 +12,10 @@ use super::job::Job;
 use super::judge::{Finished, Outcome};
 use super::quarantine::{Mode, is_suspected};
 
-/// A run as the host gets it.
+/// A run, as passed to the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
-    /// Names this run until it is completed.
+    /// Identifies this run until it is complete.
     pub slot: usize,
     /// Job id.
     pub id: String,
@@ -26,7 +27,7 @@ pub struct Assignment {
     pub tries: u64,
     /// Epoch milliseconds of the enqueue.
     pub enqueued_ms: u64,
-    /// Text that travels along.
+    /// Text that is passed along with the job.
     pub headers: Vec<(String, String)>,
     /// Position of the job's stream.
     pub stream: usize,
@@ -34,15 +35,15 @@ pub struct Assignment {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Its start is being recorded; the host does not have it yet.
+    /// Its start is being recorded. The host does not have it yet.
     Vetted,
-    /// Its start is recorded; the host gets it at its next pull.
+    /// Its start is recorded. The host gets it at its next pull.
     Ready,
-    /// The host has it, in line for a thread for example, and it has not begun.
+    /// The host has it, but it has not started, for example because it waits for a thread.
     Given,
     /// It runs.
     Out,
-    /// The host has it, but it is not ours any more: it must not begin, and has no outcome.
+    /// The host has it, but this worker no longer owns it: it must not start, and has no outcome.
     Void,
 }
 
@@ -55,7 +56,7 @@ pub(super) struct Run {
     pub since_ms: i64,
     pub recorded: bool,
     pub mode: Mode,
-    /// The lease was lost while it ran: the worker that takes it over counts one death that did not happen.
+    /// The lease was lost while it ran. The worker that takes it over counts a death that did not happen.
     pub survived: bool,
 }
 
@@ -99,7 +100,8 @@ impl Runs {
         Some(run)
     }
 
-    /// Drop what the host does not have, and void what it has not begun. Returns the runs that are on record as started.
+    /// Drop the runs that the host does not have, and void those that it has not started. Returns the runs whose start
+    /// is recorded.
     pub fn forget_unbegun(&mut self) -> Vec<(String, Nonce)> {
         let mut survived = Vec::new();
         for (_, run) in self.iter_mut().filter(|(_, run)| run.recorded && !run.survived) {
@@ -115,7 +117,8 @@ impl Runs {
         survived
     }
 
-    /// Take back what has not begun and is not being recorded. Returns the jobs, and whether their start is on record.
+    /// Take back the runs that have not started and are not being recorded. Returns the jobs, and whether their start
+    /// is recorded.
     pub fn withdraw_unbegun(&mut self) -> Vec<(Job, bool)> {
         let mut back = Vec::new();
         self.ready.clear();
@@ -135,7 +138,7 @@ impl Runs {
 }
 
 impl Desk {
-    /// Is there a place and something that might start in it?
+    /// Whether there is a free place, and a job that might start in it.
     pub fn can_start(&self, monotonic_ms: i64) -> bool {
         !self.stopping
             && monotonic_ms < self.lease_until_ms
@@ -143,15 +146,15 @@ impl Desk {
                 || self.running() < self.concurrency && (self.buffered() > 0 || !self.quarantine.is_empty()))
     }
 
-    /// Runs of these tasks begin when the host says so, as when there is a thread for them, and not when it pulls them.
+    /// Runs of these tasks start when the host says so, for example when they get a thread, not when it pulls them.
     pub fn defer(&mut self, tasks: HashSet<String>) {
         self.deferred = tasks;
     }
 
-    /// The next run, which begins now unless its task is [deferred](Desk::defer).
+    /// The next run. It starts now, unless its task is [deferred](Desk::defer).
     ///
-    /// The start of a job that was taken over from a dead worker is recorded first, see [`super::plan::Plan::vet`]; it comes
-    /// with a later pull.
+    /// The start of a job that was taken over from a dead worker is recorded first, see [`super::plan::Plan::vet`]. A
+    /// later pull returns that job.
     pub fn next(&mut self, now_ms: u64, monotonic_ms: i64) -> Option<Assignment> {
         if self.stopping || monotonic_ms >= self.lease_until_ms {
             return None;
@@ -169,7 +172,7 @@ impl Desk {
                 continue;
             }
             self.waiting_since_ms = None;
-            // If it lasts it has to be recorded, and the start of a suspect at once.
+            // The run must be recorded if it lasts. If it is a suspect, it must be recorded at once.
             self.has_news = true;
             let suspect = job.header.is_suspect();
             let stage = if suspect {
@@ -190,16 +193,16 @@ impl Desk {
         None
     }
 
-    /// The next job in the order of service.
+    /// The next job, in the order in which jobs are served.
     fn next_job(&mut self) -> Option<(Job, Mode)> {
         let lane = self.buffer.iter().position(|lane| !lane.is_empty());
         if !self.quarantine.is_empty() {
-            // Jobs that another worker took over from us are suspects there.
+            // Runs that another worker took over from this one are suspects there, so they do not count here.
             let counts = |run: &&Run| !run.survived && run.mode != Mode::Cleared && is_suspected(&run.job.header);
             let suspects = self.runs.iter().filter(counts);
             let suspects: Vec<_> = suspects.map(|run| (run.job.header, run.mode)).collect();
             if let Some((job, mode)) = self.quarantine.next(&suspects, lane) {
-                // It may still be the one that kills the process, and then the other must not pay for it.
+                // It may still kill the process, and the other job must not be blamed for that.
                 let beside = self.runs.iter().any(|run| run.survived && is_suspected(&run.job.header));
                 return Some((job, if beside { Mode::Plain } else { mode }));
             }
@@ -207,7 +210,8 @@ impl Desk {
         self.buffer[lane?].pop_front().map(|job| (job, Mode::Plain))
     }
 
-    /// A run of a [deferred](Desk::defer) task begins. False when it must not: it has expired, or is not ours any more. It is over then.
+    /// Start a run of a [deferred](Desk::defer) task. Returns false if it must not start, because it has expired or
+    /// this worker no longer owns it. The run is over then.
     pub fn begin(&mut self, slot: usize, now_ms: u64, monotonic_ms: i64) -> bool {
         let ours = !self.stopping && monotonic_ms < self.lease_until_ms;
         let Some(run) = self.runs.get_mut(slot) else { return false };
@@ -219,7 +223,8 @@ impl Desk {
             }
             Stage::Given if ours => {}
             Stage::Given => {
-                // The lease has run out, and with it the right to begin. It may still be renewed, so the job goes back.
+                // The lease has expired, so the job must not start. The lease may still be renewed, so the job is
+                // returned.
                 self.end_unbegun(slot, Outcome::HandBack, now_ms);
                 return false;
             }
@@ -233,7 +238,7 @@ impl Desk {
         true
     }
 
-    /// A run that the host has is over before it has begun; the record of a suspect's start goes with it.
+    /// End a run that the host has not started. The recorded start of a suspect is removed with it.
     fn end_unbegun(&mut self, slot: usize, outcome: Outcome, now_ms: u64) {
         if let Some(mut run) = self.runs.remove(slot) {
             run.job.is_again |= run.recorded;
@@ -241,7 +246,7 @@ impl Desk {
         }
     }
 
-    /// The host is done with a run. False when there is no such run.
+    /// The host has completed a run. Returns false if there is no such run.
     pub fn complete(&mut self, slot: usize, outcome: Outcome, now_ms: u64, monotonic_ms: i64) -> bool {
         let Some(mut run) = self.runs.remove(slot) else { return false };
         match run.stage {
@@ -265,10 +270,10 @@ impl Desk {
         true
     }
 
-    /// The starts of suspects were recorded, or refused because the jobs are not ours any more.
+    /// The starts of suspects were recorded, or refused because this worker no longer owns the jobs.
     pub fn vetted(&mut self, slots: &[usize], starts: &[Start], refused: &[usize], now_ms: u64) {
         for (position, (&slot, start)) in slots.iter().zip(starts).enumerate() {
-            // If the lease was lost meanwhile, the slot may have another run by now.
+            // If the lease was lost in the meantime, the slot may hold another run by now.
             let asked = |run: &&mut Run| {
                 run.stage == Stage::Vetted && run.job.stream == start.stream && run.job.entry == start.entry
             };

@@ -1,8 +1,9 @@
-//! Repairs, at a slow pace: of records, identities, bodies, recorded starts and waiting callers that a fault of the server, or
-//! somebody's hand, has left without what belongs to them.
+//! Repairs damage from server faults and manual changes, at a slow pace: records, identities, bodies, recorded starts
+//! and waiting callers whose counterparts are missing.
 //!
-//! Every worker goes through all parts of the queue, a page a call. All workers together keep to the pace: each pauses longer
-//! the more there are. Nothing is shared between them, and a repair that another has made is found to be made.
+//! Every worker goes through all parts of the queue, one page per call. The more workers there are, the longer each one
+//! pauses, so that all of them together keep the pace. They share no state. If another worker has made a repair, there
+//! is nothing to do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,20 +16,20 @@ use crate::link::Patience;
 use crate::logs::Level;
 use crate::scripts::upkeep::{self, Part};
 
-/// Pause between two pages: a page keeps the server busy for some tenths of a millisecond at most, so all workers together cost
-/// it about a thousandth of its time.
+/// Pause between two pages. A page keeps the server busy for a few tenths of a millisecond at most, so all workers
+/// together use about a thousandth of its time.
 const PACE: Duration = Duration::from_millis(200);
 
-/// Pause between two passes through the parts that are small.
+/// Pause between two passes through the small parts.
 const SMALL_PERIOD: Duration = Duration::from_secs(5);
 
 /// Pause between two passes through all keys of the server.
 const LARGE_PERIOD: Duration = Duration::from_secs(60);
 
-/// How many repairs of one kind a log line names.
+/// Number of repairs of one kind that a log line names.
 const NAMED: usize = 5;
 
-/// A part, how far the pass through it has come, and when it goes on.
+/// A part, the progress of the pass through it, and when it continues.
 struct Pass {
     part: Part,
     period: Duration,
@@ -42,7 +43,7 @@ impl Pass {
     }
 }
 
-/// Run until the worker has stopped: all parts at once when it starts, then each at its time.
+/// Run until the worker has stopped: go through all parts when it starts, then through each part when it is due.
 pub async fn run(state: Arc<State>) -> Result<()> {
     let (link, keys) = (&state.shared.link, &state.shared.keys);
     match upkeep::mend(link, keys, Patience::Endless).await {
@@ -86,18 +87,18 @@ pub async fn run(state: Arc<State>) -> Result<()> {
                 + match (over, done.repairs.is_empty()) {
                     (true, _) => pass.period.max(pace),
                     (false, true) => pace,
-                    // Where there is something to repair there may be more.
+                    // If there was something to repair, there may be more.
                     (false, false) => Duration::ZERO,
                 };
         }
         let next = passes.iter().map(|pass| pass.next).min().unwrap_or_else(Instant::now);
         sleep_until(next).await;
-        // However much is found, the server gets to others in between.
+        // Even if there is much to repair, the server serves others in between.
         sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// Log repairs, a line for each kind.
+/// Log the repairs, one line for each kind.
 fn tell(state: &State, repairs: &[(String, String)]) {
     let mut kinds: Vec<&str> = repairs.iter().map(|(kind, _)| kind.as_str()).collect();
     kinds.sort_unstable();
@@ -119,14 +120,14 @@ fn meaning(kind: &str) -> &str {
     match kind {
         "lost" => "queued jobs whose entry was deleted from Redis: they have failed, and their ids are free again",
         "due" => "scheduled jobs that were missing from the due set: they are due now",
-        "undue" => "members of the due set that are no scheduled jobs",
+        "undue" => "members of the due set that are not scheduled jobs",
         "start" => "recorded starts of runs that are over",
         "worker" => "descriptions of workers that are gone",
         "stranded" => "jobs that were acknowledged without an outcome: they are queued again",
         "leftover" => "entries whose jobs are elsewhere",
         "identity" => "unique identities that no unfinished job holds",
-        "body" => "arguments of no unfinished job: they expire in a minute",
-        "aside" => "keys that held something else than they should: they were set aside for a week",
+        "body" => "arguments that no unfinished job needs: they expire in a minute",
+        "aside" => "keys of the wrong type: they were set aside for a week",
         other => other,
     }
 }

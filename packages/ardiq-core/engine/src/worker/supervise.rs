@@ -1,5 +1,5 @@
-//! How the loops of a worker live: started alike, started again after an error, and the worker fails when one panics or
-//! cannot get going for a minute. A worker works, or recovers, or says that it has failed: never alive and deaf.
+//! Starts the loops of a worker, and restarts them after an error. The worker fails if a loop panics or cannot recover
+//! for a minute. So a worker works, recovers, or reports that it has failed. It never stays up without doing any work.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::error::Result;
 use crate::link::backoff;
 use crate::logs::Level;
 
-/// A loop that fails for so long without a success takes the worker down.
+/// If a loop fails for this long without a success, the worker fails.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Errors further apart than this are not one failure.
+/// Errors that are further apart than this are separate failures.
 const APART: Duration = Duration::from_secs(10);
 
 /// Start every loop.
@@ -40,7 +40,8 @@ where
         let state = supervised;
         let (mut pauses, mut failing_since, mut last) = (backoff(), None, Instant::now());
         loop {
-            // A task of its own, so that a panic is seen here and the others go on until the worker has been told.
+            // Run it as a separate task, so that a panic is noticed here, and the other loops continue until the worker
+            // fails.
             let run = tokio::spawn(body(Arc::clone(&state)));
             let guard = AbortOnDrop(run.abort_handle());
             let ended = run.await;
@@ -59,13 +60,13 @@ where
                         state.fail(format!("the {name} loop could not recover: {error}"));
                         return;
                     }
-                    state.log(Level::Error, format!("the {name} loop failed and starts again: {error}"));
+                    state.log(Level::Error, format!("the {name} loop failed and is restarted: {error}"));
                     lock(&state.desk).must_recover();
                     sleep(pauses.next().unwrap_or(APART)).await;
                 }
                 Err(panic) => {
                     if !state.ended.load(Ordering::Acquire) {
-                        state.fail(format!("the {name} loop died: {panic}"));
+                        state.fail(format!("the {name} loop panicked: {panic}"));
                     }
                     return;
                 }

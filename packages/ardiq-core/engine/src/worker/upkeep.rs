@@ -1,4 +1,5 @@
-//! The upkeep of the queue by every worker: promote due jobs, and reclaim the work of the dead. None of it needs a lock: each is one script call, and a second one finds nothing to do.
+//! Every worker maintains the queue: it promotes due jobs and takes over the work of dead workers. Neither needs a
+//! lock: each is one script call, and a second call finds nothing to do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,22 +13,22 @@ use crate::link::Patience;
 use crate::logs::{Level, Seldom};
 use crate::scripts::upkeep;
 
-/// Jobs that one promotion moves: well under a millisecond of the server's time.
+/// Jobs that one promotion moves. It takes well under a millisecond of the server's time.
 const PROMOTE_LIMIT: usize = 50;
 
 /// Jobs that one reclaim moves.
 const RECLAIM_LIMIT: usize = 100;
 
-/// Longest sleep of the promoting loop; earlier due times are announced.
+/// Longest sleep of the promoting loop. Earlier due times are announced.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
 /// The same for a worker that may not subscribe.
 const LONGEST_DEAF_SLEEP: Duration = Duration::from_secs(1);
 
-/// How often dead workers are looked for.
+/// How often the worker looks for dead workers.
 const RECLAIM_PERIOD: Duration = Duration::from_secs(1);
 
-/// Between finding that a lease has run out and taking its worker for dead: renewals that were held up get in between.
+/// Pause between finding an expired lease and declaring its worker dead. Delayed renewals can arrive in between.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
 
 /// Move jobs to their lanes when they are due.
@@ -41,7 +42,7 @@ pub async fn promote(state: Arc<State>) -> Result<()> {
         if let Some(step) = state.shared.clock.take_step() {
             let seconds = step / 1000;
             let message = format!(
-                "the server's clock was set by {seconds:+} s: schedules follow it, and delayed jobs start that much earlier or later"
+                "the server's clock was moved by {seconds:+} s: schedules follow it, and delayed jobs start that much earlier or later"
             );
             state.log(Level::Warning, message);
         }
@@ -67,7 +68,7 @@ pub async fn promote(state: Arc<State>) -> Result<()> {
     }
 }
 
-/// Take over from workers whose lease has run out.
+/// Take over from workers whose lease has expired.
 pub async fn reclaim(state: Arc<State>) -> Result<()> {
     let third = Duration::from_millis((state.settings.lease_ms / 3).max(1));
     let period = third.min(RECLAIM_PERIOD);
@@ -79,7 +80,7 @@ pub async fn reclaim(state: Arc<State>) -> Result<()> {
             next_sweep = Instant::now() + third;
         }
         seen = match take_over(&state, &seen, sweep).await {
-            // Others may have the right.
+            // The workers of another user may have the right.
             Err(error @ Error::Refused(_)) => {
                 if refusals.is_due(monotonic_ms()) {
                     state.log(Level::Error, format!("the jobs of dead workers cannot be taken over: {error}"));
@@ -92,7 +93,7 @@ pub async fn reclaim(state: Arc<State>) -> Result<()> {
     }
 }
 
-/// Take over what can be had; returns the workers to look at again.
+/// Take over all available work. Returns the workers to check again.
 async fn take_over(state: &State, seen: &[upkeep::Expired], sweep: bool) -> Result<Vec<upkeep::Expired>> {
     let (link, keys) = (&state.shared.link, &state.shared.keys);
     let (mut victim, mut taken, mut started) = (String::new(), 0, 0);
@@ -112,7 +113,7 @@ async fn take_over(state: &State, seen: &[upkeep::Expired], sweep: bool) -> Resu
     };
     if taken > 0 {
         let message = format!(
-            "took over {taken} jobs ({started} of them started), the last of worker {victim}, whose lease had run out"
+            "took over {taken} jobs ({started} of them started), the last ones from worker {victim}, whose lease expired"
         );
         state.log(Level::Warning, message);
     }

@@ -1,4 +1,4 @@
-//! The loop that does the desk's bidding: outcomes out, starts recorded, jobs in.
+//! The loop that carries out the desk's plans: it sends outcomes, records starts and fetches jobs.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -22,7 +22,7 @@ use crate::link::Patience;
 use crate::logs::Level;
 use crate::scripts::deliver::{self, BATCH, Cursor, Entry, Fetched, Source, Start};
 
-/// Requests of one kind that are under way, the oldest first.
+/// Requests of one kind that are in flight, oldest first.
 #[derive(Default)]
 struct Requests<'a>(VecDeque<Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>>);
 
@@ -31,7 +31,7 @@ impl<'a> Requests<'a> {
         self.0.push_back(Box::pin(request));
     }
 
-    /// The end of one of them, which is then under way no more. Never, when there is none.
+    /// Wait until one of them ends, and remove it. If there is none, wait forever.
     async fn next(&mut self) -> Result<()> {
         poll_fn(|context| {
             for position in 0..self.0.len() {
@@ -46,11 +46,11 @@ impl<'a> Requests<'a> {
     }
 }
 
-/// Run until the worker has stopped. Outcomes and fetches are under way at the same time: while one reply is taken apart the
-/// server works on another request.
+/// Run until the worker has stopped. Outcomes and fetches are in flight at the same time: while one reply is decoded,
+/// the server works on another request.
 pub async fn run(state: Arc<State>) -> Result<()> {
     let (mut outcomes, mut fetches) = (Requests::default(), Requests::default());
-    // They may take long, so nothing waits for them.
+    // These may take long, so nothing else waits for them.
     let (mut large, mut reads) = (Requests::default(), Requests::default());
     let mut recovery = Requests::default();
     lock(&state.desk).forget_reads();
@@ -94,8 +94,8 @@ pub async fn run(state: Arc<State>) -> Result<()> {
             () = until(next_ms) => Ok(()),
         };
         if done.is_err() {
-            // Wait for all requests in flight: no worker would know of a job in an unread reply. Poll all of them at the same
-            // time, since one that is not polled may hold the connection's lock that another waits for.
+            // Wait for all requests in flight. Otherwise, no worker would know about a job in an unread reply. Poll all of
+            // them at the same time: one that is not polled may hold a connection's lock that another needs.
             join_all([outcomes, fetches, recovery, large, reads].into_iter().flat_map(|requests| requests.0)).await;
             return done;
         }
@@ -110,7 +110,7 @@ async fn until(monotonic: Option<i64>) {
 }
 
 async fn write(state: &State, plan: Plan) -> Result<()> {
-    // All go out on one connection, in this order, before the first answer is awaited.
+    // All are sent on one connection, in this order, before the first reply is awaited.
     let (settled, recorded, vetted) = tokio::join!(
         outcomes::write(state, plan.settle, plan.again),
         record_starts(state, plan.record),
@@ -125,7 +125,7 @@ async fn record_starts(state: &State, runs: Vec<(usize, Start)>) -> Result<()> {
     }
     let starts: Vec<Start> = runs.into_iter().map(|(_, start)| start).collect();
     let worker = state.identity();
-    // A run that is not ours any more is found out when it is settled.
+    // A run that this worker no longer owns is detected when it is settled.
     deliver::start(&state.shared.link, &state.shared.keys, &worker, &starts, Patience::Endless).await.map(drop)
 }
 
@@ -142,7 +142,7 @@ async fn vet_starts(state: &State, runs: Vec<(usize, Start)>) -> Result<()> {
     Ok(())
 }
 
-/// Page by page, since a worker may hold many.
+/// Read in pages, because a worker may hold many.
 async fn read_back(state: &State) -> Result<()> {
     let worker = state.identity();
     let (link, keys) = (&state.shared.link, &state.shared.keys);
@@ -155,7 +155,7 @@ async fn read_back(state: &State) -> Result<()> {
         found += take_in(state, &fetched, deliveries, 0, &worker);
     }
     if found > 0 {
-        state.log(Level::Warning, format!("read back {found} jobs whose delivery had been lost on its way"));
+        state.log(Level::Warning, format!("read back {found} jobs whose delivery had been lost in transit"));
     }
     Ok(())
 }
@@ -189,7 +189,7 @@ fn tell_unreadable(state: &State, stream: usize, id: &str, reason: &str) {
     state.log(Level::Error, message);
 }
 
-/// Read the arguments of one job, which are kept apart.
+/// Read the arguments of one job that are stored separately.
 async fn read_body(state: &State, read: Read) -> Result<()> {
     let key = state.shared.keys.body(&read.id, read.nonce);
     let body = match deliver::body(&state.shared.link, &key, Patience::Endless).await {
@@ -197,8 +197,10 @@ async fn read_body(state: &State, read: Read) -> Result<()> {
         Err(error @ Error::Refused(_)) => {
             lock(&state.desk).put_job_off(&read, state.now_ms());
             if state.refusals.is_due(monotonic_ms()) {
-                let message =
-                    format!("the arguments of job {} cannot be read, so it goes back for a while: {error}", read.id);
+                let message = format!(
+                    "the arguments of job {} cannot be read now, so it is returned to the queue: {error}",
+                    read.id
+                );
                 state.log(Level::Warning, message);
             }
             return Ok(());
@@ -215,16 +217,18 @@ async fn read_body(state: &State, read: Read) -> Result<()> {
     Ok(())
 }
 
-/// Take in what was fetched; `asked` is 0 for what is read back, which may be known. Returns how many jobs were new.
+/// Add the jobs that were fetched. For jobs that were read back, which may be known, `asked` is 0. Returns how many
+/// were new.
 fn take_in(state: &State, fetched: &Fetched, deliveries: Vec<Delivery>, asked: usize, worker: &str) -> usize {
     state.shared.clock.observe(fetched.now_ms);
     if !fetched.held {
-        // Nothing is asked for without a lease; the renewing loop signs on anew at once, and sets things going again.
+        // Nothing is requested without a lease. The renewing loop signs on again at once, and then work continues.
         state.lease_lost(worker);
         return 0;
     }
     if worker != state.identity() {
-        // The lease was lost meanwhile: this was sent to whom we were, and others take it over.
+        // The lease was lost in the meantime: these jobs belong to the previous incarnation, and other workers take
+        // them over.
         return 0;
     }
     let drained = fetched.unfinished == Some(0);
@@ -232,7 +236,7 @@ fn take_in(state: &State, fetched: &Fetched, deliveries: Vec<Delivery>, asked: u
     let mut desk = lock(&state.desk);
     let nothing_came = asked > 0 && drained && desk.held() == 0;
     if deliveries.len() < asked {
-        // A queue that is to be emptied is asked again behind the outcomes that are under way.
+        // In burst mode, ask again after the outcomes that are in flight.
         let ask_again = burst && nothing_came && !desk.is_settled();
         desk.set_dry(!ask_again);
     }

@@ -20,7 +20,7 @@ class Line:
         delay_s: how long everything takes in each direction, in seconds.
         forgets_after_s: a connection that was idle for so long swallows whatever is sent on it later, without a word.
 
-    `connections` counts those that were made, `moved` the bytes that went to programs.
+    `connections` counts those that were made, `moved` the bytes that went to programs, `sent` those that went to the server.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class Line:
         self._turns = {"up": asyncio.Lock(), "down": asyncio.Lock()}
         self.connections = 0
         self.moved = 0
+        self.sent = 0
 
     async def __aenter__(self) -> Self:
         self._gate = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -79,6 +80,8 @@ class Line:
                         await asyncio.sleep(len(data) / self._rate)
                 if way == "down":
                     self.moved += len(data)
+                else:
+                    self.sent += len(data)
                 if self._delay_s:
                     late.put_nowait((time.monotonic() + self._delay_s, data))
                 else:

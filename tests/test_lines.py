@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ardiq import Ardiq
+from ardiq import Ardiq, Job, TaskResult
 from tests.line import Line
 from tests.servers import Server
 
@@ -26,6 +26,19 @@ def sized(url: str, queue_name: str, **options: Any) -> Ardiq:
         return b"x" * length
 
     return app
+
+
+async def ended(job: Job[Any]) -> TaskResult[Any]:
+    result = await job.result(timeout=60)
+    assert result is not None
+    return result
+
+
+async def moving(line: Line, length: int) -> None:
+    """Wait until so many bytes have gone to the server."""
+    async with asyncio.timeout(60):
+        while line.sent < length:  # noqa: ASYNC110 - the line rings no bell
+            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
@@ -83,6 +96,47 @@ async def test_a_large_result_over_a_slow_line_is_recorded(server: Server, queue
     assert (len(result.value), result.tries) == (1_600_000, 1)
     # On a busy machine the main connection may be made again; the transfer is not begun again for it.
     assert line.connections <= 5
+
+
+async def test_small_jobs_pass_a_large_result_that_is_on_its_way(server: Server, queue_name: str) -> None:
+    caller = sized(server.url, queue_name)
+    async with Line(server, rate=200_000) as line:
+        app = sized(line.url, queue_name, concurrency=2)
+        async with working(app):
+            large = await caller.ref("make").enqueue(1_600_000)
+            await moving(line, 300_000)
+            began = time.monotonic()
+            for _ in range(5):
+                job = await caller.ref("size").enqueue(b"x")
+                assert (await ended(job)).value == 1
+            assert time.monotonic() - began < 4, "they waited for the large one"
+            assert await large.result() is None
+            assert (await ended(large)).tries == 1
+
+
+async def test_small_jobs_pass_large_arguments_that_are_on_their_way(server: Server, queue_name: str) -> None:
+    caller = sized(server.url, queue_name, max_payload_bytes=2_000_000)
+    async with Line(server, rate=200_000) as line:
+        app = sized(line.url, queue_name, concurrency=4)
+        large = [await caller.ref("size").enqueue(b"x" * 800_000) for _ in range(2)]
+        small = [await caller.ref("size").enqueue(b"x") for _ in range(5)]
+        async with working(app):
+            assert [(await ended(job)).value for job in small] == [1] * 5
+            later = await caller.ref("size").enqueue(b"x")
+            assert (await ended(later)).value == 1
+            assert [await job.result() for job in large] == [None, None], "the small ones waited for them"
+            assert [(await ended(job)).tries for job in large] == [1, 1]
+
+
+async def test_a_stop_waits_for_a_large_result_that_is_on_its_way(server: Server, queue_name: str) -> None:
+    async with Line(server, rate=200_000) as line:
+        app = sized(line.url, queue_name, connect_timeout_s=2)
+        job = await app.ref("make").enqueue(1_600_000)
+        async with working(app):
+            await moving(line, 300_000)
+        result = await sized(server.url, queue_name).result(job.id)
+    assert result is not None
+    assert result.tries == 1
 
 
 async def test_a_connection_that_was_forgotten_on_the_way_costs_no_call(server: Server, queue_name: str) -> None:

@@ -127,3 +127,31 @@ def test_connections_are_called_ardiq(make_fleet: FleetFactory) -> None:
     fleet = make_fleet()
     fleet.app.queue_size_sync()
     assert "ardiq" in {client["name"] for client in fleet.server.client().client_list()}
+
+
+async def test_a_large_result_outlives_a_server_that_is_a_replica_for_a_while(
+    make_server: ServerFactory, queue_name: str
+) -> None:
+    server = make_server()
+    app = sized(server.url, queue_name)
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    @app.task
+    async def late() -> bytes:
+        begun.set()
+        await go.wait()
+        return b"x" * 2_000_000
+
+    job = await late.enqueue()
+    async with working(app):
+        await begun.wait()
+        server.cli("REPLICAOF", "127.0.0.1", "1")
+        refused = server.cli("INFO", "errorstats").get("errorstat_READONLY", {"count": 0})["count"]
+        go.set()
+        async with asyncio.timeout(60):
+            while server.cli("INFO", "errorstats").get("errorstat_READONLY", {"count": 0})["count"] < refused + 50:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        server.cli("REPLICAOF", "NO", "ONE")
+        result = await job.result(timeout=30)
+    assert result is not None
+    assert (result.success, result.tries, len(result.value or b"")) == (True, 1, 2_000_000)

@@ -79,7 +79,7 @@ async def test_a_queue_with_keys_of_the_wrong_type_is_served(
         results = [await ended(job) for job in jobs]
     assert [result.value for result in results] == ["done", "done"]
     assert all(
-        f"the key ardiq:{{{queue_name}}}:{name} held something else" in caplog.text for name in ("workers", "running")
+        f"the key ardiq:{{{queue_name}}}:{name} had the wrong type" in caplog.text for name in ("workers", "running")
     )
     assert all(server.cli("GET", f"ardiq:{{{queue_name}}}:aside:{name}") == b"odd" for name in names)
 

@@ -1,6 +1,7 @@
 """What the command line's tests share: a project of their own to start programs in."""
 
 import os
+import shutil
 import subprocess
 import sys
 import termios
@@ -142,5 +143,7 @@ def module(project: Path) -> Callable[[str], None]:
 
     def write(source: str) -> None:
         (project / "tasks.py").write_text(textwrap.dedent(source))
+        # Python takes a file of the same size and the same second for the same file.
+        shutil.rmtree(project / "__pycache__", ignore_errors=True)
 
     return write

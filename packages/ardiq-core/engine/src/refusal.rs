@@ -157,10 +157,9 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gap = if self.code.is_empty() || self.text.is_empty() { "" } else { " " };
-        write!(out, "{}{gap}{}", self.code, self.text)?;
         match self.advice() {
-            Some(advice) => write!(out, ". {advice}"),
-            None => Ok(()),
+            Some(advice) => write!(out, "{}{gap}{}. {advice}", self.code, self.text.trim_end_matches('.')),
+            None => write!(out, "{}{gap}{}", self.code, self.text),
         }
     }
 }

@@ -51,6 +51,27 @@ async fn a_subscription_that_the_server_refuses_takes_nothing_else_down() {
 }
 
 #[tokio::test]
+async fn a_right_to_a_channel_that_is_withdrawn_takes_nothing_else_down() {
+    let queue = Queue::start();
+    queue.listen("news").await;
+    let _: String = queue.ask("ACL", ("SETUSER", "default", "resetchannels")).await;
+    let address = url::parse(&queue.server.url()).unwrap();
+    let other = Link::new(address, Arc::clone(&queue.keys), LIMIT, Arc::new(|_, _| {}));
+    for kind in ["pubsub", "normal"] {
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg("KILL").arg("TYPE").arg(kind);
+        other.command(&kill, patience()).await.unwrap();
+        queue.link.probe(patience()).await.unwrap();
+    }
+    queue.now_ms().await;
+    assert!(!queue.link.hears("news"), "callers must look for themselves");
+    let _: String = queue.ask("ACL", ("SETUSER", "default", "allchannels")).await;
+    queue.listen("news").await;
+    let _: i64 = queue.ask("PUBLISH", ("news", "heard")).await;
+    assert_eq!(queue.next_push().await, ("news".to_owned(), b"heard".to_vec()));
+}
+
+#[tokio::test]
 async fn who_may_not_write_can_look() {
     let queue = Queue::start();
     queue.enqueue(&[job("a")]).await;

@@ -71,7 +71,7 @@ fn a_worker_goes_on_whatever_type_a_key_of_its_queue_has() {
     for name in names {
         // The hash of schedules is not used here, nor is anybody dead: the worker's start would set these aside.
         let unused = [&keys.cron, &keys.dead].contains(&&name.to_owned());
-        assert!(unused || log.contains(&format!("the key {name} held")), "{name} is not told of: {log}");
+        assert!(unused || log.contains(&format!("the key {name} had the wrong type")), "{name} is not told of: {log}");
     }
     running.stop();
 }
@@ -90,7 +90,7 @@ fn a_worker_that_starts_sets_aside_what_is_in_its_way() {
     serve(&host, &mut running, "a");
     let end = Instant::now() + LIMIT;
     let mut told = String::new();
-    while !types.iter().all(|(name, _)| told.contains(&format!("the key {name} held"))) {
+    while !types.iter().all(|(name, _)| told.contains(&format!("the key {name} had the wrong type"))) {
         assert!(Instant::now() < end, "{told}");
         running.listen(Duration::from_millis(20));
         running.take();

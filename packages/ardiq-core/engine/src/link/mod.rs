@@ -133,6 +133,11 @@ impl Link {
         &self.dialer.address.shown
     }
 
+    /// The last reason why the server was unreachable. Empty if it never was.
+    pub fn last_trouble(&self) -> String {
+        self.outage.last()
+    }
+
     /// How long a call may try.
     pub fn connect_limit(&self) -> Duration {
         self.connect_limit

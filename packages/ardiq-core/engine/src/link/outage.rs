@@ -1,6 +1,7 @@
 //! Since when the server has been unreachable, for log messages.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -19,6 +20,8 @@ pub struct Trouble {
 pub struct Outage {
     is_on: AtomicBool,
     trouble: watch::Sender<Option<Trouble>>,
+    /// The last error of the last outage, however short.
+    last: Mutex<String>,
 }
 
 impl Outage {
@@ -35,9 +38,15 @@ impl Outage {
             let known = trouble.get_or_insert_with(|| Trouble { since, reason: String::new() });
             if known.reason != reason {
                 reason.clone_into(&mut known.reason);
+                reason.clone_into(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner));
             }
             is_new
         });
+    }
+
+    /// The last error. Empty if there was none.
+    pub fn last(&self) -> String {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The server has answered. Costs nothing while there is no outage.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::State;
+use crate::clock::monotonic_ms;
 use crate::error::Result;
-use crate::logs::Level;
+use crate::logs::{Level, Seldom};
 
 /// Shorter outages are not logged.
 const FIRST: Duration = Duration::from_secs(1);
@@ -20,6 +21,7 @@ pub async fn run(state: Arc<State>) -> Result<()> {
     let link = &state.shared.link;
     let (mut trouble, mut sessions) = (link.trouble(), link.sessions());
     sessions.borrow_and_update();
+    let reconnects = Seldom::default();
     loop {
         let began = tokio::select! {
             changed = sessions.changed() => {
@@ -34,7 +36,12 @@ pub async fn run(state: Arc<State>) -> Result<()> {
             },
         };
         let Some(since) = began else {
-            state.log(Level::Warning, format!("reconnected to {}", link.shown()));
+            // A server that refuses, such as a replica, may cost many connections.
+            if reconnects.is_due(monotonic_ms()) {
+                let reason = link.last_trouble();
+                let gap = if reason.is_empty() { "" } else { ": " };
+                state.log(Level::Warning, format!("reconnected to {}{gap}{reason}", link.shown()));
+            }
             continue;
         };
         let (mut next, mut is_told) = (since + FIRST, false);

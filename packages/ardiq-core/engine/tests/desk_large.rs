@@ -1,0 +1,151 @@
+//! Jobs with large arguments and large outcomes: nothing else waits for them.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+
+#[path = "support/desks.rs"]
+mod desks;
+
+use ardiq_engine::link::LARGE;
+use ardiq_engine::protocol::entry::{APART, Header};
+use ardiq_engine::scripts::deliver::{BODIES_UNDER_WAY, Entry};
+use ardiq_engine::worker::desk::Desk;
+use ardiq_engine::worker::judge::{Outcome, judge};
+use ardiq_engine::worker::plan::UnderWay;
+use desks::{MONO, NOW, deliveries, desk, entry, entry_with, hand_out, ids, outcomes, planned, receive, succeed};
+
+fn large(number: usize) -> Entry {
+    entry_with(3, number, Header { flags: APART, ..Header::default() }, 0)
+}
+
+fn end_with(desk: &mut Desk, slot: usize, bytes: usize) {
+    assert!(desk.complete(slot, Outcome::Success(vec![0; bytes], None), NOW, MONO));
+}
+
+const TRANSFER: UnderWay = UnderWay { outcomes: false, large: true, fetches: 0, reads: 0, recovery: false };
+
+#[test]
+fn a_job_starts_when_its_arguments_have_arrived_and_later_ones_start_before() {
+    let mut desk = desk(4, 4);
+    receive(&mut desk, [large(1), entry(3, 2)]);
+    assert_eq!(ids(&hand_out(&mut desk)), ["job2"]);
+    let read = planned(&mut desk).read.remove(0);
+    assert_eq!((read.id.as_str(), read.entry.as_str(), read.stream), ("job1", "1-0", 3));
+    assert_eq!((desk.held(), planned(&mut desk).fetch, planned(&mut desk).read.len()), (2, 2, 0), "asked for once");
+    assert_eq!(desk.complete_job(&read, Some(b"large".to_vec()), NOW), None);
+    let runs = hand_out(&mut desk);
+    assert_eq!((ids(&runs), runs[0].body.as_slice()), (vec!["job1"], &b"large"[..]));
+    assert_eq!(desk.complete_job(&read, Some(b"large".to_vec()), NOW), None, "twice is once");
+    assert!(hand_out(&mut desk).is_empty());
+}
+
+#[test]
+fn a_bounded_number_of_arguments_is_read_at_the_same_time() {
+    let many = BODIES_UNDER_WAY + 3;
+    let mut desk = desk(many, many);
+    receive(&mut desk, (0..many).map(large));
+    assert_eq!(planned(&mut desk).read.len(), BODIES_UNDER_WAY);
+    let reads = |reads| UnderWay { reads, ..UnderWay::default() };
+    assert_eq!(desk.plan(MONO, reads(BODIES_UNDER_WAY)).read.len(), 0);
+    assert_eq!(desk.plan(MONO, reads(BODIES_UNDER_WAY - 2)).read.len(), 2);
+    desk.forget_reads();
+    assert_eq!(planned(&mut desk).read.len(), BODIES_UNDER_WAY, "after a failure of the loop");
+}
+
+#[test]
+fn arguments_that_are_missing_condemn_their_job_and_those_that_cannot_be_read_do_not() {
+    let mut desk = desk(2, 2);
+    receive(&mut desk, [large(1), large(2)]);
+    let reads = planned(&mut desk).read;
+    assert!(desk.complete_job(&reads[0], None, NOW).unwrap().contains("missing"));
+    desk.put_job_off(&reads[1], NOW);
+    let ends = outcomes(&mut desk);
+    assert!(matches!(&ends[0], (id, Outcome::Undecodable(_)) if id == "job1"), "{ends:?}");
+    assert_eq!(ends[1], ("job2".to_owned(), Outcome::PutOff));
+}
+
+#[test]
+fn jobs_whose_arguments_are_on_their_way_are_known_go_back_at_a_stop_and_are_dropped_with_the_lease() {
+    for stops in [true, false] {
+        let mut desk = desk(2, 2);
+        receive(&mut desk, [large(1)]);
+        let read = planned(&mut desk).read.remove(0);
+        assert_eq!(desk.receive(deliveries([large(1)]), true, NOW), 0, "known to a recovery");
+        desk.must_recover();
+        assert!(desk.plan(MONO, UnderWay { reads: 1, ..UnderWay::default() }).recover, "which does not wait for it");
+        if stops {
+            desk.stop(NOW);
+            assert_eq!(outcomes(&mut desk), [("job1".to_owned(), Outcome::HandBack)]);
+            desk.settled(1);
+        } else {
+            assert_eq!(desk.lose_lease().held, 1);
+        }
+        assert_eq!(desk.complete_job(&read, Some(Vec::new()), NOW), None);
+        assert!(desk.is_empty() && hand_out(&mut desk).is_empty());
+    }
+}
+
+#[test]
+fn small_outcomes_and_recoveries_do_not_wait_for_a_large_one() {
+    let mut desk = desk(3, 3);
+    receive(&mut desk, (1..=3).map(|number| entry(3, number)));
+    let runs = hand_out(&mut desk);
+    end_with(&mut desk, runs[0].slot, LARGE + 1);
+    succeed(&mut desk, runs[1].slot);
+    let plan = planned(&mut desk);
+    assert_eq!((plan.large[0].job.id.as_str(), plan.settle[0].job.id.as_str()), ("job1", "job2"));
+    desk.settled(1);
+    end_with(&mut desk, runs[2].slot, LARGE + 1);
+    let plan = desk.plan(MONO, TRANSFER);
+    assert_eq!((plan.large.len(), plan.settle.len(), plan.fetch), (0, 0, 3), "one large one at a time");
+    desk.must_recover();
+    assert!(desk.plan(MONO, TRANSFER).recover);
+    let recovering = UnderWay { recovery: true, ..UnderWay::default() };
+    assert!(desk.plan(MONO, recovering).large.is_empty(), "nothing begins during a recovery");
+    // It was written while the recovery was under way, whose reply may still name it.
+    desk.settled(1);
+    assert_eq!(desk.receive(deliveries([entry(3, 1), entry(3, 3)]), true, NOW), 0);
+    assert_eq!(planned(&mut desk).large[0].job.id, "job3");
+    desk.settled(1);
+    assert!(desk.is_empty());
+}
+
+#[test]
+fn a_large_outcome_that_was_refused_is_sent_again_alone() {
+    let mut desk = desk(2, 2);
+    receive(&mut desk, [entry(3, 1), entry(3, 2)]);
+    let runs = hand_out(&mut desk);
+    end_with(&mut desk, runs[0].slot, LARGE + 1);
+    succeed(&mut desk, runs[1].slot);
+    let plan = planned(&mut desk);
+    let refused = plan.large.into_iter().chain(plan.settle).map(|one| judge(one, "w", 0)).collect();
+    desk.put_off(refused, MONO);
+    assert!(desk.plan(MONO, UnderWay { outcomes: true, ..TRANSFER }).again.is_empty());
+    let plan = desk.plan(MONO, UnderWay::default());
+    assert_eq!((plan.large_again[0].id.as_str(), plan.again[0].id.as_str()), ("job1", "job2"));
+    desk.settled(2);
+    assert!(desk.is_settled());
+}
+
+#[test]
+fn outcomes_that_cannot_be_written_leave_no_room_for_more_jobs_in_the_end() {
+    let mut desk = desk(4, 4);
+    let mut ran = 0;
+    loop {
+        let mut plan = planned(&mut desk);
+        plan.settle.append(&mut plan.large);
+        let refused = plan.settle.into_iter().map(|one| judge(one, "w", 0)).collect();
+        desk.put_off(refused, MONO + 500);
+        if plan.fetch == 0 {
+            break;
+        }
+        receive(&mut desk, (ran..ran + plan.fetch).map(|number| entry(3, number)));
+        ran += plan.fetch;
+        for run in hand_out(&mut desk) {
+            succeed(&mut desk, run.slot);
+        }
+        assert!(ran < 100, "outcomes pile up");
+    }
+    assert!(!desk.has_room(MONO) && ran >= 8, "{ran}");
+    let again = desk.plan(MONO + 500, UnderWay::default()).again.len();
+    desk.settled(again);
+    assert!(desk.has_room(MONO));
+}

@@ -67,7 +67,7 @@ async def test_the_threads_that_there_are_serve_the_line(
     assert [(await bench.next())[1] for _ in range(21)] == [SUCCESS] * 21
     assert len(set(begun)) == 1
     assert not reasons
-    assert sum("no further thread can be started" in record.message for record in caplog.records) == 1
+    assert sum("no more threads can be started" in record.message for record in caplog.records) == 1
 
 
 async def test_those_in_the_line_go_back_when_the_last_thread_is_abandoned(
@@ -103,7 +103,7 @@ async def test_abandoned_threads_are_limited(bench: Bench, reasons: list[str]) -
         assert (await bench.next())[1] == FAILURE
     assert bench.threads.abandoned == limit
     release.set()
-    assert [f"{limit} threads run on" in reason for reason in reasons] == [True]
+    assert [f"{limit} threads, the most allowed," in reason for reason in reasons] == [True]
 
 
 @pytest.mark.parametrize(("size", "limit"), [(1, 16), (4, 16), (5, 20), (16, 64), (1000, 4000)])

@@ -138,7 +138,7 @@ async def test_an_abandoned_thread_is_counted_and_replaced(pool: ThreadPool, cap
         with pytest.raises(asyncio.CancelledError):
             await call
         assert pool.abandoned == expected
-    assert sum("runs on" in record.message for record in caplog.records) == 2 * SIZE
+    assert sum("still running" in record.message for record in caplog.records) == 2 * SIZE
     both = threading.Barrier(SIZE)
     await asyncio.gather(*(pool.call(both.wait, (10,), {}) for _ in range(SIZE)))
 

@@ -23,10 +23,27 @@ fn end_with(desk: &mut Desk, slot: usize, bytes: usize) {
 const TRANSFER: UnderWay = UnderWay { outcomes: false, large: true, fetches: 0, reads: 0, recovery: false };
 
 #[test]
-fn a_job_starts_when_its_arguments_have_arrived_and_later_ones_start_before() {
+fn jobs_keep_their_order_when_arguments_arrive_soon() {
+    let mut desk = desk(1, 4);
+    receive(&mut desk, [entry(3, 1), large(2), entry(3, 3)]);
+    let reads = planned(&mut desk);
+    assert_eq!(reads.next_ms, Some(MONO + 100), "to look whether the third has waited long enough");
+    let slot = desk.next(NOW, MONO).unwrap().slot;
+    succeed(&mut desk, slot);
+    assert!(desk.next(NOW + 99, MONO).is_none());
+    assert_eq!(desk.complete_job(&reads.read[0], Some(Vec::new()), NOW), None);
+    for id in ["job2", "job3"] {
+        let run = desk.next(NOW + 99, MONO).unwrap();
+        assert_eq!(run.id, id);
+        succeed(&mut desk, run.slot);
+    }
+}
+
+#[test]
+fn a_job_starts_when_its_arguments_have_arrived_and_later_ones_do_not_wait_long() {
     let mut desk = desk(4, 4);
     receive(&mut desk, [large(1), entry(3, 2)]);
-    assert_eq!(ids(&hand_out(&mut desk)), ["job2"]);
+    assert_eq!(desk.next(NOW + 100, MONO).unwrap().id, "job2");
     let read = planned(&mut desk).read.remove(0);
     assert_eq!((read.id.as_str(), read.entry.as_str(), read.stream), ("job1", "1-0", 3));
     assert_eq!((desk.held(), planned(&mut desk).fetch, planned(&mut desk).read.len()), (2, 2, 0), "asked for once");

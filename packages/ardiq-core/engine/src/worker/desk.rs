@@ -10,7 +10,7 @@ use crate::link::LARGE;
 use crate::protocol::keys::Nonce;
 use crate::scripts::deliver::{BATCH, Settlement, Start};
 
-use super::incomplete::Incomplete;
+use super::incomplete::{Incomplete, ORDER_MS};
 use super::job::Job;
 use super::judge::{BATCH_BYTES, Finished, Outcome, batch_size};
 use super::pace::{HOST_PATIENCE_MS, PATIENCE_MS, Pace};
@@ -220,6 +220,9 @@ impl Desk {
             return Plan { recover, ..Plan::default() };
         }
         let mut plan = Plan { read: self.incomplete.reads(under_way.reads), ..Plan::default() };
+        if !self.incomplete.is_empty() && self.buffered() > 0 {
+            plan.wake_at(monotonic_ms + i64::try_from(ORDER_MS).unwrap_or_default());
+        }
         self.return_what_waits_too_long(monotonic_ms, &mut plan);
         if !under_way.large {
             self.plan_large(monotonic_ms, &mut plan);

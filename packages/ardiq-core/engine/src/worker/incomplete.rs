@@ -2,7 +2,7 @@
 //! they can start when their arguments have arrived. Until then, nothing waits for them.
 
 use crate::protocol::keys::Nonce;
-use crate::scripts::deliver::BODIES_UNDER_WAY;
+use crate::scripts::deliver::{BODIES_UNDER_WAY, entry_number};
 
 use super::desk::Desk;
 use super::job::{Delivery, Job};
@@ -21,9 +21,16 @@ pub struct Read {
     pub nonce: Nonce,
 }
 
+/// For this long, jobs behind one whose arguments are being read wait for it, so that it keeps its place. Arguments that
+/// take longer to arrive do not hold up other jobs.
+pub const ORDER_MS: u64 = 100;
+
 #[derive(Debug)]
 struct Waiting {
     job: Job,
+    /// Its position in the order in which jobs start.
+    place: (usize, (u64, u64)),
+    since_ms: u64,
     is_asked: bool,
 }
 
@@ -31,9 +38,27 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Incomplete(Vec<Waiting>);
 
+fn place(job: &Job) -> (usize, (u64, u64)) {
+    (job.stream, entry_number(&job.entry))
+}
+
 impl Incomplete {
-    pub fn add(&mut self, job: Job) {
-        self.0.push(Waiting { job, is_asked: false });
+    pub fn add(&mut self, job: Job, now_ms: u64) {
+        let place = place(&job);
+        self.0.push(Waiting { job, place, since_ms: now_ms, is_asked: false });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `job` has to wait for an earlier one, so that they start in order.
+    pub fn holds_up(&self, job: &Job, now_ms: u64) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let place = place(job);
+        self.0.iter().any(|one| one.place < place && (one.since_ms..one.since_ms + ORDER_MS).contains(&now_ms))
     }
 
     pub fn len(&self) -> usize {

@@ -19,7 +19,7 @@ impl Desk {
             }
             new += 1;
             if delivery.fault.is_none() && delivery.job.apart().is_some() {
-                self.incomplete.add(delivery.job);
+                self.incomplete.add(delivery.job, now_ms);
             } else {
                 self.admit(delivery, rises, now_ms);
             }

@@ -166,7 +166,7 @@ impl Desk {
             return Some(assignment(slot, run));
         }
         while self.running() < self.concurrency {
-            let (job, mode) = self.next_job()?;
+            let (job, mode) = self.next_job(now_ms)?;
             if has_expired(&job, now_ms) {
                 self.finish_unstarted(job, Outcome::Expired, now_ms);
                 continue;
@@ -194,8 +194,12 @@ impl Desk {
     }
 
     /// The next job, in the order in which jobs are served.
-    fn next_job(&mut self) -> Option<(Job, Mode)> {
+    fn next_job(&mut self, now_ms: u64) -> Option<(Job, Mode)> {
         let lane = self.buffer.iter().position(|lane| !lane.is_empty());
+        let lane = lane.filter(|lane| {
+            let first = self.buffer[*lane].front();
+            !first.is_some_and(|first| self.incomplete.holds_up(first, now_ms))
+        });
         if !self.quarantine.is_empty() {
             // Runs that another worker took over from this one are suspects there, so they do not count here.
             let counts = |run: &&Run| !run.survived && run.mode != Mode::Cleared && is_suspected(&run.job.header);

@@ -62,7 +62,15 @@ pub async fn run(state: Arc<State>) -> Result<()> {
             reads: reads.0.len(),
             recovery: !recovery.0.is_empty(),
         };
-        let mut plan = lock(&state.desk).plan(monotonic_ms(), under_way);
+        let mut plan = {
+            let mut desk = lock(&state.desk);
+            let plan = desk.plan(monotonic_ms(), under_way);
+            if under_way.reads > 0 {
+                // Jobs behind those whose arguments are being read may start by now.
+                state.offer(&desk);
+            }
+            plan
+        };
         let next_ms = plan.next_ms;
         if plan.recover {
             recovery.add(read_back(&state));

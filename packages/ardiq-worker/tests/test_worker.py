@@ -356,7 +356,9 @@ async def test_a_server_that_is_too_old_is_a_broker_error_that_says_so(server: S
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
         app = Ardiq(f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}", queue_name, burst=True)
-        with pytest.raises(BrokerError, match=r"the server is version 0*6\..*, but ArdiQ needs Redis 7\.0 or Valkey 7\.2"):
+        with pytest.raises(
+            BrokerError, match=r"the server is version 0*6\..*, but ArdiQ needs Redis 7\.0 or Valkey 7\.2"
+        ):
             await run(app)
         app._connection.close()
         gc.collect()  # the frames of the exception hold the worker, and that its connection

@@ -6,6 +6,7 @@
 //! | `patience` | how long a caller tries |
 //! | `stream`, `tls` | TCP, TLS and Unix streams |
 //! | `flow` | distinguishes a slow transfer from a dead connection |
+//! | `way` | which connection a command uses |
 //! | `wire` | one connection that many calls share |
 //! | `side` | the connections in addition to the main one |
 //! | `dial` | how connections are made, and the commands with which they begin |
@@ -24,6 +25,7 @@ mod patience;
 mod side;
 mod stream;
 pub(crate) mod tls;
+mod way;
 mod wire;
 
 use std::sync::Arc;
@@ -44,6 +46,8 @@ use outage::Outage;
 pub use outage::Trouble;
 pub use patience::{Patience, backoff};
 use side::Side;
+pub use way::LARGE;
+use way::Way;
 use wire::Late;
 pub use wire::Wire;
 
@@ -55,9 +59,6 @@ const MOST_MENDS: u32 = 3;
 
 /// How long a call may wait for other calls that are making a connection.
 const LONGEST_QUEUE: Duration = Duration::from_secs(3600);
-
-/// Larger commands, in bytes, use the connection for large values.
-pub const LARGE: usize = 64 << 10;
 
 /// If this many connections break in a row while they carry the same large value, the value is the cause.
 const LARGE_TRIES: usize = 8;
@@ -75,24 +76,6 @@ struct Session {
 struct Main {
     session: Option<Session>,
     attempt: Attempt<Pair>,
-}
-
-/// Which connection a command is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// Small commands.
-    Commands,
-    /// Large values, in either direction.
-    Large,
-    /// Subscriptions.
-    Subscriptions,
-}
-
-impl Way {
-    /// The connection for a command of this many bytes.
-    pub fn of(bytes: usize) -> Self {
-        if bytes > LARGE { Self::Large } else { Self::Commands }
-    }
 }
 
 /// See the module.

@@ -1,0 +1,22 @@
+//! Which connection a command uses.
+
+/// Larger commands, in bytes, use the connection for large values.
+pub const LARGE: usize = 64 << 10;
+
+/// Which connection a command is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Small commands.
+    Commands,
+    /// Large values, in either direction.
+    Large,
+    /// Subscriptions.
+    Subscriptions,
+}
+
+impl Way {
+    /// The connection for a command of this many bytes.
+    pub fn of(bytes: usize) -> Self {
+        if bytes > LARGE { Self::Large } else { Self::Commands }
+    }
+}

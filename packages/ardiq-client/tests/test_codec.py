@@ -9,7 +9,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ardiq.codec import Codec
@@ -120,6 +120,9 @@ values = st.recursive(
 # The first use of a time zone reads its file, which takes as long as the machine wants.
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(values)
+@example(time(tzinfo=timezone(timedelta(microseconds=1))))
+@example(time(1, 2, 3, 4, tzinfo=timezone(-timedelta(microseconds=999_999))))
+@example(datetime(2026, 11, 26, tzinfo=timezone(-timedelta(microseconds=1)), fold=1))
 def test_any_nesting_of_values_arrives_equal_and_of_the_same_types(value: Any) -> None:
     read = codec.decode_value(codec.encode_value(value))
     assert read == value

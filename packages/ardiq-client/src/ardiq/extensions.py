@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from datetime import date, datetime, time, timedelta, tzinfo
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ardiq.msgpack_typed import Extension
@@ -224,7 +224,7 @@ def _decode_datetime(data: bytes) -> datetime:
     text, zone, fold = _split_zone(data)
     moment = datetime.fromisoformat(text).replace(fold=fold)
     if zone is None:
-        return moment
+        return moment if (offset := _offset_below_a_second(text)) is None else moment.replace(tzinfo=offset)
     wall = moment.replace(tzinfo=zone)
     for candidate in (wall, wall.replace(fold=1 - fold)):
         if candidate.utcoffset() == moment.utcoffset():
@@ -235,7 +235,16 @@ def _decode_datetime(data: bytes) -> datetime:
 def _decode_time(data: bytes) -> time:
     text, zone, fold = _split_zone(data)
     moment = time.fromisoformat(text).replace(fold=fold)
-    return moment if zone is None else moment.replace(tzinfo=zone)
+    offset = zone or _offset_below_a_second(text)
+    return moment if offset is None else moment.replace(tzinfo=offset)
+
+
+def _offset_below_a_second(text: str) -> timezone | None:
+    """Return the UTC offset at the end of `text` if it is below a second: `fromisoformat` reads such an offset as UTC."""
+    sign, seconds, microseconds = text[-16:-15], text[-15:-6], text[-6:]
+    if not sign or sign not in "+-" or seconds != "00:00:00.":
+        return None
+    return timezone(int(sign + microseconds) * _MICROSECOND)
 
 
 def _split_zone(data: bytes) -> tuple[str, ZoneInfo | None, int]:

@@ -267,6 +267,8 @@ class Runner:
                 self._begin_stop()
         elif kind == "lost":
             log.info("worker %s continues as %s", detail, self.worker_id)  # the engine's log says why
+        elif kind == "settling" and self._phase is _Phase.SETTLING:
+            self._limit_sign_off()  # a large outcome is still being sent
         elif kind == "stopped" and self._phase is _Phase.SETTLING:
             self._has_stopped = True
             self._signed_off = not detail  # else the engine's log says why
@@ -316,8 +318,11 @@ class Runner:
         if self.running or self._executor.outcomes:
             return
         self._phase = _Phase.SETTLING
-        self._limit(self._app.connect_timeout_s + SETTLE_MARGIN_S, self._settles_too_long)
+        self._limit_sign_off()
         self._worker.finish_stop()
+
+    def _limit_sign_off(self) -> None:
+        self._limit(self._app.connect_timeout_s + SETTLE_MARGIN_S, self._settles_too_long)
 
     def _settles_too_long(self) -> None:
         self._fail(BrokerError("the worker could not sign off; check the Redis server"))

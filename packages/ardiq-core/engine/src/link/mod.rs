@@ -116,8 +116,8 @@ impl Link {
         &self.dialer.address.shown
     }
 
-    /// The last reason why the server was unreachable. Empty if it never was.
-    pub fn last_trouble(&self) -> String {
+    /// The last reason why the server was unreachable, if that was recent.
+    pub fn last_trouble(&self) -> Option<String> {
         self.outage.last()
     }
 
@@ -265,7 +265,8 @@ impl Link {
                     remedy => {
                         let reason = explain(&error);
                         // An error reply, such as READONLY from a former primary, came over a working connection.
-                        broken += usize::from(!matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension));
+                        let is_reply = matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension);
+                        broken += usize::from(wire.is_ok() && !is_reply);
                         // The server's last error is more useful than a timeout of the retry.
                         told = Some(reason.clone());
                         (remedy, reason)
@@ -298,7 +299,9 @@ impl Link {
                 _ => {}
             }
             if remedy == Remedy::Reconnect || remedy == Remedy::Wait {
-                self.outage.goes_on(tried, &reason);
+                // How long a transfer took until it broke says nothing about the server.
+                let since = if way == Way::Large { Instant::now() } else { tried };
+                self.outage.goes_on(since, &reason);
             }
             if way == Way::Large && broken >= LARGE_TRIES {
                 let text = format!("each of {broken} connections that carried this value was cut: {reason}");

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,13 +16,16 @@ pub struct Trouble {
     pub reason: String,
 }
 
+/// An error this old does not explain a new connection.
+const RECENT: Duration = Duration::from_secs(60);
+
 /// See the module.
 #[derive(Default)]
 pub struct Outage {
     is_on: AtomicBool,
     trouble: watch::Sender<Option<Trouble>>,
     /// The last error of the last outage, however short.
-    last: Mutex<String>,
+    last: Mutex<Option<(Instant, String)>>,
 }
 
 impl Outage {
@@ -38,15 +42,17 @@ impl Outage {
             let known = trouble.get_or_insert_with(|| Trouble { since, reason: String::new() });
             if known.reason != reason {
                 reason.clone_into(&mut known.reason);
-                reason.clone_into(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner));
+                let last = (Instant::now(), reason.to_owned());
+                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
             }
             is_new
         });
     }
 
-    /// The last error. Empty if there was none.
-    pub fn last(&self) -> String {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The last error, if it was recent.
+    pub fn last(&self) -> Option<String> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|(at, _)| at.elapsed() < RECENT).map(|(_, reason)| reason.clone())
     }
 
     /// The server has answered. Costs nothing while there is no outage.

@@ -5,7 +5,7 @@ use redis::Value;
 
 use super::{FETCH, SETTLE, START, reply};
 use crate::error::Result;
-use crate::link::{Link, Patience};
+use crate::link::{LARGE, Link, Patience};
 use crate::protocol::entry::{HEADER, Header};
 use crate::protocol::keys::Keys;
 use crate::protocol::record;
@@ -267,6 +267,8 @@ pub async fn settle(
 ) -> Result<Vec<usize>> {
     let mut names = vec![keys.due.as_str(), &keys.running, &keys.waiters, &keys.dead];
     names.extend(keys.streams.iter().map(String::as_str));
+    // Small outcomes use the connection for small commands, however many there are.
+    let largest = batch.iter().map(Settlement::size).max().unwrap_or_default();
     let bytes = batch.iter().map(|one| one.entry.len() + one.id.len() + one.verdict.data().len() + 200).sum();
     let mut cmd = SETTLE.call(&names, 7 + 4 * batch.len(), bytes);
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.wake).arg(&keys.queue).arg(default_ttl_ms);
@@ -296,7 +298,7 @@ pub async fn settle(
             cmd.arg(data);
         }
     }
-    let mut out = reply::array(link.call_sized(&SETTLE, &cmd, bytes, patience).await?)?;
+    let mut out = reply::array(link.call_sized(&SETTLE, &cmd, largest, patience).await?)?;
     if out.last().is_some_and(|last| reply::int(last).is_ok_and(|last| last < 0)) {
         out.pop();
         link.publishing_is_refused();
@@ -334,7 +336,21 @@ pub async fn bodies(link: &Link, names: &[String], patience: Patience) -> Result
 pub async fn body(link: &Link, name: &str, patience: Patience) -> Result<Option<Vec<u8>>> {
     let mut get = redis::cmd("GET");
     get.arg(name);
-    match link.transfer(&get, patience).await {
+    let read = if link.is_transferring().await {
+        // Arguments that are not that large must not wait behind those that are.
+        let mut length = redis::cmd("STRLEN");
+        length.arg(name);
+        match link.command(&length, patience).await {
+            Ok(Value::Int(length)) if usize::try_from(length).is_ok_and(|length| length <= LARGE) => {
+                link.command(&get, patience).await
+            }
+            Ok(_) => link.transfer(&get, patience).await,
+            Err(error) => Err(error),
+        }
+    } else {
+        link.transfer(&get, patience).await
+    };
+    match read {
         Ok(Value::Nil) => Ok(None),
         Ok(body) => reply::bytes(body).map(Some),
         Err(error) if error.is_of_wrong_type() => Ok(None),

@@ -12,7 +12,7 @@ use crate::scripts::deliver::{BATCH, Settlement, Start};
 
 use super::incomplete::{Incomplete, ORDER_MS};
 use super::job::Job;
-use super::judge::{BATCH_BYTES, Finished, Outcome, batch_size};
+use super::judge::{BATCH_BYTES, Finished, Outcome, SMALL_BATCH_BYTES, batch_size};
 use super::pace::{HOST_PATIENCE_MS, PATIENCE_MS, Pace};
 use super::plan::{Plan, UnderWay};
 use super::quarantine::{CLEARED_AFTER_MS, Mode, Quarantine};
@@ -56,6 +56,8 @@ pub struct Desk {
     /// The last fetch left the lanes empty: wait instead of asking.
     dry: bool,
     recover: bool,
+    /// How often deliveries were read back.
+    recoveries: u64,
     pub(super) stopping: bool,
     /// Monotonic end of the lease.
     pub(super) lease_until_ms: i64,
@@ -96,6 +98,7 @@ impl Desk {
             reserved: 0,
             dry: false,
             recover: false,
+            recoveries: 0,
             stopping: false,
             lease_until_ms: i64::MIN,
             pace: Pace::default(),
@@ -138,8 +141,9 @@ impl Desk {
     fn room(&self, monotonic_ms: i64) -> usize {
         let ahead = self.pace.ahead(monotonic_ms, self.concurrency);
         let most = self.prefetch.min(self.concurrency.saturating_add(ahead));
-        let unwritten = self.put_off.len() + self.finished_large.len() + self.settling_large.len();
-        let held_up = unwritten.saturating_sub(self.concurrency);
+        let large = self.put_off.len() + self.finished_large.len() + self.settling_large.len();
+        let small = self.finished.len() + self.settling;
+        let held_up = large.saturating_sub(self.concurrency) + small.saturating_sub(self.concurrency + 2 * BATCH);
         most.saturating_sub(self.running() + self.buffered() + self.incomplete.len() + held_up)
     }
 
@@ -172,6 +176,12 @@ impl Desk {
     pub fn must_recover(&mut self) {
         self.recover = true;
         self.dry = false;
+    }
+
+    /// How often deliveries were read back. A blocking read that began before may return a job that was read back, has
+    /// run and is settled.
+    pub fn recoveries(&self) -> u64 {
+        self.recoveries
     }
 
     /// The lease is valid until then. No job starts later.
@@ -217,6 +227,7 @@ impl Desk {
             // the reply arrives. Large transfers may go on, because the desk knows which jobs they belong to.
             let recover = !under_way.outcomes && under_way.fetches == 0;
             self.recover = !recover;
+            self.recoveries += u64::from(recover);
             return Plan { recover, ..Plan::default() };
         }
         let mut plan = Plan { read: self.incomplete.reads(under_way.reads), ..Plan::default() };
@@ -267,7 +278,7 @@ impl Desk {
         if monotonic_ms >= self.put_off_until_ms {
             plan.large_again = self.put_off.extract_if(.., |one| one.size() > LARGE).take(1).collect();
         }
-        let take = batch_size(&self.finished_large);
+        let take = batch_size(&self.finished_large, BATCH_BYTES);
         plan.large = self.finished_large.drain(..take).collect();
         self.settling += take + plan.large_again.len();
         self.settling_large.extend(plan.large.iter().map(|one| (one.job.stream, one.job.entry.clone())));
@@ -278,7 +289,7 @@ impl Desk {
         if monotonic_ms >= self.put_off_until_ms {
             let mut bytes = 0;
             let fits = |one: &mut Settlement| {
-                let fits = one.size() <= LARGE && bytes < BATCH_BYTES;
+                let fits = one.size() <= LARGE && bytes < SMALL_BATCH_BYTES;
                 bytes += if fits { one.size() } else { 0 };
                 fits
             };
@@ -286,7 +297,7 @@ impl Desk {
         } else if !self.put_off.is_empty() {
             plan.wake_at(self.put_off_until_ms);
         }
-        let take = batch_size(&self.finished);
+        let take = batch_size(&self.finished, SMALL_BATCH_BYTES);
         plan.settle = self.finished.drain(..take).collect();
         self.settling += take + plan.again.len();
         for (slot, run) in self.runs.iter_mut() {

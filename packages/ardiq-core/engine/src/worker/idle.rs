@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::Value;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{State, lock, work};
 use crate::clock::monotonic_ms;
 use crate::error::{Error, Remedy, Result, remedy};
 use crate::link::{Patience, RESPONSE_LIMIT, Wire};
+use crate::logs::{Level, Seldom};
 use crate::scripts::deliver::{Entry, read_entries};
 
 /// How long one read blocks. A dead connection is noticed within this time.
@@ -20,15 +21,32 @@ const BLOCK: Duration = Duration::from_secs(2);
 /// The same in burst mode, where the worker must notice that the queue is empty.
 const BURST_BLOCK: Duration = Duration::from_millis(50);
 
+/// Pause between two requests for jobs while the server refuses the connection for the blocking read.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Run until the worker has stopped.
 pub async fn run(state: Arc<State>) -> Result<()> {
     let mut conn: Option<Wire> = None;
+    let refusals = Seldom::default();
     loop {
         state.idle.notified().await;
         while lock(&state.desk).wants_to_wait(monotonic_ms()) {
             let ready = match conn.take() {
                 Some(ready) => ready,
-                None => connect(&state).await?,
+                None => match connect(&state).await {
+                    // Without a connection of its own, it asks at intervals.
+                    Err(error @ Error::Refused(_)) => {
+                        if refusals.is_due(monotonic_ms()) {
+                            let message = format!("new jobs are found up to a second late: {error}");
+                            state.log(Level::Warning, message);
+                        }
+                        sleep(ASK_AGAIN).await;
+                        lock(&state.desk).set_dry(false);
+                        state.work.notify_one();
+                        break;
+                    }
+                    connected => connected?,
+                },
             };
             conn = wait(&state, ready).await?;
         }
@@ -58,7 +76,11 @@ async fn wait(state: &State, conn: Wire) -> Result<Option<Wire>> {
     for _ in &keys.streams {
         cmd.arg(">");
     }
-    lock(&state.desk).reserve(1);
+    let recoveries = {
+        let mut desk = lock(&state.desk);
+        desk.reserve(1);
+        desk.recoveries()
+    };
     let outcome = match timeout(block + RESPONSE_LIMIT, conn.send(&cmd)).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(remedy(&error)),
@@ -75,7 +97,10 @@ async fn wait(state: &State, conn: Wire) -> Result<Option<Wire>> {
             let deliveries = deliveries?;
             let nothing_under_way = desk.is_empty();
             let in_vain = deliveries.is_empty();
-            if worker == state.identity() {
+            if !in_vain && desk.recoveries() != recoveries {
+                // They may have been read back, run and settled meanwhile. What is still ours is read back now.
+                desk.must_recover();
+            } else if worker == state.identity() {
                 desk.receive(deliveries, true, state.now_ms());
                 state.offer(&desk);
             }

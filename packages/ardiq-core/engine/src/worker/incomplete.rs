@@ -30,7 +30,6 @@ struct Waiting {
     job: Job,
     /// Its position in the order in which jobs start.
     place: (usize, (u64, u64)),
-    since_ms: u64,
     is_asked: bool,
 }
 
@@ -43,9 +42,9 @@ fn place(job: &Job) -> (usize, (u64, u64)) {
 }
 
 impl Incomplete {
-    pub fn add(&mut self, job: Job, now_ms: u64) {
+    pub fn add(&mut self, job: Job) {
         let place = place(&job);
-        self.0.push(Waiting { job, place, since_ms: now_ms, is_asked: false });
+        self.0.push(Waiting { job, place, is_asked: false });
     }
 
     pub fn is_empty(&self) -> bool {
@@ -54,11 +53,12 @@ impl Incomplete {
 
     /// Whether `job` has to wait for an earlier one, so that they start in order.
     pub fn holds_up(&self, job: &Job, now_ms: u64) -> bool {
-        if self.0.is_empty() {
+        let is_recent = |since_ms: u64| (since_ms..since_ms + ORDER_MS).contains(&now_ms);
+        if self.0.is_empty() || !is_recent(job.received_ms) {
             return false;
         }
         let place = place(job);
-        self.0.iter().any(|one| one.place < place && (one.since_ms..one.since_ms + ORDER_MS).contains(&now_ms))
+        self.0.iter().any(|one| one.place < place && is_recent(one.job.received_ms))
     }
 
     pub fn len(&self) -> usize {

@@ -12,14 +12,15 @@ impl Desk {
     /// new.
     pub fn receive(&mut self, deliveries: Vec<Delivery>, check_known: bool, now_ms: u64) -> usize {
         let mut new = 0;
-        for delivery in deliveries {
+        for mut delivery in deliveries {
+            delivery.job.received_ms = now_ms;
             let rises = self.rises(&delivery.job);
             if (check_known || !rises) && self.knows(&delivery.job) {
                 continue;
             }
             new += 1;
             if delivery.fault.is_none() && delivery.job.apart().is_some() {
-                self.incomplete.add(delivery.job, now_ms);
+                self.incomplete.add(delivery.job);
             } else {
                 self.admit(delivery, rises, now_ms);
             }

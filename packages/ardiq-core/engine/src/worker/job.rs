@@ -19,6 +19,8 @@ pub struct Job {
     pub envelope: Envelope,
     /// Whether its start may be recorded: it was read back, or it is a suspect that did not begin.
     pub is_again: bool,
+    /// Redis time at which it came to this worker.
+    pub received_ms: u64,
 }
 
 impl Job {

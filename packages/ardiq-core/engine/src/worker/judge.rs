@@ -48,11 +48,14 @@ const LARGEST_RESULT: usize = 256 << 20;
 /// After so many bytes a batch of outcomes is full: the script that takes them in keeps the server from all else meanwhile.
 pub const BATCH_BYTES: usize = 1 << 20;
 
-/// How many of `finished` are sent together.
-pub fn batch_size(finished: &[Finished]) -> usize {
+/// A batch of small outcomes is full after this many bytes, so that lease renewals do not wait long behind it.
+pub const SMALL_BATCH_BYTES: usize = 256 << 10;
+
+/// How many of `finished` are sent together: up to [`BATCH`], or to so many bytes.
+pub fn batch_size(finished: &[Finished], most_bytes: usize) -> usize {
     let mut bytes = 0;
     let fits = |one: &&Finished| {
-        let room = bytes < BATCH_BYTES;
+        let room = bytes < most_bytes;
         bytes += one.outcome.size();
         room
     };
@@ -209,7 +212,7 @@ mod tests {
 
     fn finished(outcome: Outcome, header: Header) -> Finished {
         let envelope = Envelope { name: "add".into(), unique: Some("ab".into()), ..Envelope::default() };
-        let job = Job { stream: 1, entry: "1-0".into(), id: "a".into(), header, envelope, is_again: false };
+        let job = Job { stream: 1, entry: "1-0".into(), id: "a".into(), header, envelope, ..Job::default() };
         Finished { job, outcome, started_ms: 20, finished_ms: 30, recorded: true }
     }
 
@@ -249,7 +252,7 @@ mod tests {
     fn a_batch_is_bounded_in_number_and_bytes() {
         let of = |count: usize, bytes: usize| {
             let one = || finished(Outcome::Success(vec![0; bytes], None), Header::default());
-            batch_size(&std::iter::repeat_with(one).take(count).collect::<Vec<_>>())
+            batch_size(&std::iter::repeat_with(one).take(count).collect::<Vec<_>>(), BATCH_BYTES)
         };
         assert_eq!((of(0, 0), of(BATCH + 1, 0), of(3, BATCH_BYTES), of(9, BATCH_BYTES / 4)), (0, BATCH, 1, 4));
     }

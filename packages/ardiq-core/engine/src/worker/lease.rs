@@ -179,6 +179,7 @@ pub async fn sign_off(state: &Arc<State>) {
                 break;
             }
             end = Instant::now() + TRANSFER_CHECK;
+            state.notify("settling", "");
         }
         state.work.notify_one();
         // Repeat this every time: a read that was about to be sent during the previous wake-up blocks only now.

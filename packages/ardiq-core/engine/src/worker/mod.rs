@@ -75,7 +75,7 @@ pub struct Settings {
 /// An event for the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// log, drained, lost, stopped or failed.
+    /// log, drained, lost, settling, stopped or failed.
     pub kind: &'static str,
     /// Text for people. For `lost`, the old id. For `stopped`, why the worker could not sign off, if so.
     pub detail: String,

@@ -38,9 +38,8 @@ pub async fn run(state: Arc<State>) -> Result<()> {
         let Some(since) = began else {
             // A server that refuses, such as a replica, may cost many connections.
             if reconnects.is_due(monotonic_ms()) {
-                let reason = link.last_trouble();
-                let gap = if reason.is_empty() { "" } else { ": " };
-                state.log(Level::Warning, format!("reconnected to {}{gap}{reason}", link.shown()));
+                let reason = link.last_trouble().map_or_else(String::new, |reason| format!(": {reason}"));
+                state.log(Level::Warning, format!("reconnected to {}{reason}", link.shown()));
             }
             continue;
         };

@@ -62,6 +62,7 @@ where
                     }
                     state.log(Level::Error, format!("the {name} loop failed and is restarted: {error}"));
                     lock(&state.desk).must_recover();
+                    state.work.notify_one();
                     sleep(pauses.next().unwrap_or(APART)).await;
                 }
                 Err(panic) => {

@@ -203,7 +203,10 @@ async fn read_body(state: &State, read: Read) -> Result<()> {
     let body = match deliver::body(&state.shared.link, &key, Patience::Endless).await {
         Ok(body) => body,
         Err(error @ Error::Refused(_)) => {
-            lock(&state.desk).put_job_off(&read, state.now_ms());
+            let mut desk = lock(&state.desk);
+            desk.put_job_off(&read, state.now_ms());
+            state.offer(&desk);
+            drop(desk);
             if state.refusals.is_due(monotonic_ms()) {
                 let message = format!(
                     "the arguments of job {} cannot be read now, so it is returned to the queue: {error}",

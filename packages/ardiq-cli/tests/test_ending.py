@@ -27,6 +27,16 @@ TASKS = """
         await asyncio.to_thread(time.sleep, 100_000)
 
     @app.task(max_retries=0)
+    async def deaf_executor():
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            while True:
+                pathlib.Path("started").touch()
+                try:
+                    return await asyncio.get_running_loop().run_in_executor(pool, time.sleep, 100_000)
+                except asyncio.CancelledError:
+                    pass
+
+    @app.task(max_retries=0)
     def in_thread():
         pathlib.Path("started").touch()
         time.sleep(100_000)
@@ -108,10 +118,14 @@ def ends_soon(program: Program, since: float) -> int:
 
 
 HANGS = {
-    "to_thread": 0, "in_thread": 0, "thread": 0, "executor": 0, "exit_handler": 0, "deaf_coroutine": 0, "fork": 0,
+    "to_thread": 0, "deaf_executor": 0, "in_thread": 0, "thread": 0, "executor": 0, "exit_handler": 0, "deaf_coroutine": 0, "fork": 0,
     # From C, where the status is not known any more.
     "finalizer": 1, "compute_at_exit": 1,
 }  # fmt: skip
+
+
+UNFINISHED = ("to_thread", "deaf_executor", "in_thread")
+"""Tasks that still run when the worker ends."""
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -136,12 +150,12 @@ def test_the_process_ends_soon_after_it_has_signed_off(
     program.await_output(" serves ")
     job = app.ref(task).enqueue_sync()
     eventually(lambda: (project / "started").exists(), "the start of the task")
-    if task not in ("to_thread", "in_thread"):
+    if task not in UNFINISHED:
         eventually(lambda: job.status_sync() is TaskStatus.COMPLETE, "the end of the task")
     program.send(signal.SIGTERM)
     program.await_output("has signed off")
     assert ends_soon(program, time.monotonic()) == HANGS[task], program.output
-    if task in ("to_thread", "in_thread"):
+    if task in UNFINISHED:
         assert job.status_sync() is TaskStatus.QUEUED
     if HANGS[task] == 0 and task != "in_thread":  # of our own threads none is waited for
         assert "ending the process with status 0 although" in program.output
@@ -200,3 +214,23 @@ def test_an_application_that_cannot_be_loaded_ends_too(ardiq: StartProgram, modu
     program.await_output("up")
     assert ends_soon(program, time.monotonic()) == ExitCode.USAGE, program.output
     assert "ardiq: " in program.output
+
+
+RAISING_LOG = """
+    import logging, threading, time
+
+    class Broken(logging.Handler):
+        def handle(self, record):
+            raise RuntimeError("the log is broken")
+
+    threading.Thread(target=time.sleep, args=(100_000,)).start()
+    logging.root.addHandler(Broken())
+    raise SystemError("why the application cannot start")
+"""
+
+
+def test_a_log_that_raises_hides_no_reason(ardiq: StartProgram, module: StartProgram) -> None:
+    module(RAISING_LOG)
+    program = ardiq("run", "tasks:app")
+    assert program.end(30) == ExitCode.USAGE, program.output
+    assert "why the application cannot start" in program.output

@@ -95,3 +95,8 @@ def test_depth_is_bounded(depth: int, wrap: Any) -> None:
     for _ in range(depth):
         value = wrap(value)
     strict(json_text(value))
+
+
+def test_keys_with_the_same_name_take_no_longer_each() -> None:
+    many = {float("nan"): number for number in range(60_000)}
+    assert len(strict(json_text(many))) == len(many)

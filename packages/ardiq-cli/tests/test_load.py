@@ -93,3 +93,22 @@ def test_application_inside_an_object_and_a_package(project: Path) -> None:
     # -P: the current directory is importable because load_app makes it so.
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=project, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "inner"
+
+
+ODD_ERRORS = {
+    "text": "class E(Exception):\n    def __str__(self): raise RuntimeError('no text')\nraise E",
+    "own class": "class E(Exception):\n    def __str__(self): raise E\nraise E",
+    "base": "class E(BaseException): pass\nraise E('\\x1b[31mred')",
+    "group": "raise BaseExceptionGroup('several', [KeyboardInterrupt()])",
+}
+
+
+@pytest.mark.parametrize("source", ODD_ERRORS.values(), ids=ODD_ERRORS)
+@pytest.mark.parametrize("options", [(), ("-w", "2")])
+def test_module_that_raises_something_odd(ask: Ask, module: Module, source: str, options: tuple[str, ...]) -> None:
+    module(source)
+    done = ask("run", "tasks:app", *options)
+    assert done.returncode == ExitCode.USAGE, done.stderr
+    assert "importing tasks failed" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert "Traceback" not in done.stderr

@@ -149,3 +149,22 @@ def test_a_bare_call_of_logging_changes_no_format(run: Run, place: str) -> None:
 def test_without_a_configuration_every_line_is_ours(run: Run) -> None:
     lines = [json.loads(line) for line in run("", "--log-format", "json", task="raise ValueError('\\ud800\\x7f')")]
     assert {line["logger"] for line in lines} == {"ardiq.worker"}
+
+
+def test_a_level_alone_is_a_configuration(run: Run) -> None:
+    lines = run("logging.basicConfig(level=logging.INFO)")
+    assert one(lines, " serves ").startswith("INFO:ardiq.worker:")
+
+
+def test_a_filter_on_the_handler_of_the_application_is_kept(run: Run) -> None:
+    lines = run(
+        """
+class Redacted(logging.Filter):
+    def filter(self, record):
+        record.msg, record.args = "redacted", ()
+        return True
+logging.info("this adds a handler")
+logging.root.handlers[0].addFilter(Redacted())
+"""
+    )
+    assert {line.split(":")[-1] for line in lines} == {"this adds a handler", "redacted"}

@@ -298,3 +298,35 @@ def test_no_context_outside_of_a_task() -> None:
         assert current_task() is context
     finally:
         _current.reset(token)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error"),
+    [
+        ("max_retries", None, TypeError),
+        ("max_retries", "3", TypeError),
+        ("max_retries", -1, ValueError),
+        ("backoff_ms", 0.5, TypeError),
+        ("timeout", "soon", TypeError),
+        ("expire_ms", -1, ValueError),
+        ("result_ttl_ms", "x", TypeError),
+        ("unique", "yes", TypeError),
+        ("priority", "nowhere", ValueError),
+    ],
+)
+def test_an_option_that_is_replaced_is_checked(app: Ardiq, option: str, value: object, error: type[Exception]) -> None:
+    task = app.task(name="work")(lambda: None)
+    before = getattr(task, option)
+    with pytest.raises(error):
+        setattr(task, option, value)
+    assert getattr(task, option) == before
+
+
+def test_an_option_that_is_replaced_has_an_effect(app: Ardiq) -> None:
+    task = app.task(name="work")(lambda: None)
+    task.unique, task.expire_ms, task.timeout = True, 5000, timedelta(seconds=2)  # type: ignore[assignment]
+    assert (task._unique, task._expire_ms, task.timeout) == (True, 5000, 2.0)
+    lane, task.priority = task._lane, app.priorities[0]
+    assert task._lane == 0
+    task.priority = None
+    assert task._lane == lane

@@ -70,6 +70,32 @@ async def test_the_threads_that_there_are_serve_the_line(
     assert sum("no more threads can be started" in record.message for record in caplog.records) == 1
 
 
+async def test_a_thread_that_was_refused_is_tried_again_while_calls_wait(
+    bench: Bench, reasons: list[str], no_threads: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ardiq_worker.threads.START_AGAIN_S", 0.05)
+    first, release = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold() -> None:
+        loop.call_soon_threadsafe(first.set)
+        release.wait(10)
+
+    bench.app.task(name="hold")(hold)
+    bench.app.task(name="work")(lambda: None)
+    bench.start("hold")
+    await first.wait()
+    before = threading.stack_size()
+    no_threads()
+    waiting = {bench.start("work") for _ in range(3)}
+    threading.stack_size(before)
+    threading.stack_size(0)
+    assert {(await bench.next())[0] for _ in range(3)} == waiting, "they waited for the thread that there was"
+    release.set()
+    assert (await bench.next())[1] == SUCCESS
+    assert not reasons
+
+
 async def test_those_in_the_line_go_back_when_the_last_thread_is_abandoned(
     bench: Bench, reasons: list[str], no_threads: Callable[[], object]
 ) -> None:

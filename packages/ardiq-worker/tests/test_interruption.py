@@ -198,3 +198,28 @@ async def test_a_deaf_task_is_handed_back_in_the_end(hasty: Bench) -> None:
     hasty.executor.cancel_all()
     assert await hasty.next() == (slot, HAND_BACK, None, None, None, None)
     assert hasty.executor.running == 0
+
+
+class Stubborn(asyncio.Future[None]):
+    """A future that cannot be cancelled."""
+
+    def cancel(self, msg: object = None) -> bool:
+        raise RuntimeError("no")
+
+
+async def test_a_task_whose_cancellation_raises_keeps_no_other_from_being_cancelled(hasty: Bench) -> None:
+    future = Stubborn()
+
+    async def stubborn() -> None:
+        await future
+
+    async def sleeps() -> None:
+        await asyncio.sleep(60)
+
+    hasty.app.task(name="stubborn")(stubborn)
+    hasty.app.task(name="sleeps")(sleeps)
+    slots = {hasty.start("stubborn"), hasty.start("sleeps"), hasty.start("sleeps")}
+    await asyncio.sleep(0)
+    hasty.executor.cancel_all()
+    assert {(await hasty.next())[:2] for _ in slots} == {(slot, HAND_BACK) for slot in slots}
+    future.set_result(None)

@@ -41,7 +41,7 @@ class Ending:
     def __init__(self, status: int, *, message: str = "", last_step: Callable[[], object] | None = None) -> None:
         self._status = status
         self._message = message
-        self._last_step = last_step
+        self._last_step = last_step or (lambda: None)
         self._deadline = time.monotonic() + END_S
         self._done = threading.Event()
         # Start both now: the interpreter cannot start threads during shutdown.
@@ -57,18 +57,22 @@ class Ending:
 
     def _take_last_steps(self) -> None:
         self._await_deadline()
-        try:
-            log.warning("ending the process with status %d although %s", self._status, _what_goes_on())
-            if self._message:
-                complain(self._message)
-            if self._last_step is not None:
-                self._last_step()
-            logging.shutdown()
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(Exception):
-                    stream.flush()
-        finally:
-            self._done.set()
+        steps: list[Callable[[], object]] = [
+            self._last_step,
+            self._complain,
+            lambda: log.warning("ending the process with status %d although %s", self._status, _what_goes_on()),
+            logging.shutdown,
+            sys.stdout.flush,
+            sys.stderr.flush,
+        ]
+        for step in steps:
+            with suppress(BaseException):  # a log handler of the application, or a closed stream, may raise anything
+                step()
+        self._done.set()
+
+    def _complain(self) -> None:
+        if self._message:
+            complain(self._message)
 
     def _end(self) -> None:
         self._await_deadline()

@@ -28,6 +28,10 @@ class ExitCode(IntEnum):
     """Ctrl-C in a command that has nothing to finish (the shell's own convention)."""
 
 
+class Interruption(BaseException):
+    """Ends an import. Application code must not be able to catch it as an Exception or SystemExit."""
+
+
 class CommandError(Exception):
     """A failure that already has the sentence that the user should read."""
 
@@ -84,7 +88,24 @@ def explain(error: Exception) -> tuple[str, ExitCode]:
         return str(error), ExitCode.EXHAUSTED
     if isinstance(error, ArdiqError):
         return str(error), ExitCode.FAILED
-    return f"{type(error).__name__}: {error}", ExitCode.FAILED
+    return describe(error), ExitCode.FAILED
+
+
+def describe(error: BaseException) -> str:
+    """The type and the text of `error`; the type alone if its text cannot be computed."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except BaseException:  # noqa: BLE001 - the class is the application's, and may raise anything
+        return f"{name}, whose text cannot be shown"
+
+
+def safe_repr(error: BaseException) -> str:
+    """`repr(error)`, or the name of its type if that raises."""
+    try:
+        return repr(error)
+    except BaseException:  # noqa: BLE001 - the class is the application's, and may raise anything
+        return type(error).__name__
 
 
 def _printable(line: str) -> str:

@@ -62,12 +62,12 @@ def python_form(value: object) -> str:
 def _object(items: Mapping[object, object], levels: int) -> dict[str, Json]:
     """Convert a mapping. Keys that are not strings use Python notation. If two keys collide, the second gets a number."""
     found: dict[str, Json] = {}
+    counts: dict[str, int] = {}
     for key, item in sorted(items.items(), key=lambda pair: not isinstance(pair[0], str)):
         name = free = _text(key if isinstance(key, str) else python_form(key))
-        count = 1
         while free in found:
-            count += 1
-            free = f"{name} ({count})"
+            counts[name] = counts.get(name, 1) + 1
+            free = f"{name} ({counts[name]})"
         found[free] = json_form(item, levels)
     return found
 

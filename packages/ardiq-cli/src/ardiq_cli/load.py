@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 
 from ardiq import Ardiq
-from ardiq_cli.exits import CommandError, ExitCode
+from ardiq_cli.exits import CommandError, ExitCode, Interruption, describe
 
 
 def load_app(target: str) -> Ardiq:
@@ -44,7 +44,9 @@ def _import(name: str) -> ModuleType:
                 f"there is no module {error.name!r} (looked in {directory} and the Python path)", ExitCode.USAGE
             ) from error
         raise _broken(name, error) from error
-    except (Exception, SystemExit) as error:
+    except (KeyboardInterrupt, Interruption):
+        raise
+    except BaseException as error:
         # SystemExit too: a module that calls sys.exit() at import is broken, and must not choose our exit code.
         raise _broken(name, error) from error
 
@@ -52,7 +54,7 @@ def _import(name: str) -> ModuleType:
 def _broken(name: str, error: BaseException) -> CommandError:
     place = _innermost(error.__traceback__)
     where = f" at {place}" if place else ""
-    return CommandError(f"importing {name} failed{where}: {type(error).__name__}: {error}", ExitCode.USAGE)
+    return CommandError(f"importing {name} failed{where}: {describe(error)}", ExitCode.USAGE)
 
 
 def _innermost(trace: TracebackType | None) -> str | None:

@@ -6,9 +6,10 @@ An application's own logging configuration takes precedence: call `configure` be
 import logging
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 from ardiq_cli.json_text import json_text
 
@@ -48,6 +49,8 @@ def configure(log_format: LogFormat, *, verbose: bool = False, quiet: bool = Fal
     The root logger gets no handler: `logging.basicConfig` in the application would find it and do nothing.
     `verbose` adds ardiq's debug lines, `quiet` keeps only warnings and errors.
     """
+    if not isinstance(logging.basicConfig, _BasicConfig):
+        logging.basicConfig = _BasicConfig(logging.basicConfig)
     handler = FallbackHandler(sys.stderr)
     if log_format is LogFormat.JSON:
         handler.setFormatter(JsonFormatter())
@@ -70,7 +73,10 @@ def settle(*, level: int | None = None) -> None:
     `level` is the root logger's level before the import.
     """
     root = logging.root
-    if len(root.handlers) == 1 and root.level == level and _is_implicit(root.handlers[0]):
+    is_explicit = isinstance(logging.basicConfig, _BasicConfig) and logging.basicConfig.is_explicit
+    if isinstance(logging.basicConfig, _BasicConfig):
+        logging.basicConfig = logging.basicConfig.original
+    if not is_explicit and len(root.handlers) == 1 and root.level == level and _is_implicit(root.handlers[0]):
         root.removeHandler(root.handlers[0])
     if not root.handlers and logging.lastResort is not None:
         # From now on a bare `logging.info()` in a task must not install a handler.
@@ -81,9 +87,21 @@ def settle(*, level: int | None = None) -> None:
             logger.disabled = False
 
 
+class _BasicConfig:
+    """`logging.basicConfig`, and whether the application has called it with arguments. `logging.info()` has none."""
+
+    def __init__(self, original: Callable[..., None]) -> None:
+        self.original = original
+        self.is_explicit = False
+
+    def __call__(self, **options: Any) -> None:
+        self.is_explicit = self.is_explicit or bool(options)
+        self.original(**options)
+
+
 def _is_implicit(handler: logging.Handler) -> bool:
     """Whether a bare `logging.info()` during the import, which calls `basicConfig()`, may have added the handler."""
-    if type(handler) is not logging.StreamHandler:
+    if type(handler) is not logging.StreamHandler or handler.filters or handler.level != logging.NOTSET:
         return False
     formatter: logging.Formatter | None = handler.formatter
     form: object = getattr(formatter, "_fmt", None)

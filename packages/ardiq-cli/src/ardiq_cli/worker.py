@@ -4,13 +4,13 @@ import asyncio
 import json
 import logging
 import signal
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ardiq_cli import ending
-from ardiq_cli.exits import ExitCode, explain
+from ardiq_cli.exits import ExitCode, Interruption, explain, safe_repr
 from ardiq_cli.logs import LogFormat, configure, settle
 from ardiq_cli.signals import stop_signals, survive
 from ardiq_cli.stopping import StopSignals, ignore
@@ -18,6 +18,9 @@ from ardiq_cli.stopping import StopSignals, ignore
 if TYPE_CHECKING:
     from ardiq import Ardiq
     from ardiq.options import RunOptions
+
+
+log = logging.getLogger("ardiq.worker")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class NoSteps:
         pass
 
 
-class _Stopped(BaseException):
+class _Stopped(Interruption):
     """A stop signal has come before the event loop handles them. Not SystemExit: an imported module may raise that."""
 
 
@@ -101,7 +104,7 @@ def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
         app = load_app(options.target)
         settle(level=level)
         steps.loaded(app)
-        return asyncio.run(_serve_to_the_end(app, options, steps, stops))
+        return _run(_serve_to_the_end(app, options, steps, stops))
     except _Stopped:
         ending.begin(ExitCode.OK, last_step=steps.last_step)
         return ExitCode.OK
@@ -116,6 +119,23 @@ def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
     raise _Stopped
+
+
+def _run(main: Coroutine[Any, Any, int]) -> int:
+    """Run `main` as `asyncio.run` does, and go on if another task of the loop raises SystemExit or KeyboardInterrupt.
+
+    asyncio passes these out of the loop. Whoever awaits that task receives the exception as well.
+    """
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        serving = loop.create_task(main)
+        while True:
+            try:
+                return loop.run_until_complete(serving)
+            except (SystemExit, KeyboardInterrupt) as error:
+                if serving.done():
+                    raise
+                log.error("a task or callback of the application raised %s; the worker goes on", safe_repr(error))
 
 
 async def _serve_to_the_end(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals]) -> int:
@@ -155,11 +175,11 @@ async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iter
         # Without Redis a start fails, with status 3; a worker that has started waits for Redis to come back.
         await app.queue_size()
         steps.connected()
-        ended = await run_app(app, **options.overrides())
+        ended = await run_app(app, ends_process=True, **options.overrides())
         if ended.drained:
             steps.drained()
         if ended.failed and (options.burst or app.burst):
-            logging.getLogger("ardiq.worker").error("jobs failed: %d", ended.failed)
+            log.error("jobs failed: %d", ended.failed)
             return ExitCode.FAILED
     except asyncio.CancelledError:
         if asked == 0:

@@ -23,6 +23,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _MOST_RETRIES = 1_000_000
+
+_CHECKS: dict[str, Callable[[str, Any], object]] = {
+    "max_retries": lambda name, value: whole(name, value, 0, _MOST_RETRIES),
+    "backoff_ms": lambda name, value: whole(name, value, 0, LONGEST_MS),
+    "timeout": lambda name, value: None if value is None else seconds(name, value),
+    "expire_ms": lambda name, value: whole(name, value, 0, LONGEST_MS),
+    "result_ttl_ms": lambda name, value: None if value is None else whole(name, value, -LONGEST_MS, LONGEST_MS),
+    "unique": flag,
+    "silent": flag,
+}
+"""Checks and converts the options of a task, when it is registered and when a test replaces one."""
 _LONGEST_SCHEDULE_NAME = 230  # an occurrence has the id cron:<name>:<epoch ms>
 
 _ANNOTATIONS = "__annotations__" if sys.version_info < (3, 14) else "__annotate__"  # the latter is evaluated when asked
@@ -87,24 +98,23 @@ class Task(Dispatchable[P, R]):
         self.fn = fn
         self.is_async = is_async
         self.source = source(fn)
-        self.max_retries = whole("max_retries", max_retries, 0, _MOST_RETRIES)
-        self.backoff_ms = whole("backoff_ms", backoff_ms, 0, LONGEST_MS)
-        self.timeout = None if timeout is None else seconds("timeout", timeout)
-        self.priority = priority
-        self.expire_ms = whole("expire_ms", expire_ms, 0, LONGEST_MS)
-        self.result_ttl_ms = (
-            None if result_ttl_ms is None else whole("result_ttl_ms", result_ttl_ms, -LONGEST_MS, LONGEST_MS)
-        )
-        self.unique = flag("unique", unique)
-        self.silent = flag("silent", silent)
         super().__init__(
             app,
             task_name(own_name(fn) if name is None else name),
             Signature(fn),
             lane=app._lane_index(app.default_priority if priority is None else priority),
-            expire_ms=self.expire_ms,
-            unique=self.unique,
+            expire_ms=0,
+            unique=False,
         )
+        # All of these are checked by `__setattr__`.
+        self.max_retries = max_retries
+        self.backoff_ms = backoff_ms
+        self.timeout = None if timeout is None else seconds("timeout", timeout)
+        self.priority = priority
+        self.expire_ms = expire_ms
+        self.result_ttl_ms = result_ttl_ms
+        self.unique = unique
+        self.silent = silent
         self._look_like(fn)
 
     def _look_like(self, fn: Callable[..., Any]) -> None:
@@ -137,7 +147,13 @@ class Task(Dispatchable[P, R]):
                 raise AttributeError(
                     f"a task has no attribute {name!r}; did you mean {nearest(name, known)!r}?", name=name, obj=self
                 )
+            if name in _CHECKS:
+                value = _CHECKS[name](name, value)
+            if name == "priority":
+                self._lane = self._app._lane_index(self._app.default_priority if value is None else value)
             super().__setattr__(name, value)
+            if name in ("expire_ms", "unique"):
+                super().__setattr__(f"_{name}", value)
 
     def __reduce__(self) -> str:
         # pickle treats a string as the name of a global in the module `self.__module__`.

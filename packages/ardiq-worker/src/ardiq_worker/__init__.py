@@ -40,10 +40,13 @@ class Ended(NamedTuple):
     """Whether it ended because no job was waiting, running or due in burst mode, rather than by a stop."""
 
 
-async def run_app(app: Ardiq, last_stop: object = None, /, **overrides: Unpack[RunOptions]) -> Ended:
+async def run_app(
+    app: Ardiq, last_stop: object = None, /, *, ends_process: bool = False, **overrides: Unpack[RunOptions]
+) -> Ended:
     """Run a worker of `app` on the running event loop; what `app.run` calls.
 
     `overrides` replace the app's options: `concurrency`, `prefetch`, `sync_concurrency`, `shutdown_grace_s`, `burst`.
+    If the process ends after the run, pass `ends_process`: then the run does not end coroutines that ignore cancellation.
     `last_stop` is the app's value when the run was requested; None means now. If the app was told to stop since then,
     the run does not start. Returns when stopped, or when drained in burst mode. Raises BrokerError if Redis cannot be
     reached at the start or the engine gives up, WorkerExhaustedError if the process has run out of threads, memory or
@@ -60,7 +63,7 @@ async def run_app(app: Ardiq, last_stop: object = None, /, **overrides: Unpack[R
         Log("ardiq.worker").info("the worker of queue %s was told to stop before it started", app.queue_name)
         return Ended(failed=0, drained=False)
     app._runner = None
-    runner = Runner(app, options)
+    runner = Runner(app, options, ends_process=ends_process)
     app._runner = runner
     if app._last_stop is not last_stop:  # by another thread, which may not have seen the runner
         runner.stop()

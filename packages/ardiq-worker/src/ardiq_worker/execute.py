@@ -18,12 +18,13 @@ import enum
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ardiq.context import TaskContext, _current
 from ardiq.control import Reject, Retry
 from ardiq_core import DEAD, FAILURE, RETRY
-from ardiq_worker import outcome
+from ardiq_worker import forked, outcome
 from ardiq_worker.awaiting import PLAIN, awaited
 from ardiq_worker.exhaustion import NoThreadError, is_exhaustion
 from ardiq_worker.frames import clear_frames
@@ -145,15 +146,18 @@ class Executor:
             if run not in self._interrupted:
                 self._interrupt(run, _Why.STOPPING, slot, outcome.handed_back(slot))
 
-    async def close(self) -> None:
-        """Put an end to abandoned coroutines; from now on no outcome of this executor counts."""
+    async def close(self, *, by_force: bool = True) -> None:
+        """Put an end to abandoned coroutines; from now on no outcome of this executor counts.
+
+        `by_force` also ends coroutines that ignore cancellation. Their cleanup may block the event loop.
+        """
         self._closed = True
         left = {*self._running.values(), *self._interrupted}
         for interruption in self._interrupted.values():
             interruption.timer.cancel()
         self._interrupted.clear()
         self._running.clear()
-        if not left:
+        if not left or not by_force:
             return
         for run in left:
             # It has ignored a cancellation. Left alone it would keep asyncio.run() from returning.
@@ -182,18 +186,25 @@ class Executor:
             return
         _current.set(TaskContext(job_id, name, tries, self._queue, headers or {}, enqueue_time))
         timer: asyncio.TimerHandle | None = None
+        value: Any
         try:
             if not task.is_async:
                 value = await self._in_thread(task, args, kwargs, slot, tries)
             else:
                 if task.timeout is not None:
                     timer = self._limit(task, task.timeout, slot, tries)
-                value = await task.fn(*args, **kwargs)
+                value = task.fn(*args, **kwargs)
+                if type(value) is CoroutineType:
+                    value = await value
                 if type(value) not in PLAIN:
                     value = await awaited(value)
         except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt and the like too: they are the task's, not the worker's
+            if forked.is_child:
+                forked.end(error)
             ended = self._after_error(slot, tries, task, job_id, error, args, kwargs)
         else:
+            if forked.is_child:
+                forked.end(None)
             ended = self._after_return(slot, tries, task, job_id, value)
         if timer is not None:
             timer.cancel()
@@ -264,7 +275,10 @@ class Executor:
         try:
             ended = self._judge(slot, tries, task, job_id, error, args, kwargs)
         except BaseException:  # noqa: BLE001 - out of memory, or an unforeseen error; the slot must not be lost
-            ended = outcome.undescribed(slot, tries, task)
+            try:
+                ended = outcome.undescribed(slot, tries, task)
+            except BaseException:  # noqa: BLE001 - the same again
+                ended = outcome.unjudged(slot)
         clear_frames(error)
         return ended
 
@@ -339,7 +353,10 @@ class Executor:
     def _interrupt(self, run: asyncio.Task[None], why: _Why, slot: int, overdue: Outcome) -> None:
         timer = self._loop.call_later(self._cancel_wait_s, self._abandon, run, slot, overdue)
         self._interrupted[run] = _Interruption(why, timer)
-        run.cancel()
+        try:
+            run.cancel()
+        except BaseException as error:  # noqa: BLE001 - it calls `cancel` of what the task awaits, which may be the user's
+            log.warning("a task cannot be cancelled: %s", outcome.type_name(error))
 
     def _abandon(self, run: asyncio.Task[None], slot: int, overdue: Outcome) -> None:
         self._interrupted[run].why = _Why.ABANDONED

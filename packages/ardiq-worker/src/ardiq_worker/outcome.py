@@ -94,6 +94,11 @@ def undescribed(slot: int, tries: int, policy: Policy) -> Outcome:
     return (slot, RETRY, None, retry_delay_ms(policy.backoff_ms, tries), None, None)
 
 
+def unjudged(slot: int) -> Outcome:
+    """The attempt has failed, and even the task's options cannot be applied."""
+    return (slot, FAILURE, "the task failed with an error that cannot be described", None, None, None)
+
+
 def unserialisable(slot: int, error: BaseException, policy: Policy) -> Outcome:
     """The task returned something that has no encoding: it has run and must not run again."""
     text = safe_text(f"the return value cannot be serialized: {_safe_str(error)}", MAX_TEXT)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from ardiq.bell import Bell
 from ardiq.errors import BrokerError, WorkerExhaustedError
 from ardiq_core import Worker
+from ardiq_worker import forked
 from ardiq_worker.execute import EAGER, Executor
 from ardiq_worker.logs import Log, forward_logs
 from ardiq_worker.schedule import Timer
@@ -63,10 +64,12 @@ class Runner:
     `stop`, `skip_grace` and `set_burst` may be called from any thread or signal handler, at any time, repeatedly.
     """
 
-    def __init__(self, app: Ardiq, settings: Settings) -> None:
+    def __init__(self, app: Ardiq, settings: Settings, *, ends_process: bool = False) -> None:
+        forked.own()
         self._app = app
         self._settings = settings
         self._burst = settings.burst
+        self._ends_process = ends_process
         self._loop = asyncio.get_running_loop()
         self._core = app._core()
         self._worker = Worker(
@@ -178,7 +181,7 @@ class Runner:
                 with suppress(Exception):
                     self._worker.finish_stop()
             try:
-                await self._executor.close()
+                await self._executor.close(by_force=not self._ends_process)
             finally:
                 self._threads.close()
                 self._watchdog.close()

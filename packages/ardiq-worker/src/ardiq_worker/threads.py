@@ -25,6 +25,7 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import Any
 
+from ardiq_worker import forked
 from ardiq_worker.exhaustion import NoThreadError, most_abandoned
 from ardiq_worker.frames import clear_frames
 from ardiq_worker.logs import Log
@@ -95,6 +96,7 @@ class ThreadPool:
         self._abandoned = 0
         self._numbers = itertools.count(1)
         self._start_again = 0.0  # when a thread may be started again, after the system has refused one
+        self._retry: asyncio.TimerHandle | None = None
 
     @property
     def abandoned(self) -> int:
@@ -141,6 +143,8 @@ class ThreadPool:
 
     def close(self) -> None:
         """End the idle threads. Call it when every call has ended or been given up."""
+        if self._retry is not None:
+            self._retry.cancel()
         with self._lock:
             threads = list(self._live)
         for _ in threads:
@@ -187,6 +191,9 @@ class ThreadPool:
         self._start_again = time.monotonic() + START_AGAIN_S
         if live:
             log.warning("no more threads can be started for tasks (%s); the existing %d run all of them", error, live)
+            if self._retry is not None:
+                self._retry.cancel()
+            self._retry = self._loop.call_later(START_AGAIN_S, self._advance)
             return
         while self._line:
             work = self._line.popleft()
@@ -243,6 +250,8 @@ class ThreadPool:
                     work.thread = threading.current_thread()
             if wanted:
                 work.value, work.error = _call(work.context, work.fn, work.args, work.kwargs)
+                if forked.is_child:
+                    forked.end(work.error)
                 with self._lock:
                     late = work.state is _State.GIVEN_UP
                     if late:

@@ -19,7 +19,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ardiq.context import TaskContext, _current
 from ardiq.control import Reject, Retry
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from ardiq.codec import Codec
     from ardiq.task import Task
     from ardiq_core.shapes import Assignment, Outcome
+
+_Call: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
 
 log = Log("ardiq.worker")
 
@@ -201,7 +203,7 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt and the like too: they are the task's, not the worker's
             if forked.is_child:
                 forked.end(error)
-            ended = self._after_error(slot, tries, task, job_id, error, args, kwargs)
+            ended = self._after_error(slot, tries, task, job_id, error, (args, kwargs))
         else:
             if forked.is_child:
                 forked.end(None)
@@ -263,17 +265,10 @@ class Executor:
         return outcome.returned(slot, encoded, task)
 
     def _after_error(
-        self,
-        slot: int,
-        tries: int,
-        task: Task[..., Any],
-        job_id: str,
-        error: BaseException,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        self, slot: int, tries: int, task: Task[..., Any], job_id: str, error: BaseException, call: _Call
     ) -> Outcome | None:
         try:
-            ended = self._judge(slot, tries, task, job_id, error, args, kwargs)
+            ended = self._judge(slot, tries, task, job_id, error, call)
         except BaseException:  # noqa: BLE001 - out of memory, or an unforeseen error; the slot must not be lost
             try:
                 ended = outcome.undescribed(slot, tries, task)
@@ -283,14 +278,7 @@ class Executor:
         return ended
 
     def _judge(
-        self,
-        slot: int,
-        tries: int,
-        task: Task[..., Any],
-        job_id: str,
-        error: BaseException,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        self, slot: int, tries: int, task: Task[..., Any], job_id: str, error: BaseException, call: _Call
     ) -> Outcome | None:
         why = self._take_interruption() if self._interrupted else None
         if why is _Why.ABANDONED or self._closed or self._loop.is_closed():
@@ -306,7 +294,7 @@ class Executor:
             # Whatever it raised, it did so because it was cancelled.
             log.info("%s[%s] is returned to the queue: it did not end within the grace period", task.name, job_id)
             return outcome.handed_back(slot)
-        elif is_misfit(task, args, kwargs, error):
+        elif is_misfit(task, *call, error):
             ended = outcome.misfit(slot, error, task)
         else:
             ended = outcome.raised(slot, error, tries, task)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ardiq.task import Task
     from ardiq_core.shapes import Assignment, Outcome
 
+_COROUTINE: Any = CoroutineType  # of any type, so that type checkers know nothing of what it returns
 _Call: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
 
 log = Log("ardiq.worker")
@@ -196,7 +197,7 @@ class Executor:
                 if task.timeout is not None:
                     timer = self._limit(task, task.timeout, slot, tries)
                 value = task.fn(*args, **kwargs)
-                if type(value) is CoroutineType:
+                if type(value) is _COROUTINE:
                     value = await value
                 if type(value) not in PLAIN:
                     value = await awaited(value)

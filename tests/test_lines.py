@@ -130,6 +130,31 @@ async def test_small_jobs_pass_large_arguments_that_are_on_their_way(server: Ser
             assert [(await ended(job)).tries for job in large] == [1, 1]
 
 
+async def test_small_calls_pass_a_large_result_that_is_read(server: Server, queue_name: str) -> None:
+    near = sized(server.url, queue_name)
+    async with working(near):
+        job = await near.ref("make").enqueue(1_600_000)
+        assert (await ended(job)).success
+    async with Line(server, rate=200_000) as line:
+        far = sized(line.url, queue_name)
+        await far.queue_size()
+        moved = line.moved
+        for look in (far.result(job.id, 60), far.result(job.id)):
+            reading = asyncio.ensure_future(look)
+            async with asyncio.timeout(60):
+                while line.moved < moved + 100_000:  # noqa: ASYNC110 - the line rings no bell
+                    await asyncio.sleep(0.01)
+            small = 0
+            while not reading.done():
+                began = time.monotonic()
+                await far.ref("size").enqueue(b"x")
+                assert time.monotonic() - began < 4, "a small call waited for the large result"
+                small += 1
+            result, moved = await reading, line.moved
+            assert result is not None
+            assert (len(result.value or b""), small > 3) == (1_600_000, True)
+
+
 async def test_a_stop_waits_for_a_large_result_that_is_on_its_way(server: Server, queue_name: str) -> None:
     async with Line(server, rate=200_000) as line:
         app = sized(line.url, queue_name, connect_timeout_s=2)

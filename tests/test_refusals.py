@@ -155,3 +155,22 @@ async def test_a_large_result_outlives_a_server_that_is_a_replica_for_a_while(
         result = await job.result(timeout=30)
     assert result is not None
     assert (result.success, result.tries, len(result.value or b"")) == (True, 1, 2_000_000)
+
+
+async def test_enqueues_of_one_turn_fail_only_where_they_were_not_accepted(
+    make_server: ServerFactory, queue_name: str
+) -> None:
+    server = make_server()
+    app = Ardiq(server.url, queue_name)
+    task = app.ref("work")
+    await task.enqueue()
+    server.cli("CONFIG", "SET", "maxmemory", server.cli("INFO", "memory")["used_memory"] + 2_500_000)
+    ended = await asyncio.gather(*(task.enqueue(b"x" * 3_000) for _ in range(2_000)), return_exceptions=True)
+    server.cli("CONFIG", "SET", "maxmemory", "0")
+    refused = [one for one in ended if isinstance(one, BaseException)]
+    assert {type(one) for one in refused} == {BrokerError}
+    assert "OOM" in str(refused[0])
+    assert 0 < len(refused) < 2_000
+    assert await app.queue_size() == 1 + 2_000 - len(refused)
+    accepted = [one for one in ended if not isinstance(one, BaseException)]
+    assert {await job.status() for job in accepted[:3] + accepted[-3:]} == {"queued"}

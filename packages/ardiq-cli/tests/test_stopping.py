@@ -62,7 +62,8 @@ TASKS = """
 
     def child(ready):
         ready.send(signal.set_wakeup_fd(-1))
-        time.sleep(30)
+        for _ in range(600):  # a signal that comes just before a sleep is handled after it
+            time.sleep(0.05)
 
     def forked(number):
         context = multiprocessing.get_context("fork")

@@ -13,6 +13,8 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
+use crate::error::raise;
+
 const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
 const RETRY: u8 = 2;
@@ -123,6 +125,13 @@ fn header_dict<'py>(py: Python<'py>, headers: &[(String, String)]) -> PyResult<B
 pub fn answer(py: Python<'_>, answer: Answer) -> PyResult<Bound<'_, PyAny>> {
     match answer {
         Answer::Ids(ids) => Ok(PyList::new(py, ids)?.into_any()),
+        Answer::SomeIds(ids) => {
+            let ids = ids.into_iter().map(|id| match id {
+                Ok(id) => PyString::new(py, &id).into_any(),
+                Err(error) => raise(error).into_value(py).into_bound(py).into_any(),
+            });
+            Ok(PyTuple::new(py, ids.collect::<Vec<_>>())?.into_any())
+        }
         Answer::Names(names) => Ok(PyList::new(py, names)?.into_any()),
         Answer::Number(number) => Ok(number.into_pyobject(py)?.into_any()),
         Answer::Result(None) => Ok(py.None().into_bound(py)),
@@ -142,9 +151,17 @@ pub fn answer(py: Python<'_>, answer: Answer) -> PyResult<Bound<'_, PyAny>> {
     }
 }
 
+/// As `PyBytes::new`, which panics when there is no memory.
+pub fn new_bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, bytes.len(), |room| {
+        room.copy_from_slice(bytes);
+        Ok(())
+    })
+}
+
 fn result_record<'py>(py: Python<'py>, result: &ResultRecord) -> PyResult<Bound<'py, PyTuple>> {
     let (success, value) = match &result.outcome {
-        record::Outcome::Value(value) => (true, PyBytes::new(py, value).into_any()),
+        record::Outcome::Value(value) => (true, new_bytes(py, value)?.into_any()),
         record::Outcome::Failure(text) => (false, PyString::new(py, text).into_any()),
     };
     let fields = [
@@ -169,7 +186,7 @@ fn job_record<'py>(py: Python<'py>, job: &JobRecord) -> PyResult<Bound<'py, PyTu
         &job.id,
         job.status,
         &job.name,
-        PyBytes::new(py, &job.body),
+        new_bytes(py, &job.body)?,
         job.enqueued_ms,
         job.tries,
         job.due_ms,

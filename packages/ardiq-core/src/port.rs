@@ -50,7 +50,10 @@ fn events(py: Python<'_>, events: Vec<Event>) -> PyResult<Bound<'_, PyList>> {
     let list = PyList::empty(py);
     for (ticket, answer) in events {
         let value = match answer {
-            Ok(answer) => convert::answer(py, answer)?,
+            // An answer for which there is no memory must not take the others with it.
+            Ok(answer) => {
+                convert::answer(py, answer).unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any())
+            }
             Err(error) => raise(error).into_value(py).into_bound(py).into_any(),
         };
         list.append((ticket, value))?;

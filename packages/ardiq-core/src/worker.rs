@@ -9,7 +9,7 @@ use ardiq_engine::worker::desk::Assignment;
 use ardiq_engine::worker::judge::Outcome;
 use ardiq_engine::worker::{Settings, Worker as Engine};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use pyo3::types::{PyList, PyString, PyTuple};
 
 use crate::convert;
 use crate::core::Core;
@@ -58,7 +58,7 @@ impl Worker {
             one.slot,
             PyString::new(py, &one.id),
             self.names.get(py, &one.name),
-            PyBytes::new(py, &one.body),
+            convert::new_bytes(py, &one.body)?,
             one.tries,
             one.enqueued_ms,
             convert::headers_or_none(py, &one.headers)?,
@@ -108,7 +108,11 @@ impl Worker {
 
     /// The next run, which begins now unless its task is deferred; nothing when there is none or no place for it.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        self.engine.next().map(|one| self.assignment(py, &one)).transpose()
+        let Some(one) = self.engine.next() else { return Ok(None) };
+        self.assignment(py, &one).map(Some).inspect_err(|_| {
+            // There was no memory for it, so it cannot run here.
+            self.engine.complete(vec![(one.slot, Outcome::HandBack)]);
+        })
     }
 
     /// The host has pulled what it could.

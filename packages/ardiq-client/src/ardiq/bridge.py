@@ -11,7 +11,7 @@ import weakref
 from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ardiq.bell import Bell
 from ardiq.errors import BrokerError
@@ -125,11 +125,17 @@ class LoopBridge:
                 waiter.set_exception(answer)
             else:
                 waiter.set_result(answer)
-        elif failed:
-            for future in waiter.futures:
-                if not future.done():
+        elif failed or type(answer) is tuple:
+            # A tuple has an exception in place of the id of each job that was not accepted.
+            answers = cast("Iterable[Any]", [answer] * len(waiter.futures) if failed else answer)
+            for future, one in zip(waiter.futures, answers, strict=True):
+                if future.done():
+                    continue
+                if isinstance(one, BaseException):
                     # One each: raising adds to an exception's traceback.
-                    future.set_exception(type(answer)(*answer.args))
+                    future.set_exception(type(one)(*one.args))
+                else:
+                    future.set_result(Job(waiter.app, one))
         else:
             app = waiter.app
             for future, job_id in zip(waiter.futures, answer, strict=True):

@@ -8,7 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ardiq.blocking import check_thread
 from ardiq.errors import BrokerError
@@ -98,14 +98,12 @@ class Connection:
 
     async def enqueue_many(self, chunks: Iterable[list[Submission]]) -> list[list[str]]:
         """Hand in jobs from the running loop, several chunks under way at a time; gives their ids."""
-        ids: list[list[str]] = await self._bridge_of(self._running_loop()).ask_in_turn(map(_enqueue, chunks))
-        return ids
+        return _all_ids(await self._bridge_of(self._running_loop()).ask_in_turn(map(_enqueue, chunks)))
 
     def enqueue_many_sync(self, chunks: Iterable[list[Submission]]) -> list[list[str]]:
         """As `enqueue_many`, from a thread without a loop."""
         check_thread("enqueue_many")
-        ids: list[list[str]] = self._mailbox().ask_in_turn(map(_enqueue, chunks))
-        return ids
+        return _all_ids(self._mailbox().ask_in_turn(map(_enqueue, chunks)))
 
     async def ask(self, send: Send) -> Any:
         """Make one request from the running loop and wait for the answer."""
@@ -169,6 +167,14 @@ class Connection:
                 bridge = self._bridges[loop] = LoopBridge(core, loop)
             self._bridge = bridge
         return bridge
+
+
+def _all_ids(answers: list[Any]) -> list[list[str]]:
+    """Return the ids of chunks, or raise the first error of a chunk of which only some jobs were accepted."""
+    for answer in answers:
+        if type(answer) is tuple:
+            raise next(one for one in cast("tuple[object, ...]", answer) if isinstance(one, BaseException))
+    return answers
 
 
 def _enqueue(jobs: list[Submission]) -> Send:

@@ -2,18 +2,22 @@
 --
 -- KEYS  waiters, job record, due, running, result
 -- ARGV  base, id, channel, ms to wait (0: only look)
--- out   the record if it is a result; else its kind ("" if there is no record), followed by "+" if the caller was added
+-- out   the record if it is a result, "L" if that has more than 64 KiB and must be read separately; else its kind ("" if
+--       there is no record), followed by "+" if the caller was added
 -- A caller is added only for an unfinished job: no result will ever be sent for any other. A job whose entry was
 -- deleted has failed. Any caller may ask for any job, so the number of lines per job is limited. A caller that is not
 -- added checks again.
 local MOST_LINES = 64
 local id, channel = ARGV[2], ARGV[3]
-local record = ask('GET', KEYS[2])
-local kind = record and sub(record, 1, 1) or ''
-if kind == 'R' then return record end
+local LARGE = 65536
+-- One byte more than a small record has.
+local function read(key) return ask('GETRANGE', key, 0, LARGE) or '' end
+local record = read(KEYS[2])
+local kind = sub(record, 1, 1)
+if kind == 'R' then return #record > LARGE and 'L' or record end
 if kind == 'T' then
-  local result = ask('GET', KEYS[5])
-  if result and sub(result, 2, 9) == sub(record, 2, 9) then return result end
+  local result = read(KEYS[5])
+  if result ~= '' and sub(result, 2, 9) == sub(record, 2, 9) then return #result > LARGE and 'L' or result end
 end
 if kind == '' or kind == 'T' or ARGV[4] == '0' then return kind end
 -- A job that was just enqueued is assumed to exist.

@@ -1,7 +1,8 @@
 //! The producer's side: requests come in from mailboxes, run on the I/O thread, and their answers go back.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,7 +27,7 @@ use crate::scripts;
 use crate::scripts::look::{self, QueueView};
 use crate::scripts::produce::{self, Chunk, Fired};
 use crate::server::Server;
-use crate::submit::{Submission, prepare};
+use crate::submit::{Submission, answer, prepare};
 use crate::{url, wait};
 
 /// What comes back for a request.
@@ -34,6 +35,8 @@ use crate::{url, wait};
 pub enum Answer {
     /// Job ids in order.
     Ids(Vec<String>),
+    /// Job ids in order, and errors in place of those of jobs that were not accepted.
+    SomeIds(Vec<Result<String>>),
     /// A number.
     Number(i64),
     /// A result, if there is one.
@@ -214,20 +217,24 @@ impl Client {
         self.spawn(async move { debt.pay(work.await) });
     }
 
-    /// Accept jobs; answers [`Answer::Ids`].
+    /// Accept jobs; answers [`Answer::Ids`], or [`Answer::SomeIds`] if only some were accepted.
     pub fn enqueue(&self, port: &Arc<Port>, ticket: Ticket, jobs: Vec<Submission>) {
         self.request(port, ticket, |shared, patience| async move {
             shared.server.check_once(&shared.link, patience).await?;
-            let mut ids = Vec::with_capacity(jobs.len());
-            // Several under way make one round trip of them; more would only wait here or there.
-            let mut accepted = iter(prepare(jobs, shared.link.connect_limit())?)
+            let chunks = prepare(jobs, shared.link.connect_limit())?;
+            let lengths: Vec<usize> = chunks.iter().map(|chunk| chunk.jobs.len()).collect();
+            let has_failed = AtomicBool::new(false);
+            // Several in flight share a round trip. After a failure, those in flight are awaited and no more are sent.
+            let accepted = iter(chunks)
+                .take_while(|_| ready(!has_failed.load(Ordering::Relaxed)))
                 .map(|chunk| accept(&shared, chunk))
-                .buffered(CHUNKS_UNDER_WAY);
-            while let Some(of_chunk) = accepted.next().await {
-                ids.append(&mut of_chunk?);
-            }
-            drop(accepted);
-            Ok(Answer::Ids(ids))
+                .buffered(CHUNKS_UNDER_WAY)
+                .inspect(|of_chunk| {
+                    has_failed.fetch_or(of_chunk.is_err(), Ordering::Relaxed);
+                })
+                .collect()
+                .await;
+            answer(accepted, &lengths)
         });
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::client::Answer;
 use crate::error::{Error, Result};
 use crate::protocol::envelope::Envelope;
 use crate::scripts::deliver::GUARD_MS;
@@ -141,6 +142,26 @@ pub fn hex(bytes: &[u8]) -> String {
         text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
     text
+}
+
+/// The answer to an enqueue whose chunks, of so many jobs each, were accepted or not. The last chunks may not have been sent.
+pub fn answer(accepted: Vec<Result<Vec<String>>>, lengths: &[usize]) -> Result<Answer> {
+    let Some(fault) = accepted.iter().find_map(|of_chunk| of_chunk.as_ref().err().cloned()) else {
+        return Ok(Answer::Ids(accepted.into_iter().flatten().flatten().collect()));
+    };
+    if accepted.iter().all(Result::is_err) {
+        return Err(fault);
+    }
+    let mut chunks = accepted.into_iter();
+    let mut ids = Vec::with_capacity(lengths.iter().sum());
+    for length in lengths {
+        match chunks.next() {
+            Some(Ok(of_chunk)) => ids.extend(of_chunk.into_iter().map(Ok)),
+            Some(Err(error)) => ids.extend(std::iter::repeat_n(Err(error), *length)),
+            None => ids.extend(std::iter::repeat_n(Err(fault.clone()), *length)),
+        }
+    }
+    Ok(Answer::SomeIds(ids))
 }
 
 #[cfg(test)]

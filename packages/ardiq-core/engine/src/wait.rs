@@ -160,7 +160,7 @@ async fn last_hope(shared: &Arc<Shared>, id: &str, place: Place) -> Result<Found
     let Some(hope) = place.give_up() else { return Ok(None) };
     let end = Instant::now() + LAST_HOPE;
     match timeout_at(end, hope).await {
-        Ok(Ok(true)) => timeout(shared.link.connect_limit(), look_now(shared, id)).await.unwrap_or(Ok(None)),
+        Ok(Ok(true)) => look_now(shared, id).await,
         _ => Ok(None),
     }
 }

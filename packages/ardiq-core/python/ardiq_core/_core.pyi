@@ -78,7 +78,10 @@ class Port:
         """Wait without the GIL until something has arrived, then drain; an empty list after `timeout_ms`."""
 
     def enqueue(self, ticket: int, jobs: list[Submission]) -> None:
-        """Answer: list[str], the job ids in order (of the existing job where one was found)."""
+        """Answer: list[str], the job ids in order (of the existing job where one was found).
+
+        If only some jobs were accepted, a tuple with an exception in place of each id that is missing.
+        """
 
     def fire(self, ticket: int, schedule: str, fire_ms: int, job: Submission) -> None:
         """Enqueue one occurrence of a schedule unless it, or a later one, has been fired.

@@ -17,6 +17,11 @@ const SLOWEST: u64 = 64 << 10;
 /// The most bytes that buffers on the way accept without any sign that they have passed them on.
 const HIDDEN: u64 = 8 << 20;
 
+/// How long a transfer of this many bytes may take.
+pub fn transfer_time(bytes: u64) -> Duration {
+    Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST)
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Flow {
@@ -42,7 +47,7 @@ impl Flow {
     /// `under_way`, because what was read may be the reply to an earlier call.
     pub fn allowance(&self, under_way: usize) -> Duration {
         let bytes = self.unanswered.load(Ordering::Relaxed).max(under_way as u64).min(HIDDEN);
-        Duration::from_millis(bytes * 1000 / SLOWEST)
+        transfer_time(bytes)
     }
 
     fn moves(&self) {

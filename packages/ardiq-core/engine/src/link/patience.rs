@@ -5,6 +5,9 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::Instant;
 
+use super::RESPONSE_LIMIT;
+use super::flow::transfer_time;
+
 /// Until when a call is retried.
 #[derive(Debug, Clone, Copy)]
 pub enum Patience {
@@ -18,6 +21,14 @@ impl Patience {
     /// For `limit` from now on.
     pub fn within(limit: Duration) -> Self {
         Self::Until(Instant::now() + limit)
+    }
+
+    /// Long enough to also transfer this many bytes over a slow connection.
+    pub fn for_transfer(self, bytes: usize) -> Self {
+        match self {
+            Self::Until(end) => Self::Until(end.max(Instant::now() + RESPONSE_LIMIT + transfer_time(bytes as u64))),
+            Self::Endless => Self::Endless,
+        }
     }
 
     /// `step` from now, or the end if that comes first.

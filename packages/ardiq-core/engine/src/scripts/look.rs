@@ -4,7 +4,7 @@ use redis::Value;
 
 use super::{DEPTH, FORGET, INSPECT, LIST, LOOKUP, WAIT, reply};
 use crate::error::Result;
-use crate::link::{Link, Patience};
+use crate::link::{LARGE, Link, Patience};
 use crate::protocol::keys::{Keys, LANE, RETURNED};
 use crate::protocol::record::{PREFIX, RESULT};
 
@@ -31,6 +31,11 @@ pub async fn wait(link: &Link, keys: &Keys, id: &str, channel: &str, wait_ms: u6
     let answer = reply::bytes(link.call(&WAIT, &cmd, patience).await?)?;
     Ok(match &answer[..] {
         [] => Seen::Unknown,
+        // It may have expired meanwhile.
+        b"L" => match result(link, keys, id, patience).await? {
+            record if record.is_empty() => Seen::Finished,
+            record => Seen::Result(record),
+        },
         [RESULT, ..] => Seen::Result(answer),
         b"T" => Seen::Finished,
         [_, rest @ ..] => Seen::Unfinished { word_left: rest == b"+" },
@@ -47,24 +52,36 @@ pub async fn forget(link: &Link, keys: &Keys, channel: &str, ids: &[String], pat
     reply::positions(link.call(&FORGET, &cmd, patience).await?)
 }
 
-/// Read a job's result record without a word to anybody, as a user may who may not write. An empty vector means that there is
-/// none.
+/// Read a job's result record without registering, as a user without write access may. Empty if there is none.
 pub async fn result(link: &Link, keys: &Keys, id: &str, patience: Patience) -> Result<Vec<u8>> {
-    let record = get(link, keys.job(id), patience).await?;
+    let record = get(link, &keys.job(id), patience).await?;
     Ok(match record.split_first() {
         Some((&RESULT, _)) => record,
-        // It may be beside the record, if it is of the same run.
+        // It may be stored separately, if it belongs to the same run.
         Some((b'T', nonce)) => {
-            let result = get(link, keys.result(id), patience).await?;
+            let result = get(link, &keys.result(id), patience).await?;
             if result.get(1..PREFIX) == Some(nonce) { result } else { Vec::new() }
         }
         _ => Vec::new(),
     })
 }
 
-/// A string; empty when there is none.
-async fn get(link: &Link, key: String, patience: Patience) -> Result<Vec<u8>> {
-    match link.command(redis::cmd("GET").arg(key), patience).await {
+/// A string. Empty if there is none. A large one uses the connection for large values.
+async fn get(link: &Link, key: &str, patience: Patience) -> Result<Vec<u8>> {
+    let mut start = redis::cmd("GETRANGE");
+    // One byte more than a small value has.
+    start.arg(key).arg(0).arg(LARGE);
+    let value = text_or_nothing(link.command(&start, patience).await)?;
+    if value.len() <= LARGE {
+        return Ok(value);
+    }
+    let length = reply::int(&link.command(redis::cmd("STRLEN").arg(key), patience).await?)?;
+    let patience = patience.for_transfer(usize::try_from(length).unwrap_or_default());
+    text_or_nothing(link.transfer(redis::cmd("GET").arg(key), patience).await)
+}
+
+fn text_or_nothing(answer: Result<Value>) -> Result<Vec<u8>> {
+    match answer {
         Ok(Value::Nil) => Ok(Vec::new()),
         Ok(value) => reply::bytes(value),
         Err(error) if error.is_of_wrong_type() => Ok(Vec::new()),

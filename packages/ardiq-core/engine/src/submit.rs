@@ -147,7 +147,9 @@ pub fn hex(bytes: &[u8]) -> String {
 /// The answer to an enqueue whose chunks, of so many jobs each, were accepted or not. The last chunks may not have been sent.
 pub fn answer(accepted: Vec<Result<Vec<String>>>, lengths: &[usize]) -> Result<Answer> {
     let Some(fault) = accepted.iter().find_map(|of_chunk| of_chunk.as_ref().err().cloned()) else {
-        return Ok(Answer::Ids(accepted.into_iter().flatten().flatten().collect()));
+        let mut ids = Vec::with_capacity(lengths.iter().sum());
+        accepted.into_iter().flatten().for_each(|mut of_chunk| ids.append(&mut of_chunk));
+        return Ok(Answer::Ids(ids));
     };
     if accepted.iter().all(Result::is_err) {
         return Err(fault);

@@ -164,7 +164,7 @@ local function check_identity(key, digest)
   end
 end
 
--- A body that was sent ahead of its job expires by itself, so only bodies without a time to live are checked.
+-- Producers send bodies with a time to live, so bodies without jobs expire. Only bodies that do not expire are checked.
 local function check_body(key, name)
   if call('PTTL', key) ~= -1 then return end
   local id, nonce = string.match(name, '^(.*):(%x+)$')

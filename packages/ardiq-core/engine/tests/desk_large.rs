@@ -117,7 +117,7 @@ fn small_outcomes_and_recoveries_do_not_wait_for_a_large_one() {
     assert!(desk.plan(MONO, TRANSFER).recover);
     let recovering = UnderWay { recovery: true, ..UnderWay::default() };
     assert!(desk.plan(MONO, recovering).large.is_empty(), "nothing begins during a recovery");
-    // It was written while the recovery was under way, whose reply may still name it.
+    // The outcome was written during the recovery, whose reply may still include the job.
     desk.settled(1);
     assert_eq!(desk.receive(deliveries([entry(3, 1), entry(3, 3)]), true, NOW), 0);
     assert_eq!(planned(&mut desk).large[0].job.id, "job3");

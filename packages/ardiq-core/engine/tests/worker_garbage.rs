@@ -49,7 +49,7 @@ fn a_worker_goes_on_whatever_type_a_key_of_its_queue_has() {
             // In one step, since the worker makes anew what it finds missing.
             let script = "redis.call('DEL', KEYS[1]) return redis.call(ARGV[1], KEYS[1], 'odd')";
             let _: Value = tell(&server, &["EVAL", script, "1", name, wrong]);
-            // A stream that is made anew in the same millisecond would repeat entry ids.
+            // A stream that is deleted and created again within a millisecond repeats entry ids.
             std::thread::sleep(Duration::from_millis(2));
             let after = format!("{id} after");
             host.enqueue(vec![
@@ -147,6 +147,9 @@ fn entries_members_and_fields_that_nobody_can_read_hold_up_nothing() {
     ] {
         let _: Value = tell(&server, words);
     }
+    let no_text: &[u8] = b"\xff";
+    let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    redis::cmd("ZADD").arg(&keys.workers).arg(6).arg(no_text).exec(&mut connection).unwrap();
     let mut running = host.worker("w", 2, 100);
     serve(&host, &mut running, "innocent");
     for id in ["strange", "stranger", "strangest", "cut", "nobody"] {
@@ -154,6 +157,12 @@ fn entries_members_and_fields_that_nobody_can_read_hold_up_nothing() {
         serve(&host, &mut running, id);
     }
     let end = Instant::now() + LIMIT;
+    // All workers that nobody knows are found dead, whatever their names.
+    while tell::<u64>(&server, &["ZCARD", &keys.workers]) > 1 {
+        assert!(Instant::now() < end, "{}", messages(&host));
+        running.listen(Duration::from_millis(20));
+        running.take();
+    }
     let lengths = || keys.streams.iter().map(|stream| tell::<u64>(&server, &["XLEN", stream])).sum::<u64>();
     while lengths() > 0 {
         assert!(Instant::now() < end, "{} entries are left", lengths());

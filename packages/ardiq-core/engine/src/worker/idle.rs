@@ -98,7 +98,7 @@ async fn wait(state: &State, conn: Wire) -> Result<Option<Wire>> {
             let nothing_under_way = desk.is_empty();
             let in_vain = deliveries.is_empty();
             if !in_vain && desk.recoveries() != recoveries {
-                // They may have been read back, run and settled meanwhile. What is still ours is read back now.
+                // These jobs may have been read back, run and settled since. Read back the ones that this worker still owns.
                 desk.must_recover();
             } else if worker == state.identity() {
                 desk.receive(deliveries, true, state.now_ms());
@@ -162,7 +162,7 @@ pub async fn wake(state: &State) {
     if let Some(client) = blocked {
         let mut cmd = redis::cmd("CLIENT");
         cmd.arg("UNBLOCK").arg(client);
-        // Without permission for this, the read ends by itself a little later.
+        // Without permission for this, the read ends when its time is up.
         let _ = state.shared.link.command(&cmd, Patience::within(RESPONSE_LIMIT)).await;
     }
 }

@@ -217,12 +217,14 @@ def test_an_application_that_cannot_be_loaded_ends_too(ardiq: StartProgram, modu
 
 
 RAISING_LOG = """
-    import logging, threading, time
+    import logging, sys, threading, time
 
     class Broken(logging.Handler):
         def handle(self, record):
             raise RuntimeError("the log is broken")
 
+    sys.stdout = open(1, "w", closefd=False)  # buffered
+    print("written before the end")
     threading.Thread(target=time.sleep, args=(100_000,)).start()
     logging.root.addHandler(Broken())
     raise SystemError("why the application cannot start")
@@ -234,3 +236,4 @@ def test_a_log_that_raises_hides_no_reason(ardiq: StartProgram, module: StartPro
     program = ardiq("run", "tasks:app")
     assert program.end(30) == ExitCode.USAGE, program.output
     assert "why the application cannot start" in program.output
+    assert "written before the end" in program.output, "the output was not flushed"

@@ -16,6 +16,9 @@ LONGEST_MS = 100 * 366 * 86_400_000
 LATEST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999: no absolute time may be later."""
 
+MOST_HEADER_BYTES = 8192
+"""The limit for the headers of a job. W3C Baggage, https://www.w3.org/TR/baggage/#limits, has the same."""
+
 _PLACE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/")
 
 
@@ -148,8 +151,8 @@ def lanes(value: object) -> tuple[str, ...]:
     return names
 
 
-def headers(value: object, limit: int) -> dict[str, str] | None:
-    """A copy of the headers of a job: strings by strings, not larger than a payload may be."""
+def headers(value: object) -> dict[str, str] | None:
+    """Returns a copy of the headers of a job: a small map of text to text."""
     if value is None:
         return None
     if not isinstance(value, Mapping):
@@ -166,8 +169,11 @@ def headers(value: object, limit: int) -> dict[str, str] | None:
         except UnicodeEncodeError:
             raise ValueError("headers must be text that UTF-8 can encode: no lone surrogates") from None
         copied[key] = text
-    if size > limit:
-        raise ValueError(f"headers have {size} bytes, more than the {limit} of max_payload_bytes; store them elsewhere")
+    if size > MOST_HEADER_BYTES:
+        raise ValueError(
+            f"headers have {size} bytes, more than the {MOST_HEADER_BYTES} that a job may carry; "
+            "pass the data as an argument"
+        )
     return copied or None
 
 

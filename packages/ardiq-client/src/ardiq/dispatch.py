@@ -154,7 +154,7 @@ class Dispatch(Generic[P, R]):
             task_id=None if task_id is None else job_id(task_id),
             delay_ms=whole("delay_ms", delay_ms, 0, LONGEST_MS),
             schedule_ms=whole("schedule_ms", schedule_ms, 0, LATEST_MS),
-            headers=headers(headers_given, app._max_payload),
+            headers=headers(headers_given),
         )
 
     def __repr__(self) -> str:
@@ -189,8 +189,8 @@ class Dispatchable(Dispatch[P, R]):
         `task_id`: the job's id; while a job of this id is unfinished, another enqueue gives that job.
         `priority`: the lane. `delay_ms`: wait this long. `schedule_ms`: start at this epoch time in ms; wins over
         `delay_ms`, and a time in the past means now. `expire_ms`: drop the job when it has not started this long
-        after its enqueue; 0 keeps the task's own setting. `headers`: strings that travel with the job. `unique`:
-        overrides the task's own setting.
+        after its enqueue; 0 keeps the task's own setting. `headers`: text that is passed along with the
+        job, at most 8,192 bytes. `unique`: overrides the task's own setting.
 
         Raises ValueError for an unknown lane, a negative number or a bad id, TypeError for an unknown option.
 

@@ -87,11 +87,13 @@ local function accept(run)
 
   for n = run.first, run.last, 2 do
     local id, envelope = ARGV[n], ARGV[n + 1]
-    local holder, made, old = run.unique and holder_of(base, due, running, job_prefix, run.unique, id), nil, nil
-    if holder then
+    local holder, made = run.unique and holder_of(base, due, running, job_prefix, run.unique, id), nil
+    -- An earlier try of this call may have added the job. Then it has ended since, and another job has its identity.
+    local old = holder and ask('GETRANGE', job_prefix .. id, 0, 8)
+    if holder and not (old and sub(old, 2) == ARGV[6]) then
       out[#out + 1] = run.seen + (n - run.first) / 2
       out[#out + 1] = holder
-    else
+    elseif not holder then
       if run.when > now then
         made, old = schedule(run.place, id, run.head .. envelope, run.when)
       else

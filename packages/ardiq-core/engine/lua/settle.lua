@@ -84,7 +84,7 @@ local function settle(s, entry, job_key, spec, data)
   if outcome == 'P' then
     local survivals, rest = struct.unpack('>Hc0', data)
     data = sub(data, rest)
-    local survived = found and tonumber(ask('GET', survivals) or '0') or 0
+    local survived = found and ask('SCARD', survivals) or 0
     outcome = 'X'
     if survived > 0 then
       local low, deaths, misses, flags, high, enqueued = struct.unpack('>HBBBHI6', found[2][1])
@@ -122,23 +122,35 @@ local function older(a, b)
   return tonumber(a_number) < tonumber(b_number)
 end
 
+-- Whether every entry of the stream is pending, settled or not yet delivered, so that the settled ones are the only
+-- entries before the oldest pending one. If somebody deleted a consumer or acknowledged an entry by hand, the stream has
+-- more entries: `scrub` queues these again. The lag can be unknown, or too high by entries that were deleted, so
+-- the entries themselves are counted if the numbers do not agree.
+local function is_exact(stream, count, pending, border, trimmed)
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  local lag = not groups.err and #groups == 1 and groups[1][12]
+  if lag and pending + lag + count == call('XLEN', stream) then return true end
+  local found = redis.pcall('XRANGE', stream, '-', '(' .. border, 'COUNT', trimmed + 1)
+  return not found.err and #found == trimmed
+end
+
 -- Delete settled entries that the group had delivered. The group delivers in order, so all entries older than the
 -- oldest pending one were settled. One XTRIM removes them: the server drops whole nodes instead of searching for each
 -- entry.
 local function delete(stream, entries)
   local summary, count = redis.pcall('XPENDING', stream, group), #entries
-  local pending = summary[2]
-  local low, high = 0, pending and count or count - 1
-  if pending and not older(entries[count], pending) then
+  local oldest = summary[2]
+  local low, high = 0, oldest and count or count - 1
+  if oldest and not older(entries[count], oldest) then
     while low < high do
       local middle = math.ceil((low + high) / 2)
-      if older(entries[middle], pending) then low = middle else high = middle - 1 end
+      if older(entries[middle], oldest) then low = middle else high = middle - 1 end
     end
   end
   -- If the user may not run these commands, all entries are deleted by id.
-  if summary.err or (high > 0 and type(redis.pcall('XTRIM', stream, 'MINID', pending or entries[count])) == 'table') then
-    high = 0
-  end
+  local border = oldest or entries[count]
+  if summary.err or (high > 0 and not is_exact(stream, count, summary[1], border, high)) then high = 0 end
+  if high > 0 and type(redis.pcall('XTRIM', stream, 'MINID', border)) == 'table' then high = 0 end
   if high < count then call('XDEL', stream, unpack(entries, high + 1)) end
 end
 

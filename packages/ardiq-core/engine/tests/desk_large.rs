@@ -8,7 +8,7 @@ use ardiq_engine::link::LARGE;
 use ardiq_engine::protocol::entry::{APART, Header};
 use ardiq_engine::scripts::deliver::{BODIES_UNDER_WAY, Entry};
 use ardiq_engine::worker::desk::Desk;
-use ardiq_engine::worker::judge::{Outcome, judge};
+use ardiq_engine::worker::judge::{Outcome, UNKNOWN_LIMIT, judge};
 use ardiq_engine::worker::plan::UnderWay;
 use desks::{MONO, NOW, deliveries, desk, entry, entry_with, hand_out, ids, outcomes, planned, receive, succeed};
 
@@ -75,8 +75,8 @@ fn arguments_that_are_missing_condemn_their_job_and_those_that_cannot_be_read_do
     assert!(desk.complete_job(&reads[0], None, NOW).unwrap().contains("missing"));
     desk.put_job_off(&reads[1], NOW);
     let ends = outcomes(&mut desk);
-    assert!(matches!(&ends[0], (id, Outcome::Undecodable(_)) if id == "job1"), "{ends:?}");
-    assert_eq!(ends[1], ("job2".to_owned(), Outcome::PutOff));
+    assert!(matches!(&ends[..], [(id, Outcome::Undecodable(_))] if id == "job1"), "{ends:?}");
+    assert_eq!(outcomes(&mut desk), [("job2".to_owned(), Outcome::PutOff)]);
 }
 
 #[test]
@@ -165,4 +165,29 @@ fn outcomes_that_cannot_be_written_leave_no_room_for_more_jobs_in_the_end() {
     let again = desk.plan(MONO + 500, UnderWay::default()).again.len();
     desk.settled(again);
     assert!(desk.has_room(MONO));
+}
+
+#[test]
+fn every_dead_letter_with_separate_arguments_is_written_by_its_own_call() {
+    let mut desk = desk(8, 8);
+    let dead = Header { flags: APART, misses: UNKNOWN_LIMIT, ..Header::default() };
+    receive(&mut desk, (0..4).map(|number| entry_with(3, number, dead, 0)));
+    let reads = planned(&mut desk).read;
+    desk.complete_job(&reads[0], None, NOW);
+    reads[1..].iter().for_each(|read| {
+        desk.complete_job(read, Some(Vec::new()), NOW);
+    });
+    for run in hand_out(&mut desk) {
+        assert!(desk.complete(run.slot, Outcome::UnknownTask, NOW, MONO));
+    }
+    let mut calls = Vec::new();
+    while !desk.is_empty() {
+        let plan = planned(&mut desk);
+        let batches = [plan.settle, plan.large];
+        for batch in batches.into_iter().filter(|batch| !batch.is_empty()) {
+            calls.push(batch.len());
+            desk.settled(batch.len());
+        }
+    }
+    assert_eq!(calls, [1, 1, 1, 1]);
 }

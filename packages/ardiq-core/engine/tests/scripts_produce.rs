@@ -5,6 +5,7 @@ mod support;
 
 use ardiq_engine::protocol::keys::QUEUES;
 use ardiq_engine::protocol::record::Place;
+use ardiq_engine::scripts::deliver::Settlement;
 use ardiq_engine::scripts::look;
 use ardiq_engine::scripts::produce::{self, Firing, NewJob};
 use support::{HIGH, LOW, NO_ARGUMENTS, Queue, RETURNED_LOW, TTL, done, header_of, job, job_of_call, patience};
@@ -153,6 +154,18 @@ async fn an_unfinished_job_holds_its_identity_and_its_id_is_given_for_others() {
     assert_eq!((queue.record("second").await, queue.record("third").await, queue.length(LOW).await), (None, None, 2));
     assert!(queue.enqueue(&[unique("first", 1)]).await.is_empty(), "the holder itself, tried again");
     assert_eq!(queue.length(LOW).await, 2);
+}
+
+#[tokio::test]
+async fn a_call_that_is_tried_again_after_its_job_has_ended_is_not_told_of_the_next_holder() {
+    let queue = Queue::start();
+    assert!(queue.enqueue(&[unique("first", 1)]).await.is_empty());
+    let entry = queue.take("w", 1).await.remove(0);
+    assert!(queue.settle(&[Settlement { unique: Some("ab12".into()), ..done(&entry, TTL) }]).await.is_empty());
+    assert!(queue.enqueue(&[unique("second", 2)]).await.is_empty());
+    assert!(queue.enqueue(&[unique("first", 1)]).await.is_empty(), "its own job has run");
+    assert_eq!(queue.enqueue(&[unique("first", 3)]).await, [(0, "second".to_owned())], "another call");
+    assert_eq!((queue.kind("first").await, queue.length(LOW).await), (Some('R'), 1));
 }
 
 #[tokio::test]

@@ -309,3 +309,44 @@ async fn what_a_group_made_anew_has_not_delivered_stays() {
     assert!(queue.settle(&[done(&sent[0], TTL), done(&sent[3], TTL)]).await.is_empty());
     assert_eq!(left(&queue).await, [&all[1..3], &all[4..]].concat());
 }
+
+#[tokio::test]
+async fn entries_that_nobody_holds_any_more_stay_for_the_scrub() {
+    for way in ["XGROUP DELCONSUMER", "XACK"] {
+        for deleted in [0, 1, 3] {
+            let (queue, sent) = delivered(4, 2).await;
+            let (stream, group) = (&queue.keys.streams[LOW], &queue.keys.queue);
+            // An entry that is deleted before its delivery makes the group's lag unknown, or wrong.
+            for _ in 0..deleted {
+                let extra: String = queue.ask("XADD", (stream, "*", "label", "value")).await;
+                let _: i64 = queue.ask("XDEL", (stream, extra)).await;
+            }
+            let own = queue.take("other", 2).await;
+            let _: i64 = match way {
+                "XACK" => queue.ask("XACK", (stream, group, names(&sent))).await,
+                _ => queue.ask("XGROUP", ("DELCONSUMER", stream, group, "w")).await,
+            };
+            queue.enqueue(&[job("late")]).await;
+            assert!(queue.settle(&[done(&own[0], TTL), done(&own[1], TTL)]).await.is_empty());
+            assert_eq!(left(&queue).await[..2], names(&sent), "{way} {deleted}");
+            assert_eq!(left(&queue).await.len(), 3, "{way} {deleted}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn settled_entries_go_by_one_trim_also_when_the_lag_is_wrong() {
+    let (queue, sent) = delivered(3, 2).await;
+    let stream = &queue.keys.streams[LOW];
+    let extra: String = queue.ask("XADD", (stream, "*", "label", "value")).await;
+    let _: i64 = queue.ask("XDEL", (stream, extra)).await;
+    let rest = queue.take("w", 1).await;
+    let _: () = queue.ask("CONFIG", "RESETSTAT").await;
+    assert!(queue.settle(&[done(&sent[0], TTL), done(&sent[1], TTL)]).await.is_empty());
+    queue.enqueue(&[job("late")]).await;
+    queue.take("w", 1).await;
+    assert!(queue.settle(&[done(&rest[0], TTL)]).await.is_empty());
+    let stats: String = queue.ask("INFO", "commandstats").await;
+    let calls = |name: &str| stats.split(&format!("cmdstat_{name}:calls=")).nth(1).map(|rest| rest.starts_with("2,"));
+    assert_eq!((calls("xtrim"), calls("xdel")), (Some(true), None), "{stats}");
+}

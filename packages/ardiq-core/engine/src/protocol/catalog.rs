@@ -39,7 +39,7 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:unique:<digest>", "string", "id of the unfinished job that has this identity", "until that job has ended"],
     ["ardiq:{<queue>}:body:<id>:<nonce>", "string", "arguments of a job that are too large for a script; the nonce in hexadecimal", "a minute before the enqueue; after it, until the job has ended"],
     ["ardiq:{<queue>}:aside:<name>", "any", "a former key `<name>` that had the wrong type", "a week"],
-    ["ardiq:{<queue>}:survivals:<id>:<nonce>", "string", "number of workers that were declared dead while they ran the job, but turned out to be alive", "a day"],
+    ["ardiq:{<queue>}:survivals:<id>:<nonce>", "set", "workers that were declared dead while they ran the job, but turned out to be alive", "a day"],
     ["ardiq:{<queue>}:wake", "channel", "a due time in epoch ms, when it is earlier than all others", "—"],
     ["ardiq:{<queue>}:push:<process>", "channel", "results for the callers of one process: length of the id (2 bytes), id, result record (empty if it is large, see *Waiters*)", "—"],
 ];

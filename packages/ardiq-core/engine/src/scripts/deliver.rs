@@ -241,6 +241,15 @@ impl Settlement {
         }
     }
 
+    /// About how many bytes the script handles: a dead letter contains the arguments, which may be large if they are
+    /// stored separately, so it fills a batch.
+    pub fn weight(&self) -> usize {
+        match &self.verdict {
+            Verdict::Dead(..) | Verdict::Poison(..) if self.apart.is_some() => BATCH_BYTES,
+            _ => self.size(),
+        }
+    }
+
     /// Is it the common one, for which the script needs no words?
     fn is_plain(&self, default_ttl_ms: i64) -> bool {
         matches!(self.verdict, Verdict::Done(_, ttl) if ttl == default_ttl_ms)
@@ -250,6 +259,9 @@ impl Settlement {
             && self.apart.is_none()
     }
 }
+
+/// A batch of outcomes is full after this many bytes: the server does nothing else while a script handles them.
+pub const BATCH_BYTES: usize = 1 << 20;
 
 /// Most settlements that one call carries, and most jobs that one brings: one or two milliseconds of the server's time.
 pub const BATCH: usize = 200;

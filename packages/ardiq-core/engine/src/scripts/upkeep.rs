@@ -141,13 +141,27 @@ const SURVIVAL_MS: u64 = 86_400_000;
 /// Jobs that one call of `survive` names.
 const SURVIVE_LIMIT: usize = 200;
 
-/// The worker that ran these jobs lives, although it lost its lease.
-pub async fn survive(link: &Link, keys: &Keys, jobs: &[(String, Nonce)], patience: Patience) -> Result<()> {
-    for chunk in jobs.chunks(SURVIVE_LIMIT) {
-        let names: Vec<String> = chunk.iter().map(|(id, nonce)| keys.survivals(id, *nonce)).collect();
+/// A run that outlived the lease of its worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survivor {
+    /// Job id.
+    pub id: String,
+    /// Nonce of its enqueue.
+    pub nonce: Nonce,
+    /// The name under which the worker held the lost lease.
+    pub worker: String,
+}
+
+/// Record that the worker that runs these jobs is alive, although it lost its lease.
+pub async fn survive(link: &Link, keys: &Keys, runs: &[Survivor], patience: Patience) -> Result<()> {
+    for chunk in runs.chunks(SURVIVE_LIMIT) {
+        let names: Vec<String> = chunk.iter().map(|run| keys.survivals(&run.id, run.nonce)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let mut cmd = SURVIVE.call(&names, 1, 0);
+        let mut cmd = SURVIVE.call(&names, 1 + chunk.len(), 0);
         cmd.arg(SURVIVAL_MS);
+        chunk.iter().for_each(|run| {
+            cmd.arg(&run.worker);
+        });
         link.call(&SURVIVE, &cmd, patience).await?;
     }
     Ok(())

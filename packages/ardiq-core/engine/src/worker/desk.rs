@@ -8,11 +8,11 @@ use std::collections::{HashSet, VecDeque};
 
 use crate::link::LARGE;
 use crate::protocol::keys::Nonce;
-use crate::scripts::deliver::{BATCH, Settlement, Start};
+use crate::scripts::deliver::{BATCH, BATCH_BYTES, Settlement, Start};
 
 use super::incomplete::{Incomplete, ORDER_MS};
 use super::job::Job;
-use super::judge::{BATCH_BYTES, Finished, Outcome, SMALL_BATCH_BYTES, batch_size};
+use super::judge::{Finished, Outcome, SMALL_BATCH_BYTES, batch_size};
 use super::pace::{HOST_PATIENCE_MS, PATIENCE_MS, Pace};
 use super::plan::{Plan, UnderWay};
 use super::quarantine::{CLEARED_AFTER_MS, Mode, Quarantine};
@@ -276,7 +276,7 @@ impl Desk {
 
     fn plan_large(&mut self, monotonic_ms: i64, plan: &mut Plan) {
         if monotonic_ms >= self.put_off_until_ms {
-            plan.large_again = self.put_off.extract_if(.., |one| one.size() > LARGE).take(1).collect();
+            plan.large_again = self.put_off.extract_if(.., |one| one.weight() > LARGE).take(1).collect();
         }
         let take = batch_size(&self.finished_large, BATCH_BYTES);
         plan.large = self.finished_large.drain(..take).collect();
@@ -289,8 +289,8 @@ impl Desk {
         if monotonic_ms >= self.put_off_until_ms {
             let mut bytes = 0;
             let fits = |one: &mut Settlement| {
-                let fits = one.size() <= LARGE && bytes < SMALL_BATCH_BYTES;
-                bytes += if fits { one.size() } else { 0 };
+                let fits = one.weight() <= LARGE && bytes < SMALL_BATCH_BYTES;
+                bytes += if fits { one.weight() } else { 0 };
                 fits
             };
             plan.again = self.put_off.extract_if(.., fits).take(BATCH).collect();

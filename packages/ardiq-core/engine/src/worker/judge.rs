@@ -2,7 +2,7 @@
 
 use crate::protocol::entry::{Header, SUSPECT};
 use crate::protocol::record::{self, ResultRecord};
-use crate::scripts::deliver::{BATCH, GUARD_MS, Settlement, Verdict};
+use crate::scripts::deliver::{BATCH, BATCH_BYTES, GUARD_MS, Settlement, Verdict};
 
 use super::job::Job;
 
@@ -45,9 +45,6 @@ pub enum Outcome {
 /// ones.
 const LARGEST_RESULT: usize = 256 << 20;
 
-/// After so many bytes a batch of outcomes is full: the script that takes them in keeps the server from all else meanwhile.
-pub const BATCH_BYTES: usize = 1 << 20;
-
 /// A batch of small outcomes is full after this many bytes, so that lease renewals do not wait long behind it.
 pub const SMALL_BATCH_BYTES: usize = 256 << 10;
 
@@ -56,15 +53,15 @@ pub fn batch_size(finished: &[Finished], most_bytes: usize) -> usize {
     let mut bytes = 0;
     let fits = |one: &&Finished| {
         let room = bytes < most_bytes;
-        bytes += one.outcome.size();
+        bytes += one.weight();
         room
     };
     finished.iter().take(BATCH).take_while(fits).count()
 }
 
 impl Outcome {
-    /// Roughly how many bytes are to be written for it.
-    pub(super) fn size(&self) -> usize {
+    /// About how many bytes are written for it.
+    fn size(&self) -> usize {
         match self {
             Self::Success(value, _) => value.len(),
             Self::Failure(fault, _) | Self::Dead(fault, _) => {
@@ -105,6 +102,20 @@ pub struct Finished {
     pub finished_ms: u64,
     /// Whether its start was recorded.
     pub recorded: bool,
+}
+
+impl Finished {
+    /// About how many bytes the script that settles it handles. A dead letter contains the job's arguments, whose size
+    /// is unknown here if they are stored separately, so it fills a batch.
+    pub(super) fn weight(&self) -> usize {
+        let header = self.job.header;
+        let is_dead = match self.outcome {
+            Outcome::Dead(..) | Outcome::Poison | Outcome::Undecodable(_) => true,
+            Outcome::UnknownTask => header.misses >= UNKNOWN_LIMIT,
+            _ => false,
+        };
+        if is_dead && header.is_apart() { BATCH_BYTES } else { self.outcome.size() }
+    }
 }
 
 /// Decide what to write. `worker` and `default_ttl_ms` are those of the worker that settles the job.

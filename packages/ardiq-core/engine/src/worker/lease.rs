@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::link::{Patience, RESPONSE_LIMIT};
 use crate::logs::Level;
 use crate::protocol::info::Info;
-use crate::scripts::{self, upkeep};
+use crate::scripts;
+use crate::scripts::upkeep::{self, Survivor};
 
 /// Pause before a refused renewal is sent again.
 const RENEW_AGAIN: Duration = Duration::from_millis(100);
@@ -105,7 +106,8 @@ impl State {
             "worker {old} lost its lease with {} jobs held: the outcomes of jobs that still run may be refused",
             lost.held
         );
-        lock(&self.survived).extend(lost.survived);
+        let survivors = lost.survived.into_iter().map(|(id, nonce)| Survivor { id, nonce, worker: old.to_owned() });
+        lock(&self.survived).extend(survivors);
         self.log(Level::Warning, message);
         self.notify("lost", old);
         self.lost.notify_one();

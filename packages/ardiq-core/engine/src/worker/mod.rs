@@ -50,7 +50,7 @@ use crate::client::{Client, Shared};
 use crate::clock::monotonic_ms;
 use crate::error::{Error, Result};
 use crate::logs::{Level, Seldom};
-use crate::protocol::keys::Nonce;
+use crate::scripts::upkeep::Survivor;
 use desk::{Assignment, Desk};
 use judge::Outcome;
 use pulse::Pulse;
@@ -94,7 +94,7 @@ struct State {
     /// When refusals were last logged.
     refusals: Seldom,
     /// Runs that continue although the lease under which they began is lost.
-    survived: Mutex<Vec<(String, Nonce)>>,
+    survived: Mutex<Vec<Survivor>>,
     /// Notified when the work loop may have something to do.
     work: Notify,
     /// Notified when the blocking read may have to start.

@@ -262,15 +262,14 @@ impl Desk {
             run.job.header.deaths = 0;
         }
         let is_again = run.job.is_again;
-        let is_large = outcome.size() > LARGE;
-        let finished = if is_large { &mut self.finished_large } else { &mut self.finished };
-        finished.push(Finished {
+        let finished = Finished {
             job: run.job,
             outcome,
             started_ms: run.started_ms,
             finished_ms: now_ms.max(run.started_ms),
             recorded: run.recorded || is_again,
-        });
+        };
+        if finished.weight() > LARGE { &mut self.finished_large } else { &mut self.finished }.push(finished);
         true
     }
 

@@ -129,7 +129,7 @@ end
 local function is_exact(stream, count, pending, border, trimmed)
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   local lag = not groups.err and #groups == 1 and groups[1][12]
-  if lag and pending + lag + count == call('XLEN', stream) then return true end
+  if lag and pending + lag + count == redis.pcall('XLEN', stream) then return true end
   local found = redis.pcall('XRANGE', stream, '-', '(' .. border, 'COUNT', trimmed + 1)
   return not found.err and #found == trimmed
 end
@@ -179,7 +179,7 @@ if with_options then
   expect('hash', KEYS[2])
 end
 if with_more then
-  need(KEYS[4], 'XRANGE', 'XADD', 'ZADD', 'ZRANGE')
+  need(KEYS[4], 'XRANGE', 'XADD', 'ZADD', 'ZRANGE', 'SCARD')
   expect('zset', KEYS[1])
   expect('stream', unpack(KEYS, 4))
 elseif #batches > 1 then

@@ -15,7 +15,9 @@ use ardiq_engine::scripts::upkeep::{self, Claim, Part, Search};
 use ardiq_engine::scripts::{ALL, look};
 use ardiq_engine::url;
 use bytes::Bytes;
-use support::{HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, patience, poison, start_of};
+use support::{
+    HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, patience, poison, start_of, survivor,
+};
 
 /// All that must be as before after a refusal. Names of queues and lanes are made known beside a call, and a body that was sent
 /// ahead runs out. The pulse says that somebody called, which is so.
@@ -50,7 +52,7 @@ async fn set_scene(queue: &Queue) -> Vec<Entry> {
     let _: i64 = queue.ask("ZADD", (&queue.keys.due, 1, "due")).await;
     let sent = queue.take("w", 5).await;
     queue.begin("w", &[&sent[1]]).await;
-    let survived = [(sent[2].id.clone(), 1u64.to_be_bytes())];
+    let survived = [survivor(&sent[2].id, 1, "w")];
     upkeep::survive(&queue.link, &queue.keys, &survived, patience()).await.unwrap();
     queue.enqueue(&[job("of the dead")]).await;
     queue.take("dead", 1).await;
@@ -116,8 +118,8 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
             upkeep::reclaim(link, keys, search, patience()).await.is_ok()
         }
         ("survive", _) => {
-            let jobs = [("a".to_owned(), [1; 8]), ("b".to_owned(), [2; 8])];
-            upkeep::survive(link, keys, &jobs, patience()).await.is_ok()
+            let runs = [survivor("a", 1, "w"), survivor("b", 2, "w")];
+            upkeep::survive(link, keys, &runs, patience()).await.is_ok()
         }
         ("leave", _) => upkeep::leave(link, keys, "w", patience()).await.is_ok(),
         ("wait", 0) => look::wait(link, keys, "d", "me", 60_000, patience()).await.is_ok(),

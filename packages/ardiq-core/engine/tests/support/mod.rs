@@ -16,7 +16,7 @@ use ardiq_engine::protocol::envelope::Envelope;
 use ardiq_engine::protocol::keys::Keys;
 use ardiq_engine::scripts::deliver::{self, Cursor, Entry, Fetched, GUARD_MS, Settlement, Source, Start, Verdict};
 use ardiq_engine::scripts::produce::{self, Chunk, NewJob};
-use ardiq_engine::scripts::upkeep::{self, Claim, Expired, Promoted, Reclaimed, Renewed, Search};
+use ardiq_engine::scripts::upkeep::{self, Claim, Expired, Promoted, Reclaimed, Renewed, Search, Survivor};
 use ardiq_engine::url;
 use ardiq_engine::worker::quarantine::Mode;
 use bytes::Bytes;
@@ -297,6 +297,11 @@ pub fn again(entry: &Entry, delay_ms: u64) -> Settlement {
     let header = header_of(entry);
     let header = Header { tries: header.tries + 1, ..header };
     settlement(entry, Verdict::Again(delay_ms, header.encode().to_vec()))
+}
+
+/// A run of a job of `call` that outlived this worker's lease.
+pub fn survivor(id: &str, call: u64, worker: &str) -> Survivor {
+    Survivor { id: id.into(), nonce: nonce(call), worker: worker.into() }
 }
 
 pub fn start_of(entry: &Entry) -> Start {

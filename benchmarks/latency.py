@@ -25,28 +25,45 @@ PING_EVERY_S = 0.001
 """Often enough to meet each pause worth the name, seldom enough to leave the processors to those that are measured."""
 
 
+IDLE_PAUSE_S = 0.01
+"""Long enough for every thread on the way, and the processor, to go to sleep."""
+
+
 @one_row
 def round_trip(stage: Stage, contender: Contender, size: Size) -> Figures:
+    """Measures round trips, one directly after another."""
+    return _round_trips(stage, contender, size, 0)
+
+
+@one_row
+def idle_round_trip(stage: Stage, contender: Contender, size: Size) -> Figures:
+    """Measures round trips with a pause before each."""
+    return _round_trips(stage, contender, size, IDLE_PAUSE_S)
+
+
+def _round_trips(stage: Stage, contender: Contender, size: Size, pause_s: float) -> Figures:
     # Where each takes a tenth of a second or a whole one, a few show it.
     count = max(2, size.round_trips // 30) if contender.polls else size.round_trips
     with stage.worker(contender) as worker:
         stage.produce(contender, "bulk", "noop", 1, 0)
         stage.wait_for([worker], 2)
-        each = stage.produce(contender, "round_trips", count)["each"]
+        role = ("idle_round_trips", count, pause_s) if pause_s else ("round_trips", count)
+        each = stage.produce(contender, *role)["each"]
     figures = {"p50 ms": statistics.median(each) * 1000, "p99 ms": percentile(each, 99) * 1000}
-    return figures if contender.is_peer else {**figures, "PING p50 ms": _ping_ms(stage)}
+    return figures if contender.is_peer else {**figures, "PING p50 ms": _ping_ms(stage, pause_s)}
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
     return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
 
 
-def _ping_ms(stage: Stage) -> float:
-    """The median of a blocking client's PING."""
+def _ping_ms(stage: Stage, pause_s: float) -> float:
+    """Returns the median of a blocking client's PING, with a pause before each."""
     program = (
         "import json, os, statistics, time, redis\n"
         "server, each = redis.Redis.from_url(os.environ['BENCH_URL']), []\n"
         "for _ in range(1000):\n"
+        f"    time.sleep({pause_s}) if {pause_s} else None\n"
         "    started = time.perf_counter()\n"
         "    server.ping()\n"
         "    each.append(time.perf_counter() - started)\n"
@@ -139,6 +156,13 @@ def _longest_pause_ms() -> float:
 
 
 SCENARIOS = (
-    Scenario("round-trip", "Idle round trip, enqueue to result in hand", (OURS, *PEERS), round_trip),
+    Scenario("round-trip", "Round trip, enqueue to result in hand", (OURS, *PEERS), round_trip),
+    Scenario(
+        "round-trip-idle",
+        "Round trip with pauses of 10 ms",
+        (OURS, *(peer for peer in PEERS if not peer.polls)),
+        idle_round_trip,
+        shown_by="round-trip",
+    ),
     Scenario("lateness", "Delayed jobs on an idle worker", (OURS,), lateness, compared=False),
 )

@@ -1,6 +1,6 @@
 """All scenarios, in the order in which they run."""
 
-from benchmarks import cost, drain, enqueue, growth, latency
+from benchmarks import cost, drain, enqueue, growth, latency, memory
 from benchmarks.scenario import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -9,4 +9,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     *latency.SCENARIOS,
     *growth.SCENARIOS,
     *cost.SCENARIOS,
+    *memory.SCENARIOS,
 )

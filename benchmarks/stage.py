@@ -146,6 +146,11 @@ class Stage:
     def url(self) -> str:
         return self._server.url
 
+    @property
+    def directory(self) -> Path:
+        """A directory of this run, removed at its end."""
+        return self._directory
+
     def cli(self, *command: str | bytes | int | float) -> Any:
         """One command to the server."""
         return self._server.cli(*command)

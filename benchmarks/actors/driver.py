@@ -6,7 +6,8 @@ An actor is a module with a class `Actor`. Its methods are coroutines, for conte
     bulk(task, payloads)         enqueue one job per payload by the fastest way that its documentation shows
     gathered(task, count)        single enqueues, all under way at the same time
     sequential(task, count)      single enqueues, one after another
-    round_trips(count)           seconds from enqueue to result in hand, one after another
+    round_trips(count)           seconds from enqueue to result in hand, one after another; the role
+                                 `idle_round_trips` pauses before each
     delayed(count, ms, spread)   jobs that are due at moments evenly spread over `spread` ms from `ms` (epoch) on
     work()                       run a worker until killed
 
@@ -34,6 +35,8 @@ async def _produce(actor: Any, role: str, arguments: list[str]) -> dict[str, Any
         step = getattr(actor, role)(arguments[0], int(arguments[1]))
     elif role == "round_trips":
         step = actor.round_trips(int(arguments[0]))
+    elif role == "idle_round_trips":
+        step = _idle_round_trips(actor, int(arguments[0]), float(arguments[1]))
     else:
         step = actor.delayed(*(int(argument) for argument in arguments))
     cpu, started = time.process_time(), time.perf_counter()
@@ -45,6 +48,14 @@ async def _produce(actor: Any, role: str, arguments: list[str]) -> dict[str, Any
         said["seconds"] = answer
     said["rss_kb"] = _peak_kb()
     return said
+
+
+async def _idle_round_trips(actor: Any, count: int, pause_s: float) -> list[float]:
+    seconds: list[float] = []
+    for _ in range(count):
+        await asyncio.sleep(pause_s)
+        seconds += await actor.round_trips(1)
+    return seconds
 
 
 def _peak_kb() -> int:

@@ -12,9 +12,12 @@ from tests.servers import KINDS, Kind, Server, binary
 
 ServerFactory = Callable[..., Server]
 
-# A shell starts what it puts into the background with SIGINT ignored, and all programs that the tests start would inherit that.
+# A shell starts background programs with SIGINT ignored, and nohup starts programs with SIGHUP ignored. All programs that
+# the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

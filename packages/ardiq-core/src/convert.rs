@@ -1,6 +1,6 @@
-//! From tuples to engine types and back. The shapes are those of `_core.pyi`.
+//! Converts tuples to the engine's types and back. `_core.pyi` and `shapes.py` define the tuples.
 
-use ardiq_engine::client::Answer;
+use ardiq_engine::answer::Answer;
 use ardiq_engine::jobs::JobRecord;
 use ardiq_engine::protocol::info::Info;
 use ardiq_engine::protocol::record::{self, ResultRecord};
@@ -22,7 +22,7 @@ const DEAD: u8 = 3;
 const HAND_BACK: u8 = 4;
 const UNKNOWN_TASK: u8 = 5;
 
-/// Export the numbers of the outcomes.
+/// Export the constants for the outcomes.
 pub fn register_outcomes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("SUCCESS", SUCCESS)?;
     module.add("FAILURE", FAILURE)?;
@@ -45,8 +45,8 @@ fn bytes(item: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     Ok(item.cast::<PyBytes>().map_err(|_| PyTypeError::new_err("bytes expected"))?.as_bytes().to_vec())
 }
 
-/// Large arguments are not copied: they stay in the caller's object until they have been sent. What it takes to let go of
-/// that object is done by the next call that holds the interpreter's lock.
+/// Large arguments are not copied: they stay in the caller's object until they have been sent. Then the next call that
+/// holds the interpreter's lock releases the object.
 fn body(item: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     let bytes = item.cast::<PyBytes>().map_err(|_| PyTypeError::new_err("bytes expected"))?;
     if bytes.as_bytes().len() > LARGE_BODY {
@@ -64,7 +64,7 @@ fn headers(item: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
     dict.iter().map(|(key, value)| Ok((key.extract()?, value.extract()?))).collect()
 }
 
-/// One `Submission`.
+/// A `Submission`.
 pub fn submission(item: &Bound<'_, PyAny>) -> PyResult<Submission> {
     let fields = tuple(item, 9, "a submission")?;
     let unique = fields.get_borrowed_item(6)?;
@@ -81,21 +81,21 @@ pub fn submission(item: &Bound<'_, PyAny>) -> PyResult<Submission> {
     })
 }
 
-/// One `Outcome`: slot and what became of it.
+/// An `Outcome`: the slot, and the outcome of its run.
 pub fn outcome(item: &Bound<'_, PyAny>) -> PyResult<(usize, Outcome)> {
     let fields = tuple(item, 6, "an outcome")?;
     let slot = fields.get_borrowed_item(0)?.extract()?;
-    let payload = fields.get_borrowed_item(2)?;
+    let value = fields.get_borrowed_item(2)?;
     let number: Option<i64> = fields.get_borrowed_item(3)?.extract()?;
     let fault = || -> PyResult<Fault> {
         Ok(Fault {
-            text: payload.extract()?,
+            text: value.extract()?,
             error_type: fields.get_borrowed_item(4)?.extract()?,
             traceback: fields.get_borrowed_item(5)?.extract()?,
         })
     };
     let outcome = match fields.get_borrowed_item(1)?.extract()? {
-        SUCCESS => Outcome::Success(bytes(&payload)?, number),
+        SUCCESS => Outcome::Success(bytes(&value)?, number),
         FAILURE => Outcome::Failure(fault()?, number),
         DEAD => Outcome::Dead(fault()?, number),
         RETRY => Outcome::Retry(u64::try_from(number.unwrap_or_default()).unwrap_or_default()),
@@ -108,7 +108,7 @@ pub fn outcome(item: &Bound<'_, PyAny>) -> PyResult<(usize, Outcome)> {
     Ok((slot, outcome))
 }
 
-/// Headers as a dict, or None when there are none.
+/// Headers as a dict, or None if there are none.
 pub fn headers_or_none<'py>(py: Python<'py>, headers: &[(String, String)]) -> PyResult<Option<Bound<'py, PyDict>>> {
     if headers.is_empty() { Ok(None) } else { header_dict(py, headers).map(Some) }
 }
@@ -121,7 +121,7 @@ fn header_dict<'py>(py: Python<'py>, headers: &[(String, String)]) -> PyResult<B
     Ok(dict)
 }
 
-/// The answer to a request, in the shape that its method documents.
+/// The answer to a request, in the form that the stub documents for its method.
 pub fn answer(py: Python<'_>, answer: Answer) -> PyResult<Bound<'_, PyAny>> {
     match answer {
         Answer::Ids(ids) => Ok(PyList::new(py, ids)?.into_any()),
@@ -151,7 +151,7 @@ pub fn answer(py: Python<'_>, answer: Answer) -> PyResult<Bound<'_, PyAny>> {
     }
 }
 
-/// As `PyBytes::new`, which panics when there is no memory.
+/// Like `PyBytes::new`, but raises MemoryError instead of panicking.
 pub fn new_bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
     PyBytes::new_with(py, bytes.len(), |room| {
         room.copy_from_slice(bytes);
@@ -184,7 +184,7 @@ fn result_record<'py>(py: Python<'py>, result: &ResultRecord) -> PyResult<Bound<
 fn job_record<'py>(py: Python<'py>, job: &JobRecord) -> PyResult<Bound<'py, PyTuple>> {
     (
         &job.id,
-        job.status,
+        job.state.name(),
         &job.name,
         new_bytes(py, &job.body)?,
         job.enqueued_ms,
@@ -210,7 +210,7 @@ fn queue<'py>(py: Python<'py>, view: &QueueView) -> PyResult<Bound<'py, PyDict>>
     }
     let workers = PyList::empty(py);
     for worker in &view.workers {
-        // A worker of another version may describe itself in a way that we cannot read; it is there all the same.
+        // A worker of another version may publish a description that this version cannot read. List the worker anyway.
         let info = Info::decode(&worker.info).unwrap_or_default();
         let dict = PyDict::new(py);
         dict.set_item("id", &worker.id)?;

@@ -7,9 +7,9 @@ use ardiq_engine::client::Client;
 use pyo3::prelude::*;
 
 use crate::error::raise;
-use crate::port::Port;
+use crate::mailbox::Mailbox;
 
-/// One queue as seen from one process: its connection, its subscription, its background thread.
+/// One queue as seen from one process: its connections, its subscription, and the I/O thread.
 #[pyclass(frozen, module = "ardiq_core._core")]
 pub struct Core {
     pub(crate) client: Arc<Client>,
@@ -39,17 +39,18 @@ impl Core {
     }
 
     /// A new mailbox for one event loop or one thread.
-    fn port(&self) -> PyResult<Port> {
-        Port::new(Arc::clone(&self.client))
+    fn mailbox(&self) -> PyResult<Mailbox> {
+        Mailbox::new(Arc::clone(&self.client))
     }
 
-    /// Waiting log lines: level as in `logging`, logger suffix, message.
+    /// Take the log lines of the engine: level as in `logging`, logger suffix, message.
     fn take_logs(&self) -> Vec<(u8, &'static str, String)> {
         let lines = self.client.shared().logs.take();
         lines.into_iter().map(|line| (line.level as u8, line.logger, line.message)).collect()
     }
 
-    /// End all connections and join the background thread; waits 2 s at most, may be called twice.
+    /// End all connections, and join the I/O thread if no other core uses it. This takes 2 s at most. Closing twice is
+    /// harmless.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.client.close());
     }

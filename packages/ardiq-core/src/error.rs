@@ -1,4 +1,4 @@
-//! The one mapping from engine errors to Python exceptions.
+//! Maps engine errors to Python exceptions.
 
 use ardiq_engine::error::Error;
 use ardiq_engine::printable::printable;
@@ -6,7 +6,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-/// The exception for an engine error. Its text may quote the server, and will be logged or shown on a terminal.
+/// The exception for an engine error. Its text is made printable: it may contain data from the server, and it will be
+/// logged or shown on a terminal.
 pub fn raise(error: Error) -> PyErr {
     match error {
         Error::Invalid(message) => PyValueError::new_err(message),
@@ -24,7 +25,8 @@ fn of_class(name: &str, error: &Error) -> PyErr {
     })
 }
 
-/// Looked up anew each time: a cell that another thread is filling at the moment of a fork stays half filled in the child.
+/// The class is looked up every time. If another thread were filling a cache when the process forks, the cache would stay
+/// half filled in the child.
 fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
     Ok(py.import("ardiq_core.errors")?.getattr(name)?.cast_into()?)
 }

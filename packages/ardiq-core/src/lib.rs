@@ -1,29 +1,30 @@
-//! The Python binding of the engine: shapes in, shapes out, nothing decided here.
+//! The Python binding of the engine. It converts tuples to the engine's types and back, and makes no decisions.
 //!
 //! | file | class or role |
 //! |---|---|
 //! | `core` | `Core`: one queue as seen from one process |
-//! | `port` | `Port`: a mailbox for requests and answers |
-//! | `worker` | `Worker`: fetch, hand out, settle |
-//! | `convert` | from tuples to engine types and back |
+//! | `mailbox` | `Mailbox`: sends requests, and holds their replies |
+//! | `worker` | `Worker`: fetches jobs, passes them to the host, and commits their outcomes |
+//! | `convert` | converts tuples to the engine's types and back |
 //! | `protocol` | the protocol as data |
-//! | `error` | the one mapping from engine errors to exceptions |
+//! | `error` | maps engine errors to exceptions |
 //!
-//! No thread of the engine ever takes the interpreter's lock: it fills queues and rings bells, and Python empties them.
+//! The engine's thread never takes the interpreter's lock. It fills queues and notifies their owners, and Python empties
+//! the queues.
 
-// The macros of PyO3 write items whose documentation is that of the Rust item.
+// The macros of PyO3 generate items that have the documentation of the Rust item.
 #![allow(missing_docs)]
 
 mod convert;
 mod core;
 mod error;
-mod port;
+mod mailbox;
 mod protocol;
 mod worker;
 
 use pyo3::prelude::*;
 
-/// Raise ValueError, never showing the password, unless `url` is one that the engine can use.
+/// Check that the engine can use `url`. Raises ValueError if not. The message never contains the password.
 #[pyfunction]
 fn check_url(url: &str) -> PyResult<()> {
     ardiq_engine::url::parse(url).map(drop).map_err(error::raise)
@@ -35,8 +36,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     convert::register_outcomes(module)?;
     module.add_function(wrap_pyfunction!(check_url, module)?)?;
     module.add_function(wrap_pyfunction!(protocol::protocol, module)?)?;
-    module.add_function(wrap_pyfunction!(port::interpreter_ends, module)?)?;
+    module.add_function(wrap_pyfunction!(mailbox::interpreter_ends, module)?)?;
     module.add_class::<core::Core>()?;
-    module.add_class::<port::Port>()?;
+    module.add_class::<mailbox::Mailbox>()?;
     module.add_class::<worker::Worker>()
 }

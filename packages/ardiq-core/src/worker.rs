@@ -1,9 +1,10 @@
-//! `Worker`: fetch, hand out, settle.
+//! `Worker`: fetches jobs, passes them to the host, and commits their outcomes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use ardiq_engine::client::Client;
+use ardiq_engine::lock::lock;
 use ardiq_engine::printable::printable;
 use ardiq_engine::worker::desk::Assignment;
 use ardiq_engine::worker::judge::Outcome;
@@ -15,44 +16,45 @@ use crate::convert;
 use crate::core::Core;
 use crate::error::raise;
 
-/// Names that are kept as Python strings, and the longest of these in bytes. Python never forgets an interned string, and anyone
-/// who can write to Redis can make up names: so names are kept here instead, in a cache that begins again when it is full.
-const KEPT_NAMES: usize = 1024;
-const LONGEST_KEPT_NAME: usize = 256;
+/// The most names that are cached as Python strings, and the longest of these in bytes. Task names are not interned:
+/// Python may never free an interned string, and anyone who can write to Redis can invent names. The cache is cleared when
+/// it is full.
+const CACHED_NAMES: usize = 1024;
+const LONGEST_CACHED_NAME: usize = 256;
 
-/// Python strings of task names. Only locked by callers that hold the interpreter's lock.
+/// A cache of task names as Python strings. Callers hold the interpreter's lock while they lock it.
 #[derive(Default)]
-struct Names(Mutex<HashMap<String, Py<PyString>>>);
+struct NameCache(Mutex<HashMap<String, Py<PyString>>>);
 
-impl Names {
+impl NameCache {
     fn get<'py>(&self, py: Python<'py>, name: &str) -> Bound<'py, PyString> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = kept.get(name) {
+        let mut cached = lock(&self.0);
+        if let Some(known) = cached.get(name) {
             return known.bind(py).clone();
         }
         let text = PyString::new(py, name);
-        if name.len() <= LONGEST_KEPT_NAME {
-            if kept.len() >= KEPT_NAMES {
-                kept.clear();
+        if name.len() <= LONGEST_CACHED_NAME {
+            if cached.len() >= CACHED_NAMES {
+                cached.clear();
             }
-            kept.insert(name.to_owned(), text.clone().unbind());
+            cached.insert(name.to_owned(), text.clone().unbind());
         }
         text
     }
 }
 
-/// The engine that fetches, hands out and settles for one event loop.
+/// The engine of one worker: fetches jobs, passes them to its host, and commits their outcomes.
 #[pyclass(frozen, module = "ardiq_core._core")]
 pub struct Worker {
     engine: Engine,
-    names: Names,
-    /// Keeps the I/O thread alive for as long as the worker is.
+    names: NameCache,
+    /// Keeps the I/O thread alive as long as the worker.
     _client: Arc<Client>,
 }
 
 impl Worker {
     fn assignment<'py>(&self, py: Python<'py>, one: &Assignment) -> PyResult<Bound<'py, PyTuple>> {
-        // One of the app's own lanes: few.
+        // There are only a few lanes.
         let lane = PyString::intern(py, self.engine.lane(one));
         (
             one.slot,
@@ -84,53 +86,54 @@ impl Worker {
         let host = worker_id.split(':').next().unwrap_or_default().to_owned();
         let settings = Settings { worker_id, concurrency, prefetch, lease_ms, result_ttl_ms, host };
         let engine = Engine::new(&core.client, settings, burst).map_err(raise)?;
-        Ok(Self { engine, names: Names::default(), _client: Arc::clone(&core.client) })
+        Ok(Self { engine, names: NameCache::default(), _client: Arc::clone(&core.client) })
     }
 
     fn start(&self) {
         self.engine.start();
     }
 
-    /// The present incarnation: changes after a lost lease.
+    /// The id of the current incarnation. It changes when the lease is lost.
     #[getter]
     fn worker_id(&self) -> String {
         self.engine.id()
     }
 
-    /// Readable when `take` has something.
+    /// A descriptor that is readable when `take` may return events, or a job can start.
     fn fileno(&self) -> i32 {
         self.engine.fd()
     }
 
+    /// Take the new events: kind and detail.
     fn take(&self) -> Vec<(&'static str, String)> {
-        self.engine.take().into_iter().map(|notice| (notice.kind, printable(&notice.detail).into_owned())).collect()
+        self.engine.take().into_iter().map(|event| (event.kind.name(), printable(&event.detail).into_owned())).collect()
     }
 
-    /// The next run, which begins now unless its task is deferred; nothing when there is none or no place for it.
+    /// The next run, or None if there is none, or no free slot. It starts now, unless its task is deferred.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let Some(one) = self.engine.next() else { return Ok(None) };
         self.assignment(py, &one).map(Some).inspect_err(|_| {
-            // There was no memory for it, so it cannot run here.
+            // There is no memory for it, so it cannot run here.
             self.engine.complete(vec![(one.slot, Outcome::HandBack)]);
         })
     }
 
-    /// The host has pulled what it could.
+    /// The host has called `next` for the last time for now.
     fn pulled(&self) {
         self.engine.pulled();
     }
 
-    /// Runs of these tasks begin with `begin`, not when they are pulled.
+    /// Runs of these tasks start with `begin`, not with `next`.
     fn defer(&self, tasks: Vec<String>) {
         self.engine.defer(tasks);
     }
 
-    /// A deferred run begins; when it may not, it is over without an outcome.
+    /// Start a deferred run. Returns false if it must not start. Then the run is over, and has no outcome.
     fn begin(&self, slot: usize) -> bool {
         self.engine.begin(slot)
     }
 
-    /// Hand in finished runs. A list, for the reason that `Port::enqueue` has.
+    /// Submit the outcomes of finished runs. It accepts only a list, for the same reason as `Mailbox::enqueue`.
     fn complete(&self, outcomes: &Bound<'_, PyList>) -> PyResult<()> {
         let outcomes =
             outcomes.iter().map(|one| convert::outcome(&one)).collect::<PyResult<Vec<(usize, Outcome)>>>()?;
@@ -142,17 +145,17 @@ impl Worker {
         self.engine.set_burst(burst);
     }
 
-    /// Fetch no more and give back what has not started; running work goes on. Twice is harmless.
+    /// Fetch no more jobs, and return those that have not started. Runs continue. Calling this twice is harmless.
     fn begin_stop(&self) {
         self.engine.begin_stop();
     }
 
-    /// Call when all runs are completed: settle, sign off, then the notice `stopped`.
+    /// Write the remaining outcomes, sign off, then emit the event `stopped`. Call this when all runs are complete.
     fn finish_stop(&self) {
         self.engine.finish_stop();
     }
 
-    /// The Redis time, by the last answer and the monotonic clock since.
+    /// The Redis time of the last reply, plus the time that has passed since by the monotonic clock.
     fn now_ms(&self) -> u64 {
         self.engine.now_ms()
     }

@@ -11,15 +11,15 @@ from ardiq_core import SUCCESS, Core, Worker
 
 core = Core(url="redis://127.0.0.1:1", queue="q", lanes=["default"], connect_timeout_ms=100)
 worker = Worker(core, worker_id="here:1:a", concurrency=1, prefetch=1, lease_ms=1000, result_ttl_ms=0, burst=False)
-port, imported, real = core.port(), [], builtins.__import__
+mailbox, imported, real = core.mailbox(), [], builtins.__import__
 
 def recorded(name, *arguments, **options):
     imported.append(name)
     return real(name, *arguments, **options)
 
 builtins.__import__ = recorded
-port.enqueue(1, [(None, "task", 0, 0, 0, 0, None, {"name": "value"}, b"call")])
-port.lookup(2, ["id"])
+mailbox.enqueue(1, [(None, "task", 0, 0, 0, 0, None, {"name": "value"}, b"call")])
+mailbox.lookup(2, ["id"])
 worker.complete([(0, SUCCESS, b"value", None, None, None)])
 worker.take()
 worker.defer(['task'])

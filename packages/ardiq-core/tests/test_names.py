@@ -12,10 +12,10 @@ LIMIT_S = 30
 
 def test_made_up_names_of_tasks_are_not_kept(server: Server, queue_name: str) -> None:
     core = Core(url=server.url, queue=queue_name, lanes=["default"])
-    port = core.port()
+    mailbox = core.mailbox()
     names = [f"name-{number}" for number in range(1500)]
-    port.enqueue(1, [(None, name, 0, 0, 0, 0, None, None, b"call") for name in [*names, names[0]]])
-    assert port.block(LIMIT_S * 1000)
+    mailbox.enqueue(1, [(None, name, 0, 0, 0, 0, None, None, b"call") for name in [*names, names[0]]])
+    assert mailbox.block(LIMIT_S * 1000)
     worker = Worker(
         core, worker_id="here:1:a", concurrency=2000, prefetch=2000, lease_ms=60_000, result_ttl_ms=0, burst=False
     )

@@ -20,7 +20,7 @@ from ardiq.mailbox import AHEAD
 
 if TYPE_CHECKING:
     from ardiq.app import Ardiq
-    from ardiq_core import Core, Port
+    from ardiq_core import Core, Mailbox
     from ardiq_core.shapes import Submission
 
 
@@ -39,7 +39,7 @@ class LoopBridge:
 
     def __init__(self, core: Core, loop: AbstractEventLoop) -> None:
         self.loop = weakref.ref(loop)  # weak: an app must not keep alive the loops that it has served
-        self._port: Port = core.port()
+        self._port: Mailbox = core.mailbox()
         self._ticket = 0
         self._waiting: dict[int, _Batch | Future[Any]] = {}
         self._jobs: list[Submission] = []
@@ -56,11 +56,11 @@ class LoopBridge:
         self._futures.append(future)
         return future.__await__()
 
-    async def ask(self, send: Callable[[Port, int], None]) -> Any:
+    async def ask(self, send: Callable[[Mailbox, int], None]) -> Any:
         """Make one request and wait for its answer."""
         return (await self.ask_in_turn((send,)))[0]
 
-    async def ask_in_turn(self, sends: Iterable[Callable[[Port, int], None]]) -> list[Any]:
+    async def ask_in_turn(self, sends: Iterable[Callable[[Mailbox, int], None]]) -> list[Any]:
         """Make requests, `AHEAD` of them under way at a time, and wait for all; the answers in order."""
         loop, answers = asyncio.get_running_loop(), list[Any]()
         under_way: deque[tuple[int, Future[Any]]] = deque()

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from ardiq.app import Ardiq
     from ardiq.bridge import LoopBridge
     from ardiq.job import Job
-    from ardiq_core import Port
+    from ardiq_core import Mailbox
     from ardiq_core.shapes import Submission
 
-Send = Callable[["Port", int], None]
+Send = Callable[["Mailbox", int], None]
 
 
 class Connection:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ardiq.codec import Codec
     from ardiq.connection import Connection
-    from ardiq_core import Port
+    from ardiq_core import Mailbox
     from ardiq_core.shapes import JobRecord, ResultRecord
 
 T = TypeVar("T")
@@ -170,17 +170,17 @@ class Inspection(Options):
 _STATUSES = frozenset(TaskStatus)
 
 
-def _result_request(task_id: str, timeout: float | timedelta | None) -> tuple[Callable[[Port, int], None], int | None]:
+def _result_request(task_id: str, timeout: float | timedelta | None) -> tuple[Callable[[Mailbox, int], None], int | None]:
     job, patience = job_id(task_id), patience_ms(timeout)
     return lambda port, ticket: port.result(ticket, job, patience), patience
 
 
-def _lookup(task_id: str) -> Callable[[Port, int], None]:
+def _lookup(task_id: str) -> Callable[[Mailbox, int], None]:
     job = job_id(task_id)
     return lambda port, ticket: port.lookup(ticket, [job])
 
 
-def _depth(port: Port, ticket: int) -> None:
+def _depth(port: Mailbox, ticket: int) -> None:
     port.depth(ticket)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ardiq.errors import BrokerError
 
 if TYPE_CHECKING:
-    from ardiq_core import Core, Port
+    from ardiq_core import Core, Mailbox
 
 LOOK_MS = 1000
 """How often a waiting thread looks whether the core has been closed. The core itself bounds how long a call takes."""
@@ -29,17 +29,17 @@ class ThreadMailbox:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._port: Port = core.port()
+        self._port: Mailbox = core.mailbox()
         self._pid = os.getpid()
         self._ticket = 0
         self._open: set[int] = set()
         self._answers: dict[int, Any] = {}
 
-    def ask(self, send: Callable[[Port, int], None]) -> Any:
+    def ask(self, send: Callable[[Mailbox, int], None]) -> Any:
         """Make one request and wait for its answer; a signal's exception, such as KeyboardInterrupt, ends the wait."""
         return self.ask_in_turn((send,))[0]
 
-    def ask_in_turn(self, sends: Iterable[Callable[[Port, int], None]]) -> list[Any]:
+    def ask_in_turn(self, sends: Iterable[Callable[[Mailbox, int], None]]) -> list[Any]:
         """Make requests, `AHEAD` of them under way at a time, and wait for all; the answers in order."""
         answers: list[Any] = []
         under_way: deque[int] = deque()

@@ -26,5 +26,5 @@ local holder = unique_key and holder_of(base, KEYS[2], KEYS[3], job_prefix, uniq
 call('HSET', KEYS[1], schedule, fire_ms)
 if holder or unfinished then return { now, 0 } end
 if unique_key then call('SET', unique_key, id) end
-place(base, KEYS[4], job_key, struct.pack('>HBBBI8', 0, 0, 0, 0, now) .. id, ARGV[8])
+add_to_stream(base, KEYS[4], job_key, struct.pack('>HBBBI8', 0, 0, 0, 0, now) .. id, ARGV[8])
 return { now, set_back and 2 or 1 }

@@ -3,7 +3,7 @@
 
 local function presence()
   -- The entry and the stream that a record `q` names, or nil.
-  local function place_of(base, record)
+  local function location_of(base, record)
     local entry, stream = string.match(record, '^(%d+%-%d+) (.+)$', 10)
     if entry then return entry, base .. stream end
   end
@@ -16,7 +16,7 @@ local function presence()
       return { 'unknown' }
     end
     if sub(record, 1, 1) == 'd' then return look('ZSCORE', due, id) and true or false end
-    local entry, stream = place_of(base, record)
+    local entry, stream = location_of(base, record)
     if not entry then return false end
     local found = look('XRANGE', stream, entry, entry)
     if found and found[1] then return true end
@@ -38,6 +38,6 @@ local function presence()
     return nil
   end
 
-  return place_of, is_alive, holder_of
+  return location_of, is_alive, holder_of
 end
 

@@ -30,7 +30,7 @@ for _, id in ipairs(ids) do
     if #record >= envelope + 8 then
       local stream = base .. sub(record, 11, header - 1)
       make_ready(stream)
-      place(base, stream, job_key, sub(record, header, envelope - 1) .. id, sub(record, envelope))
+      add_to_stream(base, stream, job_key, sub(record, header, envelope - 1) .. id, sub(record, envelope))
     else
       -- The record is truncated, so there is nothing to run.
       lose(job_key, id, record)

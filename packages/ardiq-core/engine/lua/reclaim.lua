@@ -94,7 +94,7 @@ local function take_over(s, entry)
   end
   if flags % 2 == 0 then flags = flags + SUSPECT end
   local header = struct.pack('>HBBBHI6', tries % 65536, deaths, misses, flags, math.floor(tries / 65536), enqueued)
-  place(base, returned, job_key, header .. id, envelope)
+  add_to_stream(base, returned, job_key, header .. id, envelope)
   taken = taken + 1
 end
 

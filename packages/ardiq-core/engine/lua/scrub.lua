@@ -18,7 +18,7 @@
 local due, running, waiters, workers, info = unpack(KEYS, 1, 5)
 local base, job_prefix, unique_prefix, body_prefix, aside, group = unpack(ARGV, 1, 6)
 local part, cursor, most = ARGV[7], ARGV[8], ARGV[9]
-local place_of, is_alive = presence()
+local location_of, is_alive = presence()
 local notify = tell()
 local out = { '0', call('ZCARD', workers) }
 expect('zset', due)
@@ -79,7 +79,7 @@ function parts.running()
   for n = 1, #items, 2 do
     local id, head = items[n], head_of(items[n])
     local entry, worker = string.match(items[n + 1], '^(%S+) (%S+)')
-    local at, stream = place_of(base, is_record(head, 'q') and head or '')
+    local at, stream = location_of(base, is_record(head, 'q') and head or '')
     local found = at and at == entry and ask('XRANGE', stream, entry, entry)
     -- If its entry was deleted, a run still continues as long as its worker is alive.
     if not found or not (found[1] or call('ZSCORE', workers, worker)) then
@@ -127,7 +127,7 @@ function parts.entries()
       local id = sub(label, HEADER + 1)
       local returned = KEYS[s % 2 == 0 and s or s - 1]
       if id ~= '' and is_at(head_of(id), entry, sub(KEYS[s], #base + 1)) then
-        place(base, returned, job_prefix .. id, label, envelope)
+        add_to_stream(base, returned, job_prefix .. id, label, envelope)
         report('stranded', id)
       else
         report('leftover', id)

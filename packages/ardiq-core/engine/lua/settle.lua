@@ -65,14 +65,14 @@ end
 local function put_back(s, job_key, id, outcome, delay, header, envelope)
   local lane = s % 2 == 1 and s + 1 or s
   if outcome == 'H' then
-    place(base, KEYS[lane - 1], job_key, header .. id, envelope)
+    add_to_stream(base, KEYS[lane - 1], job_key, header .. id, envelope)
   elseif delay > 0 then
     local suffix = sub(KEYS[lane], #base + 1)
     call('SET', job_key, 'd' .. sub(envelope, 2, 9) .. string.char(#suffix) .. suffix .. header .. envelope)
     call('ZADD', KEYS[1], now + delay, id)
     earliest = math.min(earliest or now + delay, now + delay)
   else
-    place(base, KEYS[lane], job_key, header .. id, envelope)
+    add_to_stream(base, KEYS[lane], job_key, header .. id, envelope)
   end
 end
 

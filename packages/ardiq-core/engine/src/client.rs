@@ -1,201 +1,161 @@
-//! The producer's side: requests come in from mailboxes, run on the I/O thread, and their answers go back.
+//! The producer's side: requests come in from mailboxes and run on the I/O thread, and replies go back to the mailboxes.
 
 use std::collections::HashMap;
-use std::future::{Future, ready};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::future::Future;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::stream::{StreamExt, iter};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::answer::Answer;
 use crate::clock::{Clock, monotonic_ms};
 use crate::error::{Error, Result};
-use crate::jobs::{self, JobRecord};
 use crate::link::{Link, Patience, PushSink};
-use crate::logs::Logs;
-use crate::port::{Port, Ticket};
+use crate::lock::lock;
+use crate::mailbox::{Mailbox, RequestId};
 use crate::printable::text_of;
 use crate::protocol::keys::{Keys, QUEUES};
-use crate::protocol::record::ResultRecord;
-use crate::results::Waiting;
+use crate::protocol::state::Listing;
+use crate::results::{self, Waiters};
 use crate::runtime::Runtime;
-use crate::scripts;
-use crate::scripts::look::{self, QueueView};
-use crate::scripts::produce::{self, Chunk, Fired};
+use crate::scripts::look;
+use crate::scripts::produce::{self, Fired};
 use crate::server::Server;
-use crate::submit::{Submission, answer, prepare};
-use crate::{url, wait};
+use crate::shared::Shared;
+use crate::submit::{self, Submission};
+use crate::{commands, jobs, scripts, url};
 
-/// What comes back for a request.
-#[derive(Debug)]
-pub enum Answer {
-    /// Job ids in order.
-    Ids(Vec<String>),
-    /// Job ids in order, and errors in place of those of jobs that were not accepted.
-    SomeIds(Vec<Result<String>>),
-    /// A number.
-    Number(i64),
-    /// A result, if there is one.
-    Result(Option<Arc<ResultRecord>>),
-    /// Jobs in order.
-    Jobs(Vec<JobRecord>),
-    /// Dead letters with their reasons.
-    Dead(Vec<(JobRecord, String)>),
-    /// Names.
-    Names(Vec<String>),
-    /// A queue in numbers.
-    Queue(Box<QueueView>),
-}
-
-/// What all loops of one core share.
-pub struct Shared {
-    /// The way to the broker.
-    pub link: Link,
-    /// The queue's keys.
-    pub keys: Arc<Keys>,
-    /// Redis time.
-    pub clock: Clock,
-    /// Lines for the application's logging.
-    pub logs: Arc<Logs>,
-    /// Earliest due time announced by producers; a change wakes whoever promotes.
-    pub wake: watch::Sender<u64>,
-    /// What is known of the server.
-    pub server: Server,
-    /// Who waits for which result.
-    pub waiting: Arc<Waiting>,
-    /// Channel on which this process gets its results.
-    pub push: String,
-    tasks: Mutex<HashMap<(usize, Ticket), AbortHandle>>,
-}
-
-/// What a client has until it is closed. The fields are dropped in this order: first its tasks end, and with the last of
-/// them the connection; the runtime goes on for other clients, if there are any.
+/// What a client owns until it is closed. The fields are dropped in this order: first its tasks end, and with the last
+/// of them the connection. The runtime continues if other clients use it.
 struct Open {
     tasks: watch::Sender<()>,
     _runtime: Arc<Runtime>,
 }
+
+/// Waits for results that their callers may cancel, by mailbox and request.
+type Waits = Arc<Mutex<HashMap<(usize, RequestId), AbortHandle>>>;
 
 /// One queue as seen from one process.
 pub struct Client {
     open: Mutex<Option<Open>>,
     handle: Handle,
     shared: Arc<Shared>,
+    waits: Waits,
     process: u32,
 }
 
-/// Calls of the enqueue script that one request has under way: together a thousand jobs.
-const CHUNKS_UNDER_WAY: usize = 4;
+/// How long closing may take to withdraw the registrations of waiting callers.
+const CLOSING_LIMIT: Duration = Duration::from_millis(500);
 
-/// How long closing may take to withdraw what callers have left in Redis.
-const FAREWELL: Duration = Duration::from_millis(500);
-
-/// Owes an answer to a mailbox; a request that is dropped unanswered is answered with [`Error::Closed`].
-struct Debt {
-    port: Arc<Port>,
-    ticket: Ticket,
-    paid: bool,
+/// A request that has not been answered. If it is dropped, it is answered with [`Error::Closed`].
+struct PendingRequest {
+    mailbox: Arc<Mailbox>,
+    id: RequestId,
+    is_answered: bool,
 }
 
-impl Debt {
-    fn pay(mut self, answer: Result<Answer>) {
-        self.paid = true;
-        self.port.post((self.ticket, answer));
+impl PendingRequest {
+    fn new(mailbox: &Arc<Mailbox>, id: RequestId) -> Self {
+        Self { mailbox: Arc::clone(mailbox), id, is_answered: false }
+    }
+
+    fn answer(mut self, answer: Result<Answer>) {
+        self.is_answered = true;
+        self.mailbox.post((self.id, answer));
     }
 }
 
-impl Drop for Debt {
+impl Drop for PendingRequest {
     fn drop(&mut self) {
-        if !self.paid {
-            self.port.post((self.ticket, Err(Error::Closed)));
+        if !self.is_answered {
+            self.mailbox.post((self.id, Err(Error::Closed)));
         }
     }
 }
 
 impl Client {
-    /// A client for `queue` with `lanes`, lowest first. Connects on first use.
+    /// A client for `queue` with `lanes`, lowest first. It connects on first use.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a URL that cannot be used.
     pub fn new(url: &str, queue: &str, lanes: &[String], connect_limit: Duration) -> Result<Self> {
         let address = url::parse(url)?;
-        // Made here, under the host's lock, and not by whichever thread comes first: see docs/adr/0021.
+        // Initialize process-wide state here, under the host's lock, before a second thread can exist: see
+        // docs/adr/0021.
         scripts::compute_digests();
         monotonic_ms();
         let keys = Arc::new(Keys::new(queue, lanes));
         let runtime = Runtime::shared()?;
-        let waiting = Arc::new(Waiting::default());
-        let push = keys.push(&crate::submit::random_hex());
-        let wake = watch::Sender::new(0);
-        let sink = sink(Arc::clone(&waiting), push.clone(), keys.wake.clone(), wake.clone());
+        let waiters = Arc::new(Waiters::default());
+        let push_channel = keys.push(&submit::random_hex());
+        let earliest_due = watch::Sender::new(0);
+        let sink = sink(Arc::clone(&waiters), push_channel.clone(), keys.wake.clone(), earliest_due.clone());
         let link = Link::new(address, Arc::clone(&keys), connect_limit, sink);
         let logs = Arc::clone(link.logs());
         let shared = Arc::new(Shared {
             link,
             keys,
             clock: Clock::default(),
-            logs: Arc::clone(&logs),
-            wake,
+            logs,
+            earliest_due,
             server: Server::default(),
-            waiting,
-            push,
-            tasks: Mutex::default(),
+            waiters,
+            push_channel,
         });
         let keeper = Arc::clone(&shared);
         let handle = runtime.handle().clone();
         let open = Mutex::new(Some(Open { tasks: watch::Sender::new(()), _runtime: runtime }));
-        let client = Self { open, handle, shared, process: std::process::id() };
+        let client = Self { open, handle, shared, waits: Waits::default(), process: std::process::id() };
         client.spawn(async move { keeper.link.keep().await });
-        client.spawn(wait::withdraw(Arc::clone(&client.shared)));
+        client.spawn(results::withdraw(Arc::clone(&client.shared)));
         Ok(client)
     }
 
-    /// What the worker engine builds on.
+    /// The state that the worker engine builds on.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    /// Where tasks of this client run.
+    /// The runtime on which the tasks of this client run.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Has it been closed, or is this a forked child that only inherited it?
+    /// Whether it is closed, or belongs to the parent of this forked process.
     pub fn is_closed(&self) -> bool {
-        self.process != std::process::id() || self.open.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+        self.process != std::process::id() || lock(&self.open).is_none()
     }
 
-    /// End all connections; answers every open request with [`Error::Closed`].
+    /// End all connections. Every open request is answered with [`Error::Closed`].
     pub fn close(&self) {
         if self.process == std::process::id() {
-            let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let open = lock(&self.open).take();
             if let Some(Open { tasks, _runtime }) = open {
                 drop(tasks);
-                self.take_leave();
+                self.withdraw_registrations();
             }
         }
     }
 
-    /// Withdraw what callers have left in Redis, if anything.
-    fn take_leave(&self) {
-        if self.shared.waiting.has_word() {
+    fn withdraw_registrations(&self) {
+        if self.shared.waiters.has_registrations() {
             let (done, is_done) = channel::<()>();
             let shared = Arc::clone(&self.shared);
             self.handle.spawn(async move {
                 let _done = done;
-                wait::withdraw_rest(shared, FAREWELL).await;
+                results::withdraw_rest(shared, CLOSING_LIMIT).await;
             });
-            // The sender's end is dropped when it is done.
-            let _ = is_done.recv_timeout(2 * FAREWELL);
+            // The sender is dropped when the task has ended.
+            let _ = is_done.recv_timeout(2 * CLOSING_LIMIT);
         }
     }
 
-    /// Run `work` on the I/O thread until it is done or the client is closed.
+    /// Run `work` on the I/O thread until it has ended or the client is closed.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Option<JoinHandle<()>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.tasks.subscribe();
+        let mut open = lock(&self.open).as_ref()?.tasks.subscribe();
         Some(self.handle.spawn(async move {
             tokio::select! {
                 () = work => {}
@@ -204,46 +164,33 @@ impl Client {
         }))
     }
 
-    fn request<F>(&self, port: &Arc<Port>, ticket: Ticket, work: impl FnOnce(Arc<Shared>, Patience) -> F)
+    fn request<F>(&self, mailbox: &Arc<Mailbox>, request: RequestId, work: impl FnOnce(Arc<Shared>, Patience) -> F)
     where
         F: Future<Output = Result<Answer>> + Send + 'static,
     {
-        let debt = Debt { port: Arc::clone(port), ticket, paid: false };
+        let pending = PendingRequest::new(mailbox, request);
         if self.is_closed() {
             return;
         }
         let patience = Patience::within(self.shared.link.connect_limit());
         let work = work(Arc::clone(&self.shared), patience);
-        self.spawn(async move { debt.pay(work.await) });
+        self.spawn(async move { pending.answer(work.await) });
     }
 
-    /// Accept jobs; answers [`Answer::Ids`], or [`Answer::SomeIds`] if only some were accepted.
-    pub fn enqueue(&self, port: &Arc<Port>, ticket: Ticket, jobs: Vec<Submission>) {
-        self.request(port, ticket, |shared, patience| async move {
+    /// Enqueue jobs. The answer is [`Answer::Ids`], or [`Answer::SomeIds`] if only some jobs were accepted.
+    pub fn enqueue(&self, mailbox: &Arc<Mailbox>, request: RequestId, jobs: Vec<Submission>) {
+        self.request(mailbox, request, |shared, patience| async move {
             shared.server.check_once(&shared.link, patience).await?;
-            let chunks = prepare(jobs, shared.link.connect_limit())?;
-            let lengths: Vec<usize> = chunks.iter().map(|chunk| chunk.jobs.len()).collect();
-            let has_failed = AtomicBool::new(false);
-            // Several in flight share a round trip. After a failure, those in flight are awaited and no more are sent.
-            let accepted = iter(chunks)
-                .take_while(|_| ready(!has_failed.load(Ordering::Relaxed)))
-                .map(|chunk| accept(&shared, chunk))
-                .buffered(CHUNKS_UNDER_WAY)
-                .inspect(|of_chunk| {
-                    has_failed.fetch_or(of_chunk.is_err(), Ordering::Relaxed);
-                })
-                .collect()
-                .await;
-            answer(accepted, &lengths)
+            submit::enqueue(&shared, jobs).await
         });
     }
 
-    /// Enqueue one occurrence of a schedule; answers [`Answer::Number`], of [`produce::Firing`].
-    pub fn fire(&self, port: &Arc<Port>, ticket: Ticket, schedule: String, fire_ms: u64, job: Submission) {
-        self.request(port, ticket, move |shared, patience| async move {
+    /// Enqueue one occurrence of a schedule. The answer is [`Answer::Number`], a [`produce::Firing`].
+    pub fn fire(&self, mailbox: &Arc<Mailbox>, request: RequestId, schedule: String, fire_ms: u64, job: Submission) {
+        self.request(mailbox, request, move |shared, patience| async move {
             shared.server.check_once(&shared.link, patience).await?;
             let mut fired = Fired::default();
-            for job in prepare(vec![job], shared.link.connect_limit())?.iter().flat_map(|chunk| &chunk.jobs) {
+            for job in submit::prepare(vec![job], shared.link.connect_limit())?.iter().flat_map(|chunk| &chunk.jobs) {
                 fired = produce::fire(&shared.link, &shared.keys, &schedule, fire_ms, job, patience).await?;
             }
             shared.clock.observe(fired.now_ms);
@@ -251,10 +198,10 @@ impl Client {
         });
     }
 
-    /// The Redis time; answers [`Answer::Number`]. From then on the client's clock runs.
-    pub fn clock(&self, port: &Arc<Port>, ticket: Ticket) {
-        self.request(port, ticket, |shared, patience| async move {
-            let reply = shared.link.command(&redis::cmd("TIME"), patience).await?;
+    /// Read the Redis time. The answer is [`Answer::Number`]. From then on, the client's clock runs.
+    pub fn clock(&self, mailbox: &Arc<Mailbox>, request: RequestId) {
+        self.request(mailbox, request, |shared, patience| async move {
+            let reply = shared.link.command(&commands::time(), patience).await?;
             let (seconds, micros): (i64, i64) =
                 redis::from_redis_value(reply).map_err(|error| Error::Protocol(error.to_string()))?;
             let now_ms = seconds * 1000 + micros / 1000;
@@ -263,64 +210,62 @@ impl Client {
         });
     }
 
-    /// A result: now, or within `limit` when given; answers [`Answer::Result`].
-    pub fn result(&self, port: &Arc<Port>, ticket: Ticket, id: String, limit: Option<Duration>) {
-        let key = (Arc::as_ptr(port) as usize, ticket);
-        let debt = Debt { port: Arc::clone(port), ticket, paid: false };
+    /// Read a result, or wait for it if there is a `limit`. The answer is [`Answer::Result`].
+    pub fn result(&self, mailbox: &Arc<Mailbox>, request: RequestId, id: String, limit: Option<Duration>) {
+        let key = (Arc::as_ptr(mailbox) as usize, request);
+        let pending = PendingRequest::new(mailbox, request);
         if self.is_closed() {
             return;
         }
-        let shared = Arc::clone(&self.shared);
+        let (shared, waits) = (Arc::clone(&self.shared), Arc::clone(&self.waits));
         let task = self.spawn(async move {
             let answer = match limit {
-                None => wait::look_now(&shared, &id).await,
-                Some(limit) => wait::wait_for(&shared, &id, limit).await,
+                None => results::get(&shared, &id).await,
+                Some(limit) => results::wait(&shared, &id, limit).await,
             };
-            shared.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-            debt.pay(answer.map(Answer::Result));
+            lock(&waits).remove(&key);
+            pending.answer(answer.map(Answer::Result));
         });
         if limit.is_some()
             && let Some(task) = task
         {
-            let mut tasks = self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            // It may have ended before it was entered; then it must not be entered at all.
+            let mut waits = lock(&self.waits);
+            // The task may have ended already. Then nothing would remove its entry.
             if !task.is_finished() {
-                tasks.insert(key, task.abort_handle());
+                waits.insert(key, task.abort_handle());
             }
         }
     }
 
-    /// Give up a wait.
-    pub fn forget(&self, port: &Arc<Port>, ticket: Ticket) {
-        let key = (Arc::as_ptr(port) as usize, ticket);
-        let task = self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    /// Cancel a wait for a result.
+    pub fn forget(&self, mailbox: &Arc<Mailbox>, request: RequestId) {
+        let key = (Arc::as_ptr(mailbox) as usize, request);
+        let task = lock(&self.waits).remove(&key);
         if let Some(task) = task {
             task.abort();
         }
     }
 
-    /// What is known of some jobs; answers [`Answer::Jobs`].
-    pub fn lookup(&self, port: &Arc<Port>, ticket: Ticket, ids: Vec<String>) {
-        self.request(port, ticket, |shared, patience| async move {
+    /// Read the state of some jobs. The answer is [`Answer::Jobs`].
+    pub fn lookup(&self, mailbox: &Arc<Mailbox>, request: RequestId, ids: Vec<String>) {
+        self.request(mailbox, request, |shared, patience| async move {
             let ids: Vec<Vec<u8>> = ids.into_iter().map(String::into_bytes).collect();
             jobs::look_up(&shared, &ids, patience).await.map(Answer::Jobs)
         });
     }
 
-    /// Jobs that wait to start; answers [`Answer::Number`].
-    pub fn depth(&self, port: &Arc<Port>, ticket: Ticket) {
-        self.request(port, ticket, |shared, patience| async move {
+    /// Count the jobs that are waiting to start. The answer is [`Answer::Number`].
+    pub fn depth(&self, mailbox: &Arc<Mailbox>, request: RequestId) {
+        self.request(mailbox, request, |shared, patience| async move {
             look::depth(&shared.link, &shared.keys, patience).await.map(Answer::Number)
         });
     }
 
-    /// Names of all queues; answers [`Answer::Names`].
-    pub fn queues(&self, port: &Arc<Port>, ticket: Ticket) {
-        self.request(port, ticket, |shared, patience| async move {
-            let mut cmd = redis::cmd("SMEMBERS");
-            cmd.arg(QUEUES);
-            let reply = shared.link.command(&cmd, patience).await?;
-            // Somebody else may have written a name that is no text.
+    /// List the names of all queues. The answer is [`Answer::Names`].
+    pub fn queues(&self, mailbox: &Arc<Mailbox>, request: RequestId) {
+        self.request(mailbox, request, |shared, patience| async move {
+            let reply = shared.link.command(&commands::members(QUEUES), patience).await?;
+            // Other software may have written a name that is not text.
             let names: Vec<Vec<u8>> =
                 redis::from_redis_value(reply).map_err(|error| Error::Protocol(error.to_string()))?;
             let mut names: Vec<String> = names.into_iter().map(text_of).collect();
@@ -329,22 +274,19 @@ impl Client {
         });
     }
 
-    /// The queue in numbers; answers [`Answer::Queue`].
-    pub fn inspect(&self, port: &Arc<Port>, ticket: Ticket) {
-        self.request(port, ticket, |shared, patience| async move {
+    /// Summarize the queue. The answer is [`Answer::Queue`].
+    pub fn inspect(&self, mailbox: &Arc<Mailbox>, request: RequestId) {
+        self.request(mailbox, request, |shared, patience| async move {
             look::inspect(&shared.link, &shared.keys, patience).await.map(|view| Answer::Queue(Box::new(view)))
         });
     }
 
-    /// Some jobs in one state; answers [`Answer::Jobs`], for `dead` [`Answer::Dead`].
-    pub fn jobs(&self, port: &Arc<Port>, ticket: Ticket, state: String, most: usize) {
-        self.request(port, ticket, move |shared, patience| async move {
-            match state.as_str() {
-                "dead" => jobs::dead(&shared, most, patience).await.map(Answer::Dead),
-                "queued" | "scheduled" | "running" => {
-                    jobs::list(&shared, &state, most, patience).await.map(Answer::Jobs)
-                }
-                _ => Err(Error::Invalid(format!("no state {state:?}; ask for queued, scheduled, running or dead"))),
+    /// List some jobs. The answer is [`Answer::Jobs`], or [`Answer::Dead`] for dead letters.
+    pub fn jobs(&self, mailbox: &Arc<Mailbox>, request: RequestId, listing: Listing, limit: usize) {
+        self.request(mailbox, request, move |shared, patience| async move {
+            match listing {
+                Listing::Dead => jobs::dead(&shared, limit, patience).await.map(Answer::Dead),
+                Listing::In(state) => jobs::list(&shared, state, limit, patience).await.map(Answer::Jobs),
             }
         });
     }
@@ -356,28 +298,14 @@ impl Drop for Client {
     }
 }
 
-fn sink(waiting: Arc<Waiting>, push: String, wake: String, due: watch::Sender<u64>) -> PushSink {
+fn sink(waiters: Arc<Waiters>, push: String, wake: String, earliest_due: watch::Sender<u64>) -> PushSink {
     Arc::new(move |channel, message| {
         if channel == push.as_bytes() {
-            // Whoever waits for what cannot be read looks for it; a later version's record may look so.
-            let _ = waiting.deliver(&message);
+            // If the message cannot be read, its callers check for the result. A later version may have written it.
+            let _ = waiters.deliver(&message);
         } else if channel == wake.as_bytes() {
-            let at = std::str::from_utf8(&message).ok().and_then(|text| text.parse().ok());
-            due.send_replace(at.unwrap_or_default());
+            let due_ms = std::str::from_utf8(&message).ok().and_then(|text| text.parse().ok());
+            earliest_due.send_replace(due_ms.unwrap_or_default());
         }
     })
-}
-
-/// Enqueue a chunk; gives the ids of its jobs, or of those that exist in their place.
-async fn accept(shared: &Shared, chunk: Chunk) -> Result<Vec<String>> {
-    // For each chunk: many of them on a slow line are no server that is out of reach.
-    let patience = Patience::within(shared.link.connect_limit());
-    let existing = produce::enqueue(&shared.link, &shared.keys, &chunk, patience).await?;
-    let mut ids: Vec<String> = chunk.jobs.into_iter().map(|job| job.id).collect();
-    for (position, id) in existing {
-        if let Some(own) = ids.get_mut(position) {
-            *own = id;
-        }
-    }
-    Ok(ids)
 }

@@ -1,4 +1,5 @@
-//! Redis time between answers: the last one plus what the monotonic clock says has passed since. Wall clocks decide nothing.
+//! The Redis time between replies: that of the last reply, plus the time that has passed since by the monotonic clock.
+//! No decision depends on a wall clock.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -6,7 +7,7 @@ use std::time::Instant;
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Milliseconds by the monotonic clock since the first call.
+/// Milliseconds since the first call, by the monotonic clock.
 pub fn monotonic_ms() -> i64 {
     i64::try_from(START.elapsed().as_millis()).unwrap_or(i64::MAX)
 }
@@ -15,16 +16,17 @@ pub fn monotonic_ms() -> i64 {
 #[derive(Debug, Default)]
 pub struct Clock {
     offset: AtomicI64,
-    /// A step that has not been read yet.
+    /// The last step of the server's clock, until it is taken.
     step: AtomicI64,
 }
 
-/// A change of the Redis time by so much is a step of the server's clock, and no delay of an answer.
+/// A change of the Redis time by at least this much is a step of the server's clock. A smaller one may be a delayed
+/// reply.
 const STEP_MS: i64 = 60_000;
 
 impl Clock {
-    /// Take note of an answer's time. The answer is as old as its way to us: the later of two estimates is the better one,
-    /// but a server that was set back or replaced must be followed too.
+    /// Record the time in a reply. Each reply was delayed on its way, so the later of two estimates is the better one.
+    /// But if the server's clock was set back, or the server was replaced, the new time counts.
     pub fn observe(&self, redis_ms: u64) {
         let offset = i64::try_from(redis_ms).unwrap_or(i64::MAX) - monotonic_ms();
         let known = self.offset.load(Ordering::Relaxed);
@@ -36,12 +38,12 @@ impl Clock {
         }
     }
 
-    /// By how many milliseconds the server's clock was set since the last call, if it was.
+    /// The step of the server's clock in milliseconds since the last call of this function, if there was one.
     pub fn take_step(&self) -> Option<i64> {
         Some(self.step.swap(0, Ordering::Relaxed)).filter(|step| *step != 0)
     }
 
-    /// The Redis time in epoch milliseconds; 0 before the first answer.
+    /// The Redis time in epoch milliseconds; 0 before the first reply.
     pub fn now_ms(&self) -> u64 {
         self.at_ms(monotonic_ms())
     }
@@ -60,19 +62,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_follows_the_server_and_not_the_delay_of_answers() {
+    fn it_follows_the_server_and_not_the_delay_of_replies() {
         let clock = Clock::default();
         assert_eq!(clock.now_ms(), 0);
         clock.observe(1_000_000);
         let first = clock.now_ms();
         assert!((1_000_000..1_000_100).contains(&first));
         clock.observe(999_950);
-        assert!(clock.now_ms() >= first, "an answer that was long on its way does not turn the clock back");
+        assert!(clock.now_ms() >= first, "a delayed reply does not turn the clock back");
         clock.observe(500_000);
-        assert!(clock.now_ms() < 600_000, "a server that was set back is followed");
+        assert!(clock.now_ms() < 600_000, "the clock follows a server that was set back");
         assert!(clock.take_step().is_some_and(|step| step < -400_000));
         clock.observe(500_500);
-        assert_eq!(clock.take_step(), None, "a late answer is no step");
+        assert_eq!(clock.take_step(), None, "a delayed reply is no step");
         clock.observe(4_000_000);
         assert!(clock.take_step().is_some_and(|step| step > 3_000_000));
     }

@@ -4,27 +4,27 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::refusal::{Refusal, Subject};
 
-/// What can go wrong between the engine and its caller.
+/// An error that the engine returns to its caller.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The broker did not answer in time, or the connection was lost and did not come back in time.
     #[error("cannot reach Redis at {address}: {reason}. Check that the server runs and that the URL is right")]
     Unreachable {
-        /// Where we tried, without credentials.
+        /// The server's address, without credentials.
         address: String,
-        /// What happened last.
+        /// The last error.
         reason: String,
     },
-    /// The broker answered with an error that an immediate second try would not mend.
+    /// The broker answered with an error. Repeating the call at once would not help.
     #[error("Redis refused the command: {0}")]
     Refused(Refusal),
-    /// The caller gave something that cannot be used.
+    /// An argument cannot be used.
     #[error("{0}")]
     Invalid(String),
-    /// The server is not one to entrust jobs to.
+    /// The server could lose jobs, or is too old.
     #[error("this Redis server cannot be used: {0}")]
     Unfit(String),
-    /// Somebody waits for a result that will not come.
+    /// The caller waits for a result that cannot arrive.
     #[error("there is no result of job {id:?} to wait for: {why}")]
     NoResult {
         /// Id of the job.
@@ -35,14 +35,14 @@ pub enum Error {
     /// The engine has been closed.
     #[error("this connection has been closed; build a new app, or do not use one after its process has begun to exit")]
     Closed,
-    /// The broker holds something that this version does not understand.
+    /// The broker holds data that this version cannot read.
     #[error("Redis holds data that this version cannot read: {0}")]
     Protocol(String),
 }
 
 impl Error {
-    /// Would the same call fail again, even if the server, the network or our rights change? If not, a patient caller keeps
-    /// its data and tries again after a pause.
+    /// Whether the same call would fail again even if the server, the network or our permissions changed. If not, a
+    /// patient caller keeps its data and tries again after a pause.
     pub fn is_about_this_call(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.subject() == Subject::Call,
@@ -51,41 +51,41 @@ impl Error {
         }
     }
 
-    /// Did the call meet a key that holds something else than it should?
+    /// Whether a key of the call has the wrong type.
     pub fn is_of_wrong_type(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.code == "WRONGTYPE")
     }
 
-    /// Was every connection cut that carried the call?
+    /// Whether every connection that carried the call was cut.
     pub fn is_broken(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.code == "BROKEN")
     }
 
-    /// Did the script find that what was sent ahead of it is not there any more?
+    /// Whether a body that was sent ahead of the script is missing.
     pub fn is_body_gone(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.code == "GONE")
     }
 }
 
-/// Shorthand for results of the engine.
+/// The result of an engine function.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What to do after a failed command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// The connection is of no more use: make a new one, then try again.
+    /// The connection is broken: make a new one, then try again.
     Reconnect,
-    /// The server is busy with itself (loading, failing over, full of clients): wait, then try again.
+    /// The server is temporarily unable to answer, for example while it loads its data: wait, then try again.
     Wait,
     /// The script is not in the server's cache: load it, then try again.
     Load,
-    /// A key holds something else than it should: set it aside, then try again.
+    /// A key has the wrong type: set it aside, then try again.
     Mend,
-    /// Trying again would give the same answer.
+    /// Repeating the call would return the same error.
     GiveUp,
 }
 
-/// Decide what a failed command calls for. Pure, so that every case has a test.
+/// Decide what to do after a failed command. It is a pure function, so that every case has a test.
 pub fn remedy(error: &RedisError) -> Remedy {
     match error.kind() {
         ErrorKind::Server(ServerErrorKind::NoScript) => Remedy::Load,
@@ -95,7 +95,7 @@ pub fn remedy(error: &RedisError) -> Remedy {
             | ServerErrorKind::ClusterDown
             | ServerErrorKind::MasterDown,
         ) => Remedy::Wait,
-        // A replica that was a primary when we connected: the address may lead to the new primary by now.
+        // The server was a primary when we connected and is a replica now. The address may lead to the new primary.
         ErrorKind::Server(ServerErrorKind::ReadOnly) => Remedy::Reconnect,
         ErrorKind::Io | ErrorKind::Parse => Remedy::Reconnect,
         _ if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() => Remedy::Reconnect,

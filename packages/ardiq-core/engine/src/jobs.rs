@@ -1,49 +1,50 @@
-//! Jobs as people and programs look them up.
+//! Reads the state of jobs, lists of jobs, and dead letters.
 
-use crate::client::Shared;
 use crate::error::Result;
 use crate::link::Patience;
 use crate::printable::text_of;
 use crate::protocol::entry::Header;
 use crate::protocol::envelope::Envelope;
-use crate::protocol::keys::{LANE, RETURNED};
-use crate::protocol::record::{Outcome, Place, ResultRecord};
+use crate::protocol::keys::{LANE, Nonce, RETURNED};
+use crate::protocol::record::{Location, Outcome, ResultRecord};
+use crate::protocol::state::{Listing, State};
 use crate::scripts::deliver::bodies;
-use crate::scripts::look::{self, Found, Letter};
+use crate::scripts::look::{self, DeadLetter, Found};
+use crate::shared::Shared;
 
 /// A snapshot of one job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobRecord {
     /// Job id.
     pub id: String,
-    /// queued, scheduled, running, complete or not_found.
-    pub status: &'static str,
-    /// Task name; empty when complete or not found.
+    /// Its state.
+    pub state: State,
+    /// Task name. Empty if the job is complete or was not found.
     pub name: String,
     /// Encoded arguments.
     pub body: Vec<u8>,
     /// Epoch milliseconds of the enqueue.
     pub enqueued_ms: u64,
-    /// Starts so far, a running one included.
+    /// Number of starts, including that of the current run.
     pub tries: u64,
-    /// Due time, when scheduled.
+    /// Due time in epoch milliseconds, if it is scheduled.
     pub due_ms: Option<u64>,
-    /// Text that travels along.
+    /// Text that is passed along with the job.
     pub headers: Vec<(String, String)>,
     /// Its lane.
     pub lane: String,
-    /// The worker that runs it.
+    /// The worker that is running it.
     pub worker: Option<String>,
 }
 
-/// Look jobs up, in order.
+/// Read the state of jobs. Returns one record per id, in the order of the ids.
 pub async fn look_up(shared: &Shared, ids: &[Vec<u8>], patience: Patience) -> Result<Vec<JobRecord>> {
     let mut records = Vec::with_capacity(ids.len());
     for ids in ids.chunks(500) {
         let mut page = snapshots(shared, ids, patience).await?;
         let gone = add_bodies(shared, &mut page, patience).await?;
         if !gone.is_empty() {
-            // Those jobs have ended meanwhile, and their bodies with them.
+            // These jobs have ended in the meantime, and their bodies were deleted with them.
             let ids: Vec<Vec<u8>> = gone.iter().map(|&position| ids[position].clone()).collect();
             for (position, later) in gone.into_iter().zip(snapshots(shared, &ids, patience).await?) {
                 page[position] = later;
@@ -54,7 +55,7 @@ pub async fn look_up(shared: &Shared, ids: &[Vec<u8>], patience: Patience) -> Re
     Ok(records)
 }
 
-/// A snapshot, and the key of its body when that is kept apart.
+/// A snapshot, and the key of its body if that is stored separately.
 type Snapshot = (JobRecord, Option<String>);
 
 async fn snapshots(shared: &Shared, ids: &[Vec<u8>], patience: Patience) -> Result<Vec<Snapshot>> {
@@ -67,7 +68,7 @@ async fn snapshots(shared: &Shared, ids: &[Vec<u8>], patience: Patience) -> Resu
     Ok(ids.iter().zip(found).map(with_key).collect())
 }
 
-/// Read the bodies that are kept apart; gives the positions of those that are not there.
+/// Read the bodies that are stored separately. Returns the positions of the snapshots whose bodies are missing.
 async fn add_bodies(shared: &Shared, page: &mut [Snapshot], patience: Patience) -> Result<Vec<usize>> {
     let (positions, names): (Vec<usize>, Vec<String>) =
         page.iter().enumerate().filter_map(|(position, (_, name))| Some((position, name.clone()?))).unzip();
@@ -82,21 +83,21 @@ async fn add_bodies(shared: &Shared, page: &mut [Snapshot], patience: Patience) 
 }
 
 /// Some jobs in one state.
-pub async fn list(shared: &Shared, state: &str, most: usize, patience: Patience) -> Result<Vec<JobRecord>> {
-    let ids = look::ids(&shared.link, &shared.keys, state, most, patience).await?;
+pub async fn list(shared: &Shared, state: State, limit: usize, patience: Patience) -> Result<Vec<JobRecord>> {
+    let ids = look::ids(&shared.link, &shared.keys, Listing::In(state), limit, patience).await?;
     let mut records = look_up(shared, &ids, patience).await?;
-    // Between the two calls a job may have moved on.
-    records.retain(|record| record.status == state);
+    // A job may have changed its state between the two calls.
+    records.retain(|record| record.state == state);
     Ok(records)
 }
 
-/// Dead letters with their reasons, the newest first.
-pub async fn dead(shared: &Shared, most: usize, patience: Patience) -> Result<Vec<(JobRecord, String)>> {
-    let letters = look::dead(&shared.link, &shared.keys, most, patience).await?;
+/// Some dead letters with their reasons, the newest first.
+pub async fn dead(shared: &Shared, limit: usize, patience: Patience) -> Result<Vec<(JobRecord, String)>> {
+    let letters = look::dead(&shared.link, &shared.keys, limit, patience).await?;
     Ok(letters
         .into_iter()
-        .map(|Letter { id, record, value, body }| {
-            let mut job = JobRecord { id, status: "complete", ..JobRecord::default() };
+        .map(|DeadLetter { id, record, value, body }| {
+            let mut job = JobRecord { id, state: State::Complete, ..JobRecord::default() };
             fill(&mut job, &value);
             if !body.is_empty() {
                 job.body = body;
@@ -111,40 +112,40 @@ pub async fn dead(shared: &Shared, most: usize, patience: Patience) -> Result<Ve
         .collect())
 }
 
-/// What a job's keys say, and the nonce of its enqueue when its body is kept apart.
-fn snapshot(id: &str, found: &Found) -> (JobRecord, Option<[u8; 8]>) {
-    let mut job = JobRecord { id: id.to_owned(), status: "not_found", ..JobRecord::default() };
-    let mut apart = None;
-    match found.record.as_deref().and_then(Place::of) {
-        Some(Place::Stream(stream)) => {
-            job.status = "queued";
+/// The snapshot of a job, and the nonce of its enqueue if its body is stored separately.
+fn snapshot(id: &str, found: &Found) -> (JobRecord, Option<Nonce>) {
+    let mut job = JobRecord { id: id.to_owned(), ..JobRecord::default() };
+    let mut separate_body = None;
+    match found.record.as_deref().and_then(Location::of) {
+        Some(Location::Stream(stream)) => {
+            job.state = State::Queued;
             job.lane = lane_of(stream);
-            apart = fill(&mut job, &found.value);
+            separate_body = fill(&mut job, &found.value);
             if let Some(worker) = found.run.split(' ').nth(1) {
-                job.status = "running";
+                job.state = State::Running;
                 job.worker = Some(worker.to_owned());
                 job.tries += 1;
             }
         }
-        Some(Place::Due(stream, value)) => {
-            job.status = "scheduled";
+        Some(Location::Due(stream, value)) => {
+            job.state = State::Scheduled;
             job.lane = lane_of(stream);
             job.due_ms = found.due_ms;
-            apart = fill(&mut job, value);
+            separate_body = fill(&mut job, value);
         }
-        Some(Place::Finished { stored: true }) => job.status = "complete",
-        Some(Place::Finished { stored: false }) | None => {}
+        Some(Location::Finished { stored: true }) => job.state = State::Complete,
+        Some(Location::Finished { stored: false }) | None => {}
     }
-    (job, apart)
+    (job, separate_body)
 }
 
 fn lane_of(stream: &str) -> String {
     stream.strip_prefix(LANE).or_else(|| stream.strip_prefix(RETURNED)).unwrap_or(stream).to_owned()
 }
 
-/// Take over what header and envelope say; bytes that cannot be read are shown as the body, so that nothing is hidden. Gives
-/// the nonce when the body is kept apart.
-fn fill(job: &mut JobRecord, value: &[u8]) -> Option<[u8; 8]> {
+/// Copy the fields of header and envelope. An envelope that cannot be read becomes the body, so that nothing is hidden.
+/// Returns the nonce if the body is stored separately.
+fn fill(job: &mut JobRecord, value: &[u8]) -> Option<Nonce> {
     let (header, envelope) = Header::split(value)?;
     job.tries = u64::from(header.tries);
     job.enqueued_ms = header.enqueued_ms;
@@ -153,7 +154,7 @@ fn fill(job: &mut JobRecord, value: &[u8]) -> Option<[u8; 8]> {
             job.name = envelope.name;
             job.body = envelope.body;
             job.headers = envelope.headers;
-            header.is_apart().then_some(envelope.nonce)
+            header.has_separate_body().then_some(envelope.nonce)
         }
         Err(_) => {
             job.body = envelope.to_vec();
@@ -165,7 +166,7 @@ fn fill(job: &mut JobRecord, value: &[u8]) -> Option<[u8; 8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::entry::APART;
+    use crate::protocol::entry::SEPARATE_BODY;
 
     fn value() -> Vec<u8> {
         let header = Header { tries: 1, enqueued_ms: 99, ..Header::default() };
@@ -178,26 +179,26 @@ mod tests {
     }
 
     #[test]
-    fn every_state_is_told_from_record_and_run() {
+    fn every_state_is_recognized_from_record_and_run() {
         let snapshot = |id: &str, found: &Found| super::snapshot(id, found).0;
         let queued = snapshot("a", &found(Some(b"q12345678170-0 lane:low"), value(), ""));
         assert_eq!(
-            (queued.status, queued.lane.as_str(), queued.tries, queued.name.as_str()),
-            ("queued", "low", 1, "add")
+            (queued.state, queued.lane.as_str(), queued.tries, queued.name.as_str()),
+            (State::Queued, "low", 1, "add")
         );
         let running = snapshot("a", &found(Some(b"q12345678170-0 lane:low"), value(), "170-0 w1 5 2"));
-        assert_eq!((running.status, running.tries, running.worker.as_deref()), ("running", 2, Some("w1")));
+        assert_eq!((running.state, running.tries, running.worker.as_deref()), (State::Running, 2, Some("w1")));
         let record = [b"d12345678\x08lane:low", &value()[..]].concat();
         let scheduled = snapshot("a", &found(Some(&record), Vec::new(), ""));
-        assert_eq!((scheduled.status, scheduled.due_ms, scheduled.enqueued_ms), ("scheduled", Some(7), 99));
-        assert_eq!(snapshot("a", &found(Some(b"R12345678"), Vec::new(), "")).status, "complete");
-        assert_eq!(snapshot("a", &found(Some(b"T12345678"), Vec::new(), "")).status, "not_found");
-        assert_eq!(snapshot("a", &found(None, Vec::new(), "")).status, "not_found");
+        assert_eq!((scheduled.state, scheduled.due_ms, scheduled.enqueued_ms), (State::Scheduled, Some(7), 99));
+        assert_eq!(snapshot("a", &found(Some(b"R12345678"), Vec::new(), "")).state, State::Complete);
+        assert_eq!(snapshot("a", &found(Some(b"T12345678"), Vec::new(), "")).state, State::NotFound);
+        assert_eq!(snapshot("a", &found(None, Vec::new(), "")).state, State::NotFound);
     }
 
     #[test]
-    fn of_a_body_that_is_kept_apart_the_key_is_told() {
-        let header = Header { flags: APART, ..Header::default() };
+    fn a_snapshot_names_the_key_of_a_separate_body() {
+        let header = Header { flags: SEPARATE_BODY, ..Header::default() };
         let value = [&header.encode()[..], &Envelope { nonce: *b"nonceABC", ..Envelope::default() }.encode()].concat();
         let record = [b"d12345678\x08lane:low", &value[..]].concat();
         for found in [found(Some(b"q12345678170-0 lane:low"), value, ""), found(Some(&record), Vec::new(), "")] {

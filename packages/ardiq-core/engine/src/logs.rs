@@ -1,35 +1,36 @@
-//! Log lines on their way to the application's logging: a bounded queue, so that nobody ever waits to log.
+//! A bounded queue of log lines for the application's logging, so that logging never blocks the I/O thread.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
+use crate::lock::lock;
 use crate::printable::printable;
 
-/// Levels, as Python's `logging` numbers them.
+/// Levels, with the numbers of Python's `logging`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// For those who look for a fault.
+    /// Details for debugging.
     Debug = 10,
-    /// Something that is worth knowing.
+    /// Normal operation.
     Info = 20,
-    /// Something that may need attention.
+    /// A problem that may need attention.
     Warning = 30,
-    /// Something that failed.
+    /// A failure.
     Error = 40,
 }
 
-/// One line.
+/// A log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Its level.
+    /// The level.
     pub level: Level,
     /// The logger's name below `ardiq.`.
     pub logger: &'static str,
-    /// The text; never arguments, results or credentials.
+    /// The text. It never contains arguments, results or credentials.
     pub message: String,
 }
 
-/// Lines that are kept when nobody takes them.
+/// The most lines that are kept until they are taken.
 const KEPT: usize = 1000;
 
 #[derive(Default)]
@@ -43,10 +44,10 @@ struct Queue {
 pub struct Logs(Mutex<Queue>);
 
 impl Logs {
-    /// Add a line, made printable; the oldest goes when the queue is full, and is counted.
+    /// Add a line, and make it printable. If the queue is full, the oldest line is dropped and counted.
     pub fn push(&self, level: Level, logger: &'static str, message: String) {
         let message = printable(&message).into_owned();
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.0);
         if queue.lines.len() == KEPT {
             queue.lines.pop_front();
             queue.dropped += 1;
@@ -56,7 +57,7 @@ impl Logs {
 
     /// Take all lines.
     pub fn take(&self) -> Vec<Line> {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = lock(&self.0);
         let mut lines: Vec<Line> = queue.lines.drain(..).collect();
         if queue.dropped > 0 {
             let message = format!("{} older log lines were dropped", queue.dropped);
@@ -67,18 +68,18 @@ impl Logs {
     }
 }
 
-/// Lets a line that would repeat through once in a while.
+/// Limits how often a repeated message is logged.
 #[derive(Default)]
-pub struct Seldom(Mutex<Option<i64>>);
+pub struct LogThrottle(Mutex<Option<i64>>);
 
-/// Pause between two lines that say the same.
-const SELDOM_MS: i64 = 30_000;
+/// The shortest time between two lines with the same message.
+const REPEAT_MS: i64 = 30_000;
 
-impl Seldom {
-    /// May it be said now? Asking counts as saying.
+impl LogThrottle {
+    /// Whether the message may be logged now. If so, the caller must log it.
     pub fn is_due(&self, monotonic_ms: i64) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.is_none_or(|last| monotonic_ms - last >= SELDOM_MS);
+        let mut last = lock(&self.0);
+        let due = last.is_none_or(|last| monotonic_ms - last >= REPEAT_MS);
         if due {
             *last = Some(monotonic_ms);
         }
@@ -98,14 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_repeats_is_let_through_once_in_a_while() {
-        let seldom = Seldom::default();
-        let said = [0, 1, SELDOM_MS - 1, SELDOM_MS, SELDOM_MS + 1].map(|now| seldom.is_due(now));
-        assert_eq!(said, [true, false, false, true, false]);
+    fn a_repeated_message_is_logged_once_per_period() {
+        let throttle = LogThrottle::default();
+        let logged = [0, 1, REPEAT_MS - 1, REPEAT_MS, REPEAT_MS + 1].map(|now| throttle.is_due(now));
+        assert_eq!(logged, [true, false, false, true, false]);
     }
 
     #[test]
-    fn a_full_queue_drops_the_oldest_and_says_so() {
+    fn a_full_queue_drops_the_oldest_lines_and_logs_that() {
         let logs = Logs::default();
         for number in 0..KEPT + 5 {
             logs.push(Level::Info, "engine", number.to_string());

@@ -1,19 +1,19 @@
-//! Makes untrusted text safe for a terminal or a log: like the client's `ardiq.printable`, for the engine's own lines and
-//! errors.
+//! Makes untrusted text safe for a terminal or a log. It does for the engine's log lines and errors what
+//! `ardiq.printable` does for those of the client.
 //!
 //! Names, ids and error texts come from Redis, and any Redis user can put terminal escapes and line breaks into them.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// `text` with an escape (`\x1b`, `\u202e`) for each character that moves the cursor, hides or reorders what is shown.
+/// Replace each character that moves the cursor, or hides or reorders text, by an escape such as `\x1b` or `\u202e`.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 8);
     for character in text.chars() {
-        // The standard library knows what is printable, but would escape quotes and backslashes too.
+        // The standard library would also escape quotes and backslashes.
         if matches!(character, '"' | '\'' | '\\') || character.escape_debug().len() == 1 {
             shown.push(character);
         } else {
@@ -23,7 +23,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Bytes that should be text: as they are when they are UTF-8, with escapes for those that are not.
+/// Decode UTF-8. Invalid bytes become escapes.
 pub fn text_of(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| {
         let mut shown = String::new();
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_would_act_upon_is_escaped_as_python_would() {
+    fn characters_that_control_a_terminal_are_escaped_as_in_python() {
         let cases = [
             ("shop.tasks:welcome \"it's\" \\n", "shop.tasks:welcome \"it's\" \\n"),
             ("größe 名前", "größe 名前"),
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_shown_all_the_same() {
+    fn bytes_that_are_not_text_become_escapes() {
         assert_eq!(text_of(b"default".to_vec()), "default");
         assert_eq!(text_of(b"a\xff\xc3(z".to_vec()), "a\\xff\\xc3(z");
     }

@@ -9,27 +9,27 @@ use crate::protocol::keys::PATTERN;
 /// An error reply of the server, kept so that callers can act on its code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// First word of the reply, such as `NOPERM`. Empty when the refusal is our own.
+    /// The first word of the reply, such as `NOPERM`. Empty if the engine itself refuses.
     pub code: String,
     /// The rest of the reply, without control characters.
     pub text: String,
 }
 
-/// The subject of a refusal.
+/// What a refusal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
-    /// This very call: its keys hold something else, or it is too large. Repeating it gives the same answer, while other
-    /// calls may succeed.
+    /// The call: it is too large, or its keys have the wrong type. Repeating it returns the same error, while other calls
+    /// may succeed.
     Call,
-    /// The server, a proxy, or our rights: any call could get this answer, and the same call may succeed later.
+    /// The server, a proxy, or our permissions: any call could receive this error, and the same call may succeed later.
     Server,
 }
 
-/// Codes that only depend on the call and on the keys that it names.
+/// Codes that depend only on the call and its keys.
 /// `BROKEN` is our own code: the connection that carried the call was cut.
 const ABOUT_THE_CALL: [&str; 6] = ["WRONGTYPE", "EXECABORT", "INVALIDOBJ", "BUSYKEY", "NOGROUP", "BROKEN"];
 
-/// Codes that concern the server rather than the call, even if a script received them.
+/// Codes that are about the server, even if a script received them.
 const ABOUT_THE_SERVER: [&str; 11] = [
     "NOPERM",
     "NOAUTH",
@@ -57,10 +57,10 @@ const CALL_PHRASES: [&str; 8] = [
 ];
 
 impl Refusal {
-    /// Take an error of the client library apart.
+    /// Extract the server's reply from an error of the client library.
     pub fn new(error: &RedisError) -> Self {
         let code = match error.kind() {
-            // The library puts its own words before those of the server here.
+            // The library replaces the code by its own text here.
             ErrorKind::AuthenticationFailed => "WRONGPASS",
             ErrorKind::RESP3NotSupported => "ERR",
             _ => error.code().unwrap_or_default(),
@@ -71,17 +71,17 @@ impl Refusal {
             (ErrorKind::Server(_) | ErrorKind::Extension, None) => String::new(),
             (_, None) => error.to_string(),
         };
-        // Valkey reports a right that a script lacks as a general error.
+        // Valkey reports a permission that a script lacks as a general error.
         let code = if code == "ERR" && text.contains("ACL failure in script") { "NOPERM" } else { code };
         Self { code: printable(code), text: printable(&text) }
     }
 
-    /// A refusal of our own.
+    /// A refusal by the engine itself.
     pub fn ours(text: impl Into<String>) -> Self {
         Self { code: String::new(), text: text.into() }
     }
 
-    /// Is it about this very call, or could any call have got it?
+    /// Whether it is about this call, or any call could have received it.
     pub fn subject(&self) -> Subject {
         let is_in_script = self.text.contains(", on @user_script") || self.text.contains("user_script:");
         let has = |phrase: &&str| self.text.contains(*phrase);
@@ -92,7 +92,7 @@ impl Refusal {
         } else if is_in_script || (self.code == "ERR" && CALL_PHRASES.iter().any(has)) {
             Subject::Call
         } else {
-            // A proxy may say anything in a bad moment. To repeat a call in vain is cheaper than to give it up in error.
+            // The error may come from a proxy and be temporary. Repeating the call costs less than giving it up wrongly.
             Subject::Server
         }
     }
@@ -137,7 +137,7 @@ impl Refusal {
         Some(sentence)
     }
 
-    /// The ACL rule that grants what was missing, as far as the server says what it was.
+    /// The ACL rule that grants the missing permission, as far as the server says which one it is.
     fn missing_rule(&self) -> String {
         let text = self.text.to_ascii_lowercase();
         let command = text.split_once("run the '").and_then(|(_, rest)| rest.split_once('\''));
@@ -164,7 +164,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Describes any error, with the server's own code and message if it has them.
+/// Describe any error, with the server's code and message if it has them.
 pub fn explain(error: &RedisError) -> String {
     match error.kind() {
         ErrorKind::Server(_)
@@ -175,12 +175,12 @@ pub fn explain(error: &RedisError) -> String {
     }
 }
 
-/// Does the server lack what was asked for, because it is older or its operator has switched it off?
+/// Whether the server does not support the command, or its operator has disabled it.
 pub fn is_denied(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || Refusal::new(error).text.contains("nknown command")
 }
 
-/// Makes text from a server safe for a log: it may contain data from a key.
+/// Replace control characters. The text comes from a server and may contain data from a key.
 fn printable(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_to_do() {
+    fn a_refusal_contains_advice() {
         let cases = [
             ("NOPERM this user has no permissions to run the 'evalsha' command", "ACL SETUSER <user> +evalsha"),
             (
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_of_the_server_are_gone() {
+    fn control_characters_from_the_server_are_replaced() {
         assert!(!refusal("ERR \u{1b}[31mred").to_string().contains('\u{1b}'));
     }
 }

@@ -1,22 +1,23 @@
-//! The background thread: one tokio runtime per process, shared by all cores, ended with the last of them.
+//! The I/O thread: one tokio runtime per process, which all cores share. It ends with the last core.
 
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::Notify;
 
 use crate::error::{Error, Result};
+use crate::lock::lock;
 
-/// How long ending the process may wait for the thread.
+/// How long the end of the process may wait for the thread.
 const JOIN_LIMIT: Duration = Duration::from_secs(2);
 
-/// The process and the runtime that it started. Only locked by callers that hold the interpreter's lock, so a fork never
-/// copies it locked.
+/// The process, and the runtime that it started. Callers hold the interpreter's lock while they lock this, so a fork
+/// never copies it locked.
 static SHARED: Mutex<Option<(u32, Weak<Runtime>)>> = Mutex::new(None);
 
-/// A tokio runtime on a thread of its own.
+/// A tokio runtime with its own thread.
 #[derive(Debug)]
 pub struct Runtime {
     handle: Handle,
@@ -26,12 +27,13 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// The process's runtime, started if need be. A forked child gets one of its own: threads do not survive a fork.
+    /// The runtime of this process, which is started if necessary. A forked child starts its own, because threads do not
+    /// survive a fork.
     ///
     /// # Errors
-    /// When the operating system grants no thread.
+    /// When the operating system refuses a thread or a file descriptor.
     pub fn shared() -> Result<Arc<Self>> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = lock(&SHARED);
         let process = std::process::id();
         if let Some((owner, runtime)) = shared.as_ref()
             && *owner == process
@@ -62,12 +64,12 @@ impl Runtime {
         Ok(Self { handle, stop, ended: Mutex::new(Some(ended)), process })
     }
 
-    /// Where to spawn.
+    /// The handle for spawning tasks.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Does this runtime's thread exist in the present process?
+    /// Whether this process, and not its parent, started the runtime.
     pub fn is_here(&self) -> bool {
         self.process == std::process::id()
     }
@@ -80,9 +82,9 @@ impl Drop for Runtime {
             return;
         }
         self.stop.notify_one();
-        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let ended = lock(&self.ended).take();
         if let Some(ended) = ended {
-            // The sender's end is dropped when the thread is done: that is the join, with a limit.
+            // The thread drops the sender when it ends. This is a join with a time limit.
             let _ = ended.recv_timeout(JOIN_LIMIT);
         }
     }
@@ -93,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_runtime_serves_all_and_ends_with_the_last() {
+    fn all_users_share_one_runtime_and_it_ends_with_the_last() {
         let first = Runtime::shared();
         let second = Runtime::shared();
         let (Ok(first), Ok(second)) = (first, second) else { unreachable!("threads are available in tests") };

@@ -1,12 +1,13 @@
-//! Is the server fit for the work? What it says of itself, and what follows from that for producers and workers.
+//! Checks whether the server is fit for use, from its own description of its version and configuration.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::commands;
 use crate::error::{Error, Result};
 use crate::link::{Link, Patience};
 
-/// Oldest server that has what the scripts need; Valkey 7.2 says 7.2 here too.
+/// The oldest version that supports the scripts. Valkey reports its own version here, 7.2 or later.
 const OLDEST: (u32, u32) = (7, 0);
 
 /// A server's description of itself. A server that provides none is assumed to be suitable.
@@ -38,13 +39,13 @@ impl Facts {
         matches!((parts.next(), parts.next()), (Some(major), Some(minor)) if (major, minor) < OLDEST)
     }
 
-    /// Describes the data that the server evicts when its memory is full, if any.
+    /// Describes the data that the server may evict when its memory is full, if any.
     fn eviction(&self) -> Option<String> {
         let policy = self.policy.as_str();
         if self.maxmemory == 0 || policy.is_empty() || policy == "noeviction" {
             return None;
         }
-        // Jobs have no TTL once they are accepted; results have one, and so has what keeps a repeated enqueue from running twice.
+        // Accepted jobs have no TTL. Results have one, and so do the records that keep a repeated enqueue from running twice.
         let lost = if policy.starts_with("volatile-") {
             "results, and the records that keep a repeated enqueue from running twice,"
         } else {
@@ -53,7 +54,7 @@ impl Facts {
         Some(format!("maxmemory-policy is {policy}, so {lost} can vanish when the server's memory is full"))
     }
 
-    /// Why nothing may be entrusted to the server, if so.
+    /// Why the server must not be used, if so.
     fn refusal(&self, allow_eviction: bool) -> Option<String> {
         if self.is_too_old() {
             let version = &self.version;
@@ -77,27 +78,27 @@ impl Facts {
 #[derive(Debug, Default)]
 pub struct Server {
     allow_eviction: AtomicBool,
-    /// The connection whose server was found fit, by its number.
+    /// The number of the connection whose server was found fit.
     fit: AtomicU64,
-    asking: tokio::sync::Mutex<()>,
+    checking: tokio::sync::Mutex<()>,
 }
 
 impl Server {
-    /// Work with a server that throws keys away when its memory is full.
+    /// Accept a server that evicts keys when its memory is full.
     pub fn allow_eviction(&self) {
         self.allow_eviction.store(true, Ordering::Relaxed);
     }
 
-    /// Before something is written: once for each connection, ask the server about itself.
+    /// Check the server before the first write on each connection.
     ///
     /// # Errors
-    /// [`Error::Unfit`] when nothing may be entrusted to it.
+    /// [`Error::Unfit`] if the server must not be used.
     pub async fn check_once(&self, link: &Link, patience: Patience) -> Result<()> {
         if self.is_known(link) {
             return Ok(());
         }
-        // One asks for all.
-        let _asking = self.asking.lock().await;
+        // One caller checks, and the others wait for it.
+        let _checking = self.checking.lock().await;
         if self.is_known(link) {
             return Ok(());
         }
@@ -109,12 +110,12 @@ impl Server {
         number > 0 && number == self.fit.load(Ordering::Relaxed)
     }
 
-    /// Ask the server about itself. A user without that right can still work.
+    /// Check the server now. A user without permission for that can still work.
     ///
     /// # Errors
-    /// [`Error::Unfit`] when nothing may be entrusted to it.
+    /// [`Error::Unfit`] if the server must not be used.
     pub async fn check(&self, link: &Link, patience: Patience) -> Result<Facts> {
-        let facts = match link.command(&redis::cmd("INFO"), patience).await {
+        let facts = match link.command(&commands::info(), patience).await {
             Ok(reply) => {
                 redis::from_redis_value::<String>(reply).map_or_else(|_| Facts::default(), |info| Facts::read(&info))
             }
@@ -129,7 +130,7 @@ impl Server {
     }
 }
 
-/// Number of the present or the last connection; 0 before the first.
+/// The number of the current or last connection; 0 before the first.
 fn number_of(link: &Link) -> u64 {
     *link.sessions().borrow()
 }
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_throws_keys_away_is_refused_unless_told_otherwise() {
+    fn a_server_that_evicts_keys_is_refused_unless_that_is_allowed() {
         let policies =
             ["allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-random", "volatile-ttl"];
         for policy in policies {
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_too_old_is_refused_in_any_case() {
+    fn a_server_that_is_too_old_is_always_refused() {
         for (version, old) in [("6.2.14", true), ("7.0.0", false), ("7.2.4", false), ("10.0.1", false), ("odd", false)]
         {
             assert_eq!(facts(version, "0", "noeviction").refusal(true).is_some(), old, "{version}");

@@ -1,47 +1,53 @@
-//! From what the caller gives to what the script takes: ids, nonces, envelopes, chunks.
+//! Enqueues jobs: creates their ids, nonces and envelopes, and sends them in chunks.
 
+use std::future::ready;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::{StreamExt, iter};
 
-use crate::client::Answer;
+use crate::answer::Answer;
 use crate::error::{Error, Result};
+use crate::link::Patience;
 use crate::protocol::envelope::Envelope;
+use crate::protocol::keys::Nonce;
 use crate::scripts::deliver::GUARD_MS;
-use crate::scripts::produce::{CHUNK, Chunk, NewJob};
+use crate::scripts::produce::{self, CHUNK, Chunk, NewJob};
+use crate::shared::Shared;
 
-/// A job as the caller gives it.
+/// A job to enqueue.
 #[derive(Debug, Clone, Default)]
 pub struct Submission {
-    /// Job id; made here when missing.
+    /// Job id. If `None`, a new id is generated.
     pub id: Option<String>,
     /// Task name.
     pub name: String,
     /// Position of the lane, lowest first.
     pub lane: usize,
-    /// Milliseconds to wait; 0 = none.
+    /// Delay in milliseconds; 0 = none.
     pub delay_ms: u64,
-    /// Epoch milliseconds when due; 0 = not given.
+    /// Due time in epoch milliseconds; 0 = none.
     pub due_ms: u64,
-    /// Milliseconds from enqueue to start; 0 = no limit.
+    /// The longest time between enqueue and start in milliseconds; 0 = no limit.
     pub expire_ms: u64,
-    /// Identity of a unique job.
+    /// The digest that identifies a unique job.
     pub unique: Option<Vec<u8>>,
-    /// Text that travels along.
+    /// Text that is passed along with the job.
     pub headers: Vec<(String, String)>,
-    /// Encoded arguments; large ones may stay where the caller has them.
+    /// Encoded arguments. Large ones may refer to the caller's memory.
     pub body: Bytes,
 }
 
-/// Bytes after which a chunk is full, so that no call keeps the server busy for long.
+/// A chunk is full after this many bytes, so that no call keeps the server busy for long.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// Arguments that take more bytes are kept apart. A script makes a string of its own of whatever passes through it, and
-/// computes its hash byte by byte: from here on that costs more than a key.
+/// Bodies that take more bytes are stored separately. Redis copies every argument of a script into a Lua string and
+/// hashes it byte by byte. Above this size, that costs more than a key.
 pub const LARGE_BODY: usize = 4096;
 
 impl Submission {
-    /// Roughly how many bytes are to be sent for it.
+    /// Roughly how many bytes it takes to send it.
     fn size(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.body.len() + headers + 128
@@ -51,25 +57,64 @@ impl Submission {
         self.body.len() > LARGE_BODY
     }
 
-    /// Would its body have the key of another one's? Those of a call differ by the job's id.
+    /// Whether its body would have the same key as another body of the chunk: within a call, only the job id differs.
     fn collides(&self, chunk: &Chunk) -> bool {
         self.is_large() && self.id.as_ref().is_some_and(|id| chunk.jobs.iter().any(|other| other.id == *id))
     }
 }
 
-/// How late a repeated call may arrive, beyond the time for which it is tried.
+/// How late the last try of a call may arrive after the producer has given up.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// The `repeat` field for a producer that tries for `patience`: 0 unless it exceeds the default.
+/// The `repeat` field for a producer that retries for `patience`. It is 0 unless it exceeds the default.
 fn repeat_ms(patience: Duration) -> u64 {
     let repeat_ms = u64::try_from((patience.saturating_add(MARGIN)).as_millis()).unwrap_or(u64::MAX);
     if repeat_ms > GUARD_MS { repeat_ms } else { 0 }
 }
 
-/// Make chunks that are enqueued atomically, each; `patience` is how long the caller repeats a call whose answer is lost.
+/// Chunks that are in flight at the same time: together a thousand jobs.
+const CHUNKS_IN_FLIGHT: usize = 4;
+
+/// Enqueue jobs. The answer is [`Answer::Ids`], or [`Answer::SomeIds`] if only some jobs were accepted.
 ///
 /// # Errors
-/// When the operating system gives no random numbers.
+/// If no job was accepted.
+pub async fn enqueue(shared: &Shared, jobs: Vec<Submission>) -> Result<Answer> {
+    let chunks = prepare(jobs, shared.link.connect_limit())?;
+    let lengths: Vec<usize> = chunks.iter().map(|chunk| chunk.jobs.len()).collect();
+    let has_failed = AtomicBool::new(false);
+    // Chunks in flight share a round trip. After a failure, await the chunks in flight and send no more.
+    let accepted = iter(chunks)
+        .take_while(|_| ready(!has_failed.load(Ordering::Relaxed)))
+        .map(|chunk| send(shared, chunk))
+        .buffered(CHUNKS_IN_FLIGHT)
+        .inspect(|of_chunk| {
+            has_failed.fetch_or(of_chunk.is_err(), Ordering::Relaxed);
+        })
+        .collect()
+        .await;
+    answer(accepted, &lengths)
+}
+
+/// Enqueue a chunk. Returns the ids of its jobs, or of the existing jobs that hold their identities.
+async fn send(shared: &Shared, chunk: Chunk) -> Result<Vec<String>> {
+    // Each chunk has its own limit: with many chunks on a slow line, the server is still reachable.
+    let patience = Patience::within(shared.link.connect_limit());
+    let existing = produce::enqueue(&shared.link, &shared.keys, &chunk, patience).await?;
+    let mut ids: Vec<String> = chunk.jobs.into_iter().map(|job| job.id).collect();
+    for (position, id) in existing {
+        if let Some(own) = ids.get_mut(position) {
+            *own = id;
+        }
+    }
+    Ok(ids)
+}
+
+/// Divide jobs into chunks, each of which is enqueued atomically. The caller repeats a call whose reply is lost for
+/// `patience`.
+///
+/// # Errors
+/// If the operating system provides no random numbers.
 pub fn prepare(jobs: Vec<Submission>, patience: Duration) -> Result<Vec<Chunk>> {
     let repeat_ms = repeat_ms(patience);
     let count = jobs.len();
@@ -97,7 +142,7 @@ fn fill(random: &mut [u8]) -> Result<()> {
     getrandom::fill(random).map_err(|error| Error::Invalid(format!("no random numbers: {error}")))
 }
 
-fn new_job(job: Submission, random: &[u8], nonce: [u8; 8], repeat_ms: u64) -> NewJob {
+fn new_job(job: Submission, random: &[u8], nonce: Nonce, repeat_ms: u64) -> NewJob {
     let unique = job.unique.as_deref().map(hex);
     let (inside, body) = if job.is_large() { (Vec::new(), job.body) } else { (job.body.into(), Bytes::new()) };
     let envelope = Envelope {
@@ -124,7 +169,7 @@ fn new_job(job: Submission, random: &[u8], nonce: [u8; 8], repeat_ms: u64) -> Ne
 /// 32 random hexadecimal digits.
 pub fn random_hex() -> String {
     let mut bytes = [0; 16];
-    // Without an entropy source the address of a fresh allocation and the clock still tell processes apart.
+    // Without a source of random numbers, the process id and the clock still distinguish processes.
     if getrandom::fill(&mut bytes).is_err() {
         let seed = (std::process::id(), crate::clock::monotonic_ms());
         bytes[..4].copy_from_slice(&seed.0.to_be_bytes());
@@ -133,7 +178,7 @@ pub fn random_hex() -> String {
     hex(&bytes)
 }
 
-/// Lower-case hexadecimal.
+/// Bytes in lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);
@@ -144,8 +189,8 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// The answer to an enqueue whose chunks, of so many jobs each, were accepted or not. The last chunks may not have been sent.
-pub fn answer(accepted: Vec<Result<Vec<String>>>, lengths: &[usize]) -> Result<Answer> {
+/// Combine the results of chunks, which have `lengths` jobs. The last chunks may not have been sent.
+fn answer(accepted: Vec<Result<Vec<String>>>, lengths: &[usize]) -> Result<Answer> {
     let Some(fault) = accepted.iter().find_map(|of_chunk| of_chunk.as_ref().err().cloned()) else {
         let mut ids = Vec::with_capacity(lengths.iter().sum());
         accepted.into_iter().flatten().for_each(|mut of_chunk| ids.append(&mut of_chunk));
@@ -187,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_body_stands_apart_and_no_two_of_a_chunk_have_one_key() {
+    fn a_large_body_is_separate_and_no_two_of_a_chunk_have_the_same_key() {
         let of = |id: &str, body: usize| Submission { id: Some(id.into()), ..job(body) };
         let jobs = vec![of("a", LARGE_BODY), of("a", LARGE_BODY + 1), of("b", 1 << 16), of("a", 1 << 16)];
         let Ok(chunks) = prepare(jobs, PATIENCE) else { unreachable!("the machine has an entropy source") };

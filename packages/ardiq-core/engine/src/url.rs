@@ -1,4 +1,4 @@
-//! Redis URLs: what is accepted, and how they are shown without their secrets.
+//! Parses Redis URLs, and shows them without their secrets.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 use crate::link::RESPONSE_LIMIT;
 use crate::link::tls::Trust;
 
-/// Schemes that the engine understands.
+/// The supported schemes.
 const SCHEMES: [&str; 7] = ["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix", "valkey+unix"];
 
-/// Parameters that the engine understands, named as in redis-py.
+/// The supported parameters. Their names are those of redis-py.
 const PARAMETERS: [&str; 12] = [
     "db",
     "protocol",
@@ -29,30 +29,30 @@ const PARAMETERS: [&str; 12] = [
     "ssl_check_hostname",
 ];
 
-/// How connections are called on the server, unless the URL says otherwise.
+/// The default name of connections on the server.
 const NAME: &str = "ardiq";
 
-/// A server's address, ready to connect to.
+/// The address of a server, and how to connect to it.
 #[derive(Debug, Clone)]
 pub struct Address {
-    /// Host, user and database; speaks RESP3, since results arrive as pushes.
+    /// Host, user and database. It uses RESP3, because results arrive as push messages.
     pub client: Client,
-    /// The address without user, password and query.
+    /// The address without user, password and parameters.
     pub shown: String,
-    /// How connections are called on the server.
+    /// The name of connections on the server.
     pub name: String,
-    /// Whom TLS trusts.
+    /// The TLS certificates.
     pub trust: Trust,
-    /// So much silence breaks a connection on which an answer is awaited.
+    /// A connection on which a reply is awaited is considered broken after this much silence.
     pub silence: Duration,
-    /// Limit of one step of connecting, when the URL gives one.
+    /// The time limit of each step of connecting, if the URL sets one.
     pub connect_limit: Option<Duration>,
 }
 
-/// Read a URL.
+/// Parse a URL.
 ///
 /// # Errors
-/// [`Error::Invalid`], which names the fault and never a password or the value of a parameter.
+/// [`Error::Invalid`]. It names the fault, but never contains a password or the value of a parameter.
 pub fn parse(url: &str) -> Result<Address> {
     read(url).map_err(|what| {
         Error::Invalid(format!(
@@ -84,7 +84,7 @@ fn read(url: &str) -> Read<Address> {
     if !scheme.ends_with("unix") {
         check_authority(rest)?;
     }
-    // The library's own messages may quote the URL, so they are not passed on.
+    // The library's messages may quote the URL, so they are not passed on.
     let malformed = || "host, port, path or database number is malformed".to_owned();
     let mut bare = Url::parse(url).map_err(|_| malformed())?;
     let options = Options::read(&bare, scheme == "rediss" || scheme == "valkeys")?;
@@ -125,7 +125,7 @@ fn read(url: &str) -> Read<Address> {
     })
 }
 
-/// The parameters in a URL's query.
+/// The parameters of a URL.
 #[derive(Default)]
 struct Options {
     db: Option<i64>,
@@ -158,7 +158,7 @@ impl Options {
             return Err("there is a user but no password".into());
         }
         if options.trust != Trust::default() {
-            // A file that cannot be used is a mistake in the URL, not an outage.
+            // A file that cannot be used is a mistake in the URL. It must not look like an outage.
             options.trust.config()?;
         }
         Ok(options)
@@ -220,16 +220,16 @@ fn seconds(name: &str, value: &str) -> Read<Duration> {
     }
 }
 
-/// The part between scheme and path: the library is lenient about ports and hosts, we are not.
+/// Check the part between scheme and path more strictly than the library, which ignores mistakes in hosts and ports.
 fn check_authority(rest: &str) -> std::result::Result<(), String> {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
-    let (host, port) = match place.strip_prefix('[') {
+    let host_port = authority.rsplit_once('@').map_or(authority, |(_, after)| after);
+    let (host, port) = match host_port.strip_prefix('[') {
         Some(inner) => match inner.split_once(']') {
             Some((host, after)) => (host, after.strip_prefix(':')),
             None => return Err("the IPv6 address has no closing bracket".into()),
         },
-        None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
+        None => host_port.split_once(':').map_or((host_port, None), |(host, port)| (host, Some(port))),
     };
     if host.is_empty() {
         return Err("it names no host".into());
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_honored_is_refused_by_name_and_without_its_value() {
+    fn unsupported_parameters_are_refused_by_name_and_without_their_value() {
         let cases = [
             ("redis://h?db=hunter2", "db"),
             ("redis://h?db=-1", "db"),
@@ -317,7 +317,7 @@ mod tests {
             ("redis://:pass#hunter2@h", "%23"),
         ];
         for (url, named) in cases {
-            let Err(Error::Invalid(message)) = parse(url) else { panic!("{url} is taken") };
+            let Err(Error::Invalid(message)) = parse(url) else { panic!("{url} is accepted") };
             assert!(message.contains(named) && !message.contains("hunter2"), "{url}: {message}");
         }
     }

@@ -11,7 +11,7 @@ use allocation_counter::measure;
 use ardiq_engine::submit::{Submission, prepare};
 use ardiq_engine::worker::job::Delivery;
 use ardiq_engine::worker::judge::{Outcome, judge};
-use ardiq_engine::worker::plan::UnderWay;
+use ardiq_engine::worker::plan::InFlight;
 use support::desks::{MONO, NOW, desk, entry};
 
 const JOBS: usize = 200;
@@ -40,7 +40,7 @@ fn a_job_is_taken_apart_handed_out_and_settled_with_a_dozen_allocations() {
         for one in &assignments {
             desk.complete(one.slot, Outcome::Success(Vec::new(), None), NOW, MONO);
         }
-        let plan = desk.plan(MONO, UnderWay::default());
+        let plan = desk.plan(MONO, InFlight::default());
         let settled: Vec<_> = plan.settle.into_iter().map(|one| judge(one, "host:1:abcd", 300_000)).collect();
         assert_eq!(settled.len(), JOBS);
     });

@@ -8,7 +8,7 @@ use ardiq_engine::scripts::deliver::BATCH;
 use ardiq_engine::worker::desk::Desk;
 use ardiq_engine::worker::judge::Outcome;
 use ardiq_engine::worker::pace::{HOST_PATIENCE_MS, PATIENCE_MS};
-use ardiq_engine::worker::plan::UnderWay;
+use ardiq_engine::worker::plan::InFlight;
 use desks::{
     MONO, NOW, busy_desk, desk, entry, hand_out, ids, outcomes, planned, planned_at, receive, succeed, suspect,
 };
@@ -32,7 +32,7 @@ fn no_more_than_the_concurrency_runs_and_no_more_than_the_prefetch_is_asked_for(
 #[test]
 fn a_recovery_waits_for_what_is_under_way_and_nothing_new_begins_before_it() {
     let (outcomes, fetch) =
-        (UnderWay { outcomes: true, ..UnderWay::default() }, UnderWay { fetches: 1, ..UnderWay::default() });
+        (InFlight { outcomes: true, ..InFlight::default() }, InFlight { fetches: 1, ..InFlight::default() });
     let mut desk = busy_desk(2, 4);
     receive(&mut desk, [entry(3, 1), entry(3, 2)]);
     let run = hand_out(&mut desk).remove(0);
@@ -50,7 +50,7 @@ fn a_recovery_waits_for_what_is_under_way_and_nothing_new_begins_before_it() {
 
 #[test]
 fn a_second_fetch_follows_the_first_when_there_is_room_for_a_batch() {
-    let fetches = |fetches| UnderWay { fetches, ..UnderWay::default() };
+    let fetches = |fetches| InFlight { fetches, ..InFlight::default() };
     let mut desk = busy_desk(4, 8);
     let asked = desk.plan(MONO, fetches(0)).fetch;
     assert_eq!(asked, 8);
@@ -109,7 +109,7 @@ fn short_runs_are_fetched_ahead_in_batches_and_none_ahead_of_long_ones() {
     let mut desk = busy_desk(4, many);
     assert_eq!(planned(&mut desk).fetch, BATCH);
     desk.reserve(BATCH);
-    assert_eq!(desk.plan(MONO, UnderWay { fetches: 1, ..UnderWay::default() }).fetch, many - BATCH);
+    assert_eq!(desk.plan(MONO, InFlight { fetches: 1, ..InFlight::default() }).fetch, many - BATCH);
     desk.unreserve(BATCH);
     desk.extend_lease(i64::MAX);
     // The same desk with runs of a minute.

@@ -5,22 +5,22 @@
 mod desks;
 
 use ardiq_engine::link::LARGE;
-use ardiq_engine::protocol::entry::{APART, Header};
-use ardiq_engine::scripts::deliver::{BODIES_UNDER_WAY, Entry};
+use ardiq_engine::protocol::entry::{Header, SEPARATE_BODY};
+use ardiq_engine::scripts::deliver::{BODIES_IN_FLIGHT, Entry};
 use ardiq_engine::worker::desk::Desk;
 use ardiq_engine::worker::judge::{Outcome, UNKNOWN_LIMIT, judge};
-use ardiq_engine::worker::plan::UnderWay;
+use ardiq_engine::worker::plan::InFlight;
 use desks::{MONO, NOW, deliveries, desk, entry, entry_with, hand_out, ids, outcomes, planned, receive, succeed};
 
 fn large(number: usize) -> Entry {
-    entry_with(3, number, Header { flags: APART, ..Header::default() }, 0)
+    entry_with(3, number, Header { flags: SEPARATE_BODY, ..Header::default() }, 0)
 }
 
 fn end_with(desk: &mut Desk, slot: usize, bytes: usize) {
     assert!(desk.complete(slot, Outcome::Success(vec![0; bytes], None), NOW, MONO));
 }
 
-const TRANSFER: UnderWay = UnderWay { outcomes: false, large: true, fetches: 0, reads: 0, recovery: false };
+const TRANSFER: InFlight = InFlight { outcomes: false, large: true, fetches: 0, reads: 0, recovery: false };
 
 #[test]
 fn jobs_keep_their_order_when_arguments_arrive_soon() {
@@ -56,15 +56,15 @@ fn a_job_starts_when_its_arguments_have_arrived_and_later_ones_do_not_wait_long(
 
 #[test]
 fn a_bounded_number_of_arguments_is_read_at_the_same_time() {
-    let many = BODIES_UNDER_WAY + 3;
+    let many = BODIES_IN_FLIGHT + 3;
     let mut desk = desk(many, many);
     receive(&mut desk, (0..many).map(large));
-    assert_eq!(planned(&mut desk).read.len(), BODIES_UNDER_WAY);
-    let reads = |reads| UnderWay { reads, ..UnderWay::default() };
-    assert_eq!(desk.plan(MONO, reads(BODIES_UNDER_WAY)).read.len(), 0);
-    assert_eq!(desk.plan(MONO, reads(BODIES_UNDER_WAY - 2)).read.len(), 2);
+    assert_eq!(planned(&mut desk).read.len(), BODIES_IN_FLIGHT);
+    let reads = |reads| InFlight { reads, ..InFlight::default() };
+    assert_eq!(desk.plan(MONO, reads(BODIES_IN_FLIGHT)).read.len(), 0);
+    assert_eq!(desk.plan(MONO, reads(BODIES_IN_FLIGHT - 2)).read.len(), 2);
     desk.forget_reads();
-    assert_eq!(planned(&mut desk).read.len(), BODIES_UNDER_WAY, "after a failure of the loop");
+    assert_eq!(planned(&mut desk).read.len(), BODIES_IN_FLIGHT, "after a failure of the loop");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn jobs_whose_arguments_are_on_their_way_are_known_go_back_at_a_stop_and_are_dro
         let read = planned(&mut desk).read.remove(0);
         assert_eq!(desk.receive(deliveries([large(1)]), true, NOW), 0, "known to a recovery");
         desk.must_recover();
-        assert!(desk.plan(MONO, UnderWay { reads: 1, ..UnderWay::default() }).recover, "which does not wait for it");
+        assert!(desk.plan(MONO, InFlight { reads: 1, ..InFlight::default() }).recover, "which does not wait for it");
         if stops {
             desk.stop(NOW);
             assert_eq!(outcomes(&mut desk), [("job1".to_owned(), Outcome::HandBack)]);
@@ -115,7 +115,7 @@ fn small_outcomes_and_recoveries_do_not_wait_for_a_large_one() {
     assert_eq!((plan.large.len(), plan.settle.len(), plan.fetch), (0, 0, 3), "one large one at a time");
     desk.must_recover();
     assert!(desk.plan(MONO, TRANSFER).recover);
-    let recovering = UnderWay { recovery: true, ..UnderWay::default() };
+    let recovering = InFlight { recovery: true, ..InFlight::default() };
     assert!(desk.plan(MONO, recovering).large.is_empty(), "nothing begins during a recovery");
     // The outcome was written during the recovery, whose reply may still include the job.
     desk.settled(1);
@@ -135,8 +135,8 @@ fn a_large_outcome_that_was_refused_is_sent_again_alone() {
     let plan = planned(&mut desk);
     let refused = plan.large.into_iter().chain(plan.settle).map(|one| judge(one, "w", 0)).collect();
     desk.put_off(refused, MONO);
-    assert!(desk.plan(MONO, UnderWay { outcomes: true, ..TRANSFER }).again.is_empty());
-    let plan = desk.plan(MONO, UnderWay::default());
+    assert!(desk.plan(MONO, InFlight { outcomes: true, ..TRANSFER }).again.is_empty());
+    let plan = desk.plan(MONO, InFlight::default());
     assert_eq!((plan.large_again[0].id.as_str(), plan.again[0].id.as_str()), ("job1", "job2"));
     desk.settled(2);
     assert!(desk.is_settled());
@@ -162,7 +162,7 @@ fn outcomes_that_cannot_be_written_leave_no_room_for_more_jobs_in_the_end() {
         assert!(ran < 100, "outcomes pile up");
     }
     assert!(!desk.has_room(MONO) && ran >= 8, "{ran}");
-    let again = desk.plan(MONO + 500, UnderWay::default()).again.len();
+    let again = desk.plan(MONO + 500, InFlight::default()).again.len();
     desk.settled(again);
     assert!(desk.has_room(MONO));
 }
@@ -170,7 +170,7 @@ fn outcomes_that_cannot_be_written_leave_no_room_for_more_jobs_in_the_end() {
 #[test]
 fn every_dead_letter_with_separate_arguments_is_written_by_its_own_call() {
     let mut desk = desk(8, 8);
-    let dead = Header { flags: APART, misses: UNKNOWN_LIMIT, ..Header::default() };
+    let dead = Header { flags: SEPARATE_BODY, misses: UNKNOWN_LIMIT, ..Header::default() };
     receive(&mut desk, (0..4).map(|number| entry_with(3, number, dead, 0)));
     let reads = planned(&mut desk).read;
     desk.complete_job(&reads[0], None, NOW);

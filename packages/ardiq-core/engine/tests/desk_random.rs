@@ -10,7 +10,7 @@ use ardiq_engine::scripts::deliver::{Entry, Settlement, Start};
 use ardiq_engine::worker::desk::Desk;
 use ardiq_engine::worker::job::Delivery;
 use ardiq_engine::worker::judge::{Outcome, judge};
-use ardiq_engine::worker::plan::UnderWay;
+use ardiq_engine::worker::plan::InFlight;
 use ardiq_engine::worker::quarantine::{MOST_WAITING, POISON_DEATHS};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -176,7 +176,7 @@ impl World {
     }
 
     fn plan(&mut self) -> Result<(), TestCaseError> {
-        let plan = self.desk.plan(self.now, UnderWay::default());
+        let plan = self.desk.plan(self.now, InFlight::default());
         let mut batch = plan.again;
         for one in &batch {
             prop_assert!(self.put_off.remove(&one.id), "{} is sent again although it was taken", one.id);

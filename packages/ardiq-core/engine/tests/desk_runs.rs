@@ -8,7 +8,7 @@ use ardiq_engine::protocol::entry::{Header, SUSPECT};
 use ardiq_engine::scripts::deliver::{BATCH, Settlement};
 use ardiq_engine::worker::desk::{Desk, Lost, RECORD_AFTER_MS};
 use ardiq_engine::worker::judge::{Finished, Outcome, judge};
-use ardiq_engine::worker::plan::UnderWay;
+use ardiq_engine::worker::plan::InFlight;
 use desks::{
     LEASE_END, MONO, NOW, answer_vetting, busy_desk, deliveries, desk, entry, entry_with, hand_out, ids, outcomes,
     planned, planned_at, receive, succeed, suspect, vet,
@@ -312,7 +312,7 @@ fn outcomes_that_the_server_would_not_take_are_sent_again_when_their_time_has_co
     let plan = planned_at(&mut desk, MONO + 499);
     assert_eq!((plan.settle.len(), plan.again.len(), plan.next_ms), (1, 0, Some(MONO + 500)));
     desk.settled(1);
-    let busy = desk.plan(MONO + 500, UnderWay { outcomes: true, ..UnderWay::default() });
+    let busy = desk.plan(MONO + 500, InFlight { outcomes: true, ..InFlight::default() });
     assert!(busy.again.is_empty(), "one batch at a time");
     let plan = planned_at(&mut desk, MONO + 500);
     assert!(plan.again == refused && plan.has_outcomes());

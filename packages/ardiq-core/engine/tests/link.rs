@@ -64,7 +64,7 @@ async fn a_right_to_a_channel_that_is_withdrawn_takes_nothing_else_down() {
         queue.link.probe(patience()).await.unwrap();
     }
     queue.now_ms().await;
-    assert!(!queue.link.hears("news"), "callers must look for themselves");
+    assert!(!queue.link.is_subscribed_to("news"), "callers must look for themselves");
     let _: String = queue.ask("ACL", ("SETUSER", "default", "allchannels")).await;
     queue.listen("news").await;
     let _: i64 = queue.ask("PUBLISH", ("news", "heard")).await;

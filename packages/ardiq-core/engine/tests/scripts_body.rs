@@ -4,10 +4,10 @@
 mod support;
 
 use ardiq_engine::error::Error;
-use ardiq_engine::protocol::entry::APART;
+use ardiq_engine::protocol::entry::SEPARATE_BODY;
 use ardiq_engine::scripts::ENQUEUE;
 use ardiq_engine::scripts::deliver::{self, Entry, Settlement};
-use ardiq_engine::scripts::look::{self, Letter};
+use ardiq_engine::scripts::look::{self, DeadLetter};
 use ardiq_engine::scripts::produce::{self, NewJob};
 use support::{
     LOW, Queue, RETURNED_LOW, TTL, again, back, dead, done, header_of, job, job_of_call, patience, promote, result_of,
@@ -25,7 +25,7 @@ fn key(queue: &Queue, id: &str, call: u64) -> String {
 }
 
 fn with_body(one: Settlement) -> Settlement {
-    Settlement { apart: Some(1u64.to_be_bytes()), ..one }
+    Settlement { separate_body: Some(1u64.to_be_bytes()), ..one }
 }
 
 async fn bodies(queue: &Queue) -> Vec<String> {
@@ -45,7 +45,7 @@ async fn delivered(queue: &Queue) -> Entry {
 async fn a_body_is_kept_under_a_key_of_its_own_for_as_long_as_its_job() {
     let queue = Queue::start();
     let entry = delivered(&queue).await;
-    assert_eq!((header_of(&entry).flags, &entry.envelope), (APART, &job("a").envelope));
+    assert_eq!((header_of(&entry).flags, &entry.envelope), (SEPARATE_BODY, &job("a").envelope));
     let name = key(&queue, "a", 1);
     assert_eq!(ttl(&queue, &name).await, -1, "it does not run out");
     let read = deliver::bodies(&queue.link, &[name, key(&queue, "a", 2)], patience()).await.unwrap();
@@ -64,12 +64,12 @@ async fn it_stays_while_the_job_is_handed_back_retried_delayed_and_taken_over() 
     let _: i64 = queue.ask("ZADD", (&queue.keys.due, 1, "a")).await;
     assert_eq!(promote(&queue, 10).await.moved, 1);
     let entry = queue.fetch("w", 1).await.entries.remove(0);
-    assert_eq!((header_of(&entry).tries, header_of(&entry).flags & APART), (1, APART));
+    assert_eq!((header_of(&entry).tries, header_of(&entry).flags & SEPARATE_BODY), (1, SEPARATE_BODY));
     queue.let_lease_end("w").await;
     queue.sign_on("other").await;
     assert_eq!(queue.reclaim("other", 10, false).await.taken, 1);
     let entry = queue.fetch("other", 1).await.entries.remove(0);
-    assert_eq!((entry.stream, header_of(&entry).flags & APART), (RETURNED_LOW, APART));
+    assert_eq!((entry.stream, header_of(&entry).flags & SEPARATE_BODY), (RETURNED_LOW, SEPARATE_BODY));
     assert_eq!(bodies(&queue).await.len(), 1);
     assert!(queue.settle(&[with_body(done(&entry, 0))]).await.is_empty());
     assert!(bodies(&queue).await.is_empty());
@@ -83,7 +83,7 @@ async fn a_dead_letter_takes_it_along() {
     assert!(bodies(&queue).await.is_empty());
     let letters = look::dead(&queue.link, &queue.keys, 5, patience()).await.unwrap();
     let (record, value) = (result_of(&entry), value_of(&entry));
-    assert_eq!(letters, [Letter { id: "a".into(), record, value, body: BODY.to_vec() }]);
+    assert_eq!(letters, [DeadLetter { id: "a".into(), record, value, body: BODY.to_vec() }]);
 }
 
 #[tokio::test]

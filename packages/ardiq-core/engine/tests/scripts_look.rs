@@ -3,7 +3,7 @@
 
 mod support;
 
-use ardiq_engine::protocol::record::Place;
+use ardiq_engine::protocol::record::Location;
 use ardiq_engine::scripts::look::{self, Found, QueueView, Seen};
 use ardiq_engine::scripts::produce::NewJob;
 use support::{Queue, TTL, back, dead, done, job, patience, result_of, value_of};
@@ -30,7 +30,7 @@ async fn depth(queue: &Queue) -> i64 {
 }
 
 async fn ids(queue: &Queue, state: &str, most: usize) -> Vec<String> {
-    let found = look::ids(&queue.link, &queue.keys, state, most, patience()).await.unwrap();
+    let found = look::ids(&queue.link, &queue.keys, state.parse().unwrap(), most, patience()).await.unwrap();
     found.into_iter().map(|id| String::from_utf8(id).unwrap()).collect()
 }
 
@@ -67,9 +67,9 @@ async fn wait_leaves_word_for_what_may_come_and_nothing_for_what_will_not() {
     }
     assert!(!queue.names().await.contains(&"waiters".into()), "no trace is left of those");
     for id in ["queued", "scheduled"] {
-        assert_eq!(wait(&queue, id, "me", 0).await, Seen::Unfinished { word_left: false });
+        assert_eq!(wait(&queue, id, "me", 0).await, Seen::Unfinished { is_registered: false });
         assert_eq!(waiters(&queue, id).await, [], "only looked");
-        assert_eq!(wait(&queue, id, "me", 60_000).await, Seen::Unfinished { word_left: true });
+        assert_eq!(wait(&queue, id, "me", 60_000).await, Seen::Unfinished { is_registered: true });
         assert_eq!(waiters(&queue, id).await.len(), 1, "{id}: it may come yet");
     }
 }
@@ -79,11 +79,11 @@ async fn the_word_about_one_job_is_bounded() {
     let queue = Queue::start();
     queue.enqueue(&[job("a")]).await;
     for number in 0..70 {
-        let word_left = number < 64;
-        assert_eq!(wait(&queue, "a", &format!("p{number}"), 60_000).await, Seen::Unfinished { word_left });
+        let is_registered = number < 64;
+        assert_eq!(wait(&queue, "a", &format!("p{number}"), 60_000).await, Seen::Unfinished { is_registered });
     }
     assert_eq!(waiters(&queue, "a").await.len(), 64);
-    assert_eq!(wait(&queue, "a", "p3", 90_000).await, Seen::Unfinished { word_left: true }, "it is there already");
+    assert_eq!(wait(&queue, "a", "p3", 90_000).await, Seen::Unfinished { is_registered: true }, "it is there already");
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn lookup_tells_every_state_apart() {
     assert_eq!((&delivered.value, delivered.run.as_str()), (&value_of(&sent[2]), ""));
     assert!(queued.value.ends_with(&job("queued").envelope));
     let record = scheduled.record.unwrap();
-    assert!(matches!(Place::of(&record), Some(Place::Due("lane:low", _))));
+    assert!(matches!(Location::of(&record), Some(Location::Due("lane:low", _))));
     assert_eq!((scheduled.due_ms, scheduled.value.len()), (Some(now + 60_000), 0));
     assert!(unknown.record.is_none() && unknown.value.is_empty() && unknown.run.is_empty());
     assert!(lookup(&queue, &[]).await.is_empty());

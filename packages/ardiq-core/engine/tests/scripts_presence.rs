@@ -29,7 +29,7 @@ async fn delete_lanes(queue: &Queue) {
     while queue.now_ms().await == deleted {}
 }
 
-const WAITS: Seen = Seen::Unfinished { word_left: true };
+const WAITS: Seen = Seen::Unfinished { is_registered: true };
 
 async fn wait(queue: &Queue, id: &str) -> Seen {
     look::wait(&queue.link, &queue.keys, id, "me", 60_000, patience()).await.unwrap()

@@ -4,7 +4,7 @@
 mod support;
 
 use ardiq_engine::protocol::keys::QUEUES;
-use ardiq_engine::protocol::record::Place;
+use ardiq_engine::protocol::record::Location;
 use ardiq_engine::scripts::deliver::Settlement;
 use ardiq_engine::scripts::look;
 use ardiq_engine::scripts::produce::{self, Firing, NewJob};
@@ -25,7 +25,7 @@ async fn a_job_goes_to_its_lane_and_its_record_says_where() {
     let high = NewJob { lane: 1, ..job("b") };
     assert!(queue.enqueue(&[job("a"), high, job("c")]).await.is_empty());
     assert_eq!((queue.length(LOW).await, queue.length(HIGH).await, queue.length(RETURNED_LOW).await), (2, 1, 0));
-    assert_eq!(Place::of(&queue.record("b").await.unwrap()), Some(Place::Stream("lane:high")));
+    assert_eq!(Location::of(&queue.record("b").await.unwrap()), Some(Location::Stream("lane:high")));
     let entries = queue.take("w", 3).await;
     let order: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
     assert_eq!(order, ["b", "a", "c"], "in the order of their enqueue within a lane");
@@ -210,7 +210,7 @@ async fn a_delay_counts_from_now_a_due_time_wins_over_it_and_the_past_means_now(
         (Some('q'), Some('q'), 2)
     );
     let record = queue.record("due").await.unwrap();
-    let Some(Place::Due("lane:low", value)) = Place::of(&record) else { panic!("{record:?}") };
+    let Some(Location::Due("lane:low", value)) = Location::of(&record) else { panic!("{record:?}") };
     assert!(value.ends_with(&job("due").envelope));
 }
 

@@ -53,7 +53,7 @@ async fn a_short_result_is_as_good_as_any_while_it_is_there_and_ends_with_its_ru
     let look_up = async || look::lookup(&queue.link, &queue.keys, &["a"], patience()).await.unwrap().remove(0);
     assert_eq!(look_up().await.record.unwrap()[0], b'R');
     queue.enqueue(&[job_of_call("a", 2)]).await;
-    assert_eq!(seen(&queue, "a").await, Seen::Unfinished { word_left: false });
+    assert_eq!(seen(&queue, "a").await, Seen::Unfinished { is_registered: false });
     let entry = queue.take("w", 1).await.remove(0);
     queue.settle(&[done(&entry, 0)]).await;
     assert_eq!(seen(&queue, "a").await, Seen::Finished, "not the result of the run before");

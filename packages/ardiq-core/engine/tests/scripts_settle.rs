@@ -4,9 +4,9 @@
 mod support;
 
 use ardiq_engine::protocol::entry::Header;
-use ardiq_engine::protocol::record::Place;
+use ardiq_engine::protocol::record::Location;
 use ardiq_engine::scripts::deliver::{BATCH, Entry, Settlement};
-use ardiq_engine::scripts::look::{self, Letter};
+use ardiq_engine::scripts::look::{self, DeadLetter};
 use ardiq_engine::scripts::produce::NewJob;
 use support::{
     HIGH, LOW, Queue, RETURNED_HIGH, RETURNED_LOW, TTL, again, back, dead, done, header_of, job, patience, result_of,
@@ -40,7 +40,7 @@ async fn a_result_lives_as_long_as_its_job_says() {
     assert!((1..=30_000).contains(&ttl(&queue, "none").await), "remembered for as long as a call may be tried again");
     let stone = queue.record("none").await.unwrap();
     assert_eq!(stone, [b"T", &result_of(&sent[2])[1..9]].concat());
-    assert_eq!(Place::of(&stone), Some(Place::Finished { stored: false }));
+    assert_eq!(Location::of(&stone), Some(Location::Finished { stored: false }));
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn a_dead_letter_is_a_result_and_keeps_its_bytes() {
     let letters = look::dead(&queue.link, &queue.keys, 10, patience()).await.unwrap();
     assert_eq!(
         letters,
-        [Letter { id: "a".into(), record: result_of(&entry), value: value_of(&entry), body: Vec::new() }]
+        [DeadLetter { id: "a".into(), record: result_of(&entry), value: value_of(&entry), body: Vec::new() }]
     );
     assert_eq!(queue.record("a").await, Some(result_of(&entry)));
     assert!((1..=50_000).contains(&ttl(&queue, "a").await));
@@ -79,7 +79,7 @@ async fn a_dead_letter_whose_bytes_are_gone_is_still_one() {
     assert!(queue.settle(&[dead(&entry, TTL)]).await.is_empty());
     let letters = look::dead(&queue.link, &queue.keys, 10, patience()).await.unwrap();
     let (record, value) = (result_of(&entry), Vec::new());
-    assert_eq!(letters, [Letter { id: "a".into(), record, value, body: Vec::new() }]);
+    assert_eq!(letters, [DeadLetter { id: "a".into(), record, value, body: Vec::new() }]);
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn a_retry_whose_bytes_are_gone_is_refused_and_frees_its_id() {
     let entry = queue.deliver("a", "w").await;
     let _: i64 = queue.ask("XDEL", (&queue.keys.streams[LOW], &entry.entry)).await;
     assert_eq!(queue.settle(&[again(&entry, 60_000)]).await, [0]);
-    assert_eq!(queue.record("a").await.as_deref().and_then(Place::of), Some(Place::Finished { stored: true }));
+    assert_eq!(queue.record("a").await.as_deref().and_then(Location::of), Some(Location::Finished { stored: true }));
     assert!(ttl(&queue, "a").await > 0, "its callers can read for a while that it was lost");
 }
 
@@ -102,7 +102,7 @@ async fn a_retry_with_a_delay_waits_in_the_due_set() {
     let at: f64 = queue.ask("ZSCORE", (&queue.keys.due, "a")).await;
     assert!(at as u64 >= now + 60_000);
     let record = queue.record("a").await.unwrap();
-    let Some(Place::Due("lane:low", value)) = Place::of(&record) else { panic!("{record:?}") };
+    let Some(Location::Due("lane:low", value)) = Location::of(&record) else { panic!("{record:?}") };
     let (header, envelope) = Header::split(value).unwrap();
     assert_eq!((header.tries, envelope), (1, job("a").envelope.as_slice()));
     assert_eq!((queue.length(LOW).await, queue.pending(LOW).await), (0, 0));

@@ -4,7 +4,7 @@
 
 mod support;
 
-use ardiq_engine::protocol::entry::{ALONE, APART, Header, SUSPECT};
+use ardiq_engine::protocol::entry::{ALONE, Header, SEPARATE_BODY, SUSPECT};
 use ardiq_engine::scripts::deliver::{Entry, Settlement, Verdict};
 use ardiq_engine::scripts::look;
 use ardiq_engine::scripts::produce::NewJob;
@@ -74,11 +74,11 @@ async fn a_start_is_recorded_with_its_mode_and_the_last_one_counts() {
 async fn a_takeover_notes_whether_the_job_was_the_only_suspect_of_its_process() {
     for (mode, before, after) in [
         (Mode::Plain, SUSPECT, SUSPECT),
-        (Mode::Plain, SUSPECT | ALONE | APART, SUSPECT | APART),
+        (Mode::Plain, SUSPECT | ALONE | SEPARATE_BODY, SUSPECT | SEPARATE_BODY),
         (Mode::Plain, 0, SUSPECT),
         (Mode::Alone, SUSPECT, SUSPECT | ALONE),
-        (Mode::Alone, SUSPECT | ALONE | APART, SUSPECT | ALONE | APART),
-        (Mode::Alone, APART, SUSPECT | ALONE | APART),
+        (Mode::Alone, SUSPECT | ALONE | SEPARATE_BODY, SUSPECT | ALONE | SEPARATE_BODY),
+        (Mode::Alone, SEPARATE_BODY, SUSPECT | ALONE | SEPARATE_BODY),
     ] {
         let queue = Queue::start();
         let entry = delivered_as(&queue, "w", Header { tries: 2, deaths: 2, flags: before, ..Header::default() }).await;
@@ -91,7 +91,7 @@ async fn a_takeover_notes_whether_the_job_was_the_only_suspect_of_its_process() 
 #[tokio::test]
 async fn a_takeover_leaves_what_is_known_of_a_job_that_had_not_started() {
     let queue = Queue::start();
-    let known = Header { tries: 3, deaths: 2, misses: 4, flags: SUSPECT | ALONE | APART, ..Header::default() };
+    let known = Header { tries: 3, deaths: 2, misses: 4, flags: SUSPECT | ALONE | SEPARATE_BODY, ..Header::default() };
     let entry = delivered_as(&queue, "w", known).await;
     let header = header_of(&taken_over(&queue, "w").await);
     assert_eq!(header, Header { enqueued_ms: header_of(&entry).enqueued_ms, ..known });

@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ardiq_engine::client::Answer;
+use ardiq_engine::answer::Answer;
 use ardiq_engine::error::Error;
 use ardiq_engine::protocol::record::{Outcome as Value, ResultRecord};
 use ardiq_engine::submit::Submission;
@@ -36,7 +36,7 @@ fn a_client_that_was_told_the_time_knows_it_before_any_worker_has_fetched() {
     let server = Server::start(&[]);
     let host = Host::new(&server.url());
     assert_eq!(host.client.shared().clock.now_ms(), 0);
-    let Ok(Answer::Number(told)) = host.ask(|client, port, ticket| client.clock(port, ticket)) else {
+    let Ok(Answer::Number(told)) = host.ask(|client, mailbox, request| client.clock(mailbox, request)) else {
         panic!("the time was asked for");
     };
     let known = i64::try_from(host.client.shared().clock.now_ms()).unwrap();
@@ -51,7 +51,7 @@ fn a_job_runs_and_its_result_is_pushed_to_who_waits() {
     assert_eq!(host.enqueue(vec![Submission { lane: 1, ..task("a") }]), ["a"]);
     let run = running.wait_for(1).remove(0);
     assert_eq!((run.id.as_str(), run.name.as_str(), run.tries, running.worker.lane(&run)), ("a", "echo", 1, "high"));
-    let waiter = Arc::clone(&host.port);
+    let waiter = Arc::clone(&host.mailbox);
     host.client.result(&waiter, 1_000, "a".into(), Some(LIMIT));
     // The word that was left is what makes the push: wait until it stands before the job ends.
     let end = Instant::now() + LIMIT;
@@ -212,7 +212,7 @@ fn a_server_that_is_killed_and_comes_back_with_its_file_has_lost_nothing() {
     server.kill();
     // Completed while the server is away: the outcomes wait.
     running.complete(runs.iter().map(|run| (run.slot, value(run))).collect());
-    let away = host.ask(|client, port, ticket| client.enqueue(port, ticket, vec![task("away")]));
+    let away = host.ask(|client, mailbox, request| client.enqueue(mailbox, request, vec![task("away")]));
     assert!(matches!(away, Err(Error::Unreachable { .. })), "{away:?}");
     server.revive();
     let healed = Instant::now();

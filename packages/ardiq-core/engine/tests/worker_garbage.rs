@@ -7,9 +7,11 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use ardiq_engine::client::Answer;
+use ardiq_engine::answer::Answer;
 use ardiq_engine::protocol::entry::Header;
+use ardiq_engine::protocol::state::{Listing, State};
 use ardiq_engine::submit::Submission;
+use ardiq_engine::worker::EventKind;
 use redis::Value;
 use support::LIMIT;
 use support::host::{Host, Running, task, tell, value};
@@ -22,11 +24,11 @@ fn serve(host: &Host, running: &mut Running, id: &str) {
         running.take();
         let outcomes = running.taken.drain(..).map(|run| (run.slot, value(&run))).collect();
         running.complete(outcomes);
-        let looked = host.ask(|client, port, ticket| client.result(port, ticket, id.to_owned(), None));
+        let looked = host.ask(|client, mailbox, request| client.result(mailbox, request, id.to_owned(), None));
         if matches!(looked, Ok(Answer::Result(Some(_)))) {
             return;
         }
-        assert!(Instant::now() < end, "{id} has no result: {looked:?} {:?} {:?}", running.notices, host.log());
+        assert!(Instant::now() < end, "{id} has no result: {looked:?} {:?} {:?}", running.events, host.log());
         running.listen(Duration::from_millis(20));
     }
 }
@@ -66,7 +68,7 @@ fn a_worker_goes_on_whatever_type_a_key_of_its_queue_has() {
     let _: Value = tell(&server, &["RPUSH", &format!("{}u", keys.unique), "odd"]);
     host.enqueue(vec![task("list")]);
     serve(&host, &mut running, "list");
-    assert!(running.notices.iter().all(|notice| notice.kind != "failed"), "{:?}", running.notices);
+    assert!(running.events.iter().all(|event| event.kind != EventKind::Failed), "{:?}", running.events);
     let log = messages(&host);
     for name in names {
         // The hash of schedules is not used here, nor is anybody dead: the worker's start would set these aside.
@@ -169,18 +171,20 @@ fn entries_members_and_fields_that_nobody_can_read_hold_up_nothing() {
         serve(&host, &mut running, "innocent");
         running.listen(Duration::from_millis(20));
     }
-    assert!(running.notices.iter().all(|notice| notice.kind != "failed"), "{:?}", running.notices);
-    let Ok(Answer::Dead(dead)) = host.ask(|client, port, ticket| client.jobs(port, ticket, "dead".into(), 1000)) else {
+    assert!(running.events.iter().all(|event| event.kind != EventKind::Failed), "{:?}", running.events);
+    let Ok(Answer::Dead(dead)) =
+        host.ask(|client, mailbox, request| client.jobs(mailbox, request, Listing::Dead, 1000))
+    else {
         panic!("dead letters cannot be listed")
     };
     assert_eq!(dead.len(), 9 * keys.streams.len());
     let reasons: BTreeSet<&str> = dead.iter().map(|(_, reason)| reason.split(':').next().unwrap()).collect();
     assert_eq!(reasons, BTreeSet::from(["undecodable job"]));
-    for state in ["queued", "scheduled", "running"] {
-        let listed = host.ask(|client, port, ticket| client.jobs(port, ticket, state.into(), 1000));
-        assert!(matches!(listed, Ok(Answer::Jobs(_))), "{state}: {listed:?}");
+    for state in [State::Queued, State::Scheduled, State::Running] {
+        let listed = host.ask(|client, mailbox, request| client.jobs(mailbox, request, Listing::In(state), 1000));
+        assert!(matches!(listed, Ok(Answer::Jobs(_))), "{state:?}: {listed:?}");
     }
-    assert!(matches!(host.ask(|client, port, ticket| client.inspect(port, ticket)), Ok(Answer::Queue(_))));
+    assert!(matches!(host.ask(|client, mailbox, request| client.inspect(mailbox, request)), Ok(Answer::Queue(_))));
     let log = messages(&host);
     assert!(log.matches("cannot be read").count() >= 9 * keys.streams.len(), "{log}");
     running.stop();

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use ardiq_engine::protocol::record::Outcome as Value;
+use ardiq_engine::worker::EventKind;
 use ardiq_engine::worker::judge::Outcome;
 use support::LIMIT;
 use support::host::{Host, Running, task, tasks, tell, value};
@@ -103,7 +104,7 @@ fn a_worker_that_was_taken_for_dead_says_that_its_runs_live() {
     let run = running.wait_for(1).remove(0);
     until("its start is not recorded", || is_recorded(&server, "a"));
     let _: i64 = tell(&server, &["ZADD", "ardiq:{q}:workers", "-1", "w"]);
-    running.wait_for_notice("lost");
+    running.wait_for_event(EventKind::Lost);
     assert_ne!(running.worker.id(), "w");
     until("nothing says that it lives", || {
         !tell::<Vec<String>>(&server, &["KEYS", "ardiq:{q}:survivals:a:*"]).is_empty()

@@ -1,6 +1,6 @@
-"""The engine of ArdiQ: everything that talks to Redis, written in Rust.
+"""The engine of ArdiQ, written in Rust: all communication with Redis.
 
-Nobody imports this package directly: `ardiq` is the client, `ardiq_worker` the worker.
+Applications do not import this package. They import `ardiq`, the client, or `ardiq_worker`, the worker.
 """
 
 from ardiq_core._core import (
@@ -11,7 +11,7 @@ from ardiq_core._core import (
     SUCCESS,
     UNKNOWN_TASK,
     Core,
-    Port,
+    Mailbox,
     Worker,
     __version__,
     check_url,
@@ -30,7 +30,7 @@ __all__ = [
     "ArdiqError",
     "BrokerError",
     "Core",
-    "Port",
+    "Mailbox",
     "ResultNotFoundError",
     "Worker",
     "__version__",

@@ -1,12 +1,13 @@
-"""The native module: what Python may ask of the engine, and in which shapes.
+"""The native module: the interface between Python and the engine.
 
-Bytes, numbers and short strings cross this seam, never Python callbacks. All times are epoch milliseconds by the Redis clock.
+Only bytes, numbers and short strings cross it. The engine never calls Python. All times are epoch milliseconds by the Redis
+clock.
 """
 
 from collections.abc import Sequence
 from typing import Final, final
 
-from ardiq_core.shapes import Assignment, Event, Notice, Outcome, Submission
+from ardiq_core.shapes import Assignment, Event, Outcome, Reply, Submission
 
 __all__ = [
     "DEAD",
@@ -16,7 +17,7 @@ __all__ = [
     "SUCCESS",
     "UNKNOWN_TASK",
     "Core",
-    "Port",
+    "Mailbox",
     "Worker",
     "__version__",
     "check_url",
@@ -34,17 +35,29 @@ HAND_BACK: Final[int]
 UNKNOWN_TASK: Final[int]
 
 def check_url(url: str) -> None:
-    """Raise ValueError, never showing the password, unless `url` is one that the engine can use."""
+    """Check that the engine can use `url`.
+
+    Raises:
+        ValueError: The URL cannot be used. The message never contains the password.
+    """
 
 def interpreter_ends() -> None:
-    """The interpreter is about to end: other threads that are blocked in a mailbox stay there, since nobody waits for them."""
+    """Announce the end of the interpreter.
+
+    Other threads that are blocked in a mailbox stay blocked: they are daemon threads, and nothing waits for them.
+    """
 
 def protocol() -> dict[str, list[dict[str, str]]]:
-    """The protocol as data: rows of text by column, in the tables keys, records, forms, states, transitions, scripts, versions."""
+    """Return the protocol as data.
+
+    Returns:
+        The tables keys, records, forms, states, transitions, scripts and versions. Each is a list of rows, and each row a
+        dict of text by column.
+    """
 
 @final
 class Core:
-    """One queue as seen from one process: its connection, its subscription, its background thread."""
+    """One queue as seen from one process: its connections, its subscription, and the I/O thread."""
 
     def __new__(
         cls,
@@ -57,73 +70,86 @@ class Core:
     ) -> Core: ...
     @property
     def closed(self) -> bool: ...
-    def port(self) -> Port:
-        """A new mailbox for one event loop or one thread."""
+    def mailbox(self) -> Mailbox:
+        """Return a new mailbox, for one event loop or one thread."""
 
     def take_logs(self) -> list[tuple[int, str, str]]:
-        """Waiting log lines: level as in `logging`, logger suffix, message."""
+        """Take the log lines of the engine: level as in `logging`, logger suffix, message."""
 
     def close(self) -> None:
-        """End all connections and join the background thread; waits 2 s at most, may be called twice."""
+        """End all connections, and join the I/O thread if no other core uses it.
+
+        This takes 2 s at most. Closing twice is harmless.
+        """
 
 @final
-class Port:
-    """A mailbox: requests go in without blocking, answers are drained."""
+class Mailbox:
+    """Sends requests without blocking, and holds their replies until they are taken.
+
+    The caller chooses the id of each request. The reply has the same id.
+    """
 
     def fileno(self) -> int:
-        """Readable when `drain` has something."""
+        """Return a descriptor that is readable while replies are waiting."""
 
-    def drain(self) -> list[Event]: ...
-    def block(self, timeout_ms: int) -> list[Event]:
-        """Wait without the GIL until something has arrived, then drain; an empty list after `timeout_ms`."""
+    def drain(self) -> list[Reply]:
+        """Take all replies."""
 
-    def enqueue(self, ticket: int, jobs: list[Submission]) -> None:
-        """Answer: list[str], the job ids in order (of the existing job where one was found).
+    def block(self, timeout_ms: int) -> list[Reply]:
+        """Wait for a reply without holding the GIL, then take all. Returns an empty list after `timeout_ms`."""
 
-        If only some jobs were accepted, a tuple with an exception in place of each id that is missing.
+    def enqueue(self, request_id: int, jobs: list[Submission]) -> None:
+        """Enqueue jobs.
+
+        The answer is `list[str]`: the job ids, in order. If an unfinished job holds the identity of a new one, it is the
+        id of that job. If only some jobs were accepted, the answer is a tuple with an exception for each other job.
         """
 
-    def fire(self, ticket: int, schedule: str, fire_ms: int, job: Submission) -> None:
-        """Enqueue one occurrence of a schedule unless it, or a later one, has been fired.
+    def fire(self, request_id: int, schedule: str, fire_ms: int, job: Submission) -> None:
+        """Enqueue one occurrence of a schedule unless it, or a later one, was fired.
 
-        Answer: int, 1 if this call fired it, 2 if so after the server's clock was set back, 0 if not.
+        The answer is an int: 1 if this call fired it, 2 if it did so after the server's clock was set back, 0 if not.
         """
 
-    def clock(self, ticket: int) -> None:
-        """Answer: int, the Redis time in epoch ms."""
+    def clock(self, request_id: int) -> None:
+        """Read the Redis time. The answer is an int, in epoch ms."""
 
-    def result(self, ticket: int, job_id: str, timeout_ms: int | None) -> None:
-        """Answer: ResultRecord; None if there is none yet (timeout None) or none arrived in time.
+    def result(self, request_id: int, job_id: str, timeout_ms: int | None) -> None:
+        """Read a result, or wait for it if there is a timeout.
 
-        With a timeout, ResultNotFoundError as soon as no result can arrive.
+        The answer is a `ResultRecord`, or None if there is none (in time). If no result can arrive, a request with a
+        timeout fails at once with `ResultNotFoundError`.
         """
 
-    def lookup(self, ticket: int, job_ids: Sequence[str]) -> None:
-        """Answer: list[JobRecord], in order."""
+    def lookup(self, request_id: int, job_ids: Sequence[str]) -> None:
+        """Read the state of jobs. The answer is `list[JobRecord]`, in order."""
 
-    def forget(self, ticket: int) -> None:
-        """The caller has given up: drop the wait behind `ticket`."""
+    def forget(self, request_id: int) -> None:
+        """Cancel the wait for a result that this request began."""
 
-    def depth(self, ticket: int) -> None:
-        """Answer: int, the jobs that wait to start (ready and scheduled)."""
+    def depth(self, request_id: int) -> None:
+        """Count the jobs that are waiting to start, including scheduled ones. The answer is an int."""
 
-    def queues(self, ticket: int) -> None:
-        """Answer: list[str], names of all queues that this server has seen."""
+    def queues(self, request_id: int) -> None:
+        """List the names of all queues on this server. The answer is `list[str]`."""
 
-    def inspect(self, ticket: int) -> None:
-        """Answer: dict, the queue in numbers.
+    def inspect(self, request_id: int) -> None:
+        """Summarize the queue. The answer is a dict.
 
-        Keys: name, lanes [{lane, waiting, held}], scheduled, running, dead, unfinished, waiting,
+        Keys: lanes [{lane, waiting, held}], scheduled, running, dead, unfinished, waiting,
         workers [{id, host, pid, concurrency, prefetch, held, running, started_ms, lease_left_ms, version}], now_ms.
-        `waiting` = ready + scheduled, not started; `unfinished` = waiting + running.
+        `waiting` counts all jobs that have not started, and `unfinished` those and the running ones.
         """
 
-    def jobs(self, ticket: int, state: str, limit: int) -> None:
-        """Answer: list[JobRecord] for state queued, scheduled, running; for `dead`: list[tuple[JobRecord, reason]]."""
+    def jobs(self, request_id: int, state: str, limit: int) -> None:
+        """List jobs in the state queued, scheduled, running or dead.
+
+        The answer is `list[JobRecord]`; for the state `dead`, `list[tuple[JobRecord, str]]` with the reasons.
+        """
 
 @final
 class Worker:
-    """The engine that fetches, hands out and settles for one event loop."""
+    """The engine of one worker: fetches jobs, passes them to its host, and commits their outcomes."""
 
     def __new__(
         cls,
@@ -136,16 +162,18 @@ class Worker:
         result_ttl_ms: int,
         burst: bool,
     ) -> Worker: ...
-    def start(self) -> None: ...
+    def start(self) -> None:
+        """Sign on and begin to fetch jobs. A failure is reported as an event."""
+
     @property
     def worker_id(self) -> str:
-        """The present incarnation: changes after a lost lease."""
+        """The id of the current incarnation. It changes when the lease is lost."""
 
     def fileno(self) -> int:
-        """Readable when `take` has something."""
+        """Return a descriptor that is readable when there are events, or a job can start."""
 
-    def take(self) -> list[Notice]:
-        """Return new notices. `fileno` becomes readable again when there are more, or when a job can start."""
+    def take(self) -> list[Event]:
+        """Take the new events. `fileno` becomes readable again when there are more, or when a job can start."""
 
     def next(self) -> Assignment | None:
         """Return the next run, if there is one and a free slot. It starts now, unless its task is deferred."""
@@ -154,20 +182,22 @@ class Worker:
         """Call after the last `next` of a series, unless `complete` follows. Long runs are then recorded."""
 
     def defer(self, tasks: Sequence[str]) -> None:
-        """Make runs of these tasks start with `begin`, for example when a thread is free, instead of when pulled."""
+        """Make runs of these tasks start with `begin`, for example when a thread is free, instead of with `next`."""
 
     def begin(self, slot: int) -> bool:
-        """Start a deferred run. If this returns False, it must not start: it is over and has no outcome."""
+        """Start a deferred run. If this returns False, it must not start: it is over, and has no outcome."""
 
     def complete(self, outcomes: list[Outcome]) -> None:
         """Submit the outcomes of finished runs and free their slots."""
 
-    def set_burst(self, burst: bool) -> None: ...
+    def set_burst(self, burst: bool) -> None:
+        """Choose whether the event `drained` is emitted when no job is waiting, running or due."""
+
     def begin_stop(self) -> None:
-        """Fetch no more and give back what has not started; running work goes on. Twice is harmless."""
+        """Fetch no more jobs, and return those that have not started. Runs continue. Calling this twice is harmless."""
 
     def finish_stop(self) -> None:
-        """Call when all runs are completed: settle, sign off, then the notice `stopped`."""
+        """Write the remaining outcomes, sign off, then emit the event `stopped`. Call this when all runs are complete."""
 
     def now_ms(self) -> int:
-        """The Redis time, by the last answer and the monotonic clock since."""
+        """Return the Redis time of the last reply, plus the time that has passed since by the monotonic clock."""

@@ -1,12 +1,12 @@
-"""The exceptions that the native module raises on its own account."""
+"""The base exceptions, which the native module raises and the other packages extend."""
 
 
 class ArdiqError(Exception):
-    """The base of every error that is ArdiQ's own."""
+    """The base class of ArdiQ's own errors."""
 
 
 class BrokerError(ArdiqError, RuntimeError):
-    """Redis could not be reached, or refused the request; the message says which and what to look at."""
+    """Redis cannot be reached, or refused the request. The message says which, and what to check."""
 
 
 class ResultNotFoundError(ArdiqError, TimeoutError):

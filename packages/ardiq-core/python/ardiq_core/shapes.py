@@ -1,29 +1,32 @@
-"""The shapes that cross the seam between Python and the engine, as tuples: see `_core.pyi` for who gives and takes them."""
+"""The tuples that cross the seam between Python and the engine. See `_core.pyi` for the methods that use them.
+
+All times are epoch milliseconds by the Redis clock.
+"""
 
 from typing import Any, TypeAlias
 
 Submission: TypeAlias = tuple[
-    str | None,  # job id; None: the core makes one
+    str | None,  # job id; None: the core generates one
     str,  # task name
     int,  # index of the lane, lowest first
     int,  # delay in ms, 0 = none
-    int,  # absolute due time in epoch ms, 0 = none; wins over the delay
-    int,  # expire in ms from enqueue, 0 = never
-    bytes | None,  # identity digest of a unique job
+    int,  # due time, 0 = none; takes precedence over the delay
+    int,  # expiry in ms from the enqueue, 0 = never
+    bytes | None,  # digest that identifies a unique job
     dict[str, str] | None,  # headers
     bytes,  # encoded arguments
 ]
 
-Event: TypeAlias = tuple[int, Any]
-"""(ticket, answer); the answer is an exception instance when the request failed."""
+Reply: TypeAlias = tuple[int, Any]
+"""(request id, answer). The answer is an exception instance if the request failed."""
 
 ResultRecord: TypeAlias = tuple[
     bool,  # success
     bytes | str,  # encoded value of a success, or the text of a failure
     int,  # tries
-    int,  # enqueue time
-    int,  # start time, 0 = never started
-    int,  # finish time
+    int,  # time of the enqueue
+    int,  # time of the start, 0 = never started
+    int,  # time of the end
     str,  # job id
     str,  # task name
     str,  # worker id
@@ -34,24 +37,24 @@ ResultRecord: TypeAlias = tuple[
 
 JobRecord: TypeAlias = tuple[
     str,  # job id
-    str,  # status: queued, scheduled, running, complete, not_found
-    str,  # task name ("" when complete or not found)
+    str,  # state: queued, scheduled, running, complete or not_found
+    str,  # task name, "" if the job is complete or was not found
     bytes,  # encoded arguments
-    int,  # enqueue time
-    int,  # tries, the running one included
-    int | None,  # due time when scheduled
+    int,  # time of the enqueue
+    int,  # tries, including the current one
+    int | None,  # due time, if scheduled
     dict[str, str],  # headers
     str,  # lane
-    str | None,  # worker id when running
+    str | None,  # worker id, if running
 ]
 
 Assignment: TypeAlias = tuple[
-    int,  # slot: names this run in `Worker.complete`
+    int,  # slot: identifies this run in `Worker.complete`
     str,  # job id
     str,  # task name
     bytes,  # encoded arguments
-    int,  # tries, this one included
-    int,  # enqueue time
+    int,  # tries, including this one
+    int,  # time of the enqueue
     dict[str, str] | None,  # headers
     str,  # lane
 ]
@@ -60,13 +63,20 @@ Outcome: TypeAlias = tuple[
     int,  # slot
     int,  # SUCCESS, FAILURE, RETRY, DEAD, HAND_BACK or UNKNOWN_TASK
     bytes | str | None,  # SUCCESS: encoded value; FAILURE, DEAD: text of the failure
-    # SUCCESS, FAILURE, DEAD: result TTL in ms (None: the worker's default, 0: not stored, <0: for ever); RETRY: delay in ms
+    # SUCCESS, FAILURE, DEAD: result TTL in ms (None: the worker's default; 0: not stored; < 0: never
+    # expires); RETRY: delay in ms
     int | None,
     str | None,  # error type
     str | None,  # traceback
 ]
 
-Notice: TypeAlias = tuple[str, str]
-"""(kind, detail): `log`, `drained` (burst: nothing waits, runs or is due), `lost` (lease lost, detail = old worker id),
-`stopped` (the worker has ended; detail says why it could not sign off, and is empty when it has),
-`failed` (the engine gave up; detail says why)."""
+Event: TypeAlias = tuple[str, str]
+"""(kind, detail) of an event of a worker.
+
+- `log`: there are new log lines.
+- `drained`: in burst mode, no job is waiting, running or due.
+- `lost`: the lease was lost; detail is the old worker id.
+- `settling`: the worker is signing off, and a large outcome is still being sent.
+- `stopped`: the worker has stopped; detail says why it could not sign off, and is empty if it could.
+- `failed`: the engine has failed; detail says why.
+"""

@@ -98,7 +98,7 @@ class Runner:
         self._watchdog = Watchdog(self._loop, lambda: self._executor.running, Executor._run.__code__)
         self._timer = Timer(
             self._loop,
-            self._core.port,
+            self._core.mailbox,
             app._schedules.values(),
             poll_s=app.cron_poll_s,
             now_ms=self._worker.now_ms,

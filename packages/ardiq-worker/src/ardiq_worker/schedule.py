@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from croniter import croniter
 
     from ardiq.cron import Schedule
-    from ardiq_core import Port
+    from ardiq_core import Mailbox
     from ardiq_core.shapes import Submission
 
 log = Log("ardiq.worker")
@@ -151,7 +151,7 @@ class Timer:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        make_port: Callable[[], Port],
+        make_port: Callable[[], Mailbox],
         schedules: Iterable[Schedule],
         *,
         poll_s: float,
@@ -190,14 +190,14 @@ class Timer:
             self._bell.close()
             self._bell = None
 
-    def _answered(self, port: Port) -> None:
+    def _answered(self, port: Mailbox) -> None:
         for ticket, answer in port.drain():
             if ticket == CLOCK_TICKET:
                 self._know_time(port, answer)
             else:
                 self._fired(*self._asked.pop(ticket), answer)
 
-    def _know_time(self, port: Port, answer: int | BaseException) -> None:
+    def _know_time(self, port: Mailbox, answer: int | BaseException) -> None:
         if isinstance(answer, BaseException):
             self._handle = self._loop.call_later(self._poll_s, port.clock, CLOCK_TICKET)
             return
@@ -217,7 +217,7 @@ class Timer:
                 name,
             )
 
-    def _look(self, port: Port) -> None:
+    def _look(self, port: Mailbox) -> None:
         now = self._now_ms()
         paused = self._paused()
         for schedule, due in self._due:
@@ -228,7 +228,7 @@ class Timer:
         wait_s = (min(due.next_ms for _, due in self._due) - self._now_ms()) / 1000
         self._handle = self._loop.call_later(min(max(wait_s, MIN_SLEEP_S), self._poll_s), self._look, port)
 
-    def _fire(self, port: Port, schedule: Schedule, due: Due, fire_ms: int) -> None:
+    def _fire(self, port: Mailbox, schedule: Schedule, due: Due, fire_ms: int) -> None:
         try:
             submission = self._submission(schedule, fire_ms)
             self._ticket += 1

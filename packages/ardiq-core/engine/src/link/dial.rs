@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -15,7 +15,9 @@ use super::PushSink;
 use super::flow::{Flow, Watched};
 use super::stream::{self, Stream, step};
 use super::wire::{Wire, gone};
+use crate::commands;
 use crate::error::{Remedy, remedy};
+use crate::lock::lock;
 use crate::scripts::Script;
 use crate::url::Address;
 
@@ -58,16 +60,16 @@ impl Dialer {
     /// Connect, and renew all subscriptions. The connections are opened at the same time. Nothing is written, so a
     /// process that only reads leaves no trace.
     pub async fn connect(&self) -> RedisResult<Pair> {
-        let ears = async { if self.is_subscribed() { self.listen().await.map(Some) } else { Ok(None) } };
-        let (main, ears) = tokio::try_join!(self.wire(true), ears)?;
+        let subscriber = async { if self.is_subscribed() { self.listen().await.map(Some) } else { Ok(None) } };
+        let (main, subscriber) = tokio::try_join!(self.wire(true), subscriber)?;
         main.send_ahead(self.scripts()).await;
-        Ok((main, ears))
+        Ok((main, subscriber))
     }
 
     /// Load the scripts that were requested so far.
     pub fn scripts(&self) -> redis::Pipeline {
         let mut loading = redis::pipe();
-        for script in self.scripts.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for script in lock(&self.scripts).iter() {
             loading.add_command(script.load());
         }
         loading
@@ -75,18 +77,17 @@ impl Dialer {
 
     /// A connection with all subscriptions.
     pub async fn listen(&self) -> RedisResult<Wire> {
-        let ears = self.wire(true).await?;
+        let subscriber = self.wire(true).await?;
         let names: Vec<String> = {
-            let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+            let channels = lock(&self.channels);
             channels.iter().map(|known| known.name.clone()).collect()
         };
         // Send all of them at the same time, in one piece.
         let asked = names.iter().map(|name| {
-            let ears = &ears;
+            let subscriber = &subscriber;
             async move {
-                let mut cmd = redis::cmd("SUBSCRIBE");
-                cmd.arg(name);
-                match step(self.limit, async { Ok(ears.send(&cmd).await) }).await? {
+                let cmd = commands::subscribe(name);
+                match step(self.limit, async { Ok(subscriber.send(&cmd).await) }).await? {
                     Ok(_) => self.confirm(name, true),
                     // The caller that needs it gets the error. Others can do without it. Even a right that once
                     // existed may have been withdrawn.
@@ -97,15 +98,15 @@ impl Dialer {
             }
         });
         futures_util::future::try_join_all(asked).await?;
-        Ok(ears)
+        Ok(subscriber)
     }
 
-    /// A connection on which HELLO was answered. With `hears`, incoming messages are passed on.
-    pub async fn wire(&self, hears: bool) -> RedisResult<Wire> {
+    /// A connection on which HELLO was answered. With `receives_pushes`, incoming messages are passed on.
+    pub async fn wire(&self, receives_pushes: bool) -> RedisResult<Wire> {
         let info = self.address.client.get_connection_info();
         let stream = stream::open(info.addr(), &self.address.trust, self.limit).await?;
         let mut config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        if hears {
+        if receives_pushes {
             let (sink, dropped) = (Arc::clone(&self.sink), Arc::clone(&self.dropped));
             config = config.set_push_sender(move |push: PushInfo| -> Result<(), Infallible> {
                 match push.kind {
@@ -128,7 +129,7 @@ impl Dialer {
         self.greetings.fetch_add(1, Ordering::Relaxed);
         let wire = Wire::new(conn, driver, flow, asked.elapsed(), self.address.silence);
         let mut name = redis::pipe();
-        name.cmd("CLIENT").arg("SETNAME").arg(&self.address.name);
+        name.add_command(commands::set_client_name(&self.address.name));
         wire.send_ahead(name).await;
         Ok(wire)
     }
@@ -140,7 +141,7 @@ impl Dialer {
 
     /// From now on, every new connection begins by loading this script.
     pub fn needs(&self, script: &'static Script) {
-        let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scripts = lock(&self.scripts);
         if !scripts.iter().any(|known| std::ptr::eq(*known, script)) {
             scripts.push(script);
         }
@@ -148,7 +149,7 @@ impl Dialer {
 
     /// From now on, every connection for messages subscribes to this channel.
     pub fn wants(&self, channel: &str) {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut channels = lock(&self.channels);
         if !channels.iter().any(|known| known.name == channel) {
             channels.push(Channel { name: channel.to_owned(), confirmed: false });
         }
@@ -156,17 +157,17 @@ impl Dialer {
 
     /// Record whether the server accepted the subscription.
     pub fn confirm(&self, channel: &str, taken: bool) {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut channels = lock(&self.channels);
         channels.iter_mut().filter(|known| known.name == channel).for_each(|known| known.confirmed = taken);
     }
 
     pub fn is_confirmed(&self, channel: &str) -> bool {
-        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let channels = lock(&self.channels);
         channels.iter().any(|known| known.confirmed && known.name == channel)
     }
 
     pub fn is_subscribed(&self) -> bool {
-        !self.channels.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !lock(&self.channels).is_empty()
     }
 }
 

@@ -44,9 +44,9 @@ impl Flow {
 
     /// How much longer than usual a reply may take, because written bytes may still be in buffers on the way. Their
     /// number is the larger of two: the bytes that were written since something was read, and the bytes of the calls
-    /// `under_way`, because what was read may be the reply to an earlier call.
-    pub fn allowance(&self, under_way: usize) -> Duration {
-        let bytes = self.unanswered.load(Ordering::Relaxed).max(under_way as u64).min(HIDDEN);
+    /// `in_flight`, because what was read may be the reply to an earlier call.
+    pub fn allowance(&self, in_flight: usize) -> Duration {
+        let bytes = self.unanswered.load(Ordering::Relaxed).max(in_flight as u64).min(HIDDEN);
         transfer_time(bytes)
     }
 

@@ -2,13 +2,14 @@
 
 use tokio::time::{Instant, sleep};
 
-use super::{Link, Patience, RESPONSE_LIMIT, Way};
+use super::{Link, Patience, RESPONSE_LIMIT, Route};
+use crate::commands;
 use crate::error::Result;
 
 impl Link {
     /// The time since which a call has not been answered.
-    pub(super) fn doubt(&self, way: Way, since: Instant) {
-        if way != Way::Large {
+    pub(super) fn doubt(&self, route: Route, since: Instant) {
+        if route != Route::Large {
             self.outage.goes_on(since, "no answer");
             self.doubted.notify_one();
         }
@@ -35,7 +36,7 @@ impl Link {
     /// Replace a connection that is silent while a new one works, for example after a router has dropped the old one.
     /// If the server answers on neither, keep the old one.
     async fn keep_trusted(&self) {
-        let ping = redis::cmd("PING");
+        let ping = commands::ping();
         loop {
             self.doubted.notified().await;
             // Without a session, or while one is being made, there is nothing to check.
@@ -58,8 +59,8 @@ impl Link {
     /// Ping on the connection for calls and on the one for messages. This detects a broken connection, discards it and
     /// makes a new one. Messages that were published before the call have arrived when it returns.
     pub async fn probe(&self, patience: Patience) -> Result<()> {
-        let ping = redis::cmd("PING");
-        self.send(None, &ping, patience, Way::Commands).await?;
-        self.send(None, &ping, patience, Way::Subscriptions).await.map(drop)
+        let ping = commands::ping();
+        self.send(None, &ping, patience, Route::Commands).await?;
+        self.send(None, &ping, patience, Route::Subscriptions).await.map(drop)
     }
 }

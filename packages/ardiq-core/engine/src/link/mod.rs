@@ -6,7 +6,7 @@
 //! | `patience` | how long a caller tries |
 //! | `stream`, `tls` | TCP, TLS and Unix streams |
 //! | `flow` | distinguishes a slow transfer from a dead connection |
-//! | `way` | which connection a command uses |
+//! | `route` | which connection a command uses |
 //! | `wire` | one connection that many calls share |
 //! | `side` | the connections in addition to the main one |
 //! | `dial` | how connections are made, and the commands with which they begin |
@@ -22,10 +22,10 @@ mod flow;
 mod keep;
 mod outage;
 mod patience;
+mod route;
 mod side;
 mod stream;
 pub(crate) mod tls;
-mod way;
 mod wire;
 
 use std::sync::Arc;
@@ -35,8 +35,9 @@ use redis::{Cmd, ErrorKind, RedisError, Value};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
+use crate::commands;
 use crate::error::{Error, Remedy, Result, remedy};
-use crate::manners::Manners;
+use crate::housekeeping::Housekeeping;
 use crate::protocol::keys::Keys;
 use crate::refusal::{Refusal, explain};
 use crate::scripts::Script;
@@ -45,9 +46,9 @@ use dial::{Attempt, Dialer, Pair};
 use outage::Outage;
 pub use outage::Trouble;
 pub use patience::{Patience, backoff};
+pub use route::LARGE;
+use route::Route;
 use side::Side;
-pub use way::LARGE;
-use way::Way;
 use wire::Late;
 pub use wire::Wire;
 
@@ -81,12 +82,12 @@ struct Main {
 /// See the module.
 pub struct Link {
     pub(crate) keys: Arc<Keys>,
-    pub(crate) manners: Manners,
+    pub(crate) housekeeping: Housekeeping,
     dialer: Arc<Dialer>,
     connect_limit: Duration,
     main: Mutex<Main>,
     large: Mutex<Side>,
-    ears: Mutex<Side>,
+    subscriber: Mutex<Side>,
     number: watch::Sender<u64>,
     subscribing: Mutex<()>,
     doubted: Notify,
@@ -98,12 +99,12 @@ impl Link {
     pub fn new(address: Address, keys: Arc<Keys>, connect_limit: Duration, sink: PushSink) -> Self {
         Self {
             keys,
-            manners: Manners::default(),
+            housekeeping: Housekeeping::default(),
             dialer: Arc::new(Dialer::new(address, RESPONSE_LIMIT, sink)),
             connect_limit,
             main: Mutex::default(),
             large: Mutex::default(),
-            ears: Mutex::default(),
+            subscriber: Mutex::default(),
             number: watch::Sender::new(0),
             subscribing: Mutex::default(),
             doubted: Notify::new(),
@@ -171,27 +172,25 @@ impl Link {
     }
 
     /// Whether the server has accepted a subscription to this channel.
-    pub fn hears(&self, channel: &str) -> bool {
+    pub fn is_subscribed_to(&self, channel: &str) -> bool {
         self.dialer.is_confirmed(channel)
     }
 
     /// Subscribe, now and after every reconnect.
     pub async fn subscribe(&self, channel: &str, patience: Patience) -> Result<()> {
-        if self.hears(channel) {
+        if self.is_subscribed_to(channel) {
             return Ok(());
         }
         // One caller subscribes, and the others wait for it.
         let Ok(_asking) = timeout_at(patience.limit(LONGEST_QUEUE), self.subscribing.lock()).await else {
             return Err(self.unreachable("no subscription in time"));
         };
-        if self.hears(channel) {
+        if self.is_subscribed_to(channel) {
             return Ok(());
         }
         // Added first, so that a connection made in the meantime subscribes as well.
         self.dialer.wants(channel);
-        let mut cmd = redis::cmd("SUBSCRIBE");
-        cmd.arg(channel);
-        self.send(None, &cmd, patience, Way::Subscriptions).await?;
+        self.send(None, &commands::subscribe(channel), patience, Route::Subscriptions).await?;
         self.dialer.confirm(channel, true);
         Ok(())
     }
@@ -199,7 +198,7 @@ impl Link {
     /// Run a script.
     pub async fn call(&self, script: &'static Script, cmd: &Cmd, patience: Patience) -> Result<Value> {
         self.dialer.needs(script);
-        self.send(Some(script), cmd, patience, Way::Commands).await
+        self.send(Some(script), cmd, patience, Route::Commands).await
     }
 
     /// Run a script with about this many bytes of arguments.
@@ -211,7 +210,7 @@ impl Link {
         patience: Patience,
     ) -> Result<Value> {
         self.dialer.needs(script);
-        self.send(Some(script), cmd, patience, Way::of(bytes)).await
+        self.send(Some(script), cmd, patience, Route::of(bytes)).await
     }
 
     /// Whether a large value is being sent or received, and the connection is not silent.
@@ -221,15 +220,21 @@ impl Link {
 
     /// Run a plain command.
     pub async fn command(&self, cmd: &Cmd, patience: Patience) -> Result<Value> {
-        self.send(None, cmd, patience, Way::Commands).await
+        self.send(None, cmd, patience, Route::Commands).await
     }
 
     /// Run a plain command that sends or returns a large value.
     pub async fn transfer(&self, cmd: &Cmd, patience: Patience) -> Result<Value> {
-        self.send(None, cmd, patience, Way::Large).await
+        self.send(None, cmd, patience, Route::Large).await
     }
 
-    async fn send(&self, script: Option<&'static Script>, cmd: &Cmd, patience: Patience, way: Way) -> Result<Value> {
+    async fn send(
+        &self,
+        script: Option<&'static Script>,
+        cmd: &Cmd,
+        patience: Patience,
+        route: Route,
+    ) -> Result<Value> {
         let mut pauses = backoff();
         let (mut broken, mut told, mut mended) = (0, None, 0);
         loop {
@@ -238,17 +243,17 @@ impl Link {
                 Err(Error::Unreachable { reason, .. }) => return Err(self.unreachable(&told.unwrap_or(reason))),
                 session => session?,
             };
-            let wire = match way {
-                Way::Commands => Ok(session.wire.clone()),
-                Way::Large => self.side(&self.large, way, patience).await,
-                Way::Subscriptions => self.side(&self.ears, way, patience).await,
+            let wire = match route {
+                Route::Commands => Ok(session.wire.clone()),
+                Route::Large => self.side(&self.large, route, patience).await,
+                Route::Subscriptions => self.side(&self.subscriber, route, patience).await,
             };
-            if let (Way::Large, Some(script), Ok(wire)) = (way, script, &wire) {
+            if let (Route::Large, Some(script), Ok(wire)) = (route, script, &wire) {
                 // A NOSCRIPT reply would cost the whole transfer.
                 wire.send_ahead(redis::pipe().add_command(script.load()).clone()).await;
             }
             let sent = match &wire {
-                Ok(wire) => wire.ask(cmd, patience, |since| self.doubt(way, since)).await,
+                Ok(wire) => wire.ask(cmd, patience, |since| self.doubt(route, since)).await,
                 Err(error) => Ok(Err(error.clone())),
             };
             let (remedy, reason) = match sent {
@@ -278,14 +283,14 @@ impl Link {
                 }
                 Err(Late::Over) => {
                     // An impatient caller may be wrong about the connection, so check it.
-                    self.doubt(way, tried);
+                    self.doubt(route, tried);
                     return Err(self.unreachable(told.as_deref().unwrap_or("no answer in time")));
                 }
             };
             match (remedy, script, &wire) {
                 (Remedy::Load, Some(script), Ok(wire)) => {
                     // A server that refuses scripts says so. Any other fault appears when the call is repeated.
-                    if let Ok(Err(error)) = wire.ask(&script.load(), patience, |since| self.doubt(way, since)).await
+                    if let Ok(Err(error)) = wire.ask(&script.load(), patience, |since| self.doubt(route, since)).await
                         && crate::error::remedy(&error) == Remedy::GiveUp
                     {
                         return Err(Error::Refused(Refusal::new(&error)));
@@ -294,16 +299,16 @@ impl Link {
                         continue;
                     }
                 }
-                (Remedy::Reconnect, _, Ok(wire)) => self.discard(way, session.number, wire, patience).await,
+                (Remedy::Reconnect, _, Ok(wire)) => self.discard(route, session.number, wire, patience).await,
                 // An additional connection cannot be made, but the main one may still work.
                 _ => {}
             }
             if remedy == Remedy::Reconnect || remedy == Remedy::Wait {
                 // How long a transfer took until it broke says nothing about the server.
-                let since = if way == Way::Large { Instant::now() } else { tried };
+                let since = if route == Route::Large { Instant::now() } else { tried };
                 self.outage.goes_on(since, &reason);
             }
-            if way == Way::Large && broken >= LARGE_TRIES {
+            if route == Route::Large && broken >= LARGE_TRIES {
                 let text = format!("each of {broken} connections that carried this value was cut: {reason}");
                 return Err(Error::Refused(Refusal { code: "BROKEN".into(), text }));
             }
@@ -343,12 +348,12 @@ impl Link {
         }
     }
 
-    async fn install(&self, main: &mut Main, (wire, ears): Pair) -> Session {
+    async fn install(&self, main: &mut Main, (wire, subscriber): Pair) -> Session {
         let number = *self.number.borrow() + 1;
         let session = Session { number, wire };
         // If another caller is making this connection at the moment, theirs is used.
-        if let (Some(ears), Ok(mut side)) = (ears, self.ears.try_lock()) {
-            side.wire = Some(ears);
+        if let (Some(subscriber), Ok(mut side)) = (subscriber, self.subscriber.try_lock()) {
+            side.wire = Some(subscriber);
         }
         if let Some(old) = main.session.replace(session.clone()) {
             old.wire.close();
@@ -359,10 +364,10 @@ impl Link {
 
     /// Discard a broken connection, unless another caller has already done so. Callers that await a reply on it try
     /// again.
-    async fn discard(&self, way: Way, number: u64, wire: &Wire, patience: Patience) {
+    async fn discard(&self, route: Route, number: u64, wire: &Wire, patience: Patience) {
         let was_open = wire.close();
-        if way != Way::Commands {
-            if way == Way::Large && was_open {
+        if route != Route::Commands {
+            if route == Route::Large && was_open {
                 // The data that it carried may or may not have arrived.
                 self.number.send_modify(|number| *number += 1);
             }

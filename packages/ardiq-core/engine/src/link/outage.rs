@@ -1,11 +1,13 @@
 //! Since when the server has been unreachable, for log messages.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+use crate::lock::lock;
 
 /// A server that does not answer.
 #[derive(Debug, Clone)]
@@ -43,7 +45,7 @@ impl Outage {
             if known.reason != reason {
                 reason.clone_into(&mut known.reason);
                 let last = (Instant::now(), reason.to_owned());
-                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+                *lock(&self.last) = Some(last);
             }
             is_new
         });
@@ -51,7 +53,7 @@ impl Outage {
 
     /// The last error, if it was recent.
     pub fn last(&self) -> Option<String> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = lock(&self.last);
         last.as_ref().filter(|(at, _)| at.elapsed() < RECENT).map(|(_, reason)| reason.clone())
     }
 

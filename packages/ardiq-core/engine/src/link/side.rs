@@ -8,7 +8,7 @@ use tokio::time::timeout_at;
 
 use super::dial::Attempt;
 use super::wire::gone;
-use super::{LONGEST_QUEUE, Link, Patience, Way, Wire};
+use super::{LONGEST_QUEUE, Link, Patience, Route, Wire};
 
 /// An additional connection.
 #[derive(Default)]
@@ -19,12 +19,12 @@ pub(super) struct Side {
 
 impl Link {
     /// An additional connection, which is opened if necessary.
-    pub(super) async fn side(&self, side: &Mutex<Side>, way: Way, patience: Patience) -> RedisResult<Wire> {
+    pub(super) async fn side(&self, side: &Mutex<Side>, route: Route, patience: Patience) -> RedisResult<Wire> {
         let opening = async {
             let mut side = side.lock().await;
             if let Some(wire) = side.wire.clone().filter(|wire| !wire.is_closed()) {
                 // With a large value, it would take long to distinguish a dropped connection from a slow one.
-                if way == Way::Subscriptions || !wire.is_stale() || wire.is_alive().await {
+                if route == Route::Subscriptions || !wire.is_stale() || wire.is_alive().await {
                     return Ok(wire);
                 }
                 wire.close();
@@ -32,11 +32,12 @@ impl Link {
                 self.doubted.notify_one();
             }
             let dialer = Arc::clone(&self.dialer);
-            let dial =
-                async move { if way == Way::Subscriptions { dialer.listen().await } else { dialer.wire(false).await } };
+            let dial = async move {
+                if route == Route::Subscriptions { dialer.listen().await } else { dialer.wire(false).await }
+            };
             let wire = side.attempt.finish(dial).await?;
             let replaced = side.wire.replace(wire.clone()).is_some();
-            if replaced && way == Way::Subscriptions {
+            if replaced && route == Route::Subscriptions {
                 self.number.send_modify(|number| *number += 1);
             }
             Ok(wire)

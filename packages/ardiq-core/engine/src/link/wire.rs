@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::flow::Flow;
 use super::patience::Patience;
+use crate::commands;
 
 /// After this much silence, and some round trips, a connection is checked: a router on the way may have dropped it.
 const DOUBT: Duration = Duration::from_millis(500);
@@ -23,7 +24,7 @@ pub struct Wire {
     flow: Arc<Flow>,
     driver: Arc<Driver>,
     /// Bytes of the calls that await a reply.
-    under_way: Arc<AtomicUsize>,
+    in_flight: Arc<AtomicUsize>,
     round_trip: Duration,
     /// The connection is considered broken after this much silence.
     silence: Duration,
@@ -51,12 +52,12 @@ pub enum Late {
 }
 
 /// A call that awaits a reply.
-struct UnderWay<'a> {
+struct InFlight<'a> {
     all: &'a AtomicUsize,
     bytes: usize,
 }
 
-impl<'a> UnderWay<'a> {
+impl<'a> InFlight<'a> {
     fn new(all: &'a AtomicUsize, cmd: &Cmd) -> Self {
         let length = |arg: Arg<&[u8]>| if let Arg::Simple(value) = arg { value.len() } else { 0 };
         let bytes = cmd.args_iter().map(length).sum();
@@ -65,7 +66,7 @@ impl<'a> UnderWay<'a> {
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -82,7 +83,7 @@ impl Wire {
     ) -> Self {
         let task = tokio::spawn(driver).abort_handle();
         let driver = Arc::new(Driver { task, is_closed: AtomicBool::new(false) });
-        Self { conn, flow, driver, under_way: Arc::default(), round_trip, silence }
+        Self { conn, flow, driver, in_flight: Arc::default(), round_trip, silence }
     }
 
     /// Send a command and await its reply, however long that takes.
@@ -113,7 +114,7 @@ impl Wire {
         patience: Patience,
         doubt: impl Fn(Instant),
     ) -> Result<RedisResult<Value>, Late> {
-        let _under_way = UnderWay::new(&self.under_way, cmd);
+        let _under_way = InFlight::new(&self.in_flight, cmd);
         let mut answer = std::pin::pin!(self.send(cmd));
         let began = Instant::now();
         let mut doubted = false;
@@ -139,13 +140,13 @@ impl Wire {
     }
 
     fn allowance(&self) -> Duration {
-        self.flow.allowance(self.under_way.load(Ordering::Relaxed))
+        self.flow.allowance(self.in_flight.load(Ordering::Relaxed))
     }
 
     /// Whether calls wait for a reply and the connection is not silent.
     pub fn is_moving(&self) -> bool {
         let is_silent = self.flow.last().elapsed() >= self.silence + self.allowance();
-        self.under_way.load(Ordering::Relaxed) > 0 && !is_silent && !self.is_closed()
+        self.in_flight.load(Ordering::Relaxed) > 0 && !is_silent && !self.is_closed()
     }
 
     /// After this much silence, a call has the connection checked.
@@ -155,12 +156,12 @@ impl Wire {
 
     /// Whether it has been idle for so long that a router may have dropped it.
     pub fn is_stale(&self) -> bool {
-        self.under_way.load(Ordering::Relaxed) == 0 && self.flow.last().elapsed() >= DOUBT
+        self.in_flight.load(Ordering::Relaxed) == 0 && self.flow.last().elapsed() >= DOUBT
     }
 
     /// Whether it is answered soon.
     pub async fn is_alive(&self) -> bool {
-        timeout(self.doubtful(), self.send(&redis::cmd("PING"))).await.is_ok_and(|answer| answer.is_ok())
+        timeout(self.doubtful(), self.send(&commands::ping())).await.is_ok_and(|answer| answer.is_ok())
     }
 
     /// Close it. Callers that wait for a reply fail at once. Return whether it was open.

@@ -59,7 +59,7 @@ pub static FORMS: &[[&str; 4]] = &[
     ["header", "tries, low half", "u16", "number of tries spent, modulo 65,536"],
     ["header", "deaths", "u8", "worker processes that died while it ran"],
     ["header", "misses", "u8", "deliveries to workers that did not know the task"],
-    ["header", "flags", "u8", "bit 0: suspect, so its next start is recorded before it runs; bit 1: apart, so the body is stored separately, under its own key; bit 2: alone, so no other suspect ran in the last process that died; the other bits are unused"],
+    ["header", "flags", "u8", "bit 0: suspect, so its next start is recorded before it runs; bit 1: separate, so the body is stored under its own key; bit 2: alone, so no other suspect ran in the last process that died; the other bits are unused"],
     ["header", "tries, high half", "u16", "number of tries spent, divided by 65,536"],
     ["header", "enqueued", "u48", "epoch ms of the enqueue"],
     ["envelope", "version", "u8", "1; a reader moves a job with a higher version to the dead letters"],
@@ -180,7 +180,8 @@ mod tests {
     use crate::protocol::entry::Header;
     use crate::protocol::envelope::Envelope;
     use crate::protocol::keys::{Keys, QUEUES};
-    use crate::protocol::record::{Outcome, Place, ResultRecord};
+    use crate::protocol::record::{Location, Outcome, ResultRecord};
+    use crate::protocol::state::State;
 
     fn column<const N: usize>(rows: &[[&'static str; N]], index: usize) -> BTreeSet<&'static str> {
         rows.iter().map(|row| row[index]).collect()
@@ -213,7 +214,7 @@ mod tests {
     #[test]
     fn the_record_kinds_are_those_that_the_reader_knows() {
         let known: BTreeSet<String> = (0..=u8::MAX)
-            .filter(|kind| Place::of(&[&[*kind][..], b"12345678\x011 x"].concat()).is_some())
+            .filter(|kind| Location::of(&[&[*kind][..], b"12345678\x011 x"].concat()).is_some())
             .map(|kind| char::from(kind).to_string())
             .collect();
         assert_eq!(column(RECORDS, 0).into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), known);
@@ -249,6 +250,11 @@ mod tests {
     }
 
     #[test]
+    fn the_states_are_those_that_the_code_knows() {
+        assert_eq!(column(STATES, 0), State::ALL.into_iter().map(State::name).collect());
+    }
+
+    #[test]
     fn transitions_go_between_known_states_by_known_scripts() {
         let states = column(STATES, 0);
         let scripts: BTreeSet<&str> = ALL.iter().map(|script| script.name).collect();
@@ -267,7 +273,7 @@ mod tests {
         for script in ALL {
             // After the prelude, which all scripts have.
             let own = script.text.split(&format!("-- {}: ", script.name)).nth(1).unwrap_or_default();
-            let writes = own.contains("place(base") || own.contains("place(ARGV") || own.contains("'SET', job_key");
+            let writes = own.contains("add_to_stream(base") || own.contains("'SET', job_key");
             assert!(!writes || makes.contains(script.name), "{} is missing", script.name);
         }
     }

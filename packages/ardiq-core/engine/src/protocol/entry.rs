@@ -1,35 +1,35 @@
-//! The header that the protocol keeps in front of an envelope, in stream entries and records of scheduled jobs.
+//! The header in front of an envelope, in stream entries and in records of scheduled jobs.
 
 /// Length of the header in bytes.
 pub const HEADER: usize = 13;
 
-/// Flag: taken over from a dead worker, so its next start is recorded before it happens.
+/// Flag: the job was taken over from a dead worker, so its next start is recorded before it runs.
 pub const SUSPECT: u8 = 1;
 
-/// Flag: the arguments are not in the envelope but under a key of their own, see `Keys::body`.
-pub const APART: u8 = 2;
+/// Flag: the body is stored separately, under its own key, see `Keys::body`.
+pub const SEPARATE_BODY: u8 = 2;
 
-/// Flag: when its process last died, no other suspect ran beside it.
+/// Flag: no other suspect ran in the last process that died.
 pub const ALONE: u8 = 4;
 
-/// What the protocol knows of a job besides the call itself.
+/// The part of a job that scripts and workers change. The call itself never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Header {
-    /// Starts that are spent.
+    /// Number of tries spent.
     pub tries: u32,
-    /// Worker deaths while it ran.
+    /// Number of worker processes that died while they ran the job.
     pub deaths: u8,
-    /// Deliveries to workers that did not know the task.
+    /// Number of deliveries to workers that did not know the task.
     pub misses: u8,
-    /// See [`SUSPECT`], [`APART`] and [`ALONE`].
+    /// See [`SUSPECT`], [`SEPARATE_BODY`] and [`ALONE`].
     pub flags: u8,
-    /// Epoch milliseconds of the enqueue; 48 bits of it are kept.
+    /// Time of the enqueue in epoch milliseconds, of which 48 bits are stored.
     pub enqueued_ms: u64,
 }
 
 impl Header {
-    /// The header in its 13 bytes. The upper half of the tries stands where the time would have zeros until the year 10889, so a
-    /// job below 65,536 tries looks as it did when tries had 16 bits.
+    /// The header in its 13 bytes. The upper half of the tries uses bytes of the time that would be zero until the year
+    /// 10889. So a header with fewer than 65,536 tries is the same as in the time when tries had 16 bits.
     pub fn encode(&self) -> [u8; HEADER] {
         let [high, upper, low, lower] = self.tries.to_be_bytes();
         let [_, _, enqueued @ ..] = self.enqueued_ms.to_be_bytes();
@@ -40,7 +40,7 @@ impl Header {
         out
     }
 
-    /// Take a header off what it stands in front of: the job id of an entry's label, or an envelope.
+    /// Split a header from the bytes that follow it: the job id in the label of an entry, or an envelope.
     pub fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (head, rest) = bytes.split_at_checked(HEADER)?;
         Some((
@@ -55,14 +55,14 @@ impl Header {
         ))
     }
 
-    /// Must the next start be recorded before it happens?
+    /// Whether the next start must be recorded before the job runs.
     pub fn is_suspect(&self) -> bool {
         self.flags & SUSPECT != 0
     }
 
-    /// Are the arguments kept under a key of their own?
-    pub fn is_apart(&self) -> bool {
-        self.flags & APART != 0
+    /// Whether the body is stored separately.
+    pub fn has_separate_body(&self) -> bool {
+        self.flags & SEPARATE_BODY != 0
     }
 }
 

@@ -1,34 +1,34 @@
-//! What a producer writes and nobody changes: version byte, nonce, then the call in msgpack.
+//! The call, as the producer writes it: version byte, nonce, then msgpack. It never changes.
 
 use super::pack::{Reader, Writer};
 
-/// The version that this code writes. Readers refuse a higher one with a dead letter.
+/// The version that this code writes. A worker moves a job with a higher version to the dead letters.
 pub const VERSION: u8 = 1;
 
 /// Bytes before the msgpack part: version and nonce.
 pub const PREFIX: usize = 9;
 
-/// A call as it travels.
+/// A call.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Envelope {
-    /// Tells a repeated try of one enqueue from another enqueue with the same job id.
+    /// Distinguishes a repeated enqueue from a new enqueue with the same job id.
     pub nonce: [u8; 8],
     /// Registered name of the task.
     pub name: String,
     /// Arguments, as the client's serializer wrote them.
     pub body: Vec<u8>,
-    /// Milliseconds from enqueue after which a job that has not started is dropped; 0 = never.
+    /// A job that has not started this many milliseconds after its enqueue is dropped; 0 = never.
     pub expire_ms: u64,
     /// Identity of a unique job, in hexadecimal.
     pub unique: Option<String>,
-    /// Text that travels along.
+    /// Text that is passed along with the job.
     pub headers: Vec<(String, String)>,
-    /// Milliseconds for which the enqueue may be repeated, when that is longer than usual; 0 = as usual.
+    /// Milliseconds for which the enqueue may be repeated, if longer than the default; 0 = the default.
     pub repeat_ms: u64,
 }
 
 impl Envelope {
-    /// The bytes of this call.
+    /// Encode the call.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::with_capacity(PREFIX + 24 + self.name.len() + self.body.len());
         out.0.push(VERSION);
@@ -41,7 +41,7 @@ impl Envelope {
         out.0
     }
 
-    /// Read a call. A later version may add fields at the end of the array; they are passed over.
+    /// Decode a call. Fields that a later version has added at the end of the array are ignored.
     ///
     /// # Errors
     /// A sentence that says what is wrong with the bytes.

@@ -1,30 +1,30 @@
-//! What a worker says about itself, for people who inspect a queue.
+//! The description that a worker publishes about itself, for people who inspect a queue.
 
 use super::pack::{Reader, Writer};
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Info {
-    /// Machine.
+    /// Host name.
     pub host: String,
     /// Process id.
     pub pid: u64,
-    /// Tasks that it runs at once.
+    /// The most tasks that it runs at the same time.
     pub concurrency: u64,
-    /// Tasks that it holds at most.
+    /// The most jobs that it holds.
     pub prefetch: u64,
-    /// Tasks that it held when it last renewed its lease.
+    /// Jobs that it held when it last renewed its lease.
     pub held: u64,
-    /// Of these, running.
+    /// How many of these jobs were running.
     pub running: u64,
-    /// Epoch milliseconds of its start.
+    /// Time of its start in epoch milliseconds.
     pub started_ms: u64,
     /// Its version.
     pub version: String,
 }
 
 impl Info {
-    /// The bytes.
+    /// Encode the description.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::with_capacity(64);
         out.array(8).text(&self.host).uint(self.pid).uint(self.concurrency).uint(self.prefetch);
@@ -32,10 +32,10 @@ impl Info {
         out.0
     }
 
-    /// Read the bytes.
+    /// Decode a description.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with them.
+    /// A sentence that says what is wrong with the bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         let mut reader = Reader::new(bytes);
         if reader.array()? < 8 {

@@ -1,52 +1,52 @@
-//! The names of all Redis keys and channels. Nothing else spells one.
+//! The names of all Redis keys and channels. No other file contains one.
 
-/// Set of the names of all queues on a server; the only key outside a queue's hash tag.
+/// Set of the names of all queues on a server. It is the only key without a queue's hash tag.
 pub const QUEUES: &str = "ardiq:queues";
 
 /// The ACL pattern that matches all keys and channels.
 pub const PATTERN: &str = "ardiq:*";
 
-/// Prefix, within a queue, of the stream of work that was handed back or taken over.
+/// Prefix, within a queue, of the streams of work that was returned to the queue or taken over.
 pub const RETURNED: &str = "returned:";
 
-/// Prefix, within a queue, of the stream of a lane.
+/// Prefix, within a queue, of the streams of lanes.
 pub const LANE: &str = "lane:";
 
 /// Distinguishes one enqueue of an id from another.
 pub type Nonce = [u8; 8];
 
-/// The keys of one queue, all under one hash tag, so that they live in one cluster slot.
+/// The keys of one queue. They share a hash tag, so that they are in one cluster slot.
 #[derive(Debug, Clone)]
 pub struct Keys {
-    /// The queue's name; also the name of the consumer group.
+    /// The name of the queue, and of the consumer group.
     pub queue: String,
     /// Lanes, lowest first.
     pub lanes: Vec<String>,
-    /// What all keys of the queue begin with.
+    /// Prefix of all keys of the queue.
     pub base: String,
     /// Prefix of job records.
     pub job: String,
-    /// Prefix of results that are kept for a shorter time than the job's record.
+    /// Prefix of results that expire before the record of their job.
     pub result: String,
     /// Prefix of the keys that hold unique identities.
     pub unique: String,
-    /// Prefix of the keys that hold arguments which are too large for a script.
+    /// Prefix of bodies that are stored separately.
     pub body: String,
-    /// Prefix of keys that held something else than they should, and were moved out of the way.
+    /// Prefix of keys that had the wrong type and were set aside.
     pub aside: String,
-    /// Prefix of the keys that count deaths which were none.
+    /// Prefix of the keys that count survivals: workers that were declared dead, but turned out to be alive.
     pub survivals: String,
     /// Sorted set of scheduled jobs by due time.
     pub due: String,
     /// Hash of recorded runs by job id.
     pub running: String,
-    /// Sorted set of workers by lease deadline.
+    /// Sorted set of workers by the end of their lease.
     pub workers: String,
-    /// Time of the last call that judged leases.
+    /// Time of the last call that checked leases.
     pub pulse: String,
-    /// Hash of what workers say about themselves.
+    /// Hash of the descriptions that workers publish.
     pub worker_info: String,
-    /// Hash of who waits for which result.
+    /// Hash of waiting callers by job id.
     pub waiters: String,
     /// Hash of the last fired occurrence by schedule.
     pub cron: String,
@@ -58,7 +58,7 @@ pub struct Keys {
     pub wake: String,
     /// Lane streams, lowest first.
     pub lane_streams: Vec<String>,
-    /// All streams in the order in which they are served: highest lane first, of each the returned work first.
+    /// All streams in the order in which they are served: the highest lane first, and for each lane returned work first.
     pub streams: Vec<String>,
 }
 
@@ -93,7 +93,7 @@ impl Keys {
         }
     }
 
-    /// The keys that every process of the queue knows, each with the type of what it holds.
+    /// The keys whose names do not depend on a job, each with its type.
     pub fn types(&self) -> Vec<(&str, &'static str)> {
         let mut types = vec![
             (self.due.as_str(), "zset"),
@@ -114,22 +114,22 @@ impl Keys {
         format!("{}{id}", self.job)
     }
 
-    /// A result that is kept for a shorter time than the job's record.
+    /// Key of a result that expires before the record of its job.
     pub fn result(&self, id: &str) -> String {
         format!("{}{id}", self.result)
     }
 
-    /// Where the large arguments of one enqueue of a job are. Two enqueues of one id never share them.
+    /// Key of the body of one enqueue of a job. Two enqueues of the same id have different keys.
     pub fn body(&self, id: &str, nonce: Nonce) -> String {
         format!("{}{id}:{:016x}", self.body, u64::from_be_bytes(nonce))
     }
 
-    /// How many workers turned out to live that were taken for dead while they ran this job.
+    /// Key of the number of workers that were declared dead while they ran this job, but turned out to be alive.
     pub fn survivals(&self, id: &str, nonce: Nonce) -> String {
         format!("{}{id}:{:016x}", self.survivals, u64::from_be_bytes(nonce))
     }
 
-    /// Channel on which a process gets its results.
+    /// Channel on which a process receives results.
     pub fn push(&self, process: &str) -> String {
         format!("{}push:{process}", self.base)
     }

@@ -3,12 +3,14 @@
 //! | file | holds |
 //! |---|---|
 //! | `keys` | the names of all Redis keys and channels |
-//! | `envelope` | what a producer writes: immutable, versioned |
-//! | `entry` | the header that the protocol keeps in front of an envelope |
+//! | `envelope` | the call that a producer writes: immutable, versioned |
+//! | `entry` | the header in front of an envelope |
 //! | `record` | the job record and the result |
-//! | `info` | what a worker says about itself |
+//! | `state` | the states of a job |
+//! | `info` | the description that a worker publishes about itself |
+//! | `pack` | reading and writing msgpack |
 //! | `catalog` | all of that as data, for the documentation and for tools |
-//! | `signature` | what the head of a script says |
+//! | `signature` | the signature in the head of a script |
 
 pub mod catalog;
 pub mod entry;
@@ -18,3 +20,4 @@ pub mod keys;
 mod pack;
 pub mod record;
 pub mod signature;
+pub mod state;

@@ -1,4 +1,5 @@
-//! Reading msgpack from untrusted bytes: every length is checked against what is there before anything is allocated.
+//! Reads and writes msgpack. The bytes to read are untrusted: every length is checked against the remaining bytes before
+//! memory is allocated.
 
 use rmp::decode::{self, Bytes, RmpRead};
 
@@ -21,7 +22,7 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    /// Length of an array, which cannot have more items than bytes are left.
+    /// Length of an array. It cannot have more items than there are bytes left.
     pub fn array(&mut self) -> Result<u32, Reason> {
         let length = decode::read_array_len(&mut self.0).map_err(|_| "not an array where one belongs".to_owned())?;
         self.bounded(length)
@@ -58,7 +59,7 @@ impl<'a> Reader<'a> {
         nil
     }
 
-    /// Is the next value text?
+    /// Whether the next value is text.
     pub fn at_text(&self) -> bool {
         matches!(self.0.remaining_slice().first(), Some(0xa0..=0xbf | 0xd9..=0xdb))
     }
@@ -74,7 +75,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writing msgpack into memory, which cannot fail.
+/// Writes msgpack into memory, which cannot fail.
 #[derive(Default)]
 pub struct Writer(pub Vec<u8>);
 

@@ -1,32 +1,32 @@
-//! The job record: where a job is, and in the end its result.
+//! The job record: where a job is and, after it has ended, its result.
 
 use super::pack::{Reader, Writer};
 
 /// Kind byte of a result record.
 pub const RESULT: u8 = b'R';
 
-/// Bytes before the body of a record: kind and nonce.
+/// Bytes at the beginning of every record: kind and nonce.
 pub const PREFIX: usize = 9;
 
-/// What a run returned.
+/// The value or the failure of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The encoded return value.
     Value(Vec<u8>),
-    /// What went wrong, for people.
+    /// What went wrong, as text for people.
     Failure(String),
 }
 
-/// How a job ended.
+/// The result of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResultRecord {
-    /// Value or failure.
+    /// The value or the failure.
     pub outcome: Outcome,
-    /// Starts that it took.
+    /// Number of tries.
     pub tries: u64,
     /// Epoch milliseconds of the enqueue.
     pub enqueued_ms: u64,
-    /// Epoch milliseconds of the last start; 0 if it never started.
+    /// Epoch milliseconds of the last start; 0 = never started.
     pub started_ms: u64,
     /// Epoch milliseconds of the end.
     pub finished_ms: u64,
@@ -34,9 +34,9 @@ pub struct ResultRecord {
     pub id: String,
     /// Name of the task.
     pub name: String,
-    /// Worker that settled it.
+    /// Worker that committed the result.
     pub worker: String,
-    /// Ended by an abort.
+    /// Whether the job was aborted.
     pub aborted: bool,
     /// Qualified name of the exception's type.
     pub error_type: Option<String>,
@@ -45,7 +45,7 @@ pub struct ResultRecord {
 }
 
 impl ResultRecord {
-    /// The record as it is stored under the job's key.
+    /// Encode the record that is stored under the job's key.
     pub fn encode(&self, nonce: [u8; 8]) -> Vec<u8> {
         let mut out = Writer::with_capacity(96);
         out.0.push(RESULT);
@@ -61,7 +61,7 @@ impl ResultRecord {
         out.0
     }
 
-    /// Read a stored record.
+    /// Decode a stored record.
     ///
     /// # Errors
     /// A sentence that says what is wrong with the bytes.
@@ -95,22 +95,22 @@ impl ResultRecord {
     }
 }
 
-/// Where an unfinished job is, by its record.
+/// Where a job is, according to its record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place<'a> {
-    /// In a stream (named without the queue's prefix).
+pub enum Location<'a> {
+    /// In this stream, named without the queue's prefix.
     Stream(&'a str),
-    /// In the due set, with its stream and its entry value.
+    /// In the due set, with its stream, and its header and envelope.
     Due(&'a str, &'a [u8]),
     /// Finished, with or without a stored result.
     Finished {
-        /// Is there a result to read?
+        /// Whether the record contains the result.
         stored: bool,
     },
 }
 
-impl<'a> Place<'a> {
-    /// Read a record; `None` for one that this version does not know.
+impl<'a> Location<'a> {
+    /// The location in a record. `None` if this version does not know the kind of record.
     pub fn of(record: &'a [u8]) -> Option<Self> {
         let rest = record.get(PREFIX..)?;
         match record[0] {
@@ -158,16 +158,16 @@ mod tests {
 
     #[test]
     fn every_kind_of_record_says_where_the_job_is() {
-        assert_eq!(Place::of(b"q12345678170-0 lane:low"), Some(Place::Stream("lane:low")));
-        assert_eq!(Place::of(b"d12345678\x03xyzvalue"), Some(Place::Due("xyz", b"value")));
-        assert_eq!(Place::of(b"T12345678"), Some(Place::Finished { stored: false }));
-        assert_eq!(Place::of(b"?12345678"), None);
+        assert_eq!(Location::of(b"q12345678170-0 lane:low"), Some(Location::Stream("lane:low")));
+        assert_eq!(Location::of(b"d12345678\x03xyzvalue"), Some(Location::Due("xyz", b"value")));
+        assert_eq!(Location::of(b"T12345678"), Some(Location::Finished { stored: false }));
+        assert_eq!(Location::of(b"?12345678"), None);
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_the_readers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let _ = Place::of(&bytes);
+            let _ = Location::of(&bytes);
             let _ = ResultRecord::decode(&bytes);
         }
     }

@@ -100,7 +100,7 @@ mod tests {
     use crate::scripts::{ALL, ENQUEUE, LOOKUP, SETTLE, WAIT};
 
     #[test]
-    fn every_script_says_what_it_takes_and_gives() {
+    fn every_script_has_a_complete_head() {
         for script in ALL {
             let signature = Signature::of(script);
             for (part, text) in [

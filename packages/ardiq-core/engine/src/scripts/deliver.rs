@@ -1,28 +1,29 @@
-//! Scripts that bring jobs to a worker and their outcomes back.
+//! Scripts that deliver jobs to a worker and commit their outcomes.
 
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use redis::Value;
 
 use super::{FETCH, SETTLE, START, reply};
+use crate::commands;
 use crate::error::Result;
 use crate::link::{LARGE, Link, Patience};
 use crate::protocol::entry::{HEADER, Header};
-use crate::protocol::keys::Keys;
+use crate::protocol::keys::{Keys, Nonce};
 use crate::protocol::record;
 use crate::worker::quarantine::Mode;
 
-/// One stream entry as it was delivered.
+/// A stream entry, as it was delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Position of its stream in `Keys::streams`.
     pub stream: usize,
     /// Entry id: the fence of this delivery.
     pub entry: String,
-    /// Job id; empty when the entry was deleted by somebody else.
+    /// Job id. Empty if the entry was deleted from outside ArdiQ.
     pub id: String,
-    /// What the protocol knows; `None` when the label is cut short.
+    /// The header, or `None` if the label is too short to contain one.
     pub header: Option<Header>,
-    /// What the producer wrote.
+    /// The envelope, as the producer wrote it.
     pub envelope: Vec<u8>,
 }
 
@@ -33,39 +34,39 @@ impl Entry {
         if header.is_some() {
             label.drain(..HEADER);
         }
-        // Somebody else may have written it, whatever it is.
+        // Other software may have written any bytes.
         let id = String::from_utf8(label).unwrap_or_else(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
         Ok(Self { stream, entry, id, header, envelope })
     }
 }
 
-/// What a fetch found.
+/// The result of a fetch.
 #[derive(Debug, Default)]
 pub struct Fetched {
     /// Redis time.
     pub now_ms: u64,
-    /// Did the worker still hold its lease? If not, nothing was delivered.
+    /// Whether the worker still held its lease. If not, nothing was delivered.
     pub held: bool,
-    /// Milliseconds until the next scheduled job, when known.
+    /// Milliseconds until the next job is due, if known.
     pub due_in_ms: Option<u64>,
-    /// Unfinished jobs of the queue, known when nothing was delivered.
+    /// The number of unfinished jobs in the queue. Known only if nothing was delivered.
     pub unfinished: Option<u64>,
-    /// What was delivered.
+    /// The delivered entries.
     pub entries: Vec<Entry>,
-    /// Where to go on, when a worker's own deliveries may be more than were asked for.
+    /// Where to continue if the worker may have more deliveries than were requested.
     pub next: Option<Cursor>,
 }
 
-/// What to read.
+/// Which entries to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// Work that nobody has.
+    /// New work.
     New,
-    /// This worker's own deliveries from this position on, for example after a lost reply.
+    /// This worker's own deliveries from this position on, for example after a reply was lost.
     Own(Cursor),
 }
 
-/// A place among a worker's deliveries: the position of a stream, and the last entry of it that was read.
+/// A position in a worker's deliveries: a stream, and the last entry of it that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     stream: usize,
@@ -114,7 +115,7 @@ pub async fn fetch(
             if source != Source::New && seen == count {
                 last = Some(Cursor { stream, entry: reply::text(entry.clone())? });
             }
-            // One that was deleted after it had been delivered has no label: there is nothing to run.
+            // An entry that was deleted after its delivery has no label. There is nothing to run.
             if label != Value::Nil {
                 fetched.entries.push(Entry::read(stream, entry, label, envelope)?);
             }
@@ -124,7 +125,7 @@ pub async fn fetch(
     Ok(fetched)
 }
 
-/// Append entries in the form that XREADGROUP gives them.
+/// Append entries in the form that XREADGROUP returns.
 pub fn read_entries(stream: usize, entries: Value, into: &mut Vec<Entry>) -> Result<()> {
     for item in reply::array(entries)? {
         let mut parts = reply::array(item)?.into_iter();
@@ -138,7 +139,7 @@ pub fn read_entries(stream: usize, entries: Value, into: &mut Vec<Entry>) -> Res
     Ok(())
 }
 
-/// A run that is to be recorded.
+/// A start to record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
     /// Job id.
@@ -147,18 +148,18 @@ pub struct Start {
     pub stream: usize,
     /// Entry id of the delivery.
     pub entry: String,
-    /// Epoch milliseconds.
+    /// The time of the start in epoch milliseconds.
     pub started_ms: u64,
-    /// Which try it is, from 1.
+    /// The number of the try, from 1.
     pub tries: u64,
-    /// The mode that a takeover must know.
+    /// The mode, for the worker that takes the job over.
     pub mode: Mode,
 }
 
-/// Most runs that one call records.
+/// The most starts that one call records.
 const STARTS: usize = 500;
 
-/// Record runs. Returns the positions of those that are not this worker's any more.
+/// Record starts. Returns the positions of the runs that this worker no longer owns.
 pub async fn start(link: &Link, keys: &Keys, worker: &str, runs: &[Start], patience: Patience) -> Result<Vec<usize>> {
     let mut refused = Vec::new();
     for (page, runs) in runs.chunks(STARTS).enumerate() {
@@ -179,23 +180,23 @@ pub async fn start(link: &Link, keys: &Keys, worker: &str, runs: &[Start], patie
     Ok(refused)
 }
 
-/// What becomes of a delivery.
+/// What to write for a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Finished: store this record for so many milliseconds (0: not; negative: for ever).
+    /// Finished: store this record for this many milliseconds (0: do not store it; negative: it never expires).
     Done(Vec<u8>, i64),
-    /// Finished without hope: as `Done`, and kept among the dead letters.
+    /// As `Done`, and add a dead letter.
     Dead(Vec<u8>, i64),
-    /// As `Dead`, unless workers that were taken for dead while it ran turned out to live.
+    /// As `Dead`, unless workers that were declared dead while they ran the job turned out to be alive.
     Poison(Vec<u8>, i64),
-    /// To be tried again after so many milliseconds, with this header.
+    /// Run it again after this many milliseconds, with this header.
     Again(u64, Vec<u8>),
-    /// Handed back, with this header.
+    /// Return it to the queue, with this header.
     Back(Vec<u8>),
 }
 
 impl Verdict {
-    /// The record or header that is to be stored.
+    /// The record or header to store.
     fn data(&self) -> &[u8] {
         match self {
             Self::Done(data, _)
@@ -207,7 +208,7 @@ impl Verdict {
     }
 }
 
-/// One delivery with its verdict.
+/// A delivery with its verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
     /// Position of its stream in `Keys::streams`.
@@ -216,24 +217,25 @@ pub struct Settlement {
     pub entry: String,
     /// Job id.
     pub id: String,
-    /// Was its start recorded?
+    /// Whether its start was recorded.
     pub recorded: bool,
-    /// Identity that it holds, in hexadecimal.
+    /// The unique identity that it holds, in hexadecimal.
     pub unique: Option<String>,
-    /// The nonce of its enqueue, when its body is kept apart: the body goes with the job.
-    pub apart: Option<[u8; 8]>,
-    /// Milliseconds for which its enqueue may be repeated after its end, [`GUARD_MS`] unless the producer is more patient.
+    /// The nonce of its enqueue, if its body is stored separately. The body is deleted with the job.
+    pub separate_body: Option<Nonce>,
+    /// For this many milliseconds after its end, its enqueue may be repeated. It is [`GUARD_MS`], unless the producer
+    /// retries for longer.
     pub guard_ms: u64,
-    /// What becomes of it.
+    /// What to write.
     pub verdict: Verdict,
 }
 
-/// For so long the end of a job is known to a repeated enqueue, unless that may come later still. Also the limit below which
-/// `settle` takes more than one command to store a result.
+/// After a job has ended, its record shows a repeated enqueue for this long that the job existed. Results that expire
+/// earlier cost `settle` an additional command.
 pub const GUARD_MS: u64 = 30_000;
 
 impl Settlement {
-    /// Roughly how many bytes are to be written for it.
+    /// Roughly how many bytes it takes to write it.
     pub fn size(&self) -> usize {
         match &self.verdict {
             Verdict::Done(data, _) | Verdict::Dead(data, _) | Verdict::Poison(data, _) => data.len(),
@@ -241,35 +243,36 @@ impl Settlement {
         }
     }
 
-    /// About how many bytes the script handles: a dead letter contains the arguments, which may be large if they are
+    /// Roughly how many bytes the script handles. A dead letter contains the arguments, which may be large if they are
     /// stored separately, so it fills a batch.
     pub fn weight(&self) -> usize {
         match &self.verdict {
-            Verdict::Dead(..) | Verdict::Poison(..) if self.apart.is_some() => BATCH_BYTES,
+            Verdict::Dead(..) | Verdict::Poison(..) if self.separate_body.is_some() => BATCH_BYTES,
             _ => self.size(),
         }
     }
 
-    /// Is it the common one, for which the script needs no words?
+    /// Whether it is the common case, for which the script needs no options.
     fn is_plain(&self, default_ttl_ms: i64) -> bool {
         matches!(self.verdict, Verdict::Done(_, ttl) if ttl == default_ttl_ms)
             && !self.recorded
             && (self.guard_ms == GUARD_MS || default_ttl_ms < 0 || self.guard_ms <= default_ttl_ms.unsigned_abs())
             && self.unique.is_none()
-            && self.apart.is_none()
+            && self.separate_body.is_none()
     }
 }
 
 /// A batch of outcomes is full after this many bytes: the server does nothing else while a script handles them.
 pub const BATCH_BYTES: usize = 1 << 20;
 
-/// Most settlements that one call carries, and most jobs that one brings: one or two milliseconds of the server's time.
+/// The most settlements in one call, and the most jobs that one call fetches. They take one or two milliseconds of the
+/// server's time.
 pub const BATCH: usize = 200;
 
-/// Commit at most [`BATCH`] verdicts. Returns the settlements, by position, whose delivery did not stand any more.
+/// Commit at most [`BATCH`] verdicts. Returns the positions of the settlements whose delivery was no longer valid.
 ///
-/// `batch` must be ordered by stream and entry (see [`entry_number`]): the script acknowledges per stream, and deletes what
-/// is oldest at one go.
+/// `batch` must be sorted by stream and entry (see [`entry_number`]): the script acknowledges entries by stream, and
+/// deletes the oldest ones in one command.
 pub async fn settle(
     link: &Link,
     keys: &Keys,
@@ -279,7 +282,7 @@ pub async fn settle(
 ) -> Result<Vec<usize>> {
     let mut names = vec![keys.due.as_str(), &keys.running, &keys.waiters, &keys.dead];
     names.extend(keys.streams.iter().map(String::as_str));
-    // Small outcomes use the connection for small commands, however many there are.
+    // The largest outcome decides which connection is used, not their number.
     let largest = batch.iter().map(Settlement::size).max().unwrap_or_default();
     let bytes = batch.iter().map(|one| one.entry.len() + one.id.len() + one.verdict.data().len() + 200).sum();
     let mut cmd = SETTLE.call(&names, 7 + 4 * batch.len(), bytes);
@@ -288,13 +291,13 @@ pub async fn settle(
     for group in batch.chunk_by(|a, b| a.stream == b.stream) {
         cmd.arg(group[0].stream).arg(group.len());
         for one in group {
-            let doubted;
+            let with_survivals_key;
             let (outcome, number, data) = match &one.verdict {
                 Verdict::Done(record, ttl) => ('D', *ttl, record),
                 Verdict::Dead(record, ttl) => ('X', *ttl, record),
                 Verdict::Poison(record, ttl) => {
-                    doubted = with_survivals(keys, &one.id, record);
-                    ('P', *ttl, &doubted)
+                    with_survivals_key = with_survivals(keys, &one.id, record);
+                    ('P', *ttl, &with_survivals_key)
                 }
                 Verdict::Again(delay, header) => ('R', i64::try_from(*delay).unwrap_or(i64::MAX), header),
                 Verdict::Back(header) => ('H', 0, header),
@@ -304,7 +307,7 @@ pub async fn settle(
                 cmd.arg("");
             } else {
                 let (recorded, unique) = (u8::from(one.recorded), one.unique.as_deref().unwrap_or("-"));
-                let body = one.apart.map_or_else(|| "-".to_owned(), |nonce| keys.body(&one.id, nonce));
+                let body = one.separate_body.map_or_else(|| "-".to_owned(), |nonce| keys.body(&one.id, nonce));
                 cmd.arg(format!("{outcome} {number} {recorded} {} {unique} {body}", one.guard_ms));
             }
             cmd.arg(data);
@@ -318,7 +321,7 @@ pub async fn settle(
     reply::positions(Value::Array(out))
 }
 
-/// The record of a job that is taken for poison, behind the key that may prove the contrary.
+/// The record of a job that is considered poison, after the key that counts its survivals.
 fn with_survivals(keys: &Keys, id: &str, record: &[u8]) -> Vec<u8> {
     let nonce = record.get(1..record::PREFIX).and_then(|nonce| nonce.try_into().ok()).unwrap_or_default();
     let key = keys.survivals(id, nonce);
@@ -327,32 +330,29 @@ fn with_survivals(keys: &Keys, id: &str, record: &[u8]) -> Vec<u8> {
 }
 
 /// Bodies in flight at the same time. Received bodies are kept, so a broken connection loses at most these.
-pub const BODIES_UNDER_WAY: usize = 16;
+pub const BODIES_IN_FLIGHT: usize = 16;
 
-/// The bodies under these keys, in order; `None` for one that is not there, or is no body.
+/// The bodies stored under these keys, in order. `None` if a key is missing or cannot be read.
 pub async fn bodies(link: &Link, names: &[String], patience: Patience) -> Result<Vec<Option<Vec<u8>>>> {
     let reads: Vec<_> = names
         .iter()
         .map(|name| async move {
             match body(link, name, patience).await {
-                // A body that cannot be read must not keep the others from being read.
+                // One body that cannot be read must not prevent the others from being read.
                 Err(error) if error.is_about_this_call() => Ok(None),
                 read => read,
             }
         })
         .collect();
-    iter(reads).buffered(BODIES_UNDER_WAY).try_collect().await
+    iter(reads).buffered(BODIES_IN_FLIGHT).try_collect().await
 }
 
 /// The body stored under a key. `None` if the key is missing or has the wrong type.
 pub async fn body(link: &Link, name: &str, patience: Patience) -> Result<Option<Vec<u8>>> {
-    let mut get = redis::cmd("GET");
-    get.arg(name);
+    let get = commands::get(name);
     let read = if link.is_transferring().await {
-        // Arguments that are not that large must not wait behind those that are.
-        let mut length = redis::cmd("STRLEN");
-        length.arg(name);
-        match link.command(&length, patience).await {
+        // A smaller body must not wait behind a transfer.
+        match link.command(&commands::length(name), patience).await {
             Ok(Value::Int(length)) if usize::try_from(length).is_ok_and(|length| length <= LARGE) => {
                 link.command(&get, patience).await
             }
@@ -370,7 +370,7 @@ pub async fn body(link: &Link, name: &str, patience: Patience) -> Result<Option<
     }
 }
 
-/// An entry id as numbers, in whose order entries are delivered.
+/// An entry id as numbers. Entries are delivered in the order of these numbers.
 pub fn entry_number(entry: &str) -> (u64, u64) {
     let (ms, number) = entry.split_once('-').unwrap_or_default();
     (ms.parse().unwrap_or_default(), number.parse().unwrap_or_default())

@@ -1,24 +1,27 @@
-//! Scripts that read.
+//! Scripts that read, and reads of results without a script.
 
 use redis::Value;
 
 use super::{DEPTH, FORGET, INSPECT, LIST, LOOKUP, WAIT, reply};
+use crate::commands;
 use crate::error::Result;
 use crate::link::{LARGE, Link, Patience};
 use crate::protocol::keys::{Keys, LANE, RETURNED};
 use crate::protocol::record::{PREFIX, RESULT};
+use crate::protocol::state::Listing;
 
 /// The outcome of a waiting caller's check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
     /// The result record.
     Result(Vec<u8>),
-    /// Not yet. Will it be sent to the caller's channel?
+    /// The job is unfinished.
     Unfinished {
-        /// False when the caller only looked, or too many wait already: then it has to look again.
-        word_left: bool,
+        /// Whether the result will be sent to the caller's channel. If not, because the caller only checked or too many
+        /// callers wait already, the caller has to check again.
+        is_registered: bool,
     },
-    /// The job has finished, and its result is not there.
+    /// The job has finished, and its result is not stored.
     Finished,
     /// There is no such job.
     Unknown,
@@ -31,21 +34,21 @@ pub async fn wait(link: &Link, keys: &Keys, id: &str, channel: &str, wait_ms: u6
     let answer = reply::bytes(link.call(&WAIT, &cmd, patience).await?)?;
     Ok(match &answer[..] {
         [] => Seen::Unknown,
-        // It may have expired meanwhile.
+        // It may have expired in the meantime.
         b"L" => match result(link, keys, id, patience).await? {
             record if record.is_empty() => Seen::Finished,
             record => Seen::Result(record),
         },
         [RESULT, ..] => Seen::Result(answer),
         b"T" => Seen::Finished,
-        [_, rest @ ..] => Seen::Unfinished { word_left: rest == b"+" },
+        [_, rest @ ..] => Seen::Unfinished { is_registered: rest == b"+" },
     })
 }
 
-/// Most callers that one withdrawal is about.
+/// The most registrations that one call of `forget` removes.
 pub const FORGET_LIMIT: usize = 500;
 
-/// Withdraw the word that `channel` waits for these jobs. Returns the positions of those that have ended.
+/// Withdraw the registrations of `channel` for these jobs. Returns the positions of jobs that have ended.
 pub async fn forget(link: &Link, keys: &Keys, channel: &str, ids: &[String], patience: Patience) -> Result<Vec<usize>> {
     let mut cmd = FORGET.call(&[&keys.waiters], 2 + ids.len(), 40 * ids.len());
     cmd.arg(&keys.job).arg(channel).arg(ids);
@@ -68,19 +71,17 @@ pub async fn result(link: &Link, keys: &Keys, id: &str, patience: Patience) -> R
 
 /// A string. Empty if there is none. A large one uses the connection for large values.
 async fn get(link: &Link, key: &str, patience: Patience) -> Result<Vec<u8>> {
-    let mut start = redis::cmd("GETRANGE");
     // One byte more than a small value has.
-    start.arg(key).arg(0).arg(LARGE);
-    let value = text_or_nothing(link.command(&start, patience).await)?;
+    let value = bytes_or_nothing(link.command(&commands::get_start(key, LARGE + 1), patience).await)?;
     if value.len() <= LARGE {
         return Ok(value);
     }
-    let length = reply::int(&link.command(redis::cmd("STRLEN").arg(key), patience).await?)?;
+    let length = reply::int(&link.command(&commands::length(key), patience).await?)?;
     let patience = patience.for_transfer(usize::try_from(length).unwrap_or_default());
-    text_or_nothing(link.transfer(redis::cmd("GET").arg(key), patience).await)
+    bytes_or_nothing(link.transfer(&commands::get(key), patience).await)
 }
 
-fn text_or_nothing(answer: Result<Value>) -> Result<Vec<u8>> {
+fn bytes_or_nothing(answer: Result<Value>) -> Result<Vec<u8>> {
     match answer {
         Ok(Value::Nil) => Ok(Vec::new()),
         Ok(value) => reply::bytes(value),
@@ -89,20 +90,20 @@ fn text_or_nothing(answer: Result<Value>) -> Result<Vec<u8>> {
     }
 }
 
-/// What is known of one job.
+/// The data of one job.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// The job record; `None` when there is none.
+    /// The job record, if there is one.
     pub record: Option<Vec<u8>>,
-    /// Header and envelope, empty unless the job is in a stream.
+    /// Header and envelope. Empty unless the job is in a stream.
     pub value: Vec<u8>,
-    /// Due time, when scheduled.
+    /// Due time in epoch milliseconds, if it is scheduled.
     pub due_ms: Option<u64>,
-    /// "<entry> <worker> <start ms> <tries>", empty unless running.
+    /// `<entry> <worker> <start ms> <tries>`. Empty unless the job is running.
     pub run: String,
 }
 
-/// Look jobs up, in order.
+/// Read the data of jobs, in the order of their ids.
 pub async fn lookup(link: &Link, keys: &Keys, ids: &[impl AsRef<[u8]>], patience: Patience) -> Result<Vec<Found>> {
     let mut cmd = LOOKUP.call(&[&keys.due, &keys.running], 3 + ids.len(), 40 * ids.len());
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.result);
@@ -124,53 +125,53 @@ pub async fn lookup(link: &Link, keys: &Keys, ids: &[impl AsRef<[u8]>], patience
         .collect()
 }
 
-/// Jobs that wait to start.
+/// Count the jobs that are waiting to start.
 pub async fn depth(link: &Link, keys: &Keys, patience: Patience) -> Result<i64> {
     let mut cmd = DEPTH.call(&[&keys.due, &keys.running, &keys.known_lanes], 3, 0);
     cmd.arg(&keys.base).arg(RETURNED).arg(LANE);
     reply::int(&link.call(&DEPTH, &cmd, patience).await?)
 }
 
-/// A worker as it describes itself.
+/// A worker, with the description that it publishes.
 #[derive(Debug, Clone)]
 pub struct WorkerView {
     /// Worker id.
     pub id: String,
-    /// Epoch milliseconds at which its lease ends.
+    /// The end of its lease in epoch milliseconds.
     pub lease_ms: i64,
     /// Its info record.
     pub info: Vec<u8>,
 }
 
-/// A lane in numbers.
+/// The figures of a lane.
 #[derive(Debug, Clone)]
 pub struct LaneView {
     /// Its name.
     pub lane: String,
-    /// Jobs in its streams, delivered ones included.
+    /// Jobs in its streams, including delivered ones.
     pub entries: i64,
     /// Jobs delivered to workers.
     pub delivered: i64,
 }
 
-/// A queue in numbers.
+/// The figures of a queue.
 #[derive(Debug, Clone)]
 pub struct QueueView {
     /// Redis time.
     pub now_ms: i64,
     /// Jobs in the due set.
     pub scheduled: i64,
-    /// Jobs whose run is recorded.
+    /// Jobs whose start is recorded.
     pub running: i64,
     /// Dead letters.
     pub dead: i64,
-    /// At most 1000 workers.
+    /// Workers, at most 1000.
     pub workers: Vec<WorkerView>,
     /// All lanes that were ever used.
     pub lanes: Vec<LaneView>,
 }
 
-/// A queue as people want to see it.
+/// Summarize a queue for people.
 pub async fn inspect(link: &Link, keys: &Keys, patience: Patience) -> Result<QueueView> {
     let names = [keys.due.as_str(), &keys.running, &keys.dead, &keys.workers, &keys.worker_info, &keys.known_lanes];
     let mut cmd = INSPECT.call(&names, 4, 0);
@@ -195,15 +196,15 @@ pub async fn inspect(link: &Link, keys: &Keys, patience: Patience) -> Result<Que
     })
 }
 
-/// Most jobs that one call lists.
+/// The most jobs that one call lists.
 const PAGE: usize = 500;
 
-/// Go through the pages of a list until there are enough items.
-async fn list(link: &Link, keys: &Keys, state: &str, most: usize, patience: Patience) -> Result<Vec<Value>> {
+/// Read pages of a list until there are enough items.
+async fn list(link: &Link, keys: &Keys, listing: Listing, limit: usize, patience: Patience) -> Result<Vec<Value>> {
     let (mut found, mut cursor) = (Vec::new(), Value::BulkString(Vec::new()));
-    while found.len() < most {
+    while found.len() < limit {
         let mut cmd = LIST.call(&[&keys.due, &keys.running, &keys.dead, &keys.known_lanes], 6, 0);
-        cmd.arg(&keys.base).arg(state).arg(PAGE.min(most - found.len())).arg(reply::bytes(cursor)?);
+        cmd.arg(&keys.base).arg(listing.name()).arg(PAGE.min(limit - found.len())).arg(reply::bytes(cursor)?);
         cmd.arg(RETURNED).arg(LANE);
         let mut items = reply::array(link.call(&LIST, &cmd, patience).await?)?.into_iter();
         [cursor] = reply::head(&mut items)?;
@@ -212,36 +213,36 @@ async fn list(link: &Link, keys: &Keys, state: &str, most: usize, patience: Pati
             break;
         }
     }
-    found.truncate(most);
+    found.truncate(limit);
     Ok(found)
 }
 
-/// Ids of some jobs that are `queued`, `scheduled` or `running`, as bytes: somebody else may have written them.
-pub async fn ids(link: &Link, keys: &Keys, state: &str, most: usize, patience: Patience) -> Result<Vec<Vec<u8>>> {
-    list(link, keys, state, most, patience).await?.into_iter().map(reply::bytes).collect()
+/// The ids of some jobs. They are bytes, because other software may have written them.
+pub async fn ids(link: &Link, keys: &Keys, listing: Listing, limit: usize, patience: Patience) -> Result<Vec<Vec<u8>>> {
+    list(link, keys, listing, limit, patience).await?.into_iter().map(reply::bytes).collect()
 }
 
 /// A dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter {
+pub struct DeadLetter {
     /// Job id.
     pub id: String,
     /// Its result record.
     pub record: Vec<u8>,
-    /// Header and envelope; empty when the entry was gone.
+    /// Header and envelope. Empty if the entry was missing.
     pub value: Vec<u8>,
-    /// Its arguments, when they were kept apart; else empty.
+    /// Its body if that was stored separately. Otherwise empty.
     pub body: Vec<u8>,
 }
 
-/// Dead letters, the newest first.
-pub async fn dead(link: &Link, keys: &Keys, most: usize, patience: Patience) -> Result<Vec<Letter>> {
-    list(link, keys, "dead", most, patience)
+/// Some dead letters, the newest first.
+pub async fn dead(link: &Link, keys: &Keys, limit: usize, patience: Patience) -> Result<Vec<DeadLetter>> {
+    list(link, keys, Listing::Dead, limit, patience)
         .await?
         .into_iter()
         .map(|item| {
             let [id, record, value, body] = reply::head(&mut reply::array(item)?.into_iter())?;
-            Ok(Letter {
+            Ok(DeadLetter {
                 id: reply::lossy(id)?,
                 record: reply::bytes(record)?,
                 value: reply::bytes(value)?,

@@ -17,26 +17,26 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
-/// One script: constant text, which the server knows by its digest.
+use crate::commands;
+
+/// A script. Its text is constant, and the server knows it by its digest.
 pub struct Script {
-    /// File name without ending.
+    /// File name without extension.
     pub name: &'static str,
-    /// Complete text, as sent to the server.
+    /// The complete text, as it is sent to the server.
     pub text: &'static str,
     sha: LazyLock<String>,
 }
 
 impl Script {
-    /// Digest by which `EVALSHA` names it.
+    /// The digest that `EVALSHA` uses.
     pub fn sha(&self) -> &str {
         &self.sha
     }
 
     /// The command that loads it into the server.
     pub fn load(&self) -> Cmd {
-        let mut cmd = redis::cmd("SCRIPT");
-        cmd.arg("LOAD").arg(self.text);
-        cmd
+        commands::load_script(self.text)
     }
 
     /// Begin a call, with room for `args` arguments of `bytes` in total.
@@ -82,19 +82,19 @@ macro_rules! scripts {
 // the files that are included in front of a script.
 scripts! {
     ENQUEUE, "enqueue", "", ["guard", "tell", "presence"];
-    FIRE, "fire", "", ["guard", "place", "presence"];
-    PROMOTE, "promote", " flags=allow-oom", ["guard", "place", "lost", "due"];
+    FIRE, "fire", "", ["guard", "location", "presence"];
+    PROMOTE, "promote", " flags=allow-oom", ["guard", "location", "lost", "due"];
     FETCH, "fetch", " flags=allow-oom", ["due"];
-    START, "start", " flags=allow-oom", ["guard", "place"];
-    SETTLE, "settle", " flags=allow-oom", ["guard", "place", "tell", "lost"];
+    START, "start", " flags=allow-oom", ["guard", "location"];
+    SETTLE, "settle", " flags=allow-oom", ["guard", "location", "tell", "lost"];
     RENEW, "renew", " flags=allow-oom", ["guard", "leases"];
-    RECLAIM, "reclaim", " flags=allow-oom", ["guard", "place", "leases"];
+    RECLAIM, "reclaim", " flags=allow-oom", ["guard", "location", "leases"];
     SURVIVE, "survive", " flags=allow-oom", ["guard"];
     LEAVE, "leave", " flags=allow-oom", ["guard"];
     WAIT, "wait", " flags=allow-oom", ["guard", "tell", "lost", "presence"];
     FORGET, "forget", " flags=allow-oom", ["guard"];
     MEND, "mend", " flags=allow-oom", [];
-    SCRUB, "scrub", " flags=allow-oom", ["guard", "place", "tell", "lost", "presence"];
+    SCRUB, "scrub", " flags=allow-oom", ["guard", "location", "tell", "lost", "presence"];
     LOOKUP, "lookup", " flags=no-writes", ["guard", "presence"];
     DEPTH, "depth", " flags=no-writes", ["guard"];
     INSPECT, "inspect", " flags=no-writes", ["guard"];

@@ -1,4 +1,4 @@
-//! Scripts that bring jobs in.
+//! Scripts that enqueue jobs.
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -6,68 +6,72 @@ use redis::{Cmd, Value};
 use tokio::time::sleep;
 
 use super::{ENQUEUE, FIRE, reply};
+use crate::commands;
 use crate::error::Result;
 use crate::link::{LARGE, Link, Patience, backoff};
-use crate::protocol::keys::{Keys, LANE};
+use crate::protocol::keys::{Keys, LANE, Nonce};
 
-/// One job on its way in.
+/// A job to enqueue, in the form that the script accepts.
 #[derive(Debug, Clone)]
 pub struct NewJob {
     /// Job id.
     pub id: String,
-    /// Was the id made for this very enqueue, so that nothing else can have it?
+    /// Whether the id was generated for this enqueue, so that no other job can have it.
     pub is_new: bool,
     /// Position of its lane, lowest first.
     pub lane: usize,
-    /// Milliseconds to wait; 0 = none.
+    /// Delay in milliseconds; 0 = none.
     pub delay_ms: u64,
-    /// Epoch milliseconds when due; 0 = not given. Wins over the delay.
+    /// Due time in epoch milliseconds; 0 = none. It takes precedence over the delay.
     pub due_ms: u64,
-    /// Identity, in hexadecimal.
+    /// The identity of a unique job, in hexadecimal.
     pub unique: Option<String>,
     /// The encoded envelope.
     pub envelope: Vec<u8>,
-    /// The arguments, when they are kept apart from the envelope; else empty.
+    /// The body if it is stored separately. Otherwise empty, and the body is in the envelope.
     pub body: Bytes,
 }
 
 impl NewJob {
-    fn is_apart(&self) -> bool {
+    fn has_separate_body(&self) -> bool {
         !self.body.is_empty()
     }
 
     fn is_plain(&self) -> bool {
-        self.is_new && self.delay_ms == 0 && self.due_ms == 0 && self.unique.is_none() && !self.is_apart()
+        self.is_new && self.delay_ms == 0 && self.due_ms == 0 && self.unique.is_none() && !self.has_separate_body()
     }
 
     fn is_like(&self, other: &Self) -> bool {
         let options = |job: &Self| (job.is_new, job.lane, job.delay_ms, job.due_ms);
-        options(self) == options(other) && self.unique == other.unique && !self.is_apart() && !other.is_apart()
+        options(self) == options(other)
+            && self.unique == other.unique
+            && !self.has_separate_body()
+            && !other.has_separate_body()
     }
 }
 
-/// Most jobs that one call carries: about a millisecond of the server's time.
+/// The most jobs in one call. They take about a millisecond of the server's time.
 pub const CHUNK: usize = 250;
 
-/// Jobs that are accepted together.
+/// Jobs that are enqueued atomically.
 #[derive(Debug, Clone, Default)]
 pub struct Chunk {
-    /// Tells a repeated try of this call from another call; the envelopes have it too.
-    pub nonce: [u8; 8],
+    /// Distinguishes a repeated try of this call from another call. The envelopes contain it too.
+    pub nonce: Nonce,
     /// At most [`CHUNK`].
     pub jobs: Vec<NewJob>,
 }
 
-/// The minimum time that a body waits for its job.
-const BODY_WAITS_MS: usize = 60_000;
+/// A body that is sent ahead of its job expires after this time at the earliest.
+const SHORTEST_BODY_TTL_MS: usize = 60_000;
 
-/// Bytes per millisecond of a slow line: the first body of a call waits for the last one.
+/// Bytes per millisecond of a slow line. The first body of a call must not expire before the last one has arrived.
 const SLOW: usize = 64;
 
-/// Enqueue jobs atomically. Returns position and id of the jobs that exist already under the same identity.
+/// Enqueue jobs atomically. Returns, by position, the ids of unfinished jobs that hold the identity of a new one.
 ///
-/// Large bodies are sent ahead of the script, because the script would have to copy them into Lua strings each time. It keeps
-/// the bodies of the jobs that it accepts; the others expire. `NX` preserves the body of an earlier try. If a body expires
+/// Large bodies are sent ahead of the script, because Redis would copy them into Lua strings. The script keeps the
+/// bodies of the jobs that it accepts, and the others expire. The body of an earlier try is preserved. If a body expires
 /// before the script runs, everything is sent again.
 pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience) -> Result<Vec<(usize, String)>> {
     let (cmd, bytes) = enqueue_cmd(keys, chunk);
@@ -79,8 +83,8 @@ pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience
         }
     };
     let mut out = reply::array(answer)?.into_iter();
-    let [_now, unheard] = reply::head(&mut out)?;
-    if reply::int(&unheard)? == 1 {
+    let [_now, may_not_publish] = reply::head(&mut out)?;
+    if reply::int(&may_not_publish)? == 1 {
         link.publishing_is_refused();
     }
     let mut existing = Vec::new();
@@ -90,15 +94,14 @@ pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience
     Ok(existing)
 }
 
-/// The large bodies, and the call behind them: together in one round trip, unless the bodies are so large that they would
-/// hold up other calls. Then they have arrived before the call is made.
+/// Send the large bodies, then the call. Both share a round trip, unless the bodies are so large that they would delay
+/// other calls. Then the call is sent after the bodies have arrived.
 async fn send(link: &Link, keys: &Keys, chunk: &Chunk, cmd: &Cmd, bytes: usize, patience: Patience) -> Result<Value> {
     let ahead_bytes: usize = chunk.jobs.iter().map(|job| job.body.len()).sum();
     let are_large = ahead_bytes > LARGE;
-    let waits_ms = BODY_WAITS_MS + ahead_bytes / SLOW;
-    let ahead = chunk.jobs.iter().filter(|job| job.is_apart()).map(|job| async move {
-        let mut put = Cmd::with_capacity(6, job.body.len() + 256);
-        put.arg("SET").arg(keys.body(&job.id, chunk.nonce)).arg(&job.body[..]).arg("NX").arg("PX").arg(waits_ms);
+    let ttl_ms = SHORTEST_BODY_TTL_MS + ahead_bytes / SLOW;
+    let ahead = chunk.jobs.iter().filter(|job| job.has_separate_body()).map(|job| async move {
+        let put = commands::put_body(&keys.body(&job.id, chunk.nonce), &job.body, ttl_ms);
         if are_large { link.transfer(&put, patience).await } else { link.command(&put, patience).await }
     });
     let sent = async {
@@ -115,7 +118,7 @@ async fn send(link: &Link, keys: &Keys, chunk: &Chunk, cmd: &Cmd, bytes: usize, 
     answer
 }
 
-/// The call of the script, and about how many bytes it has.
+/// The call of the script, and roughly its size in bytes.
 fn enqueue_cmd(keys: &Keys, chunk: &Chunk) -> (Cmd, usize) {
     let mut names = vec![keys.due.as_str(), &keys.known_lanes, &keys.running];
     names.extend(keys.lane_streams.iter().map(String::as_str));
@@ -128,7 +131,7 @@ fn enqueue_cmd(keys: &Keys, chunk: &Chunk) -> (Cmd, usize) {
             cmd.arg(first.lane);
         } else {
             let unique = first.unique.as_deref().unwrap_or("-");
-            let body = if first.is_apart() { keys.body(&first.id, chunk.nonce) } else { "-".to_owned() };
+            let body = if first.has_separate_body() { keys.body(&first.id, chunk.nonce) } else { "-".to_owned() };
             cmd.arg(format!("{} {} {} {unique} {body}", first.lane, first.delay_ms, first.due_ms));
         }
         cmd.arg(run.len());
@@ -139,15 +142,16 @@ fn enqueue_cmd(keys: &Keys, chunk: &Chunk) -> (Cmd, usize) {
     (cmd, bytes)
 }
 
-/// The outcome for an occurrence.
+/// The outcome of firing an occurrence of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Firing {
-    /// It, or a later one, was fired before, or its job exists, or its identity is taken, or it has not come yet.
+    /// Not fired: this occurrence or a later one was fired before, its job is unfinished, its identity is held by another
+    /// job, or it is not due yet.
     #[default]
     Not = 0,
     /// Fired.
     Fired = 1,
-    /// Fired, although a later one was fired before: the server's clock was set back since.
+    /// Fired, although a later one was fired before, because the server's clock was set back in the meantime.
     FiredAgain = 2,
 }
 
@@ -156,7 +160,7 @@ pub enum Firing {
 pub struct Fired {
     /// Redis time.
     pub now_ms: u64,
-    /// The outcome for the occurrence.
+    /// The outcome.
     pub how: Firing,
 }
 

@@ -1,4 +1,4 @@
-//! Taking script replies apart.
+//! Decodes the replies of scripts.
 
 use redis::Value;
 
@@ -15,7 +15,7 @@ pub fn int(value: &Value) -> Result<i64> {
         Value::BulkString(bytes) => std::str::from_utf8(bytes)
             .ok()
             .and_then(|text| text.parse::<f64>().ok())
-            // Scores are printed as floating point; all of ours are whole and below 2^53.
+            // Redis prints scores as floating-point numbers. Ours are all integers below 2^53.
             .map(|number| number as i64)
             .ok_or_else(|| unexpected("a number", value)),
         _ => Err(unexpected("a number", value)),
@@ -44,7 +44,7 @@ pub fn text(value: Value) -> Result<String> {
     String::from_utf8(bytes).map_err(|error| Error::Protocol(format!("text expected: {error}")))
 }
 
-/// Text that somebody else may have written: what is no UTF-8 is shown with escapes. A number is printed.
+/// Text that other software may have written. Bytes that are not UTF-8 become escapes. A number becomes text.
 pub fn lossy(value: Value) -> Result<String> {
     if let Value::Int(number) = value {
         return Ok(number.to_string());
@@ -52,7 +52,7 @@ pub fn lossy(value: Value) -> Result<String> {
     bytes(value).map(text_of)
 }
 
-/// Positions in what was sent.
+/// Positions in the list that was sent.
 pub fn positions(value: Value) -> Result<Vec<usize>> {
     array(value)?
         .iter()
@@ -60,7 +60,7 @@ pub fn positions(value: Value) -> Result<Vec<usize>> {
         .collect()
 }
 
-/// Take exactly `N` leading items; what follows stays in the iterator.
+/// Take exactly `N` items. The rest stays in the iterator.
 pub fn head<const N: usize>(items: &mut std::vec::IntoIter<Value>) -> Result<[Value; N]> {
     let taken: Vec<Value> = items.by_ref().take(N).collect();
     taken

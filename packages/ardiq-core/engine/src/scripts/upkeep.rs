@@ -1,18 +1,18 @@
-//! Scripts that keep a queue in order.
+//! Scripts that maintain a queue: promotion, leases, takeovers and repairs.
 
 use super::{LEAVE, MEND, PROMOTE, RECLAIM, RENEW, SCRUB, SURVIVE, reply};
 use crate::error::Result;
 use crate::link::{Link, Patience};
 use crate::protocol::keys::{Keys, LANE, Nonce, RETURNED};
 
-/// What a promotion did.
+/// The result of a promotion.
 #[derive(Debug, Clone, Copy)]
 pub struct Promoted {
     /// Redis time.
     pub now_ms: u64,
     /// Jobs moved to their lanes.
     pub moved: usize,
-    /// Milliseconds until the next scheduled job, when there is one.
+    /// Milliseconds until the next job is due, if any is scheduled.
     pub due_in_ms: Option<u64>,
 }
 
@@ -29,29 +29,29 @@ pub async fn promote(link: &Link, keys: &Keys, limit: usize, patience: Patience)
     })
 }
 
-/// What a renewal said.
+/// The result of a renewal.
 #[derive(Debug, Clone, Copy)]
 pub struct Renewed {
     /// Redis time.
     pub now_ms: u64,
-    /// Is the lease held?
+    /// Whether the worker holds the lease.
     pub held: bool,
-    /// Deliveries that are on the worker's account.
+    /// The number of the worker's pending deliveries.
     pub delivered: usize,
 }
 
-/// A worker's claim to its lease.
+/// A worker's request for its lease.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {
-    /// Its id.
+    /// The worker's id.
     pub worker: &'a str,
-    /// Length of the lease.
+    /// Length of the lease in milliseconds.
     pub lease_ms: u64,
-    /// What it says about itself.
+    /// The description that the worker publishes about itself.
     pub info: &'a [u8],
-    /// Does it sign on, or extend a lease?
+    /// Whether the worker signs on. Otherwise, it extends its lease.
     pub first: bool,
-    /// When this call was expected, see `lua/leases.lua`.
+    /// When the server should receive this call, see `lua/leases.lua`.
     pub expected_ms: i64,
 }
 
@@ -77,35 +77,35 @@ pub async fn renew(link: &Link, keys: &Keys, claim: Claim<'_>, patience: Patienc
 /// A worker and the end of its lease, as the server writes it.
 pub type Expired = (Vec<u8>, Vec<u8>);
 
-/// What a reclaim did.
+/// The result of a takeover.
 #[derive(Debug, Clone)]
 pub struct Reclaimed {
     /// Redis time.
     pub now_ms: u64,
-    /// The dead worker, as people may read it; empty when there was none.
+    /// The dead worker, for people. Empty if there was none.
     pub victim: String,
-    /// Jobs made available again.
+    /// Jobs that were taken over.
     pub taken: u64,
-    /// Of these, the ones that had started.
+    /// How many of these jobs had started.
     pub started: u64,
-    /// Is there nothing left of that worker?
+    /// Whether none of that worker's jobs are left.
     pub finished: bool,
-    /// Workers whose lease has run out. They are taken for dead when a later call finds the same.
+    /// Workers whose lease has expired. They are declared dead if a later call finds the same lease expired.
     pub expired: Vec<Expired>,
 }
 
-/// The parameters of a reclaim.
+/// The parameters of a takeover.
 #[derive(Debug, Clone, Copy)]
 pub struct Search<'a> {
-    /// The worker that asks.
+    /// The calling worker.
     pub asker: &'a str,
-    /// Most jobs to take over.
+    /// The most jobs to take over.
     pub limit: usize,
-    /// Look also for consumers that never signed on.
+    /// Whether to look also for consumers that never signed on.
     pub sweep: bool,
-    /// When this call was expected, see `lua/leases.lua`.
+    /// When the server should receive this call, see `lua/leases.lua`.
     pub expected_ms: i64,
-    /// The findings of an earlier call.
+    /// The expired leases that an earlier call returned.
     pub seen: &'a [Expired],
 }
 
@@ -135,10 +135,10 @@ pub async fn reclaim(link: &Link, keys: &Keys, search: Search<'_>, patience: Pat
     })
 }
 
-/// How long it is remembered that a worker lived that was taken for dead.
+/// How long the server remembers that a worker was alive although it was declared dead.
 const SURVIVAL_MS: u64 = 86_400_000;
 
-/// Jobs that one call of `survive` names.
+/// The most jobs in one call of `survive`.
 const SURVIVE_LIMIT: usize = 200;
 
 /// A run that outlived the lease of its worker.
@@ -167,7 +167,7 @@ pub async fn survive(link: &Link, keys: &Keys, runs: &[Survivor], patience: Pati
     Ok(())
 }
 
-/// Sign `worker` off. Returns how many streams still had deliveries of it; others take these over at once.
+/// Sign `worker` off. Returns how many streams still had deliveries of it. Other workers take these over at once.
 pub async fn leave(link: &Link, keys: &Keys, worker: &str, patience: Patience) -> Result<i64> {
     let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.pulse];
     names.extend(keys.streams.iter().map(String::as_str));
@@ -176,7 +176,7 @@ pub async fn leave(link: &Link, keys: &Keys, worker: &str, patience: Patience) -
     reply::int(&link.call(&LEAVE, &cmd, patience).await?)
 }
 
-/// Set keys aside that hold something else than they should. Returns their names without the queue's prefix.
+/// Set keys of the wrong type aside. Returns their names without the queue's prefix.
 pub async fn mend(link: &Link, keys: &Keys, patience: Patience) -> Result<Vec<String>> {
     let (names, types): (Vec<&str>, Vec<&str>) = keys.types().into_iter().unzip();
     let mut cmd = MEND.call(&names, 2 + types.len(), 0);
@@ -184,20 +184,20 @@ pub async fn mend(link: &Link, keys: &Keys, patience: Patience) -> Result<Vec<St
     reply::array(link.call(&MEND, &cmd, patience).await?)?.into_iter().map(reply::text).collect()
 }
 
-/// A part of a queue that is looked over on its own.
+/// A part of a queue that is checked separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// Callers that wait for results.
+    /// Registrations of callers that wait for results.
     Waiters,
     /// Recorded starts.
     Running,
     /// The due set.
     Due,
-    /// The `worker-info` of the workers.
+    /// The descriptions that workers publish.
     Workers,
-    /// Entries that were delivered.
+    /// Delivered entries.
     Entries,
-    /// Job records, identities and bodies: all keys of the server are gone through.
+    /// Job records, identities and bodies. This part scans all keys of the server.
     Records,
 }
 
@@ -214,21 +214,21 @@ impl Part {
     }
 }
 
-/// Items that one scrub looks at: a few hundred microseconds of the server's time at most.
+/// Items that one call checks. They take a few hundred microseconds of the server's time at most.
 pub const SCRUB_LIMIT: usize = 100;
 
-/// The findings of a scrub.
+/// The result of a check.
 #[derive(Debug, Clone)]
 pub struct Scrubbed {
-    /// Where to go on; "0" when all was seen.
+    /// Where to continue. "0" at the end.
     pub cursor: String,
-    /// Workers of the queue.
+    /// Number of workers of the queue.
     pub workers: u64,
-    /// The repairs: the kind, and the item that was repaired.
+    /// The repairs: the kind of each, and the item that was repaired.
     pub repairs: Vec<(String, String)>,
 }
 
-/// Look over a page of one part of the queue, and repair it.
+/// Check a page of one part of the queue, and repair damage.
 pub async fn scrub(link: &Link, keys: &Keys, part: Part, cursor: &str, patience: Patience) -> Result<Scrubbed> {
     let mut names = vec![keys.due.as_str(), &keys.running, &keys.waiters, &keys.workers, &keys.worker_info];
     names.extend(keys.streams.iter().map(String::as_str));

@@ -14,7 +14,7 @@ use super::incomplete::{Incomplete, ORDER_MS};
 use super::job::Job;
 use super::judge::{Finished, Outcome, SMALL_BATCH_BYTES, batch_size};
 use super::pace::{HOST_PATIENCE_MS, PATIENCE_MS, Pace};
-use super::plan::{Plan, UnderWay};
+use super::plan::{InFlight, Plan};
 use super::quarantine::{CLEARED_AFTER_MS, Mode, Quarantine};
 use super::runs::{Run, Runs, Stage};
 
@@ -157,14 +157,14 @@ impl Desk {
         self.dry && !self.stopping && !self.recover && self.reserved == 0 && self.has_room(monotonic_ms)
     }
 
-    /// A read of `places` jobs begins.
-    pub fn reserve(&mut self, places: usize) {
-        self.reserved += places;
+    /// A read of `count` jobs begins.
+    pub fn reserve(&mut self, count: usize) {
+        self.reserved += count;
     }
 
     /// That read has ended.
-    pub fn unreserve(&mut self, places: usize) {
-        self.reserved = self.reserved.saturating_sub(places);
+    pub fn unreserve(&mut self, count: usize) {
+        self.reserved = self.reserved.saturating_sub(count);
     }
 
     /// Whether the lanes were empty at the last request.
@@ -214,38 +214,38 @@ impl Desk {
     }
 
     /// What to do now, in addition to what is already in flight.
-    pub fn plan(&mut self, monotonic_ms: i64, under_way: UnderWay) -> Plan {
-        if under_way.recovery {
+    pub fn plan(&mut self, monotonic_ms: i64, in_flight: InFlight) -> Plan {
+        if in_flight.recovery {
             return Plan::default();
         }
-        if !under_way.large {
+        if !in_flight.large {
             // Not before: a read-back in flight may still return these deliveries.
             self.settling_large.clear();
         }
         if self.recover {
             // Send this request without others in flight: the desk would not know about their deliveries and outcomes when
             // the reply arrives. Large transfers may go on, because the desk knows which jobs they belong to.
-            let recover = !under_way.outcomes && under_way.fetches == 0;
+            let recover = !in_flight.outcomes && in_flight.fetches == 0;
             self.recover = !recover;
             self.recoveries += u64::from(recover);
             return Plan { recover, ..Plan::default() };
         }
-        let mut plan = Plan { read: self.incomplete.reads(under_way.reads), ..Plan::default() };
+        let mut plan = Plan { read: self.incomplete.reads(in_flight.reads), ..Plan::default() };
         if !self.incomplete.is_empty() && self.buffered() > 0 {
             plan.wake_at(monotonic_ms + i64::try_from(ORDER_MS).unwrap_or_default());
         }
         self.return_what_waits_too_long(monotonic_ms, &mut plan);
-        if !under_way.large {
+        if !in_flight.large {
             self.plan_large(monotonic_ms, &mut plan);
         }
-        if !under_way.outcomes {
+        if !in_flight.outcomes {
             self.plan_outcomes(monotonic_ms, &mut plan);
         }
-        if under_way.fetches < MOST_FETCHES && !self.stopping && !self.dry && monotonic_ms < self.lease_until_ms {
+        if in_flight.fetches < MOST_FETCHES && !self.stopping && !self.dry && monotonic_ms < self.lease_until_ms {
             let room = self.room(monotonic_ms).saturating_sub(self.reserved).min(BATCH);
             // While one request is in flight, another one is only worthwhile for a batch.
             let worthwhile = self.concurrency.div_ceil(2).min(BATCH);
-            plan.fetch = if under_way.fetches == 0 || room >= worthwhile { room } else { 0 };
+            plan.fetch = if in_flight.fetches == 0 || room >= worthwhile { room } else { 0 };
         }
         plan
     }

@@ -8,11 +8,13 @@ use std::time::Duration;
 use redis::Value;
 use tokio::time::{sleep, timeout};
 
-use super::{State, lock, work};
+use super::{State, work};
 use crate::clock::monotonic_ms;
+use crate::commands;
 use crate::error::{Error, Remedy, Result, remedy};
 use crate::link::{Patience, RESPONSE_LIMIT, Wire};
-use crate::logs::{Level, Seldom};
+use crate::lock::lock;
+use crate::logs::{Level, LogThrottle};
 use crate::scripts::deliver::{Entry, read_entries};
 
 /// How long one read blocks. A dead connection is noticed within this time.
@@ -27,7 +29,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Run until the worker has stopped.
 pub async fn run(state: Arc<State>) -> Result<()> {
     let mut conn: Option<Wire> = None;
-    let refusals = Seldom::default();
+    let refusals = LogThrottle::default();
     loop {
         state.idle.notified().await;
         while lock(&state.desk).wants_to_wait(monotonic_ms()) {
@@ -55,9 +57,7 @@ pub async fn run(state: Arc<State>) -> Result<()> {
 
 async fn connect(state: &State) -> Result<Wire> {
     let conn = state.shared.link.dedicated().await?;
-    let mut ask = redis::cmd("CLIENT");
-    ask.arg("ID");
-    *lock(&state.blocked) = match timeout(RESPONSE_LIMIT, conn.send(&ask)).await {
+    *lock(&state.blocked) = match timeout(RESPONSE_LIMIT, conn.send(&commands::client_id())).await {
         Ok(Ok(Value::Int(id))) => Some(id),
         _ => None,
     };
@@ -69,19 +69,13 @@ async fn wait(state: &State, conn: Wire) -> Result<Option<Wire>> {
     let worker = state.identity();
     let burst = state.burst.load(Ordering::Acquire);
     let block = if burst { BURST_BLOCK } else { BLOCK };
-    let keys = &state.shared.keys;
-    let mut cmd = redis::cmd("XREADGROUP");
-    cmd.arg("GROUP").arg(&keys.queue).arg(&worker).arg("COUNT").arg(1).arg("BLOCK").arg(block.as_millis() as u64);
-    cmd.arg("STREAMS").arg(&keys.streams);
-    for _ in &keys.streams {
-        cmd.arg(">");
-    }
+    let read = commands::read_blocking(&state.shared.keys, &worker, block);
     let recoveries = {
         let mut desk = lock(&state.desk);
         desk.reserve(1);
         desk.recoveries()
     };
-    let outcome = match timeout(block + RESPONSE_LIMIT, conn.send(&cmd)).await {
+    let outcome = match timeout(block + RESPONSE_LIMIT, conn.send(&read)).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(remedy(&error)),
         Err(_) => Err(Remedy::Reconnect),
@@ -95,7 +89,7 @@ async fn wait(state: &State, conn: Wire) -> Result<Option<Wire>> {
     match outcome {
         Ok(deliveries) => {
             let deliveries = deliveries?;
-            let nothing_under_way = desk.is_empty();
+            let nothing_in_flight = desk.is_empty();
             let in_vain = deliveries.is_empty();
             if !in_vain && desk.recoveries() != recoveries {
                 // These jobs may have been read back, run and settled since. Read back the ones that this worker still owns.
@@ -109,7 +103,7 @@ async fn wait(state: &State, conn: Wire) -> Result<Option<Wire>> {
             // be waiting, so fetch next. Also fetch if there are several lanes, because a read returns one job of each
             // and fetch keeps their order; if the next read cannot begin at once; and in burst mode, which must notice
             // an empty queue.
-            let came_alone = nothing_under_way && state.shared.keys.lanes.len() == 1 && desk.has_room(monotonic_ms());
+            let came_alone = nothing_in_flight && state.shared.keys.lanes.len() == 1 && desk.has_room(monotonic_ms());
             desk.set_dry((in_vain || came_alone) && !burst);
             drop(desk);
             state.work.notify_one();
@@ -160,9 +154,7 @@ fn entries(state: &State, value: Value) -> Result<Vec<Entry>> {
 pub async fn wake(state: &State) {
     let blocked = *lock(&state.blocked);
     if let Some(client) = blocked {
-        let mut cmd = redis::cmd("CLIENT");
-        cmd.arg("UNBLOCK").arg(client);
         // Without permission for this, the read ends when its time is up.
-        let _ = state.shared.link.command(&cmd, Patience::within(RESPONSE_LIMIT)).await;
+        let _ = state.shared.link.command(&commands::unblock(client), Patience::within(RESPONSE_LIMIT)).await;
     }
 }

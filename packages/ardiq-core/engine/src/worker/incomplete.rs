@@ -2,7 +2,7 @@
 //! they can start when their arguments have arrived. Until then, nothing waits for them.
 
 use crate::protocol::keys::Nonce;
-use crate::scripts::deliver::{BODIES_UNDER_WAY, entry_number};
+use crate::scripts::deliver::{BODIES_IN_FLIGHT, entry_number};
 
 use super::desk::Desk;
 use super::job::{Delivery, Job};
@@ -21,7 +21,7 @@ pub struct Read {
     pub nonce: Nonce,
 }
 
-/// For this long, jobs behind one whose arguments are being read wait for it, so that it keeps its place. Arguments that
+/// For this long, jobs behind one whose arguments are being read wait for it, so that it keeps its position. Arguments that
 /// take longer to arrive do not hold up other jobs.
 pub const ORDER_MS: u64 = 100;
 
@@ -29,7 +29,7 @@ pub const ORDER_MS: u64 = 100;
 struct Waiting {
     job: Job,
     /// Its position in the order in which jobs start.
-    place: (usize, (u64, u64)),
+    order: (usize, (u64, u64)),
     is_asked: bool,
 }
 
@@ -37,14 +37,14 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Incomplete(Vec<Waiting>);
 
-fn place(job: &Job) -> (usize, (u64, u64)) {
+fn order(job: &Job) -> (usize, (u64, u64)) {
     (job.stream, entry_number(&job.entry))
 }
 
 impl Incomplete {
     pub fn add(&mut self, job: Job) {
-        let place = place(&job);
-        self.0.push(Waiting { job, place, is_asked: false });
+        let order = order(&job);
+        self.0.push(Waiting { job, order, is_asked: false });
     }
 
     pub fn is_empty(&self) -> bool {
@@ -57,8 +57,8 @@ impl Incomplete {
         if self.0.is_empty() || !is_recent(job.received_ms) {
             return false;
         }
-        let place = place(job);
-        self.0.iter().any(|one| one.place < place && is_recent(one.job.received_ms))
+        let order = order(job);
+        self.0.iter().any(|one| one.order < order && is_recent(one.job.received_ms))
     }
 
     pub fn len(&self) -> usize {
@@ -80,9 +80,9 @@ impl Incomplete {
     }
 
     /// What to read now, if so many reads are in flight already.
-    pub fn reads(&mut self, under_way: usize) -> Vec<Read> {
+    pub fn reads(&mut self, in_flight: usize) -> Vec<Read> {
         let waiting = self.0.iter_mut().filter(|one| !one.is_asked);
-        let reads = waiting.take(BODIES_UNDER_WAY.saturating_sub(under_way)).map(|one| {
+        let reads = waiting.take(BODIES_IN_FLIGHT.saturating_sub(in_flight)).map(|one| {
             one.is_asked = true;
             let job = &one.job;
             Read { stream: job.stream, entry: job.entry.clone(), id: job.id.clone(), nonce: job.envelope.nonce }

@@ -1,4 +1,4 @@
-//! Sorts deliveries into the places where their jobs wait to start.
+//! Sorts deliveries into the buffers in which their jobs wait to start.
 
 use crate::scripts::deliver::entry_number;
 
@@ -19,7 +19,7 @@ impl Desk {
                 continue;
             }
             new += 1;
-            if delivery.fault.is_none() && delivery.job.apart().is_some() {
+            if delivery.fault.is_none() && delivery.job.separate_body().is_some() {
                 self.incomplete.add(delivery.job);
             } else {
                 self.admit(delivery, rises, now_ms);

@@ -25,8 +25,8 @@ pub struct Job {
 
 impl Job {
     /// The nonce of its enqueue, if its body is stored separately.
-    pub fn apart(&self) -> Option<[u8; 8]> {
-        self.header.is_apart().then_some(self.envelope.nonce)
+    pub fn separate_body(&self) -> Option<[u8; 8]> {
+        self.header.has_separate_body().then_some(self.envelope.nonce)
     }
 }
 

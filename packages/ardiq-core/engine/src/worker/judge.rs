@@ -48,7 +48,7 @@ const LARGEST_RESULT: usize = 256 << 20;
 /// A batch of small outcomes is full after this many bytes, so that lease renewals do not wait long behind it.
 pub const SMALL_BATCH_BYTES: usize = 256 << 10;
 
-/// How many of `finished` are sent together: up to [`BATCH`], or to so many bytes.
+/// How many of `finished` are sent together: up to [`BATCH`], and up to `most_bytes`.
 pub fn batch_size(finished: &[Finished], most_bytes: usize) -> usize {
     let mut bytes = 0;
     let fits = |one: &&Finished| {
@@ -60,7 +60,7 @@ pub fn batch_size(finished: &[Finished], most_bytes: usize) -> usize {
 }
 
 impl Outcome {
-    /// About how many bytes are written for it.
+    /// Roughly how many bytes it takes to write it.
     fn size(&self) -> usize {
         match self {
             Self::Success(value, _) => value.len(),
@@ -114,7 +114,7 @@ impl Finished {
             Outcome::UnknownTask => header.misses >= UNKNOWN_LIMIT,
             _ => false,
         };
-        if is_dead && header.is_apart() { BATCH_BYTES } else { self.outcome.size() }
+        if is_dead && header.has_separate_body() { BATCH_BYTES } else { self.outcome.size() }
     }
 }
 
@@ -181,7 +181,7 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
             Verdict::Again(1000 * u64::from(header.misses).pow(2), header.encode().to_vec())
         }
     };
-    let apart = job.apart();
+    let separate_body = job.separate_body();
     // Other software may have written any number to Redis.
     let guard_ms = job.envelope.repeat_ms.clamp(GUARD_MS, LONGEST_DELAY_MS);
     Settlement {
@@ -190,7 +190,7 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
         id: job.id,
         recorded,
         unique: job.envelope.unique,
-        apart,
+        separate_body,
         guard_ms,
         verdict,
     }
@@ -218,7 +218,7 @@ pub fn unwritable(settlement: Settlement, reason: &str) -> Settlement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::entry::APART;
+    use crate::protocol::entry::SEPARATE_BODY;
     use crate::protocol::envelope::Envelope;
 
     fn finished(outcome: Outcome, header: Header) -> Finished {
@@ -278,13 +278,17 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_kept_apart_stays_with_the_job_until_it_ends() {
-        let header = Header { flags: SUSPECT | APART, ..Header::default() };
+    fn a_body_that_is_stored_separately_stays_with_the_job_until_it_ends() {
+        let header = Header { flags: SUSPECT | SEPARATE_BODY, ..Header::default() };
         let kept = judge(finished(Outcome::Retry(5), header), "w", 300);
         let Verdict::Again(5, bytes) = kept.verdict else { unreachable!() };
-        assert_eq!(bytes, Header { tries: 1, flags: APART, ..header }.encode(), "no suspect any more, and still apart");
-        assert_eq!(kept.apart, Some([0; 8]));
-        assert_eq!(judge(finished(Outcome::HandBack, Header::default()), "w", 300).apart, None);
+        assert_eq!(
+            bytes,
+            Header { tries: 1, flags: SEPARATE_BODY, ..header }.encode(),
+            "no suspect any more, and its body is still separate"
+        );
+        assert_eq!(kept.separate_body, Some([0; 8]));
+        assert_eq!(judge(finished(Outcome::HandBack, Header::default()), "w", 300).separate_body, None);
     }
 
     #[test]

@@ -2,15 +2,16 @@
 //! lose it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{State, idle, lock};
+use super::{EventKind, State, idle};
 use crate::clock::monotonic_ms;
+use crate::commands;
 use crate::error::{Error, Result};
 use crate::link::{Patience, RESPONSE_LIMIT};
+use crate::lock::lock;
 use crate::logs::Level;
 use crate::protocol::info::Info;
 use crate::scripts;
@@ -109,7 +110,7 @@ impl State {
         let survivors = lost.survived.into_iter().map(|(id, nonce)| Survivor { id, nonce, worker: old.to_owned() });
         lock(&self.survived).extend(survivors);
         self.log(Level::Warning, message);
-        self.notify("lost", old);
+        self.emit(EventKind::Lost, old);
         self.lost.notify_one();
     }
 }
@@ -176,12 +177,12 @@ pub async fn sign_off(state: &Arc<State>) {
     while !lock(&state.desk).is_empty() {
         if Instant::now() >= end {
             // A large outcome may take as long as its transfer, as long as the server responds.
-            let ping = redis::cmd("PING");
+            let ping = commands::ping();
             if !link.is_transferring().await || link.command(&ping, Patience::within(RESPONSE_LIMIT)).await.is_err() {
                 break;
             }
             end = Instant::now() + TRANSFER_CHECK;
-            state.notify("settling", "");
+            state.emit(EventKind::Settling, "");
         }
         state.work.notify_one();
         // Repeat this every time: a read that was about to be sent during the previous wake-up blocks only now.
@@ -209,7 +210,5 @@ pub async fn sign_off(state: &Arc<State>) {
             state.log(Level::Warning, detail.as_str());
         }
     }
-    if !state.ended.swap(true, Ordering::AcqRel) {
-        state.notify("stopped", detail);
-    }
+    state.stopped(detail);
 }

@@ -19,6 +19,7 @@
 //! | `outage` | log lines while the server is unreachable |
 //! | `upkeep` | promoting due jobs, taking over from dead workers |
 //! | `scrub` | repairing damage from faults and manual changes |
+//! | `phase` | the phases of a worker's life |
 //! | `supervise` | how all loops start, fail and restart |
 
 pub mod desk;
@@ -31,6 +32,7 @@ mod lease;
 mod outage;
 mod outcomes;
 pub mod pace;
+mod phase;
 pub mod plan;
 pub mod pulse;
 pub mod quarantine;
@@ -41,18 +43,21 @@ mod upkeep;
 mod work;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::bell::Bell;
-use crate::client::{Client, Shared};
+use crate::client::Client;
 use crate::clock::monotonic_ms;
 use crate::error::{Error, Result};
-use crate::logs::{Level, Seldom};
+use crate::lock::lock;
+use crate::logs::{Level, LogThrottle};
+use crate::notifier::Notifier;
 use crate::scripts::upkeep::Survivor;
+use crate::shared::Shared;
 use desk::{Assignment, Desk};
 use judge::Outcome;
+use phase::Phase;
 use pulse::Pulse;
 
 /// Settings of a worker.
@@ -72,12 +77,43 @@ pub struct Settings {
     pub host: String,
 }
 
+/// The kinds of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// There are new log lines.
+    Log,
+    /// Burst mode: no job is waiting, running or due.
+    Drained,
+    /// The lease was lost. The detail is the old id.
+    Lost,
+    /// The worker is signing off, and a large outcome is still being sent.
+    Settling,
+    /// The worker has stopped. The detail says why it could not sign off, and is empty if it could.
+    Stopped,
+    /// The worker has failed. The detail says why.
+    Failed,
+}
+
+impl EventKind {
+    /// The name of the kind, for the host.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Drained => "drained",
+            Self::Lost => "lost",
+            Self::Settling => "settling",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// An event for the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    /// log, drained, lost, settling, stopped or failed.
-    pub kind: &'static str,
-    /// Text for people. For `lost`, the old id. For `stopped`, why the worker could not sign off, if so.
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// Text for people.
     pub detail: String,
 }
 
@@ -86,13 +122,13 @@ struct State {
     shared: Arc<Shared>,
     settings: Settings,
     desk: Mutex<Desk>,
-    notices: Mutex<Vec<Notice>>,
-    bell: Bell,
+    events: Mutex<Vec<Event>>,
+    notifier: Notifier,
     identity: Mutex<String>,
     started_ms: Mutex<u64>,
     pulse: Pulse,
     /// When refusals were last logged.
-    refusals: Seldom,
+    refusals: LogThrottle,
     /// Runs that continue although the lease under which they began is lost.
     survived: Mutex<Vec<Survivor>>,
     /// Notified when the work loop may have something to do.
@@ -104,14 +140,8 @@ struct State {
     /// The connection that blocks, so that a stop can wake it.
     blocked: Mutex<Option<i64>>,
     burst: AtomicBool,
-    stopping: AtomicBool,
-    finishing: AtomicBool,
-    ended: AtomicBool,
+    phase: Mutex<Phase>,
     tasks: Mutex<Vec<AbortHandle>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl State {
@@ -123,26 +153,36 @@ impl State {
         self.shared.clock.now_ms()
     }
 
-    fn notify(&self, kind: &'static str, detail: impl Into<String>) {
-        lock(&self.notices).push(Notice { kind, detail: detail.into() });
-        self.bell.ring();
+    fn emit(&self, kind: EventKind, detail: impl Into<String>) {
+        lock(&self.events).push(Event { kind, detail: detail.into() });
+        self.notifier.notify();
+    }
+
+    fn phase(&self) -> Phase {
+        *lock(&self.phase)
     }
 
     fn log(&self, level: Level, message: impl Into<String>) {
         self.shared.logs.push(level, "worker", message.into());
-        self.notify("log", "");
+        self.emit(EventKind::Log, "");
     }
 
     /// Wake the host if there is a job that it may start.
     fn offer(&self, desk: &Desk) {
         if desk.can_start(monotonic_ms()) {
-            self.bell.ring();
+            self.notifier.notify();
         }
     }
 
     fn fail(&self, reason: impl Into<String>) {
-        if !self.ended.swap(true, Ordering::AcqRel) {
-            self.notify("failed", reason);
+        if lock(&self.phase).fail() {
+            self.emit(EventKind::Failed, reason);
+        }
+    }
+
+    fn stopped(&self, detail: String) {
+        if lock(&self.phase).end() {
+            self.emit(EventKind::Stopped, detail);
         }
     }
 }
@@ -150,13 +190,13 @@ impl State {
 /// Fails the worker if the runtime ends while the worker is running: it must not stay up without doing any work.
 struct Alarm {
     state: Arc<State>,
-    /// Whether it covers the signing off. Until then, another alarm is responsible.
-    over_sign_off: bool,
+    /// Whether it covers the sign-off. Until then, another alarm is responsible.
+    covers_sign_off: bool,
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        if self.over_sign_off || !self.state.finishing.load(Ordering::Acquire) {
+        if self.covers_sign_off || !self.state.phase().is_signing_off() {
             self.state.fail("the app's connection was closed while its worker was running");
         }
     }
@@ -184,20 +224,18 @@ impl Worker {
             shared,
             settings,
             desk: Mutex::new(desk),
-            notices: Mutex::default(),
+            events: Mutex::default(),
             pulse: Pulse::default(),
-            refusals: Seldom::default(),
+            refusals: LogThrottle::default(),
             survived: Mutex::default(),
-            bell: Bell::new()?,
+            notifier: Notifier::new()?,
             started_ms: Mutex::default(),
             work: Notify::new(),
             idle: Notify::new(),
             lost: Notify::new(),
             blocked: Mutex::default(),
             burst: AtomicBool::new(burst),
-            stopping: AtomicBool::new(false),
-            finishing: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
+            phase: Mutex::default(),
             tasks: Mutex::default(),
         });
         Ok(Self { state, handle: client.handle().clone() })
@@ -206,7 +244,7 @@ impl Worker {
     /// Sign on, then run all loops. Failures arrive as the event `failed`.
     pub fn start(&self) {
         let state = Arc::clone(&self.state);
-        let alarm = Alarm { state: Arc::clone(&state), over_sign_off: false };
+        let alarm = Alarm { state: Arc::clone(&state), covers_sign_off: false };
         let task = self.handle.spawn(async move {
             if let Err(error) = lease::sign_on(&state).await {
                 state.fail(error.to_string());
@@ -227,13 +265,13 @@ impl Worker {
 
     /// Readable when [`Worker::take`] has something.
     pub fn fd(&self) -> std::os::fd::RawFd {
-        self.state.bell.fd()
+        self.state.notifier.fd()
     }
 
-    /// Return new events, and silence the bell until there is another one.
-    pub fn take(&self) -> Vec<Notice> {
-        self.state.bell.hush();
-        std::mem::take(&mut *lock(&self.state.notices))
+    /// Return new events. The descriptor is readable again when there are more, or when a job can start.
+    pub fn take(&self) -> Vec<Event> {
+        self.state.notifier.reset();
+        std::mem::take(&mut *lock(&self.state.events))
     }
 
     /// The next run. It starts now, unless its task is deferred.
@@ -272,7 +310,7 @@ impl Worker {
         begins
     }
 
-    /// Accept outcomes. Their places become free for other runs.
+    /// Accept outcomes. Their slots become free for other runs.
     pub fn complete(&self, outcomes: Vec<(usize, Outcome)>) {
         let monotonic_ms = monotonic_ms();
         let now_ms = self.state.shared.clock.at_ms(monotonic_ms);
@@ -306,7 +344,7 @@ impl Worker {
     /// The order matters. The desk stops first, so that later arrivals are returned too. Then the blocked read is
     /// woken, so that it does not take a job that no host would run.
     pub fn begin_stop(&self) {
-        if self.state.stopping.swap(true, Ordering::AcqRel) {
+        if !lock(&self.state.phase).begin_stop() {
             return;
         }
         lock(&self.state.desk).stop(self.state.now_ms());
@@ -320,11 +358,11 @@ impl Worker {
     /// unreachable.
     pub fn finish_stop(&self) {
         self.begin_stop();
-        if self.state.finishing.swap(true, Ordering::AcqRel) {
+        if !lock(&self.state.phase).sign_off() {
             return;
         }
         let state = Arc::clone(&self.state);
-        let alarm = Alarm { state: Arc::clone(&state), over_sign_off: true };
+        let alarm = Alarm { state: Arc::clone(&state), covers_sign_off: true };
         self.handle.spawn(async move {
             let _alarm = alarm;
             lease::sign_off(&state).await;
@@ -335,7 +373,7 @@ impl Worker {
 
 impl std::os::fd::AsFd for Worker {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.state.bell.as_fd()
+        self.state.notifier.as_fd()
     }
 }
 

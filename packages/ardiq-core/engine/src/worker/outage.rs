@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use super::State;
 use crate::clock::monotonic_ms;
 use crate::error::Result;
-use crate::logs::{Level, Seldom};
+use crate::logs::{Level, LogThrottle};
 
 /// Shorter outages are not logged.
 const FIRST: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ pub async fn run(state: Arc<State>) -> Result<()> {
     let link = &state.shared.link;
     let (mut trouble, mut sessions) = (link.trouble(), link.sessions());
     sessions.borrow_and_update();
-    let reconnects = Seldom::default();
+    let reconnects = LogThrottle::default();
     loop {
         let began = tokio::select! {
             changed = sessions.changed() => {

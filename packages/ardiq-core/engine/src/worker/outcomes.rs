@@ -1,13 +1,12 @@
 //! Sends outcomes to the server. They are kept and sent again for as long as this worker owns the jobs. Only an outcome
 //! that the server will never accept is replaced, by a failure that says so.
 
-use std::sync::atomic::Ordering;
-
+use super::State;
 use super::judge::{Finished, judge, unwritable};
-use super::{State, lock};
 use crate::clock::monotonic_ms;
 use crate::error::Result;
 use crate::link::Patience;
+use crate::lock::lock;
 use crate::logs::Level;
 use crate::scripts::deliver::{self, Settlement};
 
@@ -41,7 +40,7 @@ pub async fn write(state: &State, finished: Vec<Finished>, again: Vec<Settlement
         // Outcomes that the server refuses must not delay the others.
         Err(_) => one_by_one(state, batch).await,
     }
-    if state.finishing.load(Ordering::Acquire) {
+    if state.phase().is_signing_off() {
         state.work.notify_one();
     }
     Ok(())

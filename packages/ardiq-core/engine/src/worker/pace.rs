@@ -4,10 +4,10 @@
 /// Jobs that are held ahead should start within about this time.
 const HORIZON_MS: f64 = 100.0;
 
-/// A job that has waited this long for a place is returned to the queue, unless places become free quickly enough.
+/// A job that has waited this long for a free slot is returned to the queue, unless slots become free quickly enough.
 pub const PATIENCE_MS: i64 = 300;
 
-/// A job that has waited this long although a place is free is returned too: the host's event loop is blocked.
+/// A job that has waited this long although a slot is free is returned too: the host's event loop is blocked.
 pub const HOST_PATIENCE_MS: i64 = 1000;
 
 /// Weight of the newest run in the average.
@@ -31,13 +31,13 @@ impl Pace {
         self.length_ms += (length_ms as f64 - self.length_ms) * WEIGHT;
     }
 
-    /// How many jobs are likely to start within the horizon if `places` jobs run at the same time.
+    /// How many jobs are likely to start within the horizon if `slots` jobs run at the same time.
     ///
     /// Both estimates are needed. Runs that started together end together, which says nothing about the next ones. And
-    /// one long run beside many short ones says nothing about the place that the short ones use.
-    pub fn ahead(&self, now_ms: i64, places: usize) -> usize {
+    /// one long run beside many short ones says nothing about the slot that the short ones use.
+    pub fn ahead(&self, now_ms: i64, slots: usize) -> usize {
         let by_rate = self.recent_at(now_ms) - 0.5;
-        let by_length = places as f64 * HORIZON_MS / self.length_ms.max(1.0);
+        let by_length = slots as f64 * HORIZON_MS / self.length_ms.max(1.0);
         by_rate.min(by_length).max(0.0) as usize
     }
 
@@ -72,13 +72,13 @@ mod tests {
     fn short_runs_are_held_ahead_and_long_ones_are_not() {
         assert!(after(100, 0, 1, 0) >= 16, "the first batch is enough");
         assert!(after(1_000, 1, 16, 1) >= 500);
-        assert_eq!(after(40, 313, 1, 5_000), 0, "16 places, 5 s each, one after another");
-        assert_eq!(after(64, 5_000, 16, 5_000), 0, "16 places, 5 s each, all at once");
+        assert_eq!(after(40, 313, 1, 5_000), 0, "16 slots, 5 s each, one after another");
+        assert_eq!(after(64, 5_000, 16, 5_000), 0, "16 slots, 5 s each, all at once");
         assert!((1..=12).contains(&after(200, 9, 1, 150)), "150 ms each: some");
     }
 
     #[test]
-    fn a_place_with_short_runs_beside_long_ones_is_served() {
+    fn a_slot_with_short_runs_beside_long_ones_is_served() {
         let mut pace = Pace::default();
         for now in 0..2_000 {
             pace.ended(now, 1);

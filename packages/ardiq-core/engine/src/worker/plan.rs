@@ -6,7 +6,7 @@ use crate::scripts::deliver::{Settlement, Start};
 
 /// Requests that have not been answered.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct UnderWay {
+pub struct InFlight {
     /// Outcomes and starts are being written.
     pub outcomes: bool,
     /// Large outcomes are being written.
@@ -38,19 +38,19 @@ pub struct Plan {
     pub fetch: usize,
     /// Arguments to read that are stored separately.
     pub read: Vec<Read>,
-    /// Read back what this worker was sent already.
+    /// Whether to read back this worker's deliveries.
     pub recover: bool,
     /// Monotonic time of the next thing to do, unless something happens earlier.
     pub next_ms: Option<i64>,
 }
 
 impl Plan {
-    /// Ask again by that time.
+    /// Plan again by that time.
     pub fn wake_at(&mut self, monotonic_ms: i64) {
         self.next_ms = Some(self.next_ms.map_or(monotonic_ms, |next| next.min(monotonic_ms)));
     }
 
-    /// Is there something small to write?
+    /// Whether there is something small to write.
     pub fn has_outcomes(&self) -> bool {
         !(self.settle.is_empty() && self.again.is_empty() && self.record.is_empty() && self.vet.is_empty())
     }

@@ -1,8 +1,10 @@
 //! When the server should receive this worker's next call. If it receives the call much later, it was away in between:
 //! see `lua/leases.lua`.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
+
+use crate::lock::lock;
 
 /// A worker that had to wait this long for the server's first reply cannot know how long the server was away.
 const PROMPT: Duration = Duration::from_secs(1);
@@ -42,8 +44,8 @@ impl Pulse {
     /// The expected arrival time to send with a call made now.
     pub fn expected(&self, sent_ms: i64) -> i64 {
         // A call that repeats a refused one arrives late, as if the server had been away.
-        let sent_ms = self.failed.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(sent_ms);
-        match *self.last.lock().unwrap_or_else(PoisonError::into_inner) {
+        let sent_ms = lock(&self.failed).unwrap_or(sent_ms);
+        match *lock(&self.last) {
             Last::None { uptime_ms } => uptime_ms.map_or(0, |uptime| -uptime.max(1)),
             Last::Seen { server_ms, sent_ms: before } => server_ms + (sent_ms - before),
         }
@@ -51,22 +53,22 @@ impl Pulse {
 
     /// The server received at `server_ms` the call that was sent at `sent_ms`.
     pub fn seen(&self, server_ms: u64, sent_ms: i64) {
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.failed) = None;
         self.set(Last::Seen { server_ms: i64::try_from(server_ms).unwrap_or(i64::MAX), sent_ms });
     }
 
     /// A call that was sent at `sent_ms` failed.
     pub fn failed(&self, sent_ms: i64) {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(sent_ms);
+        lock(&self.failed).get_or_insert(sent_ms);
     }
 
     /// Whether the last call failed.
     pub fn has_failed(&self) -> bool {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        lock(&self.failed).is_some()
     }
 
     fn set(&self, last: Last) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        *lock(&self.last) = last;
     }
 }
 

@@ -56,8 +56,8 @@ impl Quarantine {
         if self.0.len() >= MOST_WAITING {
             return Some(job);
         }
-        let place = self.0.partition_point(|other| other.stream <= job.stream);
-        self.0.insert(place, job);
+        let position = self.0.partition_point(|other| other.stream <= job.stream);
+        self.0.insert(position, job);
         None
     }
 

@@ -138,7 +138,7 @@ impl Runs {
 }
 
 impl Desk {
-    /// Whether there is a free place, and a job that might start in it.
+    /// Whether there is a free slot, and a job that might use it.
     pub fn can_start(&self, monotonic_ms: i64) -> bool {
         !self.stopping
             && monotonic_ms < self.lease_until_ms

@@ -3,21 +3,21 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{State, idle, lease, lock, outage, scrub, upkeep, work};
+use super::{State, idle, lease, outage, scrub, upkeep, work};
 use crate::error::Result;
 use crate::link::backoff;
+use crate::lock::lock;
 use crate::logs::Level;
 
 /// If a loop fails for this long without a success, the worker fails.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Errors that are further apart than this are separate failures.
-const APART: Duration = Duration::from_secs(10);
+const SEPARATE_BODY: Duration = Duration::from_secs(10);
 
 /// Start every loop.
 pub fn run_all(state: &Arc<State>) {
@@ -50,7 +50,7 @@ where
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => {
                     let now = Instant::now();
-                    if now - last > APART {
+                    if now - last > SEPARATE_BODY {
                         failing_since = None;
                         pauses = backoff();
                     }
@@ -63,12 +63,10 @@ where
                     state.log(Level::Error, format!("the {name} loop failed and is restarted: {error}"));
                     lock(&state.desk).must_recover();
                     state.work.notify_one();
-                    sleep(pauses.next().unwrap_or(APART)).await;
+                    sleep(pauses.next().unwrap_or(SEPARATE_BODY)).await;
                 }
                 Err(panic) => {
-                    if !state.ended.load(Ordering::Acquire) {
-                        state.fail(format!("the {name} loop panicked: {panic}"));
-                    }
+                    state.fail(format!("the {name} loop panicked: {panic}"));
                     return;
                 }
             }

@@ -10,7 +10,7 @@ use super::State;
 use crate::clock::monotonic_ms;
 use crate::error::{Error, Result};
 use crate::link::Patience;
-use crate::logs::{Level, Seldom};
+use crate::logs::{Level, LogThrottle};
 use crate::scripts::upkeep;
 
 /// Jobs that one promotion moves. It takes well under a millisecond of the server's time.
@@ -23,7 +23,7 @@ const RECLAIM_LIMIT: usize = 100;
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
 /// The same for a worker that may not subscribe.
-const LONGEST_DEAF_SLEEP: Duration = Duration::from_secs(1);
+const LONGEST_UNSUBSCRIBED_SLEEP: Duration = Duration::from_secs(1);
 
 /// How often the worker looks for dead workers.
 const RECLAIM_PERIOD: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const SECOND_LOOK: Duration = Duration::from_millis(300);
 /// Move jobs to their lanes when they are due.
 pub async fn promote(state: Arc<State>) -> Result<()> {
     let (link, keys) = (&state.shared.link, &state.shared.keys);
-    let mut announced = state.shared.wake.subscribe();
+    let mut announced = state.shared.earliest_due.subscribe();
     loop {
         announced.borrow_and_update();
         let done = upkeep::promote(link, keys, PROMOTE_LIMIT, Patience::Endless).await?;
@@ -49,7 +49,7 @@ pub async fn promote(state: Arc<State>) -> Result<()> {
         if done.moved == PROMOTE_LIMIT {
             continue;
         }
-        let longest = if link.hears(&keys.wake) { LONGEST_SLEEP } else { LONGEST_DEAF_SLEEP };
+        let longest = if link.is_subscribed_to(&keys.wake) { LONGEST_SLEEP } else { LONGEST_UNSUBSCRIBED_SLEEP };
         let pause = done.due_in_ms.map_or(longest, |ms| Duration::from_millis(ms).min(longest));
         let mut end = Instant::now() + pause;
         loop {
@@ -73,7 +73,7 @@ pub async fn reclaim(state: Arc<State>) -> Result<()> {
     let third = Duration::from_millis((state.settings.lease_ms / 3).max(1));
     let period = third.min(RECLAIM_PERIOD);
     let mut next_sweep = Instant::now();
-    let (mut seen, refusals) = (Vec::new(), Seldom::default());
+    let (mut seen, refusals) = (Vec::new(), LogThrottle::default());
     loop {
         let sweep = Instant::now() >= next_sweep;
         if sweep {

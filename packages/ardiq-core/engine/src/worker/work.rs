@@ -14,11 +14,12 @@ use tokio::time::sleep;
 use super::incomplete::Read;
 use super::job::Delivery;
 use super::outcomes;
-use super::plan::{Plan, UnderWay};
-use super::{State, lock};
+use super::plan::{InFlight, Plan};
+use super::{EventKind, State};
 use crate::clock::monotonic_ms;
 use crate::error::{Error, Result};
 use crate::link::Patience;
+use crate::lock::lock;
 use crate::logs::Level;
 use crate::scripts::deliver::{self, BATCH, Cursor, Entry, Fetched, Source, Start};
 
@@ -55,7 +56,7 @@ pub async fn run(state: Arc<State>) -> Result<()> {
     let mut recovery = Requests::default();
     lock(&state.desk).forget_reads();
     loop {
-        let under_way = UnderWay {
+        let in_flight = InFlight {
             outcomes: !outcomes.0.is_empty(),
             large: !large.0.is_empty(),
             fetches: fetches.0.len(),
@@ -64,8 +65,8 @@ pub async fn run(state: Arc<State>) -> Result<()> {
         };
         let mut plan = {
             let mut desk = lock(&state.desk);
-            let plan = desk.plan(monotonic_ms(), under_way);
-            if under_way.reads > 0 {
+            let plan = desk.plan(monotonic_ms(), in_flight);
+            if in_flight.reads > 0 {
                 // Jobs behind those whose arguments are being read may start by now.
                 state.offer(&desk);
             }
@@ -179,18 +180,18 @@ async fn read_new(state: &State, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Take entries apart, before the desk is locked: the event loop's thread may want it.
+/// Decode entries before the desk is locked, because the thread of the event loop may be waiting for it.
 pub(super) fn read(state: &State, entries: Vec<Entry>) -> Vec<Delivery> {
     let deliveries: Vec<Delivery> = entries.into_iter().map(Delivery::read).collect();
     for Delivery { job, fault } in &deliveries {
         if let Some(reason) = fault {
-            tell_unreadable(state, job.stream, &job.id, reason);
+            log_unreadable(state, job.stream, &job.id, reason);
         }
     }
     deliveries
 }
 
-fn tell_unreadable(state: &State, stream: usize, id: &str, reason: &str) {
+fn log_unreadable(state: &State, stream: usize, id: &str, reason: &str) {
     let lane = state.shared.keys.lane_of(stream);
     let message =
         format!("an entry of lane {lane:?} cannot be read, it goes to the dead letters: job {id:?}: {reason}");
@@ -223,7 +224,7 @@ async fn read_body(state: &State, read: Read) -> Result<()> {
     state.offer(&desk);
     drop(desk);
     if let Some(reason) = fault {
-        tell_unreadable(state, read.stream, &read.id, &reason);
+        log_unreadable(state, read.stream, &read.id, &reason);
     }
     Ok(())
 }
@@ -256,7 +257,7 @@ fn take_in(state: &State, fetched: &Fetched, deliveries: Vec<Delivery>, asked: u
     let nothing_left = nothing_came && desk.is_settled();
     drop(desk);
     if nothing_left && burst {
-        state.notify("drained", "");
+        state.emit(EventKind::Drained, "");
     }
     new
 }

@@ -7,7 +7,7 @@ use ardiq_engine::scripts::deliver::{Entry, Start};
 use ardiq_engine::worker::desk::{Assignment, Desk};
 use ardiq_engine::worker::job::Delivery;
 use ardiq_engine::worker::judge::Outcome;
-use ardiq_engine::worker::plan::{Plan, UnderWay};
+use ardiq_engine::worker::plan::{InFlight, Plan};
 
 /// Redis time and monotonic time at which things happen unless a test says otherwise.
 pub const NOW: u64 = 10_000;
@@ -83,7 +83,7 @@ pub fn succeed(desk: &mut Desk, slot: usize) {
 
 /// What is to be done when nothing is under way.
 pub fn planned_at(desk: &mut Desk, mono: i64) -> Plan {
-    desk.plan(mono, UnderWay::default())
+    desk.plan(mono, InFlight::default())
 }
 
 pub fn planned(desk: &mut Desk) -> Plan {

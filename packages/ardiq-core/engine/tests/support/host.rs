@@ -5,15 +5,16 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ardiq_engine::client::{Answer, Client};
+use ardiq_engine::answer::Answer;
+use ardiq_engine::client::Client;
 use ardiq_engine::error::Error;
 use ardiq_engine::logs::Line;
-use ardiq_engine::port::Port;
+use ardiq_engine::mailbox::Mailbox;
 use ardiq_engine::protocol::record::ResultRecord;
 use ardiq_engine::submit::Submission;
 use ardiq_engine::worker::desk::Assignment;
 use ardiq_engine::worker::judge::Outcome;
-use ardiq_engine::worker::{Notice, Settings, Worker};
+use ardiq_engine::worker::{Event, EventKind, Settings, Worker};
 use redis::FromRedisValue;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
@@ -25,8 +26,8 @@ use super::server::Server;
 /// A client with its mailbox.
 pub struct Host {
     pub client: Client,
-    pub port: Arc<Port>,
-    ticket: Cell<i64>,
+    pub mailbox: Arc<Mailbox>,
+    last_request: Cell<i64>,
 }
 
 impl Host {
@@ -36,18 +37,18 @@ impl Host {
 
     pub fn with_lanes(url: &str, lanes: &[String]) -> Self {
         let client = Client::new(url, "q", lanes, Duration::from_secs(5)).unwrap();
-        Self { client, port: Arc::new(Port::new().unwrap()), ticket: Cell::new(0) }
+        Self { client, mailbox: Arc::new(Mailbox::new().unwrap()), last_request: Cell::new(0) }
     }
 
     /// Make a request and wait for its answer.
-    pub fn ask(&self, request: impl FnOnce(&Client, &Arc<Port>, i64)) -> Result<Answer, Error> {
-        let ticket = self.ticket.get() + 1;
-        self.ticket.set(ticket);
-        request(&self.client, &self.port, ticket);
+    pub fn ask(&self, send: impl FnOnce(&Client, &Arc<Mailbox>, i64)) -> Result<Answer, Error> {
+        let request = self.last_request.get() + 1;
+        self.last_request.set(request);
+        send(&self.client, &self.mailbox, request);
         let end = Instant::now() + LIMIT;
         while Instant::now() < end {
-            for (found, answer) in self.port.block(end.saturating_duration_since(Instant::now())) {
-                if found == ticket {
+            for (found, answer) in self.mailbox.block(end.saturating_duration_since(Instant::now())) {
+                if found == request {
                     return answer;
                 }
             }
@@ -56,14 +57,14 @@ impl Host {
     }
 
     pub fn enqueue(&self, jobs: Vec<Submission>) -> Vec<String> {
-        match self.ask(|client, port, ticket| client.enqueue(port, ticket, jobs)) {
+        match self.ask(|client, mailbox, request| client.enqueue(mailbox, request, jobs)) {
             Ok(Answer::Ids(ids)) => ids,
             other => panic!("{other:?}"),
         }
     }
 
     pub fn result(&self, id: &str, limit: Duration) -> Option<Arc<ResultRecord>> {
-        match self.ask(|client, port, ticket| client.result(port, ticket, id.to_owned(), Some(limit))) {
+        match self.ask(|client, mailbox, request| client.result(mailbox, request, id.to_owned(), Some(limit))) {
             Ok(Answer::Result(result)) => result,
             other => panic!("{other:?}"),
         }
@@ -85,7 +86,7 @@ impl Host {
         let worker = Worker::new(&self.client, settings, false).unwrap();
         worker.start();
         let waiting = Builder::new_current_thread().enable_all().build().unwrap();
-        Running { worker, waiting, taken: Vec::new(), notices: Vec::new() }
+        Running { worker, waiting, taken: Vec::new(), events: Vec::new() }
     }
 
     pub fn log(&self) -> Vec<Line> {
@@ -98,12 +99,12 @@ pub struct Running {
     pub worker: Worker,
     waiting: Runtime,
     pub taken: Vec<Assignment>,
-    pub notices: Vec<Notice>,
+    pub events: Vec<Event>,
 }
 
 impl Running {
     pub fn take(&mut self) {
-        self.notices.extend(self.worker.take());
+        self.events.extend(self.worker.take());
         self.pull();
     }
 
@@ -125,27 +126,27 @@ impl Running {
         std::mem::take(&mut self.taken)
     }
 
-    pub fn wait_for_notice(&mut self, kind: &str) {
-        self.until(|running| running.notices.iter().any(|notice| notice.kind == kind));
+    pub fn wait_for_event(&mut self, kind: EventKind) {
+        self.until(|running| running.events.iter().any(|event| event.kind == kind));
     }
 
     pub fn until(&mut self, happened: impl Fn(&Self) -> bool) {
         let end = Instant::now() + LIMIT;
         self.take();
         while !happened(self) {
-            assert!(Instant::now() < end, "{:?} {:?}", self.taken, self.notices);
+            assert!(Instant::now() < end, "{:?} {:?}", self.taken, self.events);
             self.listen(end.saturating_duration_since(Instant::now()));
             self.take();
         }
     }
 
-    /// Wait for the bell as an event loop would.
+    /// Wait for a notification as an event loop would.
     pub fn listen(&self, limit: Duration) {
         self.waiting.block_on(async {
             // A second descriptor of the same socket: it is listened to and never read.
-            let ear = std::os::unix::net::UnixStream::from(self.worker.as_fd().try_clone_to_owned().unwrap());
-            let ear = UnixStream::from_std(ear).unwrap();
-            let _ = timeout(limit, ear.readable()).await;
+            let reader = std::os::unix::net::UnixStream::from(self.worker.as_fd().try_clone_to_owned().unwrap());
+            let reader = UnixStream::from_std(reader).unwrap();
+            let _ = timeout(limit, reader.readable()).await;
         });
     }
 
@@ -162,7 +163,7 @@ impl Running {
 
     pub fn stop(mut self) {
         self.worker.finish_stop();
-        self.wait_for_notice("stopped");
+        self.wait_for_event(EventKind::Stopped);
     }
 }
 

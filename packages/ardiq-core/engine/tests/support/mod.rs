@@ -277,8 +277,8 @@ pub fn result_of(entry: &Entry) -> Vec<u8> {
 
 pub fn settlement(entry: &Entry, verdict: Verdict) -> Settlement {
     let (stream, id) = (entry.stream, entry.id.clone());
-    let (recorded, unique, apart, guard_ms) = (false, None, None, GUARD_MS);
-    Settlement { stream, entry: entry.entry.clone(), id, recorded, unique, apart, guard_ms, verdict }
+    let (recorded, unique, separate_body, guard_ms) = (false, None, None, GUARD_MS);
+    Settlement { stream, entry: entry.entry.clone(), id, recorded, unique, separate_body, guard_ms, verdict }
 }
 
 pub fn done(entry: &Entry, ttl: i64) -> Settlement {

@@ -7,7 +7,7 @@ local function is_at(record, entry, stream)
 end
 
 -- Add a job to a stream, and point its record at the new entry.
-local function place(base, stream, job_key, label, envelope)
+local function add_to_stream(base, stream, job_key, label, envelope)
   local entry = call('XADD', stream, '*', label, envelope)
   call('SET', job_key, 'q' .. sub(envelope, 2, 9) .. entry .. ' ' .. sub(stream, #base + 1))
 end

@@ -5,7 +5,7 @@ pub const LARGE: usize = 64 << 10;
 
 /// Which connection a command is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Route {
     /// Small commands.
     Commands,
     /// Large values, in either direction.
@@ -14,7 +14,7 @@ pub enum Way {
     Subscriptions,
 }
 
-impl Way {
+impl Route {
     /// The connection for a command of this many bytes.
     pub fn of(bytes: usize) -> Self {
         if bytes > LARGE { Self::Large } else { Self::Commands }

@@ -1,0 +1,135 @@
+//! The plain Redis commands. Each is built here and nowhere else. Everything else goes through [`crate::scripts`].
+
+use std::time::Duration;
+
+use redis::Cmd;
+
+use crate::protocol::keys::Keys;
+
+/// Check whether the server answers.
+pub fn ping() -> Cmd {
+    redis::cmd("PING")
+}
+
+/// The server's time, in seconds and microseconds.
+pub fn time() -> Cmd {
+    redis::cmd("TIME")
+}
+
+/// The server's description of itself.
+pub fn info() -> Cmd {
+    redis::cmd("INFO")
+}
+
+/// All members of a set.
+pub fn members(key: &str) -> Cmd {
+    with_key("SMEMBERS", key)
+}
+
+/// Add members to a set.
+pub fn add_members(key: &str, members: &[String]) -> Cmd {
+    let mut cmd = with_key("SADD", key);
+    cmd.arg(members);
+    cmd
+}
+
+/// The value of a string.
+pub fn get(key: &str) -> Cmd {
+    with_key("GET", key)
+}
+
+/// The first bytes of a string.
+pub fn get_start(key: &str, bytes: usize) -> Cmd {
+    let mut cmd = with_key("GETRANGE", key);
+    cmd.arg(0).arg(bytes - 1);
+    cmd
+}
+
+/// The length of a string in bytes.
+pub fn length(key: &str) -> Cmd {
+    with_key("STRLEN", key)
+}
+
+/// Store a body for `ttl_ms`, unless an earlier try has stored it.
+pub fn put_body(key: &str, body: &[u8], ttl_ms: usize) -> Cmd {
+    let mut cmd = Cmd::with_capacity(6, body.len() + 256);
+    cmd.arg("SET").arg(key).arg(body).arg("NX").arg("PX").arg(ttl_ms);
+    cmd
+}
+
+/// Subscribe to a channel.
+pub fn subscribe(channel: &str) -> Cmd {
+    with_key("SUBSCRIBE", channel)
+}
+
+/// Name the connection, for people who look at the server.
+pub fn set_client_name(name: &str) -> Cmd {
+    let mut cmd = redis::cmd("CLIENT");
+    cmd.arg("SETNAME").arg(name);
+    cmd
+}
+
+/// The id of the connection.
+pub fn client_id() -> Cmd {
+    let mut cmd = redis::cmd("CLIENT");
+    cmd.arg("ID");
+    cmd
+}
+
+/// End the blocking command of another connection, as if its time were up.
+pub fn unblock(client: i64) -> Cmd {
+    let mut cmd = redis::cmd("CLIENT");
+    cmd.arg("UNBLOCK").arg(client);
+    cmd
+}
+
+/// Load a script into the server's cache.
+pub fn load_script(text: &str) -> Cmd {
+    let mut cmd = redis::cmd("SCRIPT");
+    cmd.arg("LOAD").arg(text);
+    cmd
+}
+
+/// Wait for one job from each stream of the queue, for as long as `block`.
+pub fn read_blocking(keys: &Keys, worker: &str, block: Duration) -> Cmd {
+    let mut cmd = redis::cmd("XREADGROUP");
+    cmd.arg("GROUP").arg(&keys.queue).arg(worker).arg("COUNT").arg(1).arg("BLOCK").arg(block.as_millis() as u64);
+    cmd.arg("STREAMS").arg(&keys.streams);
+    for _ in &keys.streams {
+        cmd.arg(">");
+    }
+    cmd
+}
+
+fn with_key(name: &str, key: &str) -> Cmd {
+    let mut cmd = redis::cmd(name);
+    cmd.arg(key);
+    cmd
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    fn sources(folder: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        entries
+            .map(|entry| entry.unwrap_or_else(|error| panic!("{error}")).path())
+            .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
+            .collect()
+    }
+
+    #[test]
+    fn no_other_file_builds_a_plain_command() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let builders: Vec<PathBuf> = sources(&root)
+            .into_iter()
+            .filter(|path| {
+                fs::read_to_string(path).is_ok_and(|text| text.contains("redis::cmd(") || text.contains(".cmd(\""))
+            })
+            .map(|path| path.strip_prefix(&root).unwrap_or(&path).to_owned())
+            .collect();
+        assert_eq!(builders, [Path::new("commands.rs")]);
+    }
+}

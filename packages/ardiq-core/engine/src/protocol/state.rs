@@ -1,0 +1,79 @@
+//! The states of a job, and the lists of jobs that a queue can return.
+
+use std::str::FromStr;
+
+/// The state of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum State {
+    /// In a lane. A worker may already hold it.
+    Queued,
+    /// In the due set.
+    Scheduled,
+    /// A worker has recorded its start.
+    Running,
+    /// It has ended, and its result is stored.
+    Complete,
+    /// There is no such job, or its result is not stored.
+    #[default]
+    NotFound,
+}
+
+impl State {
+    /// All states.
+    pub const ALL: [Self; 5] = [Self::Queued, Self::Scheduled, Self::Running, Self::Complete, Self::NotFound];
+
+    /// The name of the state, for the host and for scripts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Scheduled => "scheduled",
+            Self::Running => "running",
+            Self::Complete => "complete",
+            Self::NotFound => "not_found",
+        }
+    }
+}
+
+/// A list of jobs that a queue can return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// The jobs in one state: queued, scheduled or running.
+    In(State),
+    /// The dead letters.
+    Dead,
+}
+
+impl Listing {
+    /// Its name, for the host and for scripts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::In(state) => state.name(),
+            Self::Dead => "dead",
+        }
+    }
+}
+
+impl FromStr for Listing {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        [Self::In(State::Queued), Self::In(State::Scheduled), Self::In(State::Running), Self::Dead]
+            .into_iter()
+            .find(|listing| listing.name() == name)
+            .ok_or_else(|| format!("no state {name:?}; ask for queued, scheduled, running or dead"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_unfinished_and_dead_jobs_can_be_listed() {
+        assert_eq!("running".parse(), Ok(Listing::In(State::Running)));
+        assert_eq!("dead".parse(), Ok(Listing::Dead));
+        for name in ["complete", "not_found", "Queued", ""] {
+            assert!(name.parse::<Listing>().is_err_and(|error| error.contains("ask for queued")), "{name}");
+        }
+    }
+}

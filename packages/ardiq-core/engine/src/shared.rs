@@ -1,0 +1,32 @@
+//! The state that all requests and loops of one core share.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::link::Link;
+use crate::logs::Logs;
+use crate::protocol::keys::Keys;
+use crate::results::Waiters;
+use crate::server::Server;
+
+/// See the module.
+pub struct Shared {
+    /// The link to the broker.
+    pub link: Link,
+    /// The keys of the queue.
+    pub keys: Arc<Keys>,
+    /// The Redis time.
+    pub clock: Clock,
+    /// Log lines for the application.
+    pub logs: Arc<Logs>,
+    /// The last due time that a producer announced because it was the earliest. A change wakes the promoting loop.
+    pub earliest_due: watch::Sender<u64>,
+    /// Whether the server is fit for use.
+    pub server: Server,
+    /// The callers that wait for results.
+    pub waiters: Arc<Waiters>,
+    /// The channel on which this process receives results.
+    pub push_channel: String,
+}

@@ -1,0 +1,152 @@
+//! `Mailbox`: sends requests, and holds their replies.
+
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use ardiq_engine::client::Client;
+use ardiq_engine::error::Error;
+use ardiq_engine::mailbox::{Mailbox as Replies, Reply, RequestId};
+use ardiq_engine::protocol::state::Listing;
+use ardiq_engine::submit::Submission;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use crate::convert;
+use crate::error::raise;
+
+/// How often a blocked thread checks for signals.
+const SIGNAL_PERIOD: Duration = Duration::from_millis(50);
+
+/// The thread that ends the interpreter.
+static ENDING: OnceLock<ThreadId> = OnceLock::new();
+
+/// Announce the end of the interpreter. Other threads that are blocked in a mailbox stay blocked. They are daemon threads,
+/// so nothing waits for them, and the interpreter may be gone by the time that they return to it.
+#[pyfunction]
+pub fn interpreter_ends() {
+    let _ = ENDING.set(thread::current().id());
+}
+
+/// Never return if another thread is ending the interpreter. Call this without the GIL.
+fn stay_if_ending() {
+    while ENDING.get().is_some_and(|ending| *ending != thread::current().id()) {
+        thread::park();
+    }
+}
+
+/// Sends requests without blocking, and holds their replies until they are taken.
+#[pyclass(frozen, module = "ardiq_core._core")]
+pub struct Mailbox {
+    client: Arc<Client>,
+    replies: Arc<Replies>,
+}
+
+impl Mailbox {
+    pub fn new(client: Arc<Client>) -> PyResult<Self> {
+        Ok(Self { client, replies: Arc::new(Replies::new().map_err(raise)?) })
+    }
+}
+
+fn replies(py: Python<'_>, replies: Vec<Reply>) -> PyResult<Bound<'_, PyList>> {
+    let list = PyList::empty(py);
+    for (request_id, answer) in replies {
+        let value = match answer {
+            // If there is no memory for one answer, the others are still returned.
+            Ok(answer) => {
+                convert::answer(py, answer).unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any())
+            }
+            Err(error) => raise(error).into_value(py).into_bound(py).into_any(),
+        };
+        list.append((request_id, value))?;
+    }
+    Ok(list)
+}
+
+#[pymethods]
+impl Mailbox {
+    /// A descriptor that is readable while replies are waiting.
+    fn fileno(&self) -> i32 {
+        self.replies.fd()
+    }
+
+    /// Take all replies.
+    fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        replies(py, self.replies.drain())
+    }
+
+    /// Wait for a reply without holding the GIL, then take all. Returns an empty list after `timeout_ms`.
+    fn block<'py>(&self, py: Python<'py>, timeout_ms: u64) -> PyResult<Bound<'py, PyList>> {
+        let end = Instant::now() + Duration::from_millis(timeout_ms);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let arrived = py.detach(|| {
+                let arrived = self.replies.block(left.min(SIGNAL_PERIOD));
+                stay_if_ending();
+                arrived
+            });
+            if !arrived.is_empty() || left.is_zero() {
+                return replies(py, arrived);
+            }
+            py.check_signals()?;
+        }
+    }
+
+    /// Enqueue jobs. The answer is `list[str]`: the job ids, in order. See the stub.
+    // It accepts only a list, because PyO3 imports `operator` to iterate over anything else. If another thread forked the
+    // process during that import, the import would never end in the child.
+    fn enqueue(&self, request_id: RequestId, jobs: &Bound<'_, PyList>) -> PyResult<()> {
+        let jobs = jobs.iter().map(|job| convert::submission(&job)).collect::<PyResult<Vec<Submission>>>()?;
+        self.client.enqueue(&self.replies, request_id, jobs);
+        Ok(())
+    }
+
+    /// Enqueue one occurrence of a schedule unless it, or a later one, was fired. The answer is an int: see the stub.
+    fn fire(&self, request_id: RequestId, schedule: String, fire_ms: u64, job: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.client.fire(&self.replies, request_id, schedule, fire_ms, convert::submission(job)?);
+        Ok(())
+    }
+
+    /// Read the Redis time. The answer is an int, in epoch ms.
+    fn clock(&self, request_id: RequestId) {
+        self.client.clock(&self.replies, request_id);
+    }
+
+    /// Read a result, or wait for it. The answer is a `ResultRecord`, or None if there is none in time.
+    #[pyo3(signature = (request_id, job_id, timeout_ms))]
+    fn result(&self, request_id: RequestId, job_id: String, timeout_ms: Option<u64>) {
+        self.client.result(&self.replies, request_id, job_id, timeout_ms.map(Duration::from_millis));
+    }
+
+    /// Read the state of jobs. The answer is `list[JobRecord]`, in order.
+    fn lookup(&self, request_id: RequestId, job_ids: Vec<String>) {
+        self.client.lookup(&self.replies, request_id, job_ids);
+    }
+
+    /// Cancel a wait for a result.
+    fn forget(&self, request_id: RequestId) {
+        self.client.forget(&self.replies, request_id);
+    }
+
+    /// Count the jobs that are waiting to start. The answer is an int.
+    fn depth(&self, request_id: RequestId) {
+        self.client.depth(&self.replies, request_id);
+    }
+
+    /// List the names of all queues on this server. The answer is `list[str]`.
+    fn queues(&self, request_id: RequestId) {
+        self.client.queues(&self.replies, request_id);
+    }
+
+    /// Summarize the queue. The answer is a dict: see the stub.
+    fn inspect(&self, request_id: RequestId) {
+        self.client.inspect(&self.replies, request_id);
+    }
+
+    /// List jobs. The answer is `list[JobRecord]`; for the state `dead`, `list[tuple[JobRecord, str]]`.
+    fn jobs(&self, request_id: RequestId, state: &str, limit: usize) -> PyResult<()> {
+        let listing: Listing = state.parse().map_err(|error| raise(Error::Invalid(error)))?;
+        self.client.jobs(&self.replies, request_id, listing, limit);
+        Ok(())
+    }
+}

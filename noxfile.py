@@ -89,11 +89,12 @@ nox.options.sessions = [
 
 @nox.session(python=PYTHON)
 def lint(session: nox.Session) -> None:
-    """Style of the Python code, and the length of every file."""
+    """Style of the Python code, the width of prose, and the length of every file."""
     session.install("--group", "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("python", "tools/file_lengths.py")
+    session.run("python", "tools/prose_width.py")
 
 
 @nox.session(python=PYTHON)

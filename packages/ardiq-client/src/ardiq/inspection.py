@@ -170,7 +170,9 @@ class Inspection(Options):
 _STATUSES = frozenset(TaskStatus)
 
 
-def _result_request(task_id: str, timeout: float | timedelta | None) -> tuple[Callable[[Mailbox, int], None], int | None]:
+def _result_request(
+    task_id: str, timeout: float | timedelta | None
+) -> tuple[Callable[[Mailbox, int], None], int | None]:
     job, patience = job_id(task_id), patience_ms(timeout)
     return lambda port, ticket: port.result(ticket, job, patience), patience
 

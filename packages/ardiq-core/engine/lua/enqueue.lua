@@ -14,10 +14,10 @@ local base, job_prefix, unique_prefix, wake = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local due, running = KEYS[1], KEYS[3]
 local _, is_alive, holder_of
 local header, header_apart = struct.pack('>HBBBI8', 0, 0, 0, 0, now), struct.pack('>HBBBI8', 0, 0, 0, APART, now)
-local queued, out, places, lanes, earliest = 'q' .. ARGV[6], { now, 0 }, {}, {}, nil
+local queued, out, lanes, lane_names, earliest = 'q' .. ARGV[6], { now, 0 }, {}, {}, nil
 for i = 4, #KEYS do
-  places[tostring(i - 4)] = { key = KEYS[i], suffix = ' ' .. sub(KEYS[i], #base + 1) }
-  lanes[#lanes + 1] = sub(KEYS[i], #base + #ARGV[5] + 1)
+  lanes[tostring(i - 4)] = { key = KEYS[i], suffix = ' ' .. sub(KEYS[i], #base + 1) }
+  lane_names[#lane_names + 1] = sub(KEYS[i], #base + #ARGV[5] + 1)
 end
 
 -- Whether a record may be overwritten: not if its job is unfinished, and not if an earlier try of this call wrote it.
@@ -47,30 +47,30 @@ local function claim(id, record)
 end
 
 -- Add jobs with new ids, with one command for all records. If an earlier try wrote some of them, write them one by one.
-local function queue_new(place, first, last)
+local function queue_new(lane, first, last)
   local records, entries, n = {}, {}, 0
   for i = first, last, 2 do
     n = n + 1
-    entries[n] = call('XADD', place.key, '*', header .. ARGV[i], ARGV[i + 1])
-    records[2 * n - 1], records[2 * n] = job_prefix .. ARGV[i], queued .. entries[n] .. place.suffix
+    entries[n] = call('XADD', lane.key, '*', header .. ARGV[i], ARGV[i + 1])
+    records[2 * n - 1], records[2 * n] = job_prefix .. ARGV[i], queued .. entries[n] .. lane.suffix
   end
   if call('MSETNX', unpack(records)) == 1 then return end
   for k = 1, n do
-    if not claim(ARGV[first + 2 * k - 2], records[2 * k]) then call('XDEL', place.key, entries[k]) end
+    if not claim(ARGV[first + 2 * k - 2], records[2 * k]) then call('XDEL', lane.key, entries[k]) end
   end
 end
 
 -- Add jobs with options; all jobs of a run share them.
 local function accept(run)
-  local function queue(place, id, label, envelope)
-    local entry = call('XADD', place.key, '*', label, envelope)
-    local made, old = claim(id, queued .. entry .. place.suffix)
-    if not made then call('XDEL', place.key, entry) end
+  local function queue(lane, id, label, envelope)
+    local entry = call('XADD', lane.key, '*', label, envelope)
+    local made, old = claim(id, queued .. entry .. lane.suffix)
+    if not made then call('XDEL', lane.key, entry) end
     return made, old
   end
 
-  local function schedule(place, id, value, when)
-    local stream = sub(place.suffix, 2)
+  local function schedule(lane, id, value, when)
+    local stream = sub(lane.suffix, 2)
     local made, old = claim(id, 'd' .. ARGV[6] .. string.char(#stream) .. stream .. value)
     if made then
       call('ZADD', due, when, id)
@@ -95,9 +95,9 @@ local function accept(run)
       out[#out + 1] = holder
     elseif not holder then
       if run.when > now then
-        made, old = schedule(run.place, id, run.head .. envelope, run.when)
+        made, old = schedule(run.lane, id, run.head .. envelope, run.when)
       else
-        made, old = queue(run.place, id, run.head .. id, envelope)
+        made, old = queue(run.lane, id, run.head .. id, envelope)
       end
       if made and run.unique then call('SET', run.unique, id) end
     end
@@ -109,17 +109,17 @@ end
 local i, seen, runs, streams, with_options = 7, 0, {}, {}, false
 while i <= #ARGV do
   local spec, count = ARGV[i], ARGV[i + 1]
-  local run = { place = places[spec], first = i + 2, last = i + 2 * count, seen = seen, is_new = true }
-  if not run.place then
+  local run = { lane = lanes[spec], first = i + 2, last = i + 2 * count, seen = seen, is_new = true }
+  if not run.lane then
     with_options, run.is_new = true, false
-    local lane, delay, at, unique, body = string.match(spec, '^(%d+) (%d+) (%d+) (%S+) (.+)$')
-    run.place, run.when = places[lane], tonumber(at)
+    local index, delay, at, unique, body = string.match(spec, '^(%d+) (%d+) (%d+) (%S+) (.+)$')
+    run.lane, run.when = lanes[index], tonumber(at)
     run.unique = unique ~= '-' and unique_prefix .. unique or nil
     if run.when == 0 and delay ~= '0' then run.when = now + tonumber(delay) end
     run.body, run.head = body ~= '-' and body or nil, body ~= '-' and header_apart or header
     if run.body and call('EXISTS', body) == 0 then return redis.error_reply('GONE the body that was sent ahead') end
   end
-  runs[#runs + 1], streams[#streams + 1] = run, run.place.key
+  runs[#runs + 1], streams[#streams + 1] = run, run.lane.key
   seen, i = seen + count, run.last + 2
 end
 need(streams[1], 'XDEL')
@@ -137,9 +137,9 @@ if #runs > 1 or with_options then
 end
 
 -- Register the lanes in every call, because the server may have been emptied since the last one.
-call('SADD', KEYS[2], unpack(lanes))
+call('SADD', KEYS[2], unpack(lane_names))
 for _, run in ipairs(runs) do
-  if run.is_new then queue_new(run.place, run.first, run.last) else accept(run) end
+  if run.is_new then queue_new(run.lane, run.first, run.last) else accept(run) end
 end
 if earliest then
   local _, announce_due, refused = tell()

@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ardiq_core import protocol
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "protocol.md"
 COMMAND = "python tools/protocol_tables.py"
+WIDTH = 100
 
 Row = Mapping[str, str]
 Tables = Mapping[str, Sequence[Row]]
@@ -69,7 +71,8 @@ def scripts(rows: Sequence[Row]) -> str:
         )
         purpose = row["purpose"][:1].upper() + row["purpose"][1:]
         remarks = f"\n{row['remarks']}\n" if row["remarks"] else ""
-        parts.append(f"### `{row['name']}`\n\n{purpose}{flags}\n\n```text\n{signature}\n```\n{remarks}")
+        opening = textwrap.fill(f"{purpose}{flags}", WIDTH, break_long_words=False, break_on_hyphens=False)
+        parts.append(f"### `{row['name']}`\n\n{opening}\n\n```text\n{signature}\n```\n{remarks}")
     return "\n".join(parts)
 
 

@@ -45,8 +45,8 @@ fn bytes(item: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     Ok(item.cast::<PyBytes>().map_err(|_| PyTypeError::new_err("bytes expected"))?.as_bytes().to_vec())
 }
 
-/// Large arguments are not copied: they stay in the caller's object until they have been sent. Then the next call that
-/// holds the interpreter's lock releases the object.
+/// Large arguments are not copied: they stay in the caller's object until they have been sent. Then
+/// the next call that holds the interpreter's lock releases the object.
 fn body(item: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     let bytes = item.cast::<PyBytes>().map_err(|_| PyTypeError::new_err("bytes expected"))?;
     if bytes.as_bytes().len() > LARGE_BODY {
@@ -210,7 +210,8 @@ fn queue<'py>(py: Python<'py>, view: &QueueView) -> PyResult<Bound<'py, PyDict>>
     }
     let workers = PyList::empty(py);
     for worker in &view.workers {
-        // A worker of another version may publish a description that this version cannot read. List the worker anyway.
+        // A worker of another version may publish a description that this version cannot read. List
+        // the worker anyway.
         let info = Info::decode(&worker.info).unwrap_or_default();
         let dict = PyDict::new(py);
         dict.set_item("id", &worker.id)?;

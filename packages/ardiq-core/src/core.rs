@@ -49,8 +49,8 @@ impl Core {
         lines.into_iter().map(|line| (line.level as u8, line.logger, line.message)).collect()
     }
 
-    /// End all connections, and join the I/O thread if no other core uses it. This takes 2 s at most. Closing twice is
-    /// harmless.
+    /// End all connections, and join the I/O thread if no other core uses it. This takes 2 s at
+    /// most. Closing twice is harmless.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.client.close());
     }

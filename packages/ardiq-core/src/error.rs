@@ -6,8 +6,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-/// The exception for an engine error. Its text is made printable: it may contain data from the server, and it will be
-/// logged or shown on a terminal.
+/// The exception for an engine error. Its text is made printable: it may contain data from the
+/// server, and it will be logged or shown on a terminal.
 pub fn raise(error: Error) -> PyErr {
     match error {
         Error::Invalid(message) => PyValueError::new_err(message),
@@ -25,8 +25,8 @@ fn of_class(name: &str, error: &Error) -> PyErr {
     })
 }
 
-/// The class is looked up every time. If another thread were filling a cache when the process forks, the cache would stay
-/// half filled in the child.
+/// The class is looked up every time. If another thread were filling a cache when the process
+/// forks, the cache would stay half filled in the child.
 fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
     Ok(py.import("ardiq_core.errors")?.getattr(name)?.cast_into()?)
 }

@@ -1,4 +1,5 @@
-//! The Python binding of the engine. It converts tuples to the engine's types and back, and makes no decisions.
+//! The Python binding of the engine. It converts tuples to the engine's types and back, and makes
+//! no decisions.
 //!
 //! | file | class or role |
 //! |---|---|
@@ -9,8 +10,8 @@
 //! | `protocol` | the protocol as data |
 //! | `error` | maps engine errors to exceptions |
 //!
-//! The engine's thread never takes the interpreter's lock. It fills queues and notifies their owners, and Python empties
-//! the queues.
+//! The engine's thread never takes the interpreter's lock. It fills queues and notifies their
+//! owners, and Python empties the queues.
 
 // The macros of PyO3 generate items that have the documentation of the Rust item.
 #![allow(missing_docs)]
@@ -24,7 +25,8 @@ mod worker;
 
 use pyo3::prelude::*;
 
-/// Check that the engine can use `url`. Raises ValueError if not. The message never contains the password.
+/// Check that the engine can use `url`. Raises ValueError if not. The message never contains the
+/// password.
 #[pyfunction]
 fn check_url(url: &str) -> PyResult<()> {
     ardiq_engine::url::parse(url).map(drop).map_err(error::raise)

@@ -21,8 +21,9 @@ const SIGNAL_PERIOD: Duration = Duration::from_millis(50);
 /// The thread that ends the interpreter.
 static ENDING: OnceLock<ThreadId> = OnceLock::new();
 
-/// Announce the end of the interpreter. Other threads that are blocked in a mailbox stay blocked. They are daemon threads,
-/// so nothing waits for them, and the interpreter may be gone by the time that they return to it.
+/// Announce the end of the interpreter. Other threads that are blocked in a mailbox stay blocked.
+/// They are daemon threads, so nothing waits for them, and the interpreter may be gone by the time
+/// that they return to it.
 #[pyfunction]
 pub fn interpreter_ends() {
     let _ = ENDING.set(thread::current().id());
@@ -75,7 +76,8 @@ impl Mailbox {
         replies(py, self.replies.drain())
     }
 
-    /// Wait for a reply without holding the GIL, then take all. Returns an empty list after `timeout_ms`.
+    /// Wait for a reply without holding the GIL, then take all. Returns an empty list after
+    /// `timeout_ms`.
     fn block<'py>(&self, py: Python<'py>, timeout_ms: u64) -> PyResult<Bound<'py, PyList>> {
         let end = Instant::now() + Duration::from_millis(timeout_ms);
         loop {
@@ -93,15 +95,17 @@ impl Mailbox {
     }
 
     /// Enqueue jobs. The answer is `list[str]`: the job ids, in order. See the stub.
-    // It accepts only a list, because PyO3 imports `operator` to iterate over anything else. If another thread forked the
-    // process during that import, the import would never end in the child.
+    // It accepts only a list, because PyO3 imports `operator` to iterate over anything else. If
+    // another thread forked the process during that import, the import would never end in the
+    // child.
     fn enqueue(&self, request_id: RequestId, jobs: &Bound<'_, PyList>) -> PyResult<()> {
         let jobs = jobs.iter().map(|job| convert::submission(&job)).collect::<PyResult<Vec<Submission>>>()?;
         self.client.enqueue(&self.replies, request_id, jobs);
         Ok(())
     }
 
-    /// Enqueue one occurrence of a schedule unless it, or a later one, was fired. The answer is an int: see the stub.
+    /// Enqueue one occurrence of a schedule unless it, or a later one, was fired. The answer is an
+    /// int: see the stub.
     fn fire(&self, request_id: RequestId, schedule: String, fire_ms: u64, job: &Bound<'_, PyAny>) -> PyResult<()> {
         self.client.fire(&self.replies, request_id, schedule, fire_ms, convert::submission(job)?);
         Ok(())
@@ -112,7 +116,8 @@ impl Mailbox {
         self.client.clock(&self.replies, request_id);
     }
 
-    /// Read a result, or wait for it. The answer is a `ResultRecord`, or None if there is none in time.
+    /// Read a result, or wait for it. The answer is a `ResultRecord`, or None if there is none in
+    /// time.
     #[pyo3(signature = (request_id, job_id, timeout_ms))]
     fn result(&self, request_id: RequestId, job_id: String, timeout_ms: Option<u64>) {
         self.client.result(&self.replies, request_id, job_id, timeout_ms.map(Duration::from_millis));
@@ -143,7 +148,8 @@ impl Mailbox {
         self.client.inspect(&self.replies, request_id);
     }
 
-    /// List jobs. The answer is `list[JobRecord]`; for the state `dead`, `list[tuple[JobRecord, str]]`.
+    /// List jobs. The answer is `list[JobRecord]`; for the state `dead`,
+    /// `list[tuple[JobRecord, str]]`.
     fn jobs(&self, request_id: RequestId, state: &str, limit: usize) -> PyResult<()> {
         let listing: Listing = state.parse().map_err(|error| raise(Error::Invalid(error)))?;
         self.client.jobs(&self.replies, request_id, listing, limit);

@@ -4,7 +4,8 @@ use ardiq_engine::protocol::catalog::{self, Table};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
-/// The protocol as data: the rows of each table, by the name of the table. A row is a dict of text by column.
+/// The protocol as data: the rows of each table, by the name of the table. A row is a dict of text
+/// by column.
 #[pyfunction]
 pub fn protocol(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let tables = PyDict::new(py);

@@ -16,9 +16,9 @@ use crate::convert;
 use crate::core::Core;
 use crate::error::raise;
 
-/// The most names that are cached as Python strings, and the longest of these in bytes. Task names are not interned:
-/// Python may never free an interned string, and anyone who can write to Redis can invent names. The cache is cleared when
-/// it is full.
+/// The most names that are cached as Python strings, and the longest of these in bytes. Task names
+/// are not interned: Python may never free an interned string, and anyone who can write to Redis
+/// can invent names. The cache is cleared when it is full.
 const CACHED_NAMES: usize = 1024;
 const LONGEST_CACHED_NAME: usize = 256;
 
@@ -109,7 +109,8 @@ impl Worker {
         self.engine.take().into_iter().map(|event| (event.kind.name(), printable(&event.detail).into_owned())).collect()
     }
 
-    /// The next run, or None if there is none, or no free slot. It starts now, unless its task is deferred.
+    /// The next run, or None if there is none, or no free slot. It starts now, unless its task is
+    /// deferred.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let Some(one) = self.engine.next() else { return Ok(None) };
         self.assignment(py, &one).map(Some).inspect_err(|_| {
@@ -128,12 +129,14 @@ impl Worker {
         self.engine.defer(tasks);
     }
 
-    /// Start a deferred run. Returns false if it must not start. Then the run is over, and has no outcome.
+    /// Start a deferred run. Returns false if it must not start. Then the run is over, and has no
+    /// outcome.
     fn begin(&self, slot: usize) -> bool {
         self.engine.begin(slot)
     }
 
-    /// Submit the outcomes of finished runs. It accepts only a list, for the same reason as `Mailbox::enqueue`.
+    /// Submit the outcomes of finished runs. It accepts only a list, for the same reason as
+    /// `Mailbox::enqueue`.
     fn complete(&self, outcomes: &Bound<'_, PyList>) -> PyResult<()> {
         let outcomes =
             outcomes.iter().map(|one| convert::outcome(&one)).collect::<PyResult<Vec<(usize, Outcome)>>>()?;
@@ -145,17 +148,20 @@ impl Worker {
         self.engine.set_burst(burst);
     }
 
-    /// Fetch no more jobs, and return those that have not started. Runs continue. Calling this twice is harmless.
+    /// Fetch no more jobs, and return those that have not started. Runs continue. Calling this
+    /// twice is harmless.
     fn begin_stop(&self) {
         self.engine.begin_stop();
     }
 
-    /// Write the remaining outcomes, sign off, then emit the event `stopped`. Call this when all runs are complete.
+    /// Write the remaining outcomes, sign off, then emit the event `stopped`. Call this when all
+    /// runs are complete.
     fn finish_stop(&self) {
         self.engine.finish_stop();
     }
 
-    /// The Redis time of the last reply, plus the time that has passed since by the monotonic clock.
+    /// The Redis time of the last reply, plus the time that has passed since by the monotonic
+    /// clock.
     fn now_ms(&self) -> u64 {
         self.engine.now_ms()
     }

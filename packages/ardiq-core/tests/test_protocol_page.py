@@ -1,4 +1,6 @@
-"""docs/protocol.md shows the protocol as the core exports it, and nothing that the core exports is left out."""
+"""docs/protocol.md shows the protocol as the core exports it, and nothing that the core exports is
+left out.
+"""
 
 from pathlib import Path
 

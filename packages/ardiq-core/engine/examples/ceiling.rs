@@ -1,5 +1,6 @@
-//! The ceiling: the queue's own scripts through the engine's own link, with no Python and no work loop around them. What a
-//! worker could reach at most on this machine, if everything else were free.
+//! The ceiling: the queue's own scripts through the engine's own link, with no Python and no work
+//! loop around them. What a worker could reach at most on this machine, if everything else were
+//! free.
 //!
 //!     ceiling URL enqueue JOBS
 //!     ceiling URL drain JOBS [BATCH]

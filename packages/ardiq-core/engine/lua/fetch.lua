@@ -1,16 +1,21 @@
--- fetch: deliver jobs to a worker: the highest lane first, and in each lane returned work before new work.
+-- fetch: deliver jobs to a worker: the highest lane first, and in each lane returned work before
+-- new work.
 --
 -- KEYS  workers, due, streams in the order in which they are served
--- ARGV  group, worker, most jobs, ">" for new work; or, to read back this worker's deliveries after a lost reply, the
---       entry id after which to continue, and the position (from 0) of its stream
--- out   now, lease (1 held, 0 lost: nothing delivered), ms until the next job is due (-1 none; not computed when the
---       batch is full), number of unfinished jobs (only when nothing was found, else -1),
---       then per stream with work: its position from 0, and one list of entry id, label, envelope, entry id, …
+-- ARGV  group, worker, most jobs, ">" for new work; or, to read back this worker's deliveries after
+--       a lost reply, the entry id after which to continue, and the position (from 0) of its stream
+-- out   now, lease (1 held, 0 lost: nothing delivered), ms until the next job is due (-1 none; not
+--       computed when the batch is full), number of unfinished jobs (only when nothing was found,
+--       else -1), then per stream with work: its position from 0, and one list of entry id, label,
+--       envelope, entry id, …
 --       The label is nil for an entry that was deleted after its delivery.
+local workers, due = KEYS[1], KEYS[2]
+local FIRST_STREAM = 3
 local group, worker, left, from = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local lease = call('ZSCORE', KEYS[1], worker)
+local first = FIRST_STREAM + (ARGV[5] or 0)
+local lease = call('ZSCORE', workers, worker)
 if not lease or tonumber(lease) < 0 then return { now, 0, -1, -1 } end
-local out, first, fault = { now, 1, -1, -1 }, 3 + (ARGV[5] or 0), nil
+local out, fault = { now, 1, -1, -1 }, nil
 
 -- A stream that cannot be read does not block the others.
 local function read(stream)
@@ -49,14 +54,14 @@ for i = first, #KEYS do
   local entries = read(KEYS[i])
   if entries and #entries > 0 then
     left = left - #entries
-    out[#out + 1] = i - 3
+    out[#out + 1] = i - FIRST_STREAM
     out[#out + 1] = flat(KEYS[i], entries)
     if left <= 0 then break end
   end
   if from ~= '>' then from = '0' end
 end
 if #out == 4 and fault then error(fault) end
-if left > 0 then out[3] = due_in(KEYS[2]) end
+if left > 0 then out[3] = due_in(due) end
 if #out == 4 then
   local unfinished = 0
   local function add(...)
@@ -64,8 +69,8 @@ if #out == 4 then
     -- A key that cannot be counted may hold jobs.
     unfinished = unfinished + (type(count) == 'number' and count or 1)
   end
-  add('ZCARD', KEYS[2])
-  for i = 3, #KEYS do add('XLEN', KEYS[i]) end
+  add('ZCARD', due)
+  for i = FIRST_STREAM, #KEYS do add('XLEN', KEYS[i]) end
   out[4] = unfinished
 end
 return out

@@ -1,6 +1,6 @@
--- Included in scripts that write, so that each call either completes or changes nothing. Redis has no rollback, so a
--- script checks everything that can fail before its first write: permissions with `need`, types with `expect`. It uses
--- `pcall` for commands that may fail later, such as PUBLISH.
+-- Included in scripts that write, so that each call either completes or changes nothing. Redis has
+-- no rollback, so a script checks everything that can fail before its first write: permissions with
+-- `need`, types with `expect`. It uses `pcall` for commands that may fail later, such as PUBLISH.
 
 -- Raise an error if the user may not run one of these commands on `key`.
 local function need(key, ...)
@@ -22,7 +22,8 @@ local function expect(kind, ...)
   end
 end
 
--- The reply to a read command. Nil if the key has the wrong type: the script then treats it as missing.
+-- The reply to a read command. Nil if the key has the wrong type: the script then treats it as
+-- missing.
 local function ask(...)
   local answer = redis.pcall(...)
   if type(answer) ~= 'table' or not answer.err then return answer end

@@ -2,25 +2,29 @@
 --
 -- KEYS  due, running, dead, workers, worker info, lanes
 -- ARGV  base, group, prefixes of the two kinds of stream (returned, lane)
--- out   now, scheduled, running, dead, workers as (name, lease deadline, info), lanes as (name, entries, delivered)
+-- out   now, scheduled, running, dead, workers as (name, lease deadline, info), lanes as (name,
+--       entries, delivered)
 -- A key of the wrong type counts as empty.
-local workers, lanes = {}, {}
-local leases = ask('ZRANGE', KEYS[4], 0, 999, 'WITHSCORES') or {}
+local due, running, dead, workers, info, known_lanes = unpack(KEYS)
+local base, group = ARGV[1], ARGV[2]
+local FIRST_PREFIX = 3
+local members, lanes = {}, {}
+local leases = ask('ZRANGE', workers, 0, 999, 'WITHSCORES') or {}
 for n = 1, #leases, 2 do
-  workers[#workers + 1] = { leases[n], leases[n + 1], ask('HGET', KEYS[5], leases[n]) or '' }
+  members[#members + 1] = { leases[n], leases[n + 1], ask('HGET', info, leases[n]) or '' }
 end
-for _, lane in ipairs(ask('SMEMBERS', KEYS[6]) or {}) do
+for _, lane in ipairs(ask('SMEMBERS', known_lanes) or {}) do
   local entries, delivered = 0, 0
-  for i = 3, #ARGV do
-    local stream = ARGV[1] .. ARGV[i] .. lane
+  for i = FIRST_PREFIX, #ARGV do
+    local stream = base .. ARGV[i] .. lane
     entries = entries + (ask('XLEN', stream) or 0)
     local groups = redis.pcall('XINFO', 'GROUPS', stream)
-    for _, group in ipairs(groups.err and {} or groups) do
-      if group[2] == ARGV[2] then delivered = delivered + group[6] end
+    for _, one in ipairs(groups.err and {} or groups) do
+      if one[2] == group then delivered = delivered + one[6] end
     end
   end
   lanes[#lanes + 1] = { lane, entries, delivered }
 end
 return {
-  now, ask('ZCARD', KEYS[1]) or 0, ask('HLEN', KEYS[2]) or 0, ask('XLEN', KEYS[3]) or 0, workers, lanes,
+  now, ask('ZCARD', due) or 0, ask('HLEN', running) or 0, ask('XLEN', dead) or 0, members, lanes,
 }

@@ -1,14 +1,15 @@
 -- Included in scripts that check or change where a job is.
 
--- Whether `record` points to this very entry of this stream (named without the queue's prefix). This is the fence:
--- every change of owner creates a new entry. The stream matters, because two streams can have entries with the same id.
+-- Whether `record` points to this very entry of this stream (named without the queue's prefix).
+-- This is the fence: every change of owner creates a new entry. The stream matters, because two
+-- streams can have entries with the same id.
 local function is_at(record, entry, stream)
-  return record and sub(record, 1, 1) == 'q' and sub(record, 10) == entry .. ' ' .. stream
+  return record and sub(record, 1, 1) == 'q' and sub(record, REST) == entry .. ' ' .. stream
 end
 
 -- Add a job to a stream, and point its record at the new entry.
 local function add_to_stream(base, stream, job_key, label, envelope)
   local entry = call('XADD', stream, '*', label, envelope)
-  call('SET', job_key, 'q' .. sub(envelope, 2, 9) .. entry .. ' ' .. sub(stream, #base + 1))
+  call('SET', job_key, 'q' .. sub(envelope, NONCE, NONCE_END) .. entry .. ' ' .. sub(stream, #base + 1))
 end
 

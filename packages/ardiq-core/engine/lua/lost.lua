@@ -1,9 +1,9 @@
 -- Included in scripts that can find a job that no worker can run any more.
 
--- Store a failed result for a job whose entry was deleted from outside ArdiQ, and return it for the waiting callers.
--- The id is free again.
+-- Store a failed result for a job whose entry was deleted from outside ArdiQ, and return it for the
+-- waiting callers. The id is free again.
 local function lose(job_key, id, record)
-  local nonce = sub(record .. string.rep('\0', 8), 2, 9)
+  local nonce = sub(record .. string.rep('\0', 8), NONCE, NONCE_END)
   local text = 'the job was lost: its entry was deleted from Redis before it had run'
   local result = cmsgpack.pack(text, 0, 0, 0, now, id, '', '', false, nil, nil)
   local lost = 'R' .. nonce .. string.char(0x9b) .. result

@@ -1,14 +1,15 @@
--- Included in scripts that must know whether an unfinished job still exists: its stream may have been deleted or
--- trimmed. One function creates all others, because most calls do not need them.
+-- Included in scripts that must know whether an unfinished job still exists: its stream may have
+-- been deleted or trimmed. One function creates all others, because most calls do not need them.
 
 local function presence()
   -- The entry and the stream that a record `q` names, or nil.
   local function location_of(base, record)
-    local entry, stream = string.match(record, '^(%d+%-%d+) (.+)$', 10)
+    local entry, stream = string.match(record, '^(%d+%-%d+) (.+)$', REST)
     if entry then return entry, base .. stream end
   end
 
-  -- Whether an unfinished job is where its record says, or held by a worker. True if the user may not check.
+  -- Whether an unfinished job is where its record says, or held by a worker. True if the user may
+  -- not check.
   local function is_alive(base, due, running, id, record)
     local function look(...)
       local permitted, answer = pcall(ask, ...)
@@ -20,8 +21,8 @@ local function presence()
     if not entry then return false end
     local found = look('XRANGE', stream, entry, entry)
     if found and found[1] then return true end
-    -- If the entry was deleted while a worker held the job, the worker's outcome still counts. The group has the name
-    -- of the queue, which is part of the key prefix.
+    -- If the entry was deleted while a worker held the job, the worker's outcome still counts. The
+    -- group has the name of the queue, which is part of the key prefix.
     local pending = look('XPENDING', stream, sub(base, 8, -3), entry, entry, 1)
     if pending and pending[1] then return true end
     local run = look('HGET', running, id)

@@ -1,27 +1,34 @@
--- reclaim: take over the work of one dead worker and make it available again, a limited number of jobs per call.
+-- reclaim: take over the work of one dead worker and make it available again, a limited number of
+-- jobs per call.
 --
--- KEYS  workers, worker info, running, pulse, lanes, then pairs (returned stream, lane stream) that the caller serves
--- ARGV  base, job prefix, group, calling worker, most jobs, "1" to look also for consumers that never signed on,
---       time at which this call was expected in ms (see leases.lua), prefixes of the two kinds of stream (returned,
---       lane), then pairs (worker, lease) that an earlier call returned as expired
--- out   now, dead worker ("" when there is none), jobs taken over, how many of these had started, 1 when none of its
---       work is left, then pairs (worker, lease) whose lease has expired
--- A worker is declared dead when two calls find the same lease expired. A renewal that was delayed on its way to the
--- server can arrive in between. The dead worker gets the score -1, so that it cannot renew while its work is being
--- moved. Only a worker whose own lease is valid may take over: a worker that was cut off knows nothing about the
--- others. The dead worker may have served lanes that the caller does not serve, so its work is taken over from all
--- lanes of the queue.
-local base, job_prefix, group, asker = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+-- KEYS  workers, worker info, running, pulse, lanes, then pairs (returned stream, lane stream) that
+--       the caller serves
+-- ARGV  base, job prefix, group, calling worker, most jobs, "1" to look also for consumers that
+--       never signed on, time at which this call was expected in ms (see leases.lua), prefixes of
+--       the two kinds of stream (returned, lane), then pairs (worker, lease) that an earlier call
+--       returned as expired
+-- out   now, dead worker ("" when there is none), jobs taken over, how many of these had started, 1
+--       when none of its work is left, then pairs (worker, lease) whose lease has expired
+-- A worker is declared dead when two calls find the same lease expired. A renewal that was delayed
+-- on its way to the server can arrive in between. The dead worker gets the score -1, so that it
+-- cannot renew while its work is being moved. Only a worker whose own lease is valid may take over:
+-- a worker that was cut off knows nothing about the others. The dead worker may have served lanes
+-- that the caller does not serve, so its work is taken over from all lanes of the queue.
+local workers, info, running, pulse, known_lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local FIRST_STREAM = 6
+local base, job_prefix, group, asker, left = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local sweep, expected, returned_prefix, lane_prefix = ARGV[6] == '1', ARGV[7], ARGV[8], ARGV[9]
+local FIRST_SEEN = 10
 local MOST_SUSPECTS = 100
-expect('zset', KEYS[1])
-need(KEYS[1], 'ZADD', 'ZRANGEBYSCORE', 'GET', 'SET')
-keep_time(KEYS[4], KEYS[1], ARGV[7])
-local own = call('ZSCORE', KEYS[1], asker)
+expect('zset', workers)
+need(workers, 'ZADD', 'ZRANGEBYSCORE', 'GET', 'SET')
+keep_time(pulse, workers, expected)
+local own = call('ZSCORE', workers, asker)
 if not own or tonumber(own) < now then return { now, '', 0, 0, 1 } end
 
 local seen, victim, out = {}, nil, { now, '', 0, 0, 1 }
-for n = 10, #ARGV, 2 do seen[ARGV[n]] = ARGV[n + 1] end
-local expired = call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, MOST_SUSPECTS)
+for n = FIRST_SEEN, #ARGV, 2 do seen[ARGV[n]] = ARGV[n + 1] end
+local expired = call('ZRANGEBYSCORE', workers, '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, MOST_SUSPECTS)
 for n = 1, #expired, 2 do
   local worker, lease = expired[n], expired[n + 1]
   if tonumber(lease) <= 0 or seen[worker] == lease then
@@ -31,42 +38,43 @@ for n = 1, #expired, 2 do
     out[#out + 1] = lease
   end
 end
-if not victim and ARGV[6] == '1' then
-  for s = 6, #KEYS do
-    local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[s], group)
+if not victim and sweep then
+  for i = FIRST_STREAM, #KEYS do
+    local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[i], group)
     for _, consumer in ipairs(consumers.err and {} or consumers) do
       -- Its lease ends now. Later calls treat it like any other worker.
-      call('ZADD', KEYS[1], 'NX', now, consumer[2])
+      call('ZADD', workers, 'NX', now, consumer[2])
     end
   end
 end
 if not victim then return out end
-expect('hash', KEYS[2], KEYS[3])
-expect('stream', unpack(KEYS, 6))
-need(KEYS[1], 'ZREM', 'HGET', 'HDEL')
-need(KEYS[6], 'XRANGE', 'XADD', 'XPENDING', 'XACK', 'XDEL')
-if not may('XGROUP', 'DELCONSUMER', KEYS[6], group, victim) then
+local some_stream = KEYS[FIRST_STREAM]
+expect('hash', info, running)
+expect('stream', unpack(KEYS, FIRST_STREAM))
+need(workers, 'ZREM', 'HGET', 'HDEL')
+need(some_stream, 'XRANGE', 'XADD', 'XPENDING', 'XACK', 'XDEL')
+if not may('XGROUP', 'DELCONSUMER', some_stream, group, victim) then
   error({ err = "NOPERM this user has no permissions to run the 'xgroup|delconsumer' command" })
 end
 
-local streams, served = { unpack(KEYS, 6) }, {}
+local streams, served = { unpack(KEYS, FIRST_STREAM) }, {}
 for _, stream in ipairs(streams) do served[stream] = true end
 local function is_whole(key)
   local kind = call('TYPE', key).ok
   return kind == 'stream' or kind == 'none'
 end
-for _, lane in ipairs(ask('SMEMBERS', KEYS[5]) or {}) do
-  local returned, own = base .. ARGV[8] .. lane, base .. ARGV[9] .. lane
+for _, lane in ipairs(ask('SMEMBERS', known_lanes) or {}) do
+  local returned, own = base .. returned_prefix .. lane, base .. lane_prefix .. lane
   -- A worker that serves the lane sets aside a key of the wrong type.
   if not served[own] and is_whole(returned) and is_whole(own) then
     streams[#streams + 1] = returned
     streams[#streams + 1] = own
   end
 end
-call('ZADD', KEYS[1], -1, victim)
+call('ZADD', workers, -1, victim)
 out[2] = victim
 
-local taken, started, left = 0, 0, tonumber(ARGV[5])
+local taken, started = 0, 0
 
 local function take_over(s, entry)
   local found = call('XRANGE', streams[s], entry, entry)
@@ -80,11 +88,11 @@ local function take_over(s, entry)
   end
   local id = sub(label, HEADER + 1)
   local job_key = job_prefix .. id
-  local run = call('HGET', KEYS[3], id)
+  local run = call('HGET', running, id)
   local had_begun = run and sub(run, 1, #entry + 1) == entry .. ' '
-  if had_begun then call('HDEL', KEYS[3], id) end
+  if had_begun then call('HDEL', running, id) end
   if not is_at(ask('GET', job_key), entry, sub(streams[s], #base + 1)) then return end
-  local low, deaths, misses, flags, high, enqueued = struct.unpack('>HBBBHI6', label)
+  local low, deaths, misses, flags, high, enqueued = struct.unpack(HEADER_FORMAT, label)
   local tries = high * 65536 + low
   if had_begun then
     local mode = string.match(run, ' (%a)$')
@@ -93,7 +101,7 @@ local function take_over(s, entry)
     flags = flags - flags % (2 * ALONE) + flags % ALONE + (mode == 'a' and ALONE or 0)
   end
   if flags % 2 == 0 then flags = flags + SUSPECT end
-  local header = struct.pack('>HBBBHI6', tries % 65536, deaths, misses, flags, math.floor(tries / 65536), enqueued)
+  local header = struct.pack(HEADER_FORMAT, tries % 65536, deaths, misses, flags, math.floor(tries / 65536), enqueued)
   add_to_stream(base, returned, job_key, header .. id, envelope)
   taken = taken + 1
 end
@@ -118,6 +126,6 @@ if left <= 0 then
   return out
 end
 for _, stream in ipairs(streams) do redis.pcall('XGROUP', 'DELCONSUMER', stream, group, victim) end
-call('ZREM', KEYS[1], victim)
-call('HDEL', KEYS[2], victim)
+call('ZREM', workers, victim)
+call('HDEL', info, victim)
 return out

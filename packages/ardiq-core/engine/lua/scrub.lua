@@ -1,11 +1,15 @@
--- scrub: check one page of one part of a queue, and repair damage from server faults or manual changes.
+-- scrub: check one page of one part of a queue, and repair damage from server faults or manual
+-- changes.
 --
 -- KEYS  due, running, waiters, workers, worker info, then pairs (returned stream, lane stream)
--- ARGV  base, job prefix, unique prefix, body prefix, prefix of the keys set aside, group, part of the queue, cursor
---       ("0" to begin), most items; the parts are waiters, running, due, workers, entries, records
+-- ARGV  base, job prefix, unique prefix, body prefix, prefix of the keys set aside, group, part of
+--       the queue, cursor ("0" to begin), most items; the parts are waiters, running, due, workers,
+--       entries, records
 -- out   next cursor ("0" at the end), number of workers, then pairs (repair, what was repaired):
---         told      number of jobs whose callers were removed: their time had passed, or no result was to come
---         lost      a queued job without an entry: it has failed, its callers are notified, and its id is free again
+--         told      number of jobs whose callers were removed: their time had passed, or no result
+--                   was to come
+--         lost      a queued job without an entry: it has failed, its callers are notified, and its
+--                   id is free again
 --         due       a scheduled job that was missing from the due set: it is due now
 --         undue     a member of the due set that is not a scheduled job
 --         start     a recorded start of a run that is over
@@ -16,6 +20,7 @@
 --         body      arguments that no unfinished job needs: they expire
 --         aside     a key of the wrong type: it was set aside
 local due, running, waiters, workers, info = unpack(KEYS, 1, 5)
+local FIRST_STREAM = 6
 local base, job_prefix, unique_prefix, body_prefix, aside, group = unpack(ARGV, 1, 6)
 local part, cursor, most = ARGV[7], ARGV[8], ARGV[9]
 local location_of, is_alive = presence()
@@ -23,18 +28,22 @@ local notify = tell()
 local out = { '0', call('ZCARD', workers) }
 expect('zset', due)
 expect('hash', running, waiters, info)
-expect('stream', unpack(KEYS, 6))
+expect('stream', unpack(KEYS, FIRST_STREAM))
 need(due, 'GET', 'GETRANGE', 'SET', 'STRLEN', 'DEL', 'RENAME', 'PEXPIRE', 'PTTL', 'ZADD', 'ZREM', 'ZSCORE', 'ZSCAN')
 need(running, 'HGET', 'HDEL', 'HSCAN', 'XRANGE', 'XPENDING', 'XADD', 'XDEL')
 
 local function report(repair, what) out[#out + 1], out[#out + 2] = repair, what end
 
--- The beginning of a record, which says where the job is. "" if there is no record, nil if the key is not a string.
+-- The beginning of a record, which says where the job is. "" if there is no record, nil if the key
+-- is not a string.
 local function head_of(id) return ask('GETRANGE', job_prefix .. id, 0, 511) end
 
-local function is_record(head, kinds) return head and #head >= 9 and string.find(kinds, sub(head, 1, 1), 1, true) end
+local function is_record(head, kinds)
+  return head and #head >= NONCE_END and string.find(kinds, sub(head, 1, 1), 1, true)
+end
 
--- Check an unfinished job, and repair it if need be. Return false if the job is not (or no longer) unfinished.
+-- Check an unfinished job, and repair it if need be. Return false if the job is not (or no longer)
+-- unfinished.
 local function is_unfinished(id, head)
   if not is_record(head, 'qd') then return false end
   if is_alive(base, due, running, id, head) then return true end
@@ -110,35 +119,37 @@ function parts.workers()
   end
 end
 
--- An entry that was delivered but is neither pending nor deleted would never be read again. The cursor names
--- a stream and an entry.
+-- An entry that was delivered but is neither pending nor deleted would never be read again. The
+-- cursor names a stream and an entry.
 function parts.entries()
-  local s, after = string.match(cursor, '^(%d+) (%S+)$')
-  s = tonumber(s) or 6
-  local groups, delivered = redis.pcall('XINFO', 'GROUPS', KEYS[s]), nil
+  local position, after = string.match(cursor, '^(%d+) (%S+)$')
+  position = tonumber(position) or FIRST_STREAM
+  local stream = KEYS[position]
+  local is_returned = (position - FIRST_STREAM) % 2 == 0
+  local groups, delivered = redis.pcall('XINFO', 'GROUPS', stream), nil
   for _, one in ipairs(groups.err and {} or groups) do
     if one[2] == group then delivered = one[8] end
   end
-  local page = delivered and ask('XRANGE', KEYS[s], after and '(' .. after or '-', delivered, 'COUNT', most) or {}
+  local page = delivered and ask('XRANGE', stream, after and '(' .. after or '-', delivered, 'COUNT', most) or {}
   for _, found in ipairs(page) do
     local entry, label, envelope = found[1], found[2][1], found[2][2]
-    local pending = ask('XPENDING', KEYS[s], group, entry, entry, 1)
+    local pending = ask('XPENDING', stream, group, entry, entry, 1)
     if pending and not pending[1] then
       local id = sub(label, HEADER + 1)
-      local returned = KEYS[s % 2 == 0 and s or s - 1]
-      if id ~= '' and is_at(head_of(id), entry, sub(KEYS[s], #base + 1)) then
+      local returned = KEYS[is_returned and position or position - 1]
+      if id ~= '' and is_at(head_of(id), entry, sub(stream, #base + 1)) then
         add_to_stream(base, returned, job_prefix .. id, label, envelope)
         report('stranded', id)
       else
         report('leftover', id)
       end
-      call('XDEL', KEYS[s], entry)
+      call('XDEL', stream, entry)
     end
   end
   if #page == tonumber(most) then
-    out[1] = s .. ' ' .. page[#page][1]
-  elseif s < #KEYS then
-    out[1] = s + 1 .. ' 0-0'
+    out[1] = position .. ' ' .. page[#page][1]
+  elseif position < #KEYS then
+    out[1] = position + 1 .. ' 0-0'
   end
 end
 
@@ -151,7 +162,7 @@ end
 
 local function check_record(key, id)
   local head = head_of(id)
-  if head == nil or (#head < 9 and head ~= '') then set_aside(key) else is_unfinished(id, head) end
+  if head == nil or (#head < NONCE_END and head ~= '') then set_aside(key) else is_unfinished(id, head) end
 end
 
 local function check_identity(key, digest)
@@ -164,12 +175,14 @@ local function check_identity(key, digest)
   end
 end
 
--- Producers send bodies with a time to live, so bodies without jobs expire. Only bodies that do not expire are checked.
+-- Producers send bodies with a time to live, so bodies without jobs expire. Only bodies that do not
+-- expire are checked.
 local function check_body(key, name)
   if call('PTTL', key) ~= -1 then return end
   local id, nonce = string.match(name, '^(.*):(%x+)$')
   local head = id and head_of(id)
-  local own = is_record(head, 'qd') and string.gsub(sub(head, 2, 9), '.', function(c) return string.format('%02x', string.byte(c)) end)
+  local function hex(byte) return string.format('%02x', string.byte(byte)) end
+  local own = is_record(head, 'qd') and string.gsub(sub(head, NONCE, NONCE_END), '.', hex)
   if own ~= nonce then
     call('PEXPIRE', key, 60000)
     report('body', name)

@@ -1,41 +1,47 @@
 -- settle: commit the outcomes of runs, each only if its delivery is still valid.
 --
 -- KEYS  due, running, waiters, dead, then pairs (returned stream, lane stream)
--- ARGV  base, job prefix, unique prefix, wake channel, group, default result TTL in ms, prefix of results,
---       then per stream: its position from 0 after the four, number of jobs, and per job (oldest entry first): entry
---       id, key of the job, spec, data
---       spec "" is a finished run with the default TTL, else
---       "<outcome> <number> <recorded start 0|1> <ms for which its enqueue may be repeated> <unique digest or -> <key of the body or ->":
---         D  finished; number = TTL in ms, 0 not stored, negative never expires; data = result record
+-- ARGV  base, job prefix, unique prefix, wake channel, group, default result TTL in ms, prefix of
+--       results, then per stream: its position from 0 after the four, number of jobs, and per job
+--       (oldest entry first): entry id, key of the job, spec, data.
+--       spec: "" for a finished run with the default TTL, else
+--       "<outcome> <number> <recorded start 0|1> <ms for which its enqueue may be repeated>
+--       <unique digest or -> <key of the body or ->". The outcomes:
+--         D  finished; number = TTL in ms, 0 not stored, negative never expires; data = result
+--            record
 --         X  finished and dead-lettered; number and data as for D
---         P  as X, unless a worker declared dead while running it is alive: then it runs again, with fewer deaths;
---            data = length (2 bytes) and key of the job's survivals, result record
+--         P  as X, unless a worker declared dead while running it is alive: then it runs again,
+--            with fewer deaths; data = length (2 bytes) and key of the job's survivals, result
+--            record
 --         R  to run again; number = delay in ms; data = new header
 --         H  returned to the queue, to be delivered before new work; data = header
--- out   positions (from 0, over all jobs) whose delivery was no longer valid: nothing was changed for them; also -1 if
---       this user may not publish
+-- out   positions (from 0, over all jobs) whose delivery was no longer valid: nothing was changed
+--       for them; also -1 if this user may not publish
+local due, running, waiters, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local FIRST_STREAM, FIRST_BATCH = 5, 8
 local base, job_prefix, unique_prefix, wake, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 -- Kept as text: a number would be formatted again for every job.
 local default_ttl, result_prefix = ARGV[6], ARGV[7]
 local stored_for_a_while = tonumber(default_ttl) >= TOMBSTONE_MS
 local refused, finished, started, earliest, seen = {}, {}, {}, nil, 0
 -- Most of the time, no caller is waiting.
-local awaited = call('EXISTS', KEYS[3]) == 1
--- The server closes a subscribed connection when its output buffer grows too large. A result of more bytes than this is
--- not sent: the message tells callers to read it, and it is kept long enough for that, whatever its TTL.
+local awaited = call('EXISTS', waiters) == 1
+-- The server closes a subscribed connection when its output buffer grows too large. A result of
+-- more bytes than this is not sent: the message tells callers to read it, and it is kept long
+-- enough for that, whatever its TTL.
 local LARGEST_MESSAGE, READABLE_MS = 65536, 30000
 
 local function id_of(job_key) return sub(job_key, #job_prefix + 1) end
 
--- The record shows a repeated enqueue that the job existed, so it is kept for as long as the enqueue may be repeated. A
--- result that expires earlier has its own key.
+-- The record shows a repeated enqueue that the job existed, so it is kept for as long as the
+-- enqueue may be repeated. A result that expires earlier has its own key.
 local function store(job_key, record, ttl, guard)
   if ttl < 0 then
     call('SET', job_key, record)
   elseif ttl >= guard then
     call('SET', job_key, record, 'PX', ttl)
   else
-    call('SET', job_key, 'T' .. sub(record, 2, 9), 'PX', guard)
+    call('SET', job_key, 'T' .. sub(record, NONCE, NONCE_END), 'PX', guard)
     if ttl > 0 then call('SET', result_prefix .. id_of(job_key), record, 'PX', ttl) end
   end
 end
@@ -44,7 +50,9 @@ local function finish(job_key, record, ttl, guard)
   local message = record
   if awaited and #record > LARGEST_MESSAGE then
     message = ''
-    if ttl >= 0 and ttl < READABLE_MS and redis.pcall('HEXISTS', KEYS[3], id_of(job_key)) == 1 then ttl = READABLE_MS end
+    if ttl >= 0 and ttl < READABLE_MS and redis.pcall('HEXISTS', waiters, id_of(job_key)) == 1 then
+      ttl = READABLE_MS
+    end
   end
   store(job_key, record, ttl, guard)
   if awaited then
@@ -53,33 +61,38 @@ local function finish(job_key, record, ttl, guard)
   end
 end
 
--- Add a job that no worker can run to the dead letters, complete with its body if that is stored separately.
+-- Add a job that no worker can run to the dead letters, complete with its body if that is stored
+-- separately.
 local function bury(id, record, fields, body)
   local letter = { 'id', id, 'record', record, 'value', fields and sub(fields[1], 1, HEADER) .. fields[2] or '' }
-  local apart = body ~= '-' and ask('GET', body)
-  if apart then letter[7], letter[8] = 'body', apart end
-  call('XADD', KEYS[4], 'MAXLEN', '~', 100000, '*', unpack(letter))
+  local separate = body ~= '-' and ask('GET', body)
+  if separate then letter[7], letter[8] = 'body', separate end
+  call('XADD', dead, 'MAXLEN', '~', 100000, '*', unpack(letter))
 end
 
 -- Queue a job again: at once, after a delay, or ahead of new work.
-local function put_back(s, job_key, id, outcome, delay, header, envelope)
-  local lane = s % 2 == 1 and s + 1 or s
+local function put_back(position, job_key, id, outcome, delay, header, envelope)
+  local is_returned = (position - FIRST_STREAM) % 2 == 0
+  local lane = is_returned and position + 1 or position
   if outcome == 'H' then
     add_to_stream(base, KEYS[lane - 1], job_key, header .. id, envelope)
   elseif delay > 0 then
     local suffix = sub(KEYS[lane], #base + 1)
-    call('SET', job_key, 'd' .. sub(envelope, 2, 9) .. string.char(#suffix) .. suffix .. header .. envelope)
-    call('ZADD', KEYS[1], now + delay, id)
+    local record = 'd' .. sub(envelope, NONCE, NONCE_END) .. string.char(#suffix) .. suffix .. header .. envelope
+    call('SET', job_key, record)
+    call('ZADD', due, now + delay, id)
     earliest = math.min(earliest or now + delay, now + delay)
   else
     add_to_stream(base, KEYS[lane], job_key, header .. id, envelope)
   end
 end
 
--- Settle any outcome but the common one. Return false if the job should run again but its entry is gone.
-local function settle(s, entry, job_key, spec, data)
+-- Settle any outcome but the common one. Return false if the job should run again but its entry is
+-- gone.
+local function settle(position, entry, job_key, spec, data)
   local outcome, number, recorded, guard, unique, body = string.match(spec, '^(%u) (%-?%d+) (%d) (%d+) (%S+) (.+)$')
-  local id, found = id_of(job_key), outcome ~= 'D' and call('XRANGE', KEYS[s], entry, entry)[1]
+  local stream = KEYS[position]
+  local id, found = id_of(job_key), outcome ~= 'D' and call('XRANGE', stream, entry, entry)[1]
   number, guard = tonumber(number), tonumber(guard)
   if outcome == 'P' then
     local survivals, rest = struct.unpack('>Hc0', data)
@@ -87,21 +100,21 @@ local function settle(s, entry, job_key, spec, data)
     local survived = found and ask('SCARD', survivals) or 0
     outcome = 'X'
     if survived > 0 then
-      local low, deaths, misses, flags, high, enqueued = struct.unpack('>HBBBHI6', found[2][1])
+      local low, deaths, misses, flags, high, enqueued = struct.unpack(HEADER_FORMAT, found[2][1])
       outcome, number = 'R', 0
-      data = struct.pack('>HBBBHI6', low, math.max(0, deaths - survived), misses, flags, high, enqueued)
+      data = struct.pack(HEADER_FORMAT, low, math.max(0, deaths - survived), misses, flags, high, enqueued)
       call('DEL', survivals)
     end
   end
   if recorded == '1' then started[#started + 1] = id end
   if (outcome == 'R' or outcome == 'H') and found then
-    put_back(s, job_key, id, outcome, number, data, found[2][2])
+    put_back(position, job_key, id, outcome, number, data, found[2][2])
     return true
   end
   if outcome == 'X' then
     bury(id, data, found and found[2], body)
     -- An entry that other software wrote may name any job, so that job's record is not touched.
-    if not is_at(ask('GET', job_key), entry, sub(KEYS[s], #base + 1)) then return true end
+    if not is_at(ask('GET', job_key), entry, sub(stream, #base + 1)) then return true end
   end
   if outcome == 'D' or outcome == 'X' then
     finish(job_key, data, number, guard)
@@ -122,10 +135,11 @@ local function older(a, b)
   return tonumber(a_number) < tonumber(b_number)
 end
 
--- Whether every entry of the stream is pending, settled or not yet delivered, so that the settled ones are the only
--- entries before the oldest pending one. If somebody deleted a consumer or acknowledged an entry by hand, the stream has
--- more entries: `scrub` queues these again. The lag can be unknown, or too high by entries that were deleted, so
--- the entries themselves are counted if the numbers do not agree.
+-- Whether every entry of the stream is pending, settled or not yet delivered, so that the settled
+-- ones are the only entries before the oldest pending one. If somebody deleted a consumer or
+-- acknowledged an entry by hand, the stream has more entries: `scrub` queues these again. The lag
+-- can be unknown, or too high by entries that were deleted, so the entries themselves are counted
+-- if the numbers do not agree.
 local function is_exact(stream, count, pending, border, trimmed)
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   local lag = not groups.err and #groups == 1 and groups[1][12]
@@ -134,9 +148,9 @@ local function is_exact(stream, count, pending, border, trimmed)
   return not found.err and #found == trimmed
 end
 
--- Delete settled entries that the group had delivered. The group delivers in order, so all entries older than the
--- oldest pending one were settled. One XTRIM removes them: the server drops whole nodes instead of searching for each
--- entry.
+-- Delete settled entries that the group had delivered. The group delivers in order, so all entries
+-- older than the oldest pending one were settled. One XTRIM removes them: the server drops whole
+-- nodes instead of searching for each entry.
 local function delete(stream, entries)
   local summary, count = redis.pcall('XPENDING', stream, group), #entries
   local oldest = summary[2]
@@ -154,11 +168,11 @@ local function delete(stream, entries)
   if high < count then call('XDEL', stream, unpack(entries, high + 1)) end
 end
 
--- Read all arguments, and make every check that can fail, before the first write. The common case is quick: one stream,
--- and only results.
-local batches, i, with_options, with_more = {}, 8, false, false
+-- Read all arguments, and make every check that can fail, before the first write. The common case
+-- is quick: one stream, and only results.
+local batches, i, with_options, with_more = {}, FIRST_BATCH, false, false
 while i <= #ARGV do
-  local s, count, entries = ARGV[i] + 5, tonumber(ARGV[i + 1]), {}
+  local position, count, entries = ARGV[i] + FIRST_STREAM, tonumber(ARGV[i + 1]), {}
   for n = 1, count do
     local at = i + 2 + (n - 1) * 4
     local spec = ARGV[at + 2]
@@ -168,27 +182,28 @@ while i <= #ARGV do
       with_more = with_more or sub(spec, 1, 1) ~= 'D'
     end
   end
-  batches[#batches + 1] = { s = s, first = i + 2, entries = entries }
+  batches[#batches + 1] = { position = position, first = i + 2, entries = entries }
   i = i + 2 + 4 * count
 end
-local some_stream, some_key = KEYS[batches[1].s], ARGV[11]
+local some_stream, some_key = KEYS[batches[1].position], ARGV[batches[1].first + 1]
 need(some_stream, 'XDEL')
 need(some_key, 'GET', (awaited or not stored_for_a_while) and 'SET' or 'PSETEX')
 if with_options then
-  need(KEYS[2], 'SET', 'HDEL', 'DEL', 'UNLINK')
-  expect('hash', KEYS[2])
+  need(running, 'SET', 'HDEL', 'DEL', 'UNLINK')
+  expect('hash', running)
 end
 if with_more then
-  need(KEYS[4], 'XRANGE', 'XADD', 'ZADD', 'ZRANGE', 'SCARD')
-  expect('zset', KEYS[1])
-  expect('stream', unpack(KEYS, 4))
+  need(dead, 'XRANGE', 'XADD', 'ZADD', 'ZRANGE', 'SCARD')
+  expect('zset', due)
+  expect('stream', dead, unpack(KEYS, FIRST_STREAM))
 elseif #batches > 1 then
-  expect('stream', unpack(KEYS, 5))
+  expect('stream', unpack(KEYS, FIRST_STREAM))
 end
 
 for _, batch in ipairs(batches) do
-  local s, i, entries = batch.s, batch.first, batch.entries
-  local stream, suffix = KEYS[s], sub(KEYS[s], #base + 1)
+  local position, i, entries = batch.position, batch.first, batch.entries
+  local stream = KEYS[position]
+  local suffix = sub(stream, #base + 1)
   local all_held = call('XACK', stream, group, unpack(entries)) == #entries
   for n = 1, #entries do
     local entry, job_key, spec, data = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
@@ -199,7 +214,7 @@ for _, batch in ipairs(batches) do
       call('PSETEX', job_key, default_ttl, data)
     elseif spec == '' then
       finish(job_key, data, tonumber(default_ttl), TOMBSTONE_MS)
-    elseif not settle(s, entry, job_key, spec, data) then
+    elseif not settle(position, entry, job_key, spec, data) then
       refused[#refused + 1] = seen
     end
     seen = seen + 1
@@ -207,11 +222,11 @@ for _, batch in ipairs(batches) do
   if all_held then delete(stream, entries) else call('XDEL', stream, unpack(entries)) end
 end
 
-if #started > 0 then call('HDEL', KEYS[2], unpack(started)) end
+if #started > 0 then call('HDEL', running, unpack(started)) end
 if earliest or #finished > 0 then
   local notify, announce_due, is_refused = tell()
-  if earliest then announce_due(KEYS[1], wake, earliest) end
-  for n = 1, #finished, 2 do notify(KEYS[3], finished[n], finished[n + 1]) end
+  if earliest then announce_due(due, wake, earliest) end
+  for n = 1, #finished, 2 do notify(waiters, finished[n], finished[n + 1]) end
   if is_refused() then refused[#refused + 1] = -1 end
 end
 return refused

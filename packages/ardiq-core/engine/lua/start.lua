@@ -1,22 +1,26 @@
 -- start: record that runs have started, so that a crash counts as a try.
 --
 -- KEYS  running, workers
--- ARGV  job prefix, worker, then per run: id, entry id, stream without the queue's prefix, start ms, tries and mode (""
---       one of many, "a" the only suspect of its process, "c" cleared of suspicion)
+-- ARGV  job prefix, worker, then per run: id, entry id, stream without the queue's prefix, start
+--       ms, tries and mode ("" one of many, "a" the only suspect of its process, "c" cleared of
+--       suspicion)
 -- out   positions (from 0) of runs that this worker no longer owns
+local running, workers = KEYS[1], KEYS[2]
+local job_prefix, worker = ARGV[1], ARGV[2]
+local FIRST_RUN = 3
 local refused, fields = {}, {}
-local lease = ask('ZSCORE', KEYS[2], ARGV[2])
+local lease = ask('ZSCORE', workers, worker)
 local held = lease and tonumber(lease) >= 0
-for i = 3, #ARGV, 5 do
-  local id, entry = ARGV[i], ARGV[i + 1]
-  local record = held and ask('GET', ARGV[1] .. id)
+for i = FIRST_RUN, #ARGV, 5 do
+  local id, entry, stream, started, tries = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  local record = held and ask('GET', job_prefix .. id)
   -- A job whose record was deleted runs anyway.
-  if held and (record == false or is_at(record, entry, ARGV[i + 2])) then
+  if held and (record == false or is_at(record, entry, stream)) then
     fields[#fields + 1] = id
-    fields[#fields + 1] = entry .. ' ' .. ARGV[2] .. ' ' .. ARGV[i + 3] .. ' ' .. ARGV[i + 4]
+    fields[#fields + 1] = entry .. ' ' .. worker .. ' ' .. started .. ' ' .. tries
   else
-    refused[#refused + 1] = (i - 3) / 5
+    refused[#refused + 1] = (i - FIRST_RUN) / 5
   end
 end
-if #fields > 0 then call('HSET', KEYS[1], unpack(fields)) end
+if #fields > 0 then call('HSET', running, unpack(fields)) end
 return refused

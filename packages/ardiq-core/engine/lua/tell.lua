@@ -1,5 +1,5 @@
--- Included in scripts that send messages. Callers and workers that miss a message check for themselves after a while.
--- One function creates all others, because most calls send nothing.
+-- Included in scripts that send messages. Callers and workers that miss a message check for
+-- themselves after a while. One function creates all others, because most calls send nothing.
 
 local function tell()
   -- Whether the user lacked permission to send a message.

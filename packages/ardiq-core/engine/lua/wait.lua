@@ -2,42 +2,44 @@
 --
 -- KEYS  waiters, job record, due, running, result
 -- ARGV  base, id, channel, ms to wait (0: only look)
--- out   the record if it is a result, "L" if that has more than 64 KiB and must be read separately; else its kind ("" if
---       there is no record), followed by "+" if the caller was added
--- A caller is added only for an unfinished job: no result will ever be sent for any other. A job whose entry was
--- deleted has failed. Any caller may ask for any job, so the number of lines per job is limited. A caller that is not
--- added checks again.
-local MOST_LINES = 64
-local id, channel = ARGV[2], ARGV[3]
-local LARGE = 65536
+-- out   the record if it is a result, "L" if that has more than 64 KiB and must be read separately;
+--       else its kind ("" if there is no record), followed by "+" if the caller was added
+-- A caller is added only for an unfinished job: no result will ever be sent for any other. A job
+-- whose entry was deleted has failed. Any caller may ask for any job, so the number of lines per
+-- job is limited. A caller that is not added checks again.
+local waiters, job_key, due, running, result_key = unpack(KEYS)
+local base, id, channel, wait_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local MOST_LINES, LARGE = 64, 65536
 -- One byte more than a small record has.
 local function read(key) return ask('GETRANGE', key, 0, LARGE) or '' end
-local record = read(KEYS[2])
+local record = read(job_key)
 local kind = sub(record, 1, 1)
 if kind == 'R' then return #record > LARGE and 'L' or record end
 if kind == 'T' then
-  local result = read(KEYS[5])
-  if result ~= '' and sub(result, 2, 9) == sub(record, 2, 9) then return #result > LARGE and 'L' or result end
+  local result = read(result_key)
+  if result ~= '' and sub(result, NONCE, NONCE_END) == sub(record, NONCE, NONCE_END) then
+    return #result > LARGE and 'L' or result
+  end
 end
-if kind == '' or kind == 'T' or ARGV[4] == '0' then return kind end
+if kind == '' or kind == 'T' or wait_ms == '0' then return kind end
 -- A job that was just enqueued is assumed to exist.
 local RECENT_MS = 1000
-local born = kind == 'q' and tonumber(string.match(record, '^(%d+)%-', 10))
+local born = kind == 'q' and tonumber(string.match(record, '^(%d+)%-', REST))
 local doubtful = kind == 'd' or kind == 'q' and not (born and born > now - RECENT_MS)
-if doubtful and not select(2, presence())(ARGV[1], KEYS[3], KEYS[4], id, record) then
-  expect('hash', KEYS[1])
-  need(KEYS[1], 'HSET', 'SET', 'ZADD')
+if doubtful and not select(2, presence())(base, due, running, id, record) then
+  expect('hash', waiters)
+  need(waiters, 'HSET', 'SET', 'ZADD')
   if kind == 'q' then
-    record = lose(KEYS[2], id, record)
-    tell()(KEYS[1], id, record)
+    record = lose(job_key, id, record)
+    tell()(waiters, id, record)
     return record
   end
   -- The job's due time is lost, but its call is not: it is due now.
-  call('ZADD', KEYS[3], now, id)
+  call('ZADD', due, now, id)
 end
-local deadline = string.format('%.0f', now + ARGV[4])
+local deadline = string.format('%.0f', now + wait_ms)
 local line, others, lines = channel .. ' ' .. deadline .. '\n', '', 0
-for other, till in string.gmatch(call('HGET', KEYS[1], id) or '', '(%S+) (%d+)\n') do
+for other, till in string.gmatch(call('HGET', waiters, id) or '', '(%S+) (%d+)\n') do
   if other == channel then
     if tonumber(till) > tonumber(deadline) then line = other .. ' ' .. till .. '\n' end
   elseif tonumber(till) > now then
@@ -45,5 +47,5 @@ for other, till in string.gmatch(call('HGET', KEYS[1], id) or '', '(%S+) (%d+)\n
   end
 end
 if lines >= MOST_LINES then return kind end
-call('HSET', KEYS[1], id, others .. line)
+call('HSET', waiters, id, others .. line)
 return kind .. '+'

@@ -1,4 +1,5 @@
-//! The producer's side: requests come in from mailboxes and run on the I/O thread, and replies go back to the mailboxes.
+//! The producer's side: requests come in from mailboxes and run on the I/O thread, and replies go
+//! back to the mailboxes.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -28,8 +29,8 @@ use crate::shared::Shared;
 use crate::submit::{self, Submission};
 use crate::{commands, jobs, scripts, url};
 
-/// What a client owns until it is closed. The fields are dropped in this order: first its tasks end, and with the last
-/// of them the connection. The runtime continues if other clients use it.
+/// What a client owns until it is closed. The fields are dropped in this order: first its tasks
+/// end, and with the last of them the connection. The runtime continues if other clients use it.
 struct Open {
     tasks: watch::Sender<()>,
     _runtime: Arc<Runtime>,
@@ -83,8 +84,8 @@ impl Client {
     /// [`Error::Invalid`] for a URL that cannot be used.
     pub fn new(url: &str, queue: &str, lanes: &[String], connect_limit: Duration) -> Result<Self> {
         let address = url::parse(url)?;
-        // Initialize process-wide state here, under the host's lock, before a second thread can exist: see
-        // docs/adr/0021.
+        // Initialize process-wide state here, under the host's lock, before a second thread can
+        // exist: see docs/adr/0021.
         scripts::compute_digests();
         monotonic_ms();
         let keys = Arc::new(Keys::new(queue, lanes));
@@ -177,7 +178,8 @@ impl Client {
         self.spawn(async move { pending.answer(work.await) });
     }
 
-    /// Enqueue jobs. The answer is [`Answer::Ids`], or [`Answer::SomeIds`] if only some jobs were accepted.
+    /// Enqueue jobs. The answer is [`Answer::Ids`], or [`Answer::SomeIds`] if only some jobs were
+    /// accepted.
     pub fn enqueue(&self, mailbox: &Arc<Mailbox>, request: RequestId, jobs: Vec<Submission>) {
         self.request(mailbox, request, |shared, patience| async move {
             shared.server.check_once(&shared.link, patience).await?;
@@ -185,7 +187,8 @@ impl Client {
         });
     }
 
-    /// Enqueue one occurrence of a schedule. The answer is [`Answer::Number`], a [`produce::Firing`].
+    /// Enqueue one occurrence of a schedule. The answer is [`Answer::Number`], a
+    /// [`produce::Firing`].
     pub fn fire(&self, mailbox: &Arc<Mailbox>, request: RequestId, schedule: String, fire_ms: u64, job: Submission) {
         self.request(mailbox, request, move |shared, patience| async move {
             shared.server.check_once(&shared.link, patience).await?;
@@ -198,7 +201,8 @@ impl Client {
         });
     }
 
-    /// Read the Redis time. The answer is [`Answer::Number`]. From then on, the client's clock runs.
+    /// Read the Redis time. The answer is [`Answer::Number`]. From then on, the client's clock
+    /// runs.
     pub fn clock(&self, mailbox: &Arc<Mailbox>, request: RequestId) {
         self.request(mailbox, request, |shared, patience| async move {
             let reply = shared.link.command(&commands::time(), patience).await?;
@@ -301,7 +305,8 @@ impl Drop for Client {
 fn sink(waiters: Arc<Waiters>, push: String, wake: String, earliest_due: watch::Sender<u64>) -> PushSink {
     Arc::new(move |channel, message| {
         if channel == push.as_bytes() {
-            // If the message cannot be read, its callers check for the result. A later version may have written it.
+            // If the message cannot be read, its callers check for the result. A later version may
+            // have written it.
             let _ = waiters.deliver(&message);
         } else if channel == wake.as_bytes() {
             let due_ms = std::str::from_utf8(&message).ok().and_then(|text| text.parse().ok());

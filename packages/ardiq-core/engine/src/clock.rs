@@ -1,5 +1,5 @@
-//! The Redis time between replies: that of the last reply, plus the time that has passed since by the monotonic clock.
-//! No decision depends on a wall clock.
+//! The Redis time between replies: that of the last reply, plus the time that has passed since by
+//! the monotonic clock. No decision depends on a wall clock.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,13 +20,14 @@ pub struct Clock {
     step: AtomicI64,
 }
 
-/// A change of the Redis time by at least this much is a step of the server's clock. A smaller one may be a delayed
-/// reply.
+/// A change of the Redis time by at least this much is a step of the server's clock. A smaller one
+/// may be a delayed reply.
 const STEP_MS: i64 = 60_000;
 
 impl Clock {
-    /// Record the time in a reply. Each reply was delayed on its way, so the later of two estimates is the better one.
-    /// But if the server's clock was set back, or the server was replaced, the new time counts.
+    /// Record the time in a reply. Each reply was delayed on its way, so the later of two estimates
+    /// is the better one. But if the server's clock was set back, or the server was replaced, the
+    /// new time counts.
     pub fn observe(&self, redis_ms: u64) {
         let offset = i64::try_from(redis_ms).unwrap_or(i64::MAX) - monotonic_ms();
         let known = self.offset.load(Ordering::Relaxed);
@@ -38,7 +39,8 @@ impl Clock {
         }
     }
 
-    /// The step of the server's clock in milliseconds since the last call of this function, if there was one.
+    /// The step of the server's clock in milliseconds since the last call of this function, if
+    /// there was one.
     pub fn take_step(&self) -> Option<i64> {
         Some(self.step.swap(0, Ordering::Relaxed)).filter(|step| *step != 0)
     }

@@ -1,4 +1,5 @@
-//! The plain Redis commands. Each is built here and nowhere else. Everything else goes through [`crate::scripts`].
+//! The plain Redis commands. Each is built here and nowhere else. Everything else goes through
+//! [`crate::scripts`].
 
 use std::time::Duration;
 

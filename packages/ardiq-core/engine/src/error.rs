@@ -41,8 +41,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same call would fail again even if the server, the network or our permissions changed. If not, a
-    /// patient caller keeps its data and tries again after a pause.
+    /// Whether the same call would fail again even if the server, the network or our permissions
+    /// changed. If not, a patient caller keeps its data and tries again after a pause.
     pub fn is_about_this_call(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.subject() == Subject::Call,
@@ -75,7 +75,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Remedy {
     /// The connection is broken: make a new one, then try again.
     Reconnect,
-    /// The server is temporarily unable to answer, for example while it loads its data: wait, then try again.
+    /// The server is temporarily unable to answer, for example while it loads its data: wait, then
+    /// try again.
     Wait,
     /// The script is not in the server's cache: load it, then try again.
     Load,
@@ -95,7 +96,8 @@ pub fn remedy(error: &RedisError) -> Remedy {
             | ServerErrorKind::ClusterDown
             | ServerErrorKind::MasterDown,
         ) => Remedy::Wait,
-        // The server was a primary when we connected and is a replica now. The address may lead to the new primary.
+        // The server was a primary when we connected and is a replica now. The address may lead to
+        // the new primary.
         ErrorKind::Server(ServerErrorKind::ReadOnly) => Remedy::Reconnect,
         ErrorKind::Io | ErrorKind::Parse => Remedy::Reconnect,
         _ if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() => Remedy::Reconnect,
@@ -126,7 +128,8 @@ mod tests {
             ("MASTERDOWN Link with MASTER is down", Remedy::Wait),
             ("BUSY Redis is busy running a script", Remedy::Wait),
             ("MISCONF Redis is configured to save RDB snapshots", Remedy::Wait),
-            // Our own code: repeating the call alone would fail, so the caller sends the body again as well.
+            // Our own code: repeating the call alone would fail, so the caller sends the body again
+            // as well.
             ("GONE the body that was sent ahead", Remedy::GiveUp),
             ("READONLY You can't write against a read only replica", Remedy::Reconnect),
             ("ERR max number of clients reached", Remedy::Reconnect),

@@ -1,5 +1,5 @@
-//! Housekeeping that the link does for its queue: it registers the queue with the first write, sets keys of the wrong
-//! type aside, and logs which permissions its user lacks.
+//! Housekeeping that the link does for its queue: it registers the queue with the first write, sets
+//! keys of the wrong type aside, and logs which permissions its user lacks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,7 +27,8 @@ impl Link {
         &self.housekeeping.logs
     }
 
-    /// A script found that this user may not publish. That does not prevent work, so it is only logged, and only once.
+    /// A script found that this user may not publish. That does not prevent work, so it is only
+    /// logged, and only once.
     pub fn publishing_is_refused(&self) {
         if !self.housekeeping.publishing_refused.swap(true, Ordering::Relaxed) {
             let message = format!(
@@ -39,7 +40,8 @@ impl Link {
         }
     }
 
-    /// Register the queue with the first write of a session. A user without permission for that can still write.
+    /// Register the queue with the first write of a session. A user without permission for that can
+    /// still write.
     pub async fn register(&self, patience: Patience) {
         let current = || *self.sessions().borrow();
         let registered = &self.housekeeping.registered;
@@ -53,8 +55,8 @@ impl Link {
         }
     }
 
-    /// Register the queue and its lanes, so that they can be inspected. Workers repeat this, because the server may have
-    /// been emptied.
+    /// Register the queue and its lanes, so that they can be inspected. Workers repeat this,
+    /// because the server may have been emptied.
     pub async fn introduce(&self, patience: Patience) -> Result<()> {
         let keys = &self.keys;
         let queue = commands::add_members(QUEUES, std::slice::from_ref(&keys.queue));
@@ -62,8 +64,8 @@ impl Link {
         tokio::try_join!(self.command(&queue, patience), self.command(&lanes, patience)).map(drop)
     }
 
-    /// Set keys of the wrong type aside. Returns false if that is not possible. If there are none, another process has
-    /// already done it.
+    /// Set keys of the wrong type aside. Returns false if that is not possible. If there are none,
+    /// another process has already done it.
     pub(crate) async fn mend(&self, patience: Patience) -> bool {
         // Boxed, because this is itself part of a call.
         let names = Box::pin(upkeep::mend(self, &self.keys, patience)).await;

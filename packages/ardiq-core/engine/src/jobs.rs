@@ -68,7 +68,8 @@ async fn snapshots(shared: &Shared, ids: &[Vec<u8>], patience: Patience) -> Resu
     Ok(ids.iter().zip(found).map(with_key).collect())
 }
 
-/// Read the bodies that are stored separately. Returns the positions of the snapshots whose bodies are missing.
+/// Read the bodies that are stored separately. Returns the positions of the snapshots whose bodies
+/// are missing.
 async fn add_bodies(shared: &Shared, page: &mut [Snapshot], patience: Patience) -> Result<Vec<usize>> {
     let (positions, names): (Vec<usize>, Vec<String>) =
         page.iter().enumerate().filter_map(|(position, (_, name))| Some((position, name.clone()?))).unzip();
@@ -143,8 +144,8 @@ fn lane_of(stream: &str) -> String {
     stream.strip_prefix(LANE).or_else(|| stream.strip_prefix(RETURNED)).unwrap_or(stream).to_owned()
 }
 
-/// Copy the fields of header and envelope. An envelope that cannot be read becomes the body, so that nothing is hidden.
-/// Returns the nonce if the body is stored separately.
+/// Copy the fields of header and envelope. An envelope that cannot be read becomes the body, so
+/// that nothing is hidden. Returns the nonce if the body is stored separately.
 fn fill(job: &mut JobRecord, value: &[u8]) -> Option<Nonce> {
     let (header, envelope) = Header::split(value)?;
     job.tries = u64::from(header.tries);

@@ -1,9 +1,10 @@
 //! The engine of ArdiQ. It knows nothing of Python: bytes, numbers and short strings go in and out.
 //!
 //! A producer passes [`submit::Submission`]s to a [`client::Client`] and takes the replies from its
-//! [`mailbox::Mailbox`]. A worker host builds a [`worker::Worker`] on the same client, takes assignments, and submits
-//! outcomes. All network traffic runs as tasks on the one thread of [`runtime::Runtime`]. Code without I/O makes the
-//! decisions ([`worker::desk`], [`worker::judge`], [`error::remedy`]). The scripts in `lua/` change the data in Redis.
+//! [`mailbox::Mailbox`]. A worker host builds a [`worker::Worker`] on the same client, takes
+//! assignments, and submits outcomes. All network traffic runs as tasks on the one thread of
+//! [`runtime::Runtime`]. Code without I/O makes the decisions ([`worker::desk`], [`worker::judge`],
+//! [`error::remedy`]). The scripts in `lua/` change the data in Redis.
 //!
 //! ```text
 //! submit → scripts::produce ─► lanes, due set ─► scripts::deliver::fetch → worker::desk → run

@@ -1,4 +1,5 @@
-//! The one way to take a lock: a thread that panicked while it held one must not take the others down.
+//! The one way to take a lock: a thread that panicked while it held one must not take the others
+//! down.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

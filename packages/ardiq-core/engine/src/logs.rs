@@ -1,4 +1,5 @@
-//! A bounded queue of log lines for the application's logging, so that logging never blocks the I/O thread.
+//! A bounded queue of log lines for the application's logging, so that logging never blocks the I/O
+//! thread.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -44,7 +45,8 @@ struct Queue {
 pub struct Logs(Mutex<Queue>);
 
 impl Logs {
-    /// Add a line, and make it printable. If the queue is full, the oldest line is dropped and counted.
+    /// Add a line, and make it printable. If the queue is full, the oldest line is dropped and
+    /// counted.
     pub fn push(&self, level: Level, logger: &'static str, message: String) {
         let message = printable(&message).into_owned();
         let mut queue = lock(&self.0);

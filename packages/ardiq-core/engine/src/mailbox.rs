@@ -1,4 +1,5 @@
-//! A mailbox holds the replies of the I/O thread until its owner, an event loop or a thread, takes them.
+//! A mailbox holds the replies of the I/O thread until its owner, an event loop or a thread, takes
+//! them.
 
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;

@@ -38,12 +38,14 @@ impl Notifier {
     /// Make the descriptor readable. Costs nothing if it already is.
     pub fn notify(&self) {
         if !self.is_set.swap(true, Ordering::AcqRel) {
-            // One byte into an empty socket buffer. The buffer cannot be full, and this struct owns the other end.
+            // One byte into an empty socket buffer. The buffer cannot be full, and this struct owns
+            // the other end.
             let _ = (&self.writer).write(&[1]);
         }
     }
 
-    /// Make the descriptor unreadable. Call this before taking what has arrived, so that later arrivals notify again.
+    /// Make the descriptor unreadable. Call this before taking what has arrived, so that later
+    /// arrivals notify again.
     pub fn reset(&self) {
         let mut bytes = [0; 8];
         while let Err(error) = (&self.reader).read(&mut bytes) {

@@ -1,12 +1,14 @@
-//! Makes untrusted text safe for a terminal or a log. It does for the engine's log lines and errors what
-//! `ardiq.printable` does for those of the client.
+//! Makes untrusted text safe for a terminal or a log. It does for the engine's log lines and errors
+//! what `ardiq.printable` does for those of the client.
 //!
-//! Names, ids and error texts come from Redis, and any Redis user can put terminal escapes and line breaks into them.
+//! Names, ids and error texts come from Redis, and any Redis user can put terminal escapes and line
+//! breaks into them.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Replace each character that moves the cursor, or hides or reorders text, by an escape such as `\x1b` or `\u202e`.
+/// Replace each character that moves the cursor, or hides or reorders text, by an escape such as
+/// `\x1b` or `\u202e`.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
         return Cow::Borrowed(text);

@@ -1,4 +1,5 @@
-//! Classifies errors from the server: whether they concern one call or every call, and what the operator can do.
+//! Classifies errors from the server: whether they concern one call or every call, and what the
+//! operator can do.
 
 use std::fmt;
 
@@ -18,10 +19,11 @@ pub struct Refusal {
 /// What a refusal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
-    /// The call: it is too large, or its keys have the wrong type. Repeating it returns the same error, while other calls
-    /// may succeed.
+    /// The call: it is too large, or its keys have the wrong type. Repeating it returns the same
+    /// error, while other calls may succeed.
     Call,
-    /// The server, a proxy, or our permissions: any call could receive this error, and the same call may succeed later.
+    /// The server, a proxy, or our permissions: any call could receive this error, and the same
+    /// call may succeed later.
     Server,
 }
 
@@ -92,7 +94,8 @@ impl Refusal {
         } else if is_in_script || (self.code == "ERR" && CALL_PHRASES.iter().any(has)) {
             Subject::Call
         } else {
-            // The error may come from a proxy and be temporary. Repeating the call costs less than giving it up wrongly.
+            // The error may come from a proxy and be temporary. Repeating the call costs less than
+            // giving it up wrongly.
             Subject::Server
         }
     }

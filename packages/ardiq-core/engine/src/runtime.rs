@@ -1,4 +1,5 @@
-//! The I/O thread: one tokio runtime per process, which all cores share. It ends with the last core.
+//! The I/O thread: one tokio runtime per process, which all cores share. It ends with the last
+//! core.
 
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, Weak};
@@ -13,8 +14,8 @@ use crate::lock::lock;
 /// How long the end of the process may wait for the thread.
 const JOIN_LIMIT: Duration = Duration::from_secs(2);
 
-/// The process, and the runtime that it started. Callers hold the interpreter's lock while they lock this, so a fork
-/// never copies it locked.
+/// The process, and the runtime that it started. Callers hold the interpreter's lock while they
+/// lock this, so a fork never copies it locked.
 static SHARED: Mutex<Option<(u32, Weak<Runtime>)>> = Mutex::new(None);
 
 /// A tokio runtime with its own thread.
@@ -27,8 +28,8 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// The runtime of this process, which is started if necessary. A forked child starts its own, because threads do not
-    /// survive a fork.
+    /// The runtime of this process, which is started if necessary. A forked child starts its own,
+    /// because threads do not survive a fork.
     ///
     /// # Errors
     /// When the operating system refuses a thread or a file descriptor.

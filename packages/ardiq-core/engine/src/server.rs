@@ -1,4 +1,5 @@
-//! Checks whether the server is fit for use, from its own description of its version and configuration.
+//! Checks whether the server is fit for use, from its own description of its version and
+//! configuration.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -45,7 +46,8 @@ impl Facts {
         if self.maxmemory == 0 || policy.is_empty() || policy == "noeviction" {
             return None;
         }
-        // Accepted jobs have no TTL. Results have one, and so do the records that keep a repeated enqueue from running twice.
+        // Accepted jobs have no TTL. Results have one, and so do the records that keep a repeated
+        // enqueue from running twice.
         let lost = if policy.starts_with("volatile-") {
             "results, and the records that keep a repeated enqueue from running twice,"
         } else {

@@ -21,7 +21,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Log lines for the application.
     pub logs: Arc<Logs>,
-    /// The last due time that a producer announced because it was the earliest. A change wakes the promoting loop.
+    /// The last due time that a producer announced because it was the earliest. A change wakes the
+    /// promoting loop.
     pub earliest_due: watch::Sender<u64>,
     /// Whether the server is fit for use.
     pub server: Server,

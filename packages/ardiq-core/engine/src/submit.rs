@@ -42,8 +42,8 @@ pub struct Submission {
 /// A chunk is full after this many bytes, so that no call keeps the server busy for long.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// Bodies that take more bytes are stored separately. Redis copies every argument of a script into a Lua string and
-/// hashes it byte by byte. Above this size, that costs more than a key.
+/// Bodies that take more bytes are stored separately. Redis copies every argument of a script into
+/// a Lua string and hashes it byte by byte. Above this size, that costs more than a key.
 pub const LARGE_BODY: usize = 4096;
 
 impl Submission {
@@ -57,7 +57,8 @@ impl Submission {
         self.body.len() > LARGE_BODY
     }
 
-    /// Whether its body would have the same key as another body of the chunk: within a call, only the job id differs.
+    /// Whether its body would have the same key as another body of the chunk: within a call, only
+    /// the job id differs.
     fn collides(&self, chunk: &Chunk) -> bool {
         self.is_large() && self.id.as_ref().is_some_and(|id| chunk.jobs.iter().any(|other| other.id == *id))
     }
@@ -66,7 +67,8 @@ impl Submission {
 /// How late the last try of a call may arrive after the producer has given up.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// The `repeat` field for a producer that retries for `patience`. It is 0 unless it exceeds the default.
+/// The `repeat` field for a producer that retries for `patience`. It is 0 unless it exceeds the
+/// default.
 fn repeat_ms(patience: Duration) -> u64 {
     let repeat_ms = u64::try_from((patience.saturating_add(MARGIN)).as_millis()).unwrap_or(u64::MAX);
     if repeat_ms > GUARD_MS { repeat_ms } else { 0 }
@@ -75,7 +77,8 @@ fn repeat_ms(patience: Duration) -> u64 {
 /// Chunks that are in flight at the same time: together a thousand jobs.
 const CHUNKS_IN_FLIGHT: usize = 4;
 
-/// Enqueue jobs. The answer is [`Answer::Ids`], or [`Answer::SomeIds`] if only some jobs were accepted.
+/// Enqueue jobs. The answer is [`Answer::Ids`], or [`Answer::SomeIds`] if only some jobs were
+/// accepted.
 ///
 /// # Errors
 /// If no job was accepted.
@@ -83,7 +86,8 @@ pub async fn enqueue(shared: &Shared, jobs: Vec<Submission>) -> Result<Answer> {
     let chunks = prepare(jobs, shared.link.connect_limit())?;
     let lengths: Vec<usize> = chunks.iter().map(|chunk| chunk.jobs.len()).collect();
     let has_failed = AtomicBool::new(false);
-    // Chunks in flight share a round trip. After a failure, await the chunks in flight and send no more.
+    // Chunks in flight share a round trip. After a failure, await the chunks in flight and send no
+    // more.
     let accepted = iter(chunks)
         .take_while(|_| ready(!has_failed.load(Ordering::Relaxed)))
         .map(|chunk| send(shared, chunk))
@@ -96,7 +100,8 @@ pub async fn enqueue(shared: &Shared, jobs: Vec<Submission>) -> Result<Answer> {
     answer(accepted, &lengths)
 }
 
-/// Enqueue a chunk. Returns the ids of its jobs, or of the existing jobs that hold their identities.
+/// Enqueue a chunk. Returns the ids of its jobs, or of the existing jobs that hold their
+/// identities.
 async fn send(shared: &Shared, chunk: Chunk) -> Result<Vec<String>> {
     // Each chunk has its own limit: with many chunks on a slow line, the server is still reachable.
     let patience = Patience::within(shared.link.connect_limit());
@@ -110,8 +115,8 @@ async fn send(shared: &Shared, chunk: Chunk) -> Result<Vec<String>> {
     Ok(ids)
 }
 
-/// Divide jobs into chunks, each of which is enqueued atomically. The caller repeats a call whose reply is lost for
-/// `patience`.
+/// Divide jobs into chunks, each of which is enqueued atomically. The caller repeats a call whose
+/// reply is lost for `patience`.
 ///
 /// # Errors
 /// If the operating system provides no random numbers.
@@ -189,7 +194,8 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// Combine the results of chunks, which have `lengths` jobs. The last chunks may not have been sent.
+/// Combine the results of chunks, which have `lengths` jobs. The last chunks may not have been
+/// sent.
 fn answer(accepted: Vec<Result<Vec<String>>>, lengths: &[usize]) -> Result<Answer> {
     let Some(fault) = accepted.iter().find_map(|of_chunk| of_chunk.as_ref().err().cloned()) else {
         let mut ids = Vec::with_capacity(lengths.iter().sum());

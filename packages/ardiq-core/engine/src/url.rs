@@ -52,7 +52,8 @@ pub struct Address {
 /// Parse a URL.
 ///
 /// # Errors
-/// [`Error::Invalid`]. It names the fault, but never contains a password or the value of a parameter.
+/// [`Error::Invalid`]. It names the fault, but never contains a password or the value of a
+/// parameter.
 pub fn parse(url: &str) -> Result<Address> {
     read(url).map_err(|what| {
         Error::Invalid(format!(
@@ -220,7 +221,8 @@ fn seconds(name: &str, value: &str) -> Read<Duration> {
     }
 }
 
-/// Check the part between scheme and path more strictly than the library, which ignores mistakes in hosts and ports.
+/// Check the part between scheme and path more strictly than the library, which ignores mistakes in
+/// hosts and ports.
 fn check_authority(rest: &str) -> std::result::Result<(), String> {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host_port = authority.rsplit_once('@').map_or(authority, |(_, after)| after);

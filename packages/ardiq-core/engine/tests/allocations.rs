@@ -1,4 +1,5 @@
-//! What a job costs in allocations, outside the connection: counted, so that more is a regression and no bad luck.
+//! What a job costs in allocations, outside the connection: counted, so that more is a regression
+//! and no bad luck.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
 
 mod support {

@@ -1,5 +1,5 @@
-//! What must hold at the desk in any order of events: never more running than allowed, never more asked for than there is room,
-//! suspects kept apart, and no job lost or doubled.
+//! What must hold at the desk in any order of events: never more running than allowed, never more
+//! asked for than there is room, suspects kept apart, and no job lost or doubled.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

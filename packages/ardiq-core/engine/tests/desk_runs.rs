@@ -1,4 +1,5 @@
-//! The way from the buffer to the outcome: pulls, runs that wait before they begin, and outcomes that have to wait.
+//! The way from the buffer to the outcome: pulls, runs that wait before they begin, and outcomes
+//! that have to wait.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
 
 #[path = "support/desks.rs"]

@@ -1,4 +1,5 @@
-//! Jobs that were running when a process died: how they are tried again without taking others down, and when one is condemned.
+//! Jobs that were running when a process died: how they are tried again without taking others down,
+//! and when one is condemned.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
 
 #[path = "support/desks.rs"]
@@ -21,7 +22,8 @@ fn in_stream(stream: usize, entry: Entry) -> Entry {
     Entry { stream, ..entry }
 }
 
-/// Pull, vet what is to be vetted, and pull what may start then, with the modes in which it was recorded.
+/// Pull, vet what is to be vetted, and pull what may start then, with the modes in which it was
+/// recorded.
 fn start(desk: &mut Desk) -> Vec<(Assignment, Mode)> {
     let mut runs: Vec<(Assignment, Mode)> = hand_out(desk).into_iter().map(|run| (run, Mode::Plain)).collect();
     let modes: Vec<Mode> = planned(desk).vet.into_iter().map(|(_, start)| start.mode).collect();
@@ -264,7 +266,8 @@ fn an_innocent_run_is_recorded_once_however_long_it_lasts() {
     assert_eq!((plan.record.len(), plan.next_ms), (0, None));
 }
 
-/// Its job runs elsewhere by now, but should it kill this process, the others here must not be blamed.
+/// Its job runs elsewhere by now, but should it kill this process, the others here must not be
+/// blamed.
 #[test]
 fn beside_a_suspect_that_was_taken_over_another_starts_but_not_as_the_only_one() {
     let mut desk = desk(4, 4);

@@ -106,7 +106,8 @@ async fn after_a_connection_was_given_up_the_subscriptions_come_back_without_ano
     }
 }
 
-/// Pass on what a program sends, at once, but hold a large value for so long: a buffer on the way took all of it.
+/// Pass on what a program sends, at once, but hold a large value for so long: a buffer on the way
+/// took all of it.
 async fn hold_large(program: TcpStream, server: UnixStream, held: Duration) {
     let ((mut from_program, mut to_program), (mut from_server, mut to_server)) =
         (program.into_split(), server.into_split());
@@ -123,7 +124,8 @@ async fn hold_large(program: TcpStream, server: UnixStream, held: Duration) {
             while let Some(piece) = out.recv().await {
                 let begins_large = piece.len() == LARGE && !std::mem::replace(&mut is_held, true);
                 if begins_large {
-                    // All of the value has been sent when the answer to what came before it is read.
+                    // All of the value has been sent when the answer to what came before it is
+                    // read.
                     sleep(Duration::from_millis(500)).await;
                 }
                 to_server.write_all(&piece).await.unwrap();

@@ -1,4 +1,5 @@
-//! Leases and the clock: time during which the server was away counts against nobody, and a dead worker is found all the same.
+//! Leases and the clock: time during which the server was away counts against nobody, and a dead
+//! worker is found all the same.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
 
 mod support;
@@ -256,7 +257,8 @@ async fn when_the_clock_is_set_forward_leases_go_with_it_once() {
     assert_eq!((found.victim.as_str(), found.expired.len()), ("", 0));
     assert_eq!(queue.lease("other").await, Some(before + 30 * SECOND + forward));
     assert!(queue.claim("third", false, before + 10).await.held);
-    // What passed between the two calls may be counted, since a worker cannot tell it from what it noticed.
+    // What passed between the two calls may be counted, since a worker cannot tell it from what it
+    // noticed.
     assert!(queue.lease("other").await.unwrap() < before + 30 * SECOND + forward + 20 * SECOND);
 }
 

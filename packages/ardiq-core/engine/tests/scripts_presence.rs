@@ -1,5 +1,5 @@
-//! Unfinished jobs whose entry, due time or record somebody has deleted: their ids and identities are usable again, and callers
-//! are told.
+//! Unfinished jobs whose entry, due time or record somebody has deleted: their ids and identities
+//! are usable again, and callers are told.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
 
 mod support;
@@ -132,7 +132,8 @@ async fn a_recorded_start_goes_with_the_delivery() {
     assert_eq!(queue.settle(&batch).await, [2], "there was nothing left to run");
     assert!(says_lost(&queue.record("gone").await.unwrap(), "gone"));
     assert_eq!(queue.ask::<Vec<String>>("HKEYS", &queue.keys.running).await, ["zombie's"]);
-    // Somebody deletes the record; the takeover has no job to take over, and the start is forgotten all the same.
+    // Somebody deletes the record; the takeover has no job to take over, and the start is forgotten
+    // all the same.
     let _: i64 = queue.ask("DEL", queue.keys.job("zombie's")).await;
     queue.let_lease_end("w").await;
     queue.sign_on("heir").await;

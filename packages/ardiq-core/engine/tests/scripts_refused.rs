@@ -1,5 +1,6 @@
-//! A script happens as a whole or not at all. For each command that a script runs, a user without the right to run it calls the
-//! script: either everything is as before, or the script did all that it should.
+//! A script happens as a whole or not at all. For each command that a script runs, a user without
+//! the right to run it calls the script: either everything is as before, or the script did all that
+//! it should.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
 
 mod support;
@@ -19,8 +20,8 @@ use support::{
     HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, patience, poison, start_of, survivor,
 };
 
-/// All that must be as before after a refusal. Names of queues and lanes are made known beside a call, and a body that was sent
-/// ahead runs out. The pulse says that somebody called, which is so.
+/// All that must be as before after a refusal. Names of queues and lanes are made known beside a
+/// call, and a body that was sent ahead runs out. The pulse says that somebody called, which is so.
 async fn facts(queue: &Queue) -> BTreeMap<String, Vec<u8>> {
     let left_out = [":lanes", "ardiq:queues", ":pulse"];
     let all = queue.snapshot().await.into_iter();

@@ -1,4 +1,5 @@
-//! Results that end early, repeated enqueues after the end of the job, and large results for callers that wait.
+//! Results that end early, repeated enqueues after the end of the job, and large results for
+//! callers that wait.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
 
 mod support;

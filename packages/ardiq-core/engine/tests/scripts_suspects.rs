@@ -1,5 +1,5 @@
-//! Jobs that were running when their worker died: what is recorded of a start, what a takeover counts, and what is taken back
-//! when a worker that was taken for dead lives.
+//! Jobs that were running when their worker died: what is recorded of a start, what a takeover
+//! counts, and what is taken back when a worker that was taken for dead lives.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
 
 mod support;

@@ -1,4 +1,5 @@
-//! A worker engine on a real server, from the client's request to the pushed result, and through the server's mishaps.
+//! A worker engine on a real server, from the client's request to the pushed result, and through
+//! the server's mishaps.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
 
 mod support;
@@ -137,7 +138,8 @@ fn what_a_lost_reply_brought_is_read_back_after_a_reconnect() {
     host.enqueue(tasks(400));
     let mut running = host.worker("w", 1, 1);
     let first = running.wait_for(1);
-    // As if the worker had asked for more than it may hold, and the answers had not come: more than one page of them.
+    // As if the worker had asked for more than it may hold, and the answers had not come: more than
+    // one page of them.
     let lane = "ardiq:{q}:lane:low";
     let words = ["XREADGROUP", "GROUP", "q", "w", "COUNT", "1000", "STREAMS", lane, ">"];
     let _: redis::Value = tell(&server, &words);

@@ -1,5 +1,5 @@
-//! A worker among keys of the wrong type and entries, records and members that nobody can read: what is odd is set aside and
-//! logged, and everything else goes on.
+//! A worker among keys of the wrong type and entries, records and members that nobody can read:
+//! what is odd is set aside and logged, and everything else goes on.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
 
 mod support;
@@ -71,7 +71,8 @@ fn a_worker_goes_on_whatever_type_a_key_of_its_queue_has() {
     assert!(running.events.iter().all(|event| event.kind != EventKind::Failed), "{:?}", running.events);
     let log = messages(&host);
     for name in names {
-        // The hash of schedules is not used here, nor is anybody dead: the worker's start would set these aside.
+        // The hash of schedules is not used here, nor is anybody dead: the worker's start would set
+        // these aside.
         let unused = [&keys.cron, &keys.dead].contains(&&name.to_owned());
         assert!(unused || log.contains(&format!("the key {name} had the wrong type")), "{name} is not told of: {log}");
     }

@@ -62,7 +62,8 @@ fn a_burst_over_several_lanes_that_finds_a_worker_idle_is_served_in_their_order(
         running.complete(vec![(run.slot, value(&run))]);
         order.push(run.id);
     }
-    // Which of the first two a waiting read brings, or whether it brings both, differs between servers. The rest is asked for.
+    // Which of the first two a waiting read brings, or whether it brings both, differs between
+    // servers. The rest is asked for.
     assert_eq!(order.last().map(String::as_str), Some("low"), "{order:?}");
     running.stop();
 }

@@ -109,7 +109,8 @@ fn a_worker_that_was_taken_for_dead_says_that_its_runs_live() {
     until("nothing says that it lives", || {
         !tell::<Vec<String>>(&server, &["KEYS", "ardiq:{q}:survivals:a:*"]).is_empty()
     });
-    // It takes over from itself, and counts a death; the job does not end by the outcome of a run that was given up.
+    // It takes over from itself, and counts a death; the job does not end by the outcome of a run
+    // that was given up.
     until("nothing was taken over", || tell::<i64>(&server, &["XLEN", "ardiq:{q}:returned:low"]) == 1);
     running.complete(vec![(run.slot, Outcome::Success(b"refused".to_vec(), None))]);
     let again = running.wait_for(1).remove(0);

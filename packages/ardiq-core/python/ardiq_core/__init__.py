@@ -1,6 +1,7 @@
 """The engine of ArdiQ, written in Rust: all communication with Redis.
 
-Applications do not import this package. They import `ardiq`, the client, or `ardiq_worker`, the worker.
+Applications do not import this package. They import `ardiq`, the client, or `ardiq_worker`, the
+worker.
 """
 
 from ardiq_core._core import (

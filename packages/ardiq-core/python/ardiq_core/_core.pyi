@@ -1,7 +1,7 @@
 """The native module: the interface between Python and the engine.
 
-Only bytes, numbers and short strings cross it. The engine never calls Python. All times are epoch milliseconds by the Redis
-clock.
+Only bytes, numbers and short strings cross it. The engine never calls Python. All times are epoch
+milliseconds by the Redis clock.
 """
 
 from collections.abc import Sequence
@@ -44,15 +44,16 @@ def check_url(url: str) -> None:
 def interpreter_ends() -> None:
     """Announce the end of the interpreter.
 
-    Other threads that are blocked in a mailbox stay blocked: they are daemon threads, and nothing waits for them.
+    Other threads that are blocked in a mailbox stay blocked: they are daemon threads, and nothing
+    waits for them.
     """
 
 def protocol() -> dict[str, list[dict[str, str]]]:
     """Return the protocol as data.
 
     Returns:
-        The tables keys, records, forms, states, transitions, scripts and versions. Each is a list of rows, and each row a
-        dict of text by column.
+        The tables keys, records, forms, states, transitions, scripts and versions. Each is a list
+        of rows, and each row a dict of text by column.
     """
 
 @final
@@ -96,19 +97,24 @@ class Mailbox:
         """Take all replies."""
 
     def block(self, timeout_ms: int) -> list[Reply]:
-        """Wait for a reply without holding the GIL, then take all. Returns an empty list after `timeout_ms`."""
+        """Wait for a reply without holding the GIL, then take all.
+
+        Returns an empty list after `timeout_ms`.
+        """
 
     def enqueue(self, request_id: int, jobs: list[Submission]) -> None:
         """Enqueue jobs.
 
-        The answer is `list[str]`: the job ids, in order. If an unfinished job holds the identity of a new one, it is the
-        id of that job. If only some jobs were accepted, the answer is a tuple with an exception for each other job.
+        The answer is `list[str]`: the job ids, in order. If an unfinished job holds the identity of
+        a new one, it is the id of that job. If only some jobs were accepted, the answer is a tuple
+        with an exception for each other job.
         """
 
     def fire(self, request_id: int, schedule: str, fire_ms: int, job: Submission) -> None:
         """Enqueue one occurrence of a schedule unless it, or a later one, was fired.
 
-        The answer is an int: 1 if this call fired it, 2 if it did so after the server's clock was set back, 0 if not.
+        The answer is an int: 1 if this call fired it, 2 if it did so after the server's clock was
+        set back, 0 if not.
         """
 
     def clock(self, request_id: int) -> None:
@@ -117,8 +123,8 @@ class Mailbox:
     def result(self, request_id: int, job_id: str, timeout_ms: int | None) -> None:
         """Read a result, or wait for it if there is a timeout.
 
-        The answer is a `ResultRecord`, or None if there is none (in time). If no result can arrive, a request with a
-        timeout fails at once with `ResultNotFoundError`.
+        The answer is a `ResultRecord`, or None if there is none (in time). If no result can arrive,
+        a request with a timeout fails at once with `ResultNotFoundError`.
         """
 
     def lookup(self, request_id: int, job_ids: Sequence[str]) -> None:
@@ -128,7 +134,10 @@ class Mailbox:
         """Cancel the wait for a result that this request began."""
 
     def depth(self, request_id: int) -> None:
-        """Count the jobs that are waiting to start, including scheduled ones. The answer is an int."""
+        """Count the jobs that are waiting to start, including scheduled ones.
+
+        The answer is an int.
+        """
 
     def queues(self, request_id: int) -> None:
         """List the names of all queues on this server. The answer is `list[str]`."""
@@ -136,20 +145,24 @@ class Mailbox:
     def inspect(self, request_id: int) -> None:
         """Summarize the queue. The answer is a dict.
 
-        Keys: lanes [{lane, waiting, held}], scheduled, running, dead, unfinished, waiting,
-        workers [{id, host, pid, concurrency, prefetch, held, running, started_ms, lease_left_ms, version}], now_ms.
-        `waiting` counts all jobs that have not started, and `unfinished` those and the running ones.
+        Keys: lanes [{lane, waiting, held}], scheduled, running, dead, unfinished, waiting, workers
+        [{id, host, pid, concurrency, prefetch, held, running, started_ms, lease_left_ms, version}],
+        now_ms. `waiting` counts all jobs that have not started, and `unfinished` those and the
+        running ones.
         """
 
     def jobs(self, request_id: int, state: str, limit: int) -> None:
         """List jobs in the state queued, scheduled, running or dead.
 
-        The answer is `list[JobRecord]`; for the state `dead`, `list[tuple[JobRecord, str]]` with the reasons.
+        The answer is `list[JobRecord]`; for the state `dead`, `list[tuple[JobRecord, str]]` with
+        the reasons.
         """
 
 @final
 class Worker:
-    """The engine of one worker: fetches jobs, passes them to its host, and commits their outcomes."""
+    """The engine of one worker: fetches jobs, passes them to its host, and commits their
+    outcomes.
+    """
 
     def __new__(
         cls,
@@ -173,19 +186,33 @@ class Worker:
         """Return a descriptor that is readable when there are events, or a job can start."""
 
     def take(self) -> list[Event]:
-        """Take the new events. `fileno` becomes readable again when there are more, or when a job can start."""
+        """Take the new events.
+
+        `fileno` becomes readable again when there are more, or when a job can start.
+        """
 
     def next(self) -> Assignment | None:
-        """Return the next run, if there is one and a free slot. It starts now, unless its task is deferred."""
+        """Return the next run, if there is one and a free slot.
+
+        It starts now, unless its task is deferred.
+        """
 
     def pulled(self) -> None:
-        """Call after the last `next` of a series, unless `complete` follows. Long runs are then recorded."""
+        """Call after the last `next` of a series, unless `complete` follows.
+
+        Long runs are then recorded.
+        """
 
     def defer(self, tasks: Sequence[str]) -> None:
-        """Make runs of these tasks start with `begin`, for example when a thread is free, instead of with `next`."""
+        """Make runs of these tasks start with `begin`, for example when a thread is free, instead
+        of with `next`.
+        """
 
     def begin(self, slot: int) -> bool:
-        """Start a deferred run. If this returns False, it must not start: it is over, and has no outcome."""
+        """Start a deferred run.
+
+        If this returns False, it must not start: it is over, and has no outcome.
+        """
 
     def complete(self, outcomes: list[Outcome]) -> None:
         """Submit the outcomes of finished runs and free their slots."""
@@ -194,10 +221,18 @@ class Worker:
         """Choose whether the event `drained` is emitted when no job is waiting, running or due."""
 
     def begin_stop(self) -> None:
-        """Fetch no more jobs, and return those that have not started. Runs continue. Calling this twice is harmless."""
+        """Fetch no more jobs, and return those that have not started.
+
+        Runs continue. Calling this twice is harmless.
+        """
 
     def finish_stop(self) -> None:
-        """Write the remaining outcomes, sign off, then emit the event `stopped`. Call this when all runs are complete."""
+        """Write the remaining outcomes, sign off, then emit the event `stopped`.
+
+        Call this when all runs are complete.
+        """
 
     def now_ms(self) -> int:
-        """Return the Redis time of the last reply, plus the time that has passed since by the monotonic clock."""
+        """Return the Redis time of the last reply, plus the time that has passed since by the
+        monotonic clock.
+        """

@@ -6,8 +6,13 @@ class ArdiqError(Exception):
 
 
 class BrokerError(ArdiqError, RuntimeError):
-    """Redis cannot be reached, or refused the request. The message says which, and what to check."""
+    """Redis cannot be reached, or refused the request.
+
+    The message says which, and what to check.
+    """
 
 
 class ResultNotFoundError(ArdiqError, TimeoutError):
-    """A call waited for a result that cannot arrive: the job is unknown, or its result is not stored."""
+    """A call waited for a result that cannot arrive: the job is unknown, or its result is not
+    stored.
+    """

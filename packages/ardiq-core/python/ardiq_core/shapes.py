@@ -1,4 +1,6 @@
-"""The tuples that cross the seam between Python and the engine. See `_core.pyi` for the methods that use them.
+"""The tuples that cross the seam between Python and the engine.
+
+See `_core.pyi` for the methods that use them.
 
 All times are epoch milliseconds by the Redis clock.
 """
@@ -63,8 +65,8 @@ Outcome: TypeAlias = tuple[
     int,  # slot
     int,  # SUCCESS, FAILURE, RETRY, DEAD, HAND_BACK or UNKNOWN_TASK
     bytes | str | None,  # SUCCESS: encoded value; FAILURE, DEAD: text of the failure
-    # SUCCESS, FAILURE, DEAD: result TTL in ms (None: the worker's default; 0: not stored; < 0: never
-    # expires); RETRY: delay in ms
+    # SUCCESS, FAILURE, DEAD: result TTL in ms (None: the worker's default; 0: not stored; < 0:
+    # never expires); RETRY: delay in ms
     int | None,
     str | None,  # error type
     str | None,  # traceback
@@ -77,6 +79,7 @@ Event: TypeAlias = tuple[str, str]
 - `drained`: in burst mode, no job is waiting, running or due.
 - `lost`: the lease was lost; detail is the old worker id.
 - `settling`: the worker is signing off, and a large outcome is still being sent.
-- `stopped`: the worker has stopped; detail says why it could not sign off, and is empty if it could.
+- `stopped`: the worker has stopped; detail says why it could not sign off, and is empty if it
+  could.
 - `failed`: the engine has failed; detail says why.
 """

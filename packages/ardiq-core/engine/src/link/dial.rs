@@ -1,4 +1,5 @@
-//! Makes connections: opens the stream, sends HELLO, and sends the commands with which every connection begins.
+//! Makes connections: opens the stream, sends HELLO, and sends the commands with which every
+//! connection begins.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,8 +58,8 @@ impl Dialer {
         }
     }
 
-    /// Connect, and renew all subscriptions. The connections are opened at the same time. Nothing is written, so a
-    /// process that only reads leaves no trace.
+    /// Connect, and renew all subscriptions. The connections are opened at the same time. Nothing
+    /// is written, so a process that only reads leaves no trace.
     pub async fn connect(&self) -> RedisResult<Pair> {
         let subscriber = async { if self.is_subscribed() { self.listen().await.map(Some) } else { Ok(None) } };
         let (main, subscriber) = tokio::try_join!(self.wire(true), subscriber)?;
@@ -89,8 +90,8 @@ impl Dialer {
                 let cmd = commands::subscribe(name);
                 match step(self.limit, async { Ok(subscriber.send(&cmd).await) }).await? {
                     Ok(_) => self.confirm(name, true),
-                    // The caller that needs it gets the error. Others can do without it. Even a right that once
-                    // existed may have been withdrawn.
+                    // The caller that needs it gets the error. Others can do without it. Even a
+                    // right that once existed may have been withdrawn.
                     Err(error) if remedy(&error) == Remedy::GiveUp => self.confirm(name, false),
                     Err(error) => return Err(error),
                 }
@@ -101,7 +102,8 @@ impl Dialer {
         Ok(subscriber)
     }
 
-    /// A connection on which HELLO was answered. With `receives_pushes`, incoming messages are passed on.
+    /// A connection on which HELLO was answered. With `receives_pushes`, incoming messages are
+    /// passed on.
     pub async fn wire(&self, receives_pushes: bool) -> RedisResult<Wire> {
         let info = self.address.client.get_connection_info();
         let stream = stream::open(info.addr(), &self.address.trust, self.limit).await?;
@@ -171,7 +173,8 @@ impl Dialer {
     }
 }
 
-/// An attempt to connect, which continues even if its caller stops waiting. The next caller then awaits it.
+/// An attempt to connect, which continues even if its caller stops waiting. The next caller then
+/// awaits it.
 pub struct Attempt<T>(Option<JoinHandle<RedisResult<T>>>);
 
 impl<T> Default for Attempt<T> {

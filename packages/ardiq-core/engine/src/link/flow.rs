@@ -1,5 +1,5 @@
-//! Watches the traffic on a connection. A large transfer over a slow line takes long, but is healthy. A dead connection
-//! is silent.
+//! Watches the traffic on a connection. A large transfer over a slow line takes long, but is
+//! healthy. A dead connection is silent.
 
 use std::io;
 use std::pin::Pin;
@@ -42,9 +42,10 @@ impl Flow {
         self.start + Duration::from_millis(self.moved.load(Ordering::Relaxed))
     }
 
-    /// How much longer than usual a reply may take, because written bytes may still be in buffers on the way. Their
-    /// number is the larger of two: the bytes that were written since something was read, and the bytes of the calls
-    /// `in_flight`, because what was read may be the reply to an earlier call.
+    /// How much longer than usual a reply may take, because written bytes may still be in buffers
+    /// on the way. Their number is the larger of two: the bytes that were written since something
+    /// was read, and the bytes of the calls `in_flight`, because what was read may be the reply to
+    /// an earlier call.
     pub fn allowance(&self, in_flight: usize) -> Duration {
         let bytes = self.unanswered.load(Ordering::Relaxed).max(in_flight as u64).min(HIDDEN);
         transfer_time(bytes)
@@ -60,8 +61,8 @@ impl Flow {
         self.moves();
     }
 
-    /// If the system accepts bytes at once, that only shows that its buffer had room. If bytes had to wait for room,
-    /// the other side has accepted some.
+    /// If the system accepts bytes at once, that only shows that its buffer had room. If bytes had
+    /// to wait for room, the other side has accepted some.
     fn has_written(&self, bytes: usize, had_to_wait: bool) {
         self.unanswered.fetch_add(bytes as u64, Ordering::Relaxed);
         if had_to_wait {

@@ -1,4 +1,5 @@
-//! Maintains idle connections: messages only arrive while a connection is alive, and a router may drop one silently.
+//! Maintains idle connections: messages only arrive while a connection is alive, and a router may
+//! drop one silently.
 
 use tokio::time::{Instant, sleep};
 
@@ -33,8 +34,8 @@ impl Link {
         }
     }
 
-    /// Replace a connection that is silent while a new one works, for example after a router has dropped the old one.
-    /// If the server answers on neither, keep the old one.
+    /// Replace a connection that is silent while a new one works, for example after a router has
+    /// dropped the old one. If the server answers on neither, keep the old one.
     async fn keep_trusted(&self) {
         let ping = commands::ping();
         loop {
@@ -56,8 +57,9 @@ impl Link {
         }
     }
 
-    /// Ping on the connection for calls and on the one for messages. This detects a broken connection, discards it and
-    /// makes a new one. Messages that were published before the call have arrived when it returns.
+    /// Ping on the connection for calls and on the one for messages. This detects a broken
+    /// connection, discards it and makes a new one. Messages that were published before the call
+    /// have arrived when it returns.
     pub async fn probe(&self, patience: Patience) -> Result<()> {
         let ping = commands::ping();
         self.send(None, &ping, patience, Route::Commands).await?;

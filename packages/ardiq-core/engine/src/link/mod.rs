@@ -1,5 +1,6 @@
-//! The link to the broker. Callers never see a connection. They pass a [`Patience`], and the link connects, loads
-//! scripts and retries until the call succeeds, the patience ends, or the server refuses the call permanently.
+//! The link to the broker. Callers never see a connection. They pass a [`Patience`], and the link
+//! connects, loads scripts and retries until the call succeeds, the patience ends, or the server
+//! refuses the call permanently.
 //!
 //! | file | role |
 //! |---|---|
@@ -13,9 +14,10 @@
 //! | `keep` | maintains the connections while they are idle |
 //! | `outage` | since when the server has been unreachable |
 //!
-//! There are up to three connections, each opened when it is first needed. One carries the calls. Large values have
-//! their own, so that nothing small waits behind them. Subscriptions have their own too, because a server closes a
-//! subscribed connection when its output buffer grows too large (32 MB by default).
+//! There are up to three connections, each opened when it is first needed. One carries the calls.
+//! Large values have their own, so that nothing small waits behind them. Subscriptions have their
+//! own too, because a server closes a subscribed connection when its output buffer grows too large
+//! (32 MB by default).
 
 mod dial;
 mod flow;
@@ -61,7 +63,7 @@ const MOST_MENDS: u32 = 3;
 /// How long a call may wait for other calls that are making a connection.
 const LONGEST_QUEUE: Duration = Duration::from_secs(3600);
 
-/// If this many connections break in a row while they carry the same large value, the value is the cause.
+/// If this many connections in a row break while they carry a large value, the value is the cause.
 const LARGE_TRIES: usize = 8;
 
 /// Receives channel and message.
@@ -149,10 +151,8 @@ impl Link {
         }
     }
 
-    /// Connect within the connection limit. The limit applies to each reply, not to all of them together, for distant
-    /// servers.
-    ///
-    /// From now on, every connection loads `scripts` and subscribes to `channel`.
+    /// Connect, each step within the connection limit. From now on, every connection loads
+    /// `scripts` and subscribes to `channel`.
     pub async fn reach(&self, scripts: &[&'static Script], channel: &str) -> Result<()> {
         scripts.iter().for_each(|script| self.dialer.needs(script));
         self.dialer.wants(channel);
@@ -269,7 +269,8 @@ impl Link {
                     Remedy::GiveUp | Remedy::Mend => return Err(Error::Refused(Refusal::new(&error))),
                     remedy => {
                         let reason = explain(&error);
-                        // An error reply, such as READONLY from a former primary, came over a working connection.
+                        // An error reply, such as READONLY from a former primary, came over a
+                        // working connection.
                         let is_reply = matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension);
                         broken += usize::from(wire.is_ok() && !is_reply);
                         // The server's last error is more useful than a timeout of the retry.
@@ -289,7 +290,8 @@ impl Link {
             };
             match (remedy, script, &wire) {
                 (Remedy::Load, Some(script), Ok(wire)) => {
-                    // A server that refuses scripts says so. Any other fault appears when the call is repeated.
+                    // A server that refuses scripts says so. Any other fault appears when the call
+                    // is repeated.
                     if let Ok(Err(error)) = wire.ask(&script.load(), patience, |since| self.doubt(route, since)).await
                         && crate::error::remedy(&error) == Remedy::GiveUp
                     {
@@ -362,8 +364,8 @@ impl Link {
         session
     }
 
-    /// Discard a broken connection, unless another caller has already done so. Callers that await a reply on it try
-    /// again.
+    /// Discard a broken connection, unless another caller has already done so. Callers that await a
+    /// reply on it try again.
     async fn discard(&self, route: Route, number: u64, wire: &Wire, patience: Patience) {
         let was_open = wire.close();
         if route != Route::Commands {

@@ -1,4 +1,5 @@
-//! The additional connections. Each is opened when it is first needed, and again after it has broken.
+//! The additional connections. Each is opened when it is first needed, and again after it has
+//! broken.
 
 use std::sync::Arc;
 
@@ -23,7 +24,8 @@ impl Link {
         let opening = async {
             let mut side = side.lock().await;
             if let Some(wire) = side.wire.clone().filter(|wire| !wire.is_closed()) {
-                // With a large value, it would take long to distinguish a dropped connection from a slow one.
+                // With a large value, it would take long to distinguish a dropped connection from a
+                // slow one.
                 if route == Route::Subscriptions || !wire.is_stale() || wire.is_alive().await {
                     return Ok(wire);
                 }

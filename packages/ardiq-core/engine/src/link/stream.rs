@@ -23,8 +23,8 @@ impl<S: AsyncRead + AsyncWrite + Send> Duplex for S {}
 /// An open stream of any kind.
 pub type Stream = Pin<Box<dyn Duplex>>;
 
-/// After this much silence, the system probes whether the other side is alive. The probes also keep the connection in
-/// the address translation tables on the way.
+/// After this much silence, the system probes whether the other side is alive. The probes also keep
+/// the connection in the address translation tables on the way.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// The interval between probes, and how many may go unanswered.

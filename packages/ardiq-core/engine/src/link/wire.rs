@@ -14,7 +14,8 @@ use super::flow::Flow;
 use super::patience::Patience;
 use crate::commands;
 
-/// After this much silence, and some round trips, a connection is checked: a router on the way may have dropped it.
+/// After this much silence, and some round trips, a connection is checked: a router on the way may
+/// have dropped it.
 const DOUBT: Duration = Duration::from_millis(500);
 
 /// See the module.
@@ -91,7 +92,8 @@ impl Wire {
         self.conn.clone().send_packed_command(cmd).await?.extract_error()
     }
 
-    /// Send commands before all later ones. Nothing waits for their replies, and the replies are ignored.
+    /// Send commands before all later ones. Nothing waits for their replies, and the replies are
+    /// ignored.
     pub async fn send_ahead(&self, pipeline: Pipeline) {
         if pipeline.is_empty() {
             return;
@@ -106,8 +108,8 @@ impl Wire {
         }
     }
 
-    /// Send a command and await its reply while the connection is alive. `doubt` is called once if the connection
-    /// becomes silent.
+    /// Send a command and await its reply while the connection is alive. `doubt` is called once if
+    /// the connection becomes silent.
     pub async fn ask(
         &self,
         cmd: &Cmd,

@@ -1,5 +1,5 @@
-//! The protocol as data, for the page docs/protocol.md and for tools. The tests below compare every list with the code that
-//! uses it. Each row of a table is one line.
+//! The protocol as data, for the page docs/protocol.md and for tools. The tests below compare every
+//! list with the code that uses it. Each row of a table is one line.
 
 use super::signature::Signature;
 use super::{entry, envelope, record};
@@ -196,7 +196,8 @@ mod tests {
         let keys = Keys::new("<queue>", &["<lane>".into()]);
         let (one_job, result, push) = (keys.job("<id>"), keys.result("<id>"), keys.push("<process>"));
         let body = keys.body("<id>", [0; 8]).replace(&"0".repeat(16), "<nonce>");
-        // Destructured without `..`, so that a new key has to be added here, and then to the catalog.
+        // Destructured without `..`, so that a new key has to be added here, and then to the
+        // catalog.
         #[rustfmt::skip]
         let Keys {
             queue: _, lanes: _, base: _, job: _, result: _, unique, body: _, aside, survivals: _, due, running, workers, pulse, worker_info,

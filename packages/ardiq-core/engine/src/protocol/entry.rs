@@ -28,8 +28,10 @@ pub struct Header {
 }
 
 impl Header {
-    /// The header in its 13 bytes. The upper half of the tries uses bytes of the time that would be zero until the year
-    /// 10889. So a header with fewer than 65,536 tries is the same as in the time when tries had 16 bits.
+    /// The header in its 13 bytes. The upper half of the tries uses bytes of the time that would be
+    /// zero until the year
+    /// 10889. So a header with fewer than 65,536 tries is the same as in the time when tries had 16
+    ///        bits.
     pub fn encode(&self) -> [u8; HEADER] {
         let [high, upper, low, lower] = self.tries.to_be_bytes();
         let [_, _, enqueued @ ..] = self.enqueued_ms.to_be_bytes();
@@ -40,7 +42,8 @@ impl Header {
         out
     }
 
-    /// Split a header from the bytes that follow it: the job id in the label of an entry, or an envelope.
+    /// Split a header from the bytes that follow it: the job id in the label of an entry, or an
+    /// envelope.
     pub fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (head, rest) = bytes.split_at_checked(HEADER)?;
         Some((

@@ -2,7 +2,8 @@
 
 use super::pack::{Reader, Writer};
 
-/// The version that this code writes. A worker moves a job with a higher version to the dead letters.
+/// The version that this code writes. A worker moves a job with a higher version to the dead
+/// letters.
 pub const VERSION: u8 = 1;
 
 /// Bytes before the msgpack part: version and nonce.
@@ -23,7 +24,8 @@ pub struct Envelope {
     pub unique: Option<String>,
     /// Text that is passed along with the job.
     pub headers: Vec<(String, String)>,
-    /// Milliseconds for which the enqueue may be repeated, if longer than the default; 0 = the default.
+    /// Milliseconds for which the enqueue may be repeated, if longer than the default; 0 = the
+    /// default.
     pub repeat_ms: u64,
 }
 

@@ -34,7 +34,8 @@ pub struct Keys {
     pub body: String,
     /// Prefix of keys that had the wrong type and were set aside.
     pub aside: String,
-    /// Prefix of the keys that count survivals: workers that were declared dead, but turned out to be alive.
+    /// Prefix of the keys that count survivals: workers that were declared dead, but turned out to
+    /// be alive.
     pub survivals: String,
     /// Sorted set of scheduled jobs by due time.
     pub due: String,
@@ -58,7 +59,8 @@ pub struct Keys {
     pub wake: String,
     /// Lane streams, lowest first.
     pub lane_streams: Vec<String>,
-    /// All streams in the order in which they are served: the highest lane first, and for each lane returned work first.
+    /// All streams in the order in which they are served: the highest lane first, and for each lane
+    /// returned work first.
     pub streams: Vec<String>,
 }
 
@@ -124,7 +126,8 @@ impl Keys {
         format!("{}{id}:{:016x}", self.body, u64::from_be_bytes(nonce))
     }
 
-    /// Key of the number of workers that were declared dead while they ran this job, but turned out to be alive.
+    /// Key of the number of workers that were declared dead while they ran this job, but turned out
+    /// to be alive.
     pub fn survivals(&self, id: &str, nonce: Nonce) -> String {
         format!("{}{id}:{:016x}", self.survivals, u64::from_be_bytes(nonce))
     }

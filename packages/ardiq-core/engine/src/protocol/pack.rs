@@ -1,5 +1,5 @@
-//! Reads and writes msgpack. The bytes to read are untrusted: every length is checked against the remaining bytes before
-//! memory is allocated.
+//! Reads and writes msgpack. The bytes to read are untrusted: every length is checked against the
+//! remaining bytes before memory is allocated.
 
 use rmp::decode::{self, Bytes, RmpRead};
 

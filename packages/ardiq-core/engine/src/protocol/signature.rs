@@ -1,9 +1,9 @@
-//! Reads a script's signature (keys, arguments, reply) from the comment at its head, in the same text that the server
-//! runs.
+//! Reads a script's signature (keys, arguments, reply) from the comment at its head, in the same
+//! text that the server runs.
 //!
-//! The head is the comment that begins with `-- <name>: <purpose>`. An empty comment line follows, then the parts
-//! `KEYS`, `ARGV` and `out`, with their text from column 6 on. A line that is indented as far continues the previous
-//! part. Any other line is a remark.
+//! The head is the comment that begins with `-- <name>: <purpose>`. The purpose ends at an empty
+//! comment line. The parts `KEYS`, `ARGV` and `out` follow, with their text from column 6 on. A
+//! line that is indented as far continues the previous part. Any other line is a remark.
 
 use crate::scripts::Script;
 
@@ -21,9 +21,9 @@ pub struct Signature {
     pub purpose: String,
     /// Its keys.
     pub keys: String,
-    /// Its arguments; may have several lines.
+    /// Its arguments.
     pub arguments: String,
-    /// What it returns; may have several lines.
+    /// Its reply.
     pub out: String,
     /// All other lines.
     pub remarks: String,
@@ -33,30 +33,30 @@ impl Signature {
     /// Read the head of a script. Missing parts stay empty.
     pub fn of(script: &Script) -> Self {
         let mut found = Self { name: script.name.to_owned(), flags: flags(script.text), ..Self::default() };
-        let mut into = Part::Remarks;
+        let mut into = Part::Purpose;
         for line in head(script.name, script.text) {
             let (label, rest) = line.split_at_checked(LABEL).unwrap_or((line, ""));
             let continued = label.trim().is_empty();
             into = match label.trim_end() {
+                _ if into == Part::Purpose && !line.is_empty() => into,
                 "KEYS" => Part::Keys,
                 "ARGV" => Part::Arguments,
                 "out" => Part::Out,
+                "" if line.is_empty() => Part::Remarks,
                 "" if continued => into,
                 _ => Part::Remarks,
             };
-            let labelled = continued || into != Part::Remarks;
+            let labelled = into != Part::Purpose && (continued || into != Part::Remarks);
             append(found.part(into), if labelled { rest } else { line });
         }
-        // The first line names the script.
-        let remarks = std::mem::take(&mut found.remarks);
-        let (first, rest) = remarks.split_once('\n').unwrap_or((&remarks, ""));
-        found.purpose = first.split_once(": ").map_or_else(String::new, |(_, purpose)| purpose.to_owned());
-        found.remarks = rest.to_owned();
+        // The first line begins with the name of the script.
+        found.purpose = found.purpose.split_once(": ").map_or_else(String::new, |(_, purpose)| purpose.to_owned());
         found
     }
 
     fn part(&mut self, part: Part) -> &mut String {
         match part {
+            Part::Purpose => &mut self.purpose,
             Part::Keys => &mut self.keys,
             Part::Arguments => &mut self.arguments,
             Part::Out => &mut self.out,
@@ -67,6 +67,7 @@ impl Signature {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
+    Purpose,
     Keys,
     Arguments,
     Out,
@@ -97,7 +98,7 @@ fn head<'a>(name: &str, text: &'a str) -> impl Iterator<Item = &'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scripts::{ALL, ENQUEUE, LOOKUP, SETTLE, WAIT};
+    use crate::scripts::{ALL, ENQUEUE, LOOKUP, RECLAIM, SETTLE, WAIT};
 
     #[test]
     fn every_script_has_a_complete_head() {
@@ -126,9 +127,16 @@ mod tests {
     }
 
     #[test]
+    fn a_purpose_may_take_two_lines_and_is_no_remark() {
+        let reclaim = Signature::of(&RECLAIM);
+        assert!(reclaim.purpose.ends_with("of\njobs per call."), "{}", reclaim.purpose);
+        assert!(reclaim.remarks.starts_with("A worker is declared dead"), "{}", reclaim.remarks);
+    }
+
+    #[test]
     fn a_part_goes_on_over_several_lines_and_a_remark_does_not_belong_to_it() {
         let settle = Signature::of(&SETTLE);
-        assert_eq!(settle.arguments.lines().count(), 11, "{}", settle.arguments);
+        assert_eq!(settle.arguments.lines().count(), 14, "{}", settle.arguments);
         assert!(settle.arguments.lines().any(|line| line.trim_start().starts_with("H  returned to the queue")));
         let enqueue = Signature::of(&ENQUEUE);
         assert!(enqueue.remarks.starts_with("If the id of a job belongs"), "{}", enqueue.remarks);

@@ -1,5 +1,6 @@
-//! Waits for results. A caller checks for the result, registers in Redis, and waits for the message that carries the
-//! result. When no caller in this process waits for a job any more, the process withdraws its registration.
+//! Waits for results. A caller checks for the result, registers in Redis, and waits for the message
+//! that carries the result. When no caller in this process waits for a job any more, the process
+//! withdraws its registration.
 //!
 //! | file | role |
 //! |---|---|
@@ -25,8 +26,8 @@ use registry::{Waiter, Withdrawal};
 /// The longest wait for a result: ten years, so that no limit overflows a clock.
 const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// If a message is expected, the caller checks again after this time, and then at growing intervals: the worker may not
-/// be allowed to publish, or the registration in Redis may be gone.
+/// If a message is expected, the caller checks again after this time, and then at growing
+/// intervals: the worker may not be allowed to publish, or the registration in Redis may be gone.
 const CHECK_AFTER: Duration = Duration::from_secs(5);
 const LONGEST_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -188,8 +189,8 @@ pub async fn withdraw(shared: Arc<Shared>) {
     }
 }
 
-/// Withdraw the remaining registrations when the client is closed. This takes at most `limit`, because they expire
-/// anyway.
+/// Withdraw the remaining registrations when the client is closed. This takes at most `limit`,
+/// because they expire anyway.
 pub async fn withdraw_rest(shared: Arc<Shared>, limit: Duration) {
     let patience = Patience::within(limit);
     let all = async {

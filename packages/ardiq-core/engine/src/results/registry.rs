@@ -1,7 +1,9 @@
-//! The callers of this process that wait for results. All results arrive on one channel, however many callers wait.
+//! The callers of this process that wait for results. All results arrive on one channel, however
+//! many callers wait.
 //!
-//! The registry also records for which jobs Redis may hold a registration of this process. When the last caller for a
-//! job gives up, its registration is useless and is withdrawn. One call withdraws many, see [`super::withdraw`].
+//! The registry also records for which jobs Redis may hold a registration of this process. When the
+//! last caller for a job gives up, its registration is useless and is withdrawn. One call withdraws
+//! many, see [`super::withdraw`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,8 +80,8 @@ impl Waiters {
         Waiter { waiters: Arc::clone(self), id: id.to_owned(), number, arrival }
     }
 
-    /// Pass the result in a message (length of the id as u16, id, record) to all callers that wait for it. If the record
-    /// is empty or cannot be read, the callers have to read it from Redis.
+    /// Pass the result in a message (length of the id as u16, id, record) to all callers that wait
+    /// for it. If the record is empty or cannot be read, the callers have to read it from Redis.
     ///
     /// # Errors
     /// A sentence that says what is wrong with the message.
@@ -129,8 +131,8 @@ impl Waiters {
                     let _ = sender.send(ended.contains(&position));
                 }
             } else if let Some(job) = registry.jobs.remove(&id) {
-                // Another caller came in the meantime. The withdrawal may have removed its registration as well, so it
-                // checks again.
+                // Another caller came in the meantime. The withdrawal may have removed its
+                // registration as well, so it checks again.
                 for (_, caller) in job.callers {
                     let _ = caller.send(None);
                 }
@@ -162,8 +164,8 @@ impl Waiter {
         registry.jobs.get_mut(&self.id).is_some_and(|job| std::mem::replace(&mut job.is_registered, is_registered))
     }
 
-    /// Give up. If the registration is useless now, returns a receiver that reports whether the job has ended after all:
-    /// the message may have been missed.
+    /// Give up. If the registration is useless now, returns a receiver that reports whether the job
+    /// has ended after all: the message may have been missed.
     pub fn give_up(mut self) -> Option<oneshot::Receiver<bool>> {
         let (sender, receiver) = oneshot::channel();
         self.leave(Some(sender)).then_some(receiver)

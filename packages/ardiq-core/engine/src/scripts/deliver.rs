@@ -183,11 +183,13 @@ pub async fn start(link: &Link, keys: &Keys, worker: &str, runs: &[Start], patie
 /// What to write for a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Finished: store this record for this many milliseconds (0: do not store it; negative: it never expires).
+    /// Finished: store this record for this many milliseconds (0: do not store it; negative: it
+    /// never expires).
     Done(Vec<u8>, i64),
     /// As `Done`, and add a dead letter.
     Dead(Vec<u8>, i64),
-    /// As `Dead`, unless workers that were declared dead while they ran the job turned out to be alive.
+    /// As `Dead`, unless workers that were declared dead while they ran the job turned out to be
+    /// alive.
     Poison(Vec<u8>, i64),
     /// Run it again after this many milliseconds, with this header.
     Again(u64, Vec<u8>),
@@ -221,17 +223,18 @@ pub struct Settlement {
     pub recorded: bool,
     /// The unique identity that it holds, in hexadecimal.
     pub unique: Option<String>,
-    /// The nonce of its enqueue, if its body is stored separately. The body is deleted with the job.
+    /// The nonce of its enqueue, if its body is stored separately. The body is deleted with the
+    /// job.
     pub separate_body: Option<Nonce>,
-    /// For this many milliseconds after its end, its enqueue may be repeated. It is [`GUARD_MS`], unless the producer
-    /// retries for longer.
+    /// For this many milliseconds after its end, its enqueue may be repeated. It is [`GUARD_MS`],
+    /// unless the producer retries for longer.
     pub guard_ms: u64,
     /// What to write.
     pub verdict: Verdict,
 }
 
-/// After a job has ended, its record shows a repeated enqueue for this long that the job existed. Results that expire
-/// earlier cost `settle` an additional command.
+/// After a job has ended, its record shows a repeated enqueue for this long that the job existed.
+/// Results that expire earlier cost `settle` an additional command.
 pub const GUARD_MS: u64 = 30_000;
 
 impl Settlement {
@@ -243,8 +246,8 @@ impl Settlement {
         }
     }
 
-    /// Roughly how many bytes the script handles. A dead letter contains the arguments, which may be large if they are
-    /// stored separately, so it fills a batch.
+    /// Roughly how many bytes the script handles. A dead letter contains the arguments, which may
+    /// be large if they are stored separately, so it fills a batch.
     pub fn weight(&self) -> usize {
         match &self.verdict {
             Verdict::Dead(..) | Verdict::Poison(..) if self.separate_body.is_some() => BATCH_BYTES,
@@ -262,17 +265,19 @@ impl Settlement {
     }
 }
 
-/// A batch of outcomes is full after this many bytes: the server does nothing else while a script handles them.
+/// A batch of outcomes is full after this many bytes: the server does nothing else while a script
+/// handles them.
 pub const BATCH_BYTES: usize = 1 << 20;
 
-/// The most settlements in one call, and the most jobs that one call fetches. They take one or two milliseconds of the
-/// server's time.
+/// The most settlements in one call, and the most jobs that one call fetches. They take one or two
+/// milliseconds of the server's time.
 pub const BATCH: usize = 200;
 
-/// Commit at most [`BATCH`] verdicts. Returns the positions of the settlements whose delivery was no longer valid.
+/// Commit at most [`BATCH`] verdicts. Returns the positions of the settlements whose delivery was
+/// no longer valid.
 ///
-/// `batch` must be sorted by stream and entry (see [`entry_number`]): the script acknowledges entries by stream, and
-/// deletes the oldest ones in one command.
+/// `batch` must be sorted by stream and entry (see [`entry_number`]): the script acknowledges
+/// entries by stream, and deletes the oldest ones in one command.
 pub async fn settle(
     link: &Link,
     keys: &Keys,
@@ -329,7 +334,8 @@ fn with_survivals(keys: &Keys, id: &str, record: &[u8]) -> Vec<u8> {
     [&length[..], key.as_bytes(), record].concat()
 }
 
-/// Bodies in flight at the same time. Received bodies are kept, so a broken connection loses at most these.
+/// Bodies in flight at the same time. Received bodies are kept, so a broken connection loses at
+/// most these.
 pub const BODIES_IN_FLIGHT: usize = 16;
 
 /// The bodies stored under these keys, in order. `None` if a key is missing or cannot be read.

@@ -17,8 +17,8 @@ pub enum Seen {
     Result(Vec<u8>),
     /// The job is unfinished.
     Unfinished {
-        /// Whether the result will be sent to the caller's channel. If not, because the caller only checked or too many
-        /// callers wait already, the caller has to check again.
+        /// Whether the result will be sent to the caller's channel. If not, because the caller only
+        /// checked or too many callers wait already, the caller has to check again.
         is_registered: bool,
     },
     /// The job has finished, and its result is not stored.
@@ -48,14 +48,16 @@ pub async fn wait(link: &Link, keys: &Keys, id: &str, channel: &str, wait_ms: u6
 /// The most registrations that one call of `forget` removes.
 pub const FORGET_LIMIT: usize = 500;
 
-/// Withdraw the registrations of `channel` for these jobs. Returns the positions of jobs that have ended.
+/// Withdraw the registrations of `channel` for these jobs. Returns the positions of jobs that have
+/// ended.
 pub async fn forget(link: &Link, keys: &Keys, channel: &str, ids: &[String], patience: Patience) -> Result<Vec<usize>> {
     let mut cmd = FORGET.call(&[&keys.waiters], 2 + ids.len(), 40 * ids.len());
     cmd.arg(&keys.job).arg(channel).arg(ids);
     reply::positions(link.call(&FORGET, &cmd, patience).await?)
 }
 
-/// Read a job's result record without registering, as a user without write access may. Empty if there is none.
+/// Read a job's result record without registering, as a user without write access may. Empty if
+/// there is none.
 pub async fn result(link: &Link, keys: &Keys, id: &str, patience: Patience) -> Result<Vec<u8>> {
     let record = get(link, &keys.job(id), patience).await?;
     Ok(match record.split_first() {

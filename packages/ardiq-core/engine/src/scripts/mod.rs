@@ -1,4 +1,5 @@
-//! The Lua scripts: the text of each, and a typed function that calls it. Nothing else calls `EVALSHA`.
+//! The Lua scripts: the text of each, and a typed function that calls it. Nothing else calls
+//! `EVALSHA`.
 //!
 //! | file | scripts |
 //! |---|---|
@@ -50,8 +51,8 @@ impl Script {
     }
 }
 
-/// Compute all digests before a second thread can exist. If one thread computed a digest while another forked the
-/// process, the computation would never end in the child.
+/// Compute all digests before a second thread can exist. If one thread computed a digest while
+/// another forked the process, the computation would never end in the child.
 pub fn compute_digests() {
     for script in ALL {
         LazyLock::force(&script.sha);
@@ -78,8 +79,8 @@ macro_rules! scripts {
     };
 }
 
-// With `allow-oom`, work can be finished while the server's memory is full. New work is refused then. The brackets list
-// the files that are included in front of a script.
+// With `allow-oom`, work can be finished while the server's memory is full. New work is refused
+// then. The brackets list the files that are included in front of a script.
 scripts! {
     ENQUEUE, "enqueue", "", ["guard", "tell", "presence"];
     FIRE, "fire", "", ["guard", "location", "presence"];

@@ -65,14 +65,16 @@ pub struct Chunk {
 /// A body that is sent ahead of its job expires after this time at the earliest.
 const SHORTEST_BODY_TTL_MS: usize = 60_000;
 
-/// Bytes per millisecond of a slow line. The first body of a call must not expire before the last one has arrived.
+/// Bytes per millisecond of a slow line. The first body of a call must not expire before the last
+/// one has arrived.
 const SLOW: usize = 64;
 
-/// Enqueue jobs atomically. Returns, by position, the ids of unfinished jobs that hold the identity of a new one.
+/// Enqueue jobs atomically. Returns, by position, the ids of unfinished jobs that hold the identity
+/// of a new one.
 ///
-/// Large bodies are sent ahead of the script, because Redis would copy them into Lua strings. The script keeps the
-/// bodies of the jobs that it accepts, and the others expire. The body of an earlier try is preserved. If a body expires
-/// before the script runs, everything is sent again.
+/// Large bodies are sent ahead of the script, because Redis would copy them into Lua strings. The
+/// script keeps the bodies of the jobs that it accepts, and the others expire. The body of an
+/// earlier try is preserved. If a body expires before the script runs, everything is sent again.
 pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience) -> Result<Vec<(usize, String)>> {
     let (cmd, bytes) = enqueue_cmd(keys, chunk);
     let mut pauses = backoff();
@@ -94,8 +96,8 @@ pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience
     Ok(existing)
 }
 
-/// Send the large bodies, then the call. Both share a round trip, unless the bodies are so large that they would delay
-/// other calls. Then the call is sent after the bodies have arrived.
+/// Send the large bodies, then the call. Both share a round trip, unless the bodies are so large
+/// that they would delay other calls. Then the call is sent after the bodies have arrived.
 async fn send(link: &Link, keys: &Keys, chunk: &Chunk, cmd: &Cmd, bytes: usize, patience: Patience) -> Result<Value> {
     let ahead_bytes: usize = chunk.jobs.iter().map(|job| job.body.len()).sum();
     let are_large = ahead_bytes > LARGE;
@@ -145,13 +147,14 @@ fn enqueue_cmd(keys: &Keys, chunk: &Chunk) -> (Cmd, usize) {
 /// The outcome of firing an occurrence of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Firing {
-    /// Not fired: this occurrence or a later one was fired before, its job is unfinished, its identity is held by another
-    /// job, or it is not due yet.
+    /// Not fired: this occurrence or a later one was fired before, its job is unfinished, its
+    /// identity is held by another job, or it is not due yet.
     #[default]
     Not = 0,
     /// Fired.
     Fired = 1,
-    /// Fired, although a later one was fired before, because the server's clock was set back in the meantime.
+    /// Fired, although a later one was fired before, because the server's clock was set back in the
+    /// meantime.
     FiredAgain = 2,
 }
 

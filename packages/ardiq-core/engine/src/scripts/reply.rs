@@ -44,7 +44,8 @@ pub fn text(value: Value) -> Result<String> {
     String::from_utf8(bytes).map_err(|error| Error::Protocol(format!("text expected: {error}")))
 }
 
-/// Text that other software may have written. Bytes that are not UTF-8 become escapes. A number becomes text.
+/// Text that other software may have written. Bytes that are not UTF-8 become escapes. A number
+/// becomes text.
 pub fn lossy(value: Value) -> Result<String> {
     if let Value::Int(number) = value {
         return Ok(number.to_string());

@@ -90,7 +90,8 @@ pub struct Reclaimed {
     pub started: u64,
     /// Whether none of that worker's jobs are left.
     pub finished: bool,
-    /// Workers whose lease has expired. They are declared dead if a later call finds the same lease expired.
+    /// Workers whose lease has expired. They are declared dead if a later call finds the same lease
+    /// expired.
     pub expired: Vec<Expired>,
 }
 
@@ -167,7 +168,8 @@ pub async fn survive(link: &Link, keys: &Keys, runs: &[Survivor], patience: Pati
     Ok(())
 }
 
-/// Sign `worker` off. Returns how many streams still had deliveries of it. Other workers take these over at once.
+/// Sign `worker` off. Returns how many streams still had deliveries of it. Other workers take these
+/// over at once.
 pub async fn leave(link: &Link, keys: &Keys, worker: &str, patience: Patience) -> Result<i64> {
     let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.pulse];
     names.extend(keys.streams.iter().map(String::as_str));

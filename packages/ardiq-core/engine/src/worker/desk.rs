@@ -1,8 +1,9 @@
-//! What a worker holds, and what it does next. The desk makes all decisions about deliveries, without I/O.
+//! What a worker holds, and what it does next. The desk makes all decisions about deliveries,
+//! without I/O.
 //!
-//! A job is *buffered* until the host pulls it. Then it is a *run*. After the run it is *finished* until its outcome is
-//! written. The loops around the desk ask for a [`Plan`], carry it out, and report back. `runs` covers the steps from
-//! the buffer to the outcome.
+//! A job is *buffered* until the host pulls it. Then it is a *run*. After the run it is *finished*
+//! until its outcome is written. The loops around the desk ask for a [`Plan`], carry it out, and
+//! report back. `runs` covers the steps from the buffer to the outcome.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -20,8 +21,8 @@ use super::runs::{Run, Runs, Stage};
 
 pub use super::runs::Assignment;
 
-/// Requests for jobs that may be in flight. With two, the server already has the next one when it has answered the
-/// first.
+/// Requests for jobs that may be in flight. With two, the server already has the next one when it
+/// has answered the first.
 const MOST_FETCHES: usize = 2;
 
 /// A run that lasts longer than this is recorded. Shorter runs settle first and cost nothing extra.
@@ -34,8 +35,8 @@ pub struct Desk {
     prefetch: usize,
     /// By stream, in the order in which they are served.
     pub(super) buffer: Vec<VecDeque<Job>>,
-    /// By stream, the highest entry id so far. Entry ids rise from delivery to delivery, unless the group was destroyed
-    /// and created again.
+    /// By stream, the highest entry id so far. Entry ids rise from delivery to delivery, unless the
+    /// group was destroyed and created again.
     pub(super) newest: Vec<(u64, u64)>,
     pub(super) quarantine: Quarantine,
     pub(super) incomplete: Incomplete,
@@ -62,7 +63,8 @@ pub struct Desk {
     /// Monotonic end of the lease.
     pub(super) lease_until_ms: i64,
     pub(super) pace: Pace,
-    /// Monotonic time since which no job has started although some are buffered. Unknown until the next plan.
+    /// Monotonic time since which no job has started although some are buffered. Unknown until the
+    /// next plan.
     pub(super) waiting_since_ms: Option<i64>,
     /// Whether something has finished, or must be recorded, since the work loop was last notified.
     pub(super) has_news: bool,
@@ -73,7 +75,8 @@ pub struct Desk {
 pub struct Lost {
     /// Jobs that were held, running ones included.
     pub held: usize,
-    /// Runs whose start is recorded. The worker that takes them over counts a death, although this process is alive.
+    /// Runs whose start is recorded. The worker that takes them over counts a death, although this
+    /// process is alive.
     pub survived: Vec<(String, Nonce)>,
 }
 
@@ -136,8 +139,8 @@ impl Desk {
         self.is_settled() && self.held() == 0 && self.reserved == 0
     }
 
-    /// How many more jobs it may hold. Waiting suspects take no room from other jobs. Outcomes that the server accepts
-    /// slowly or not at all do, so that they cannot pile up in memory.
+    /// How many more jobs it may hold. Waiting suspects take no room from other jobs. Outcomes that
+    /// the server accepts slowly or not at all do, so that they cannot pile up in memory.
     fn room(&self, monotonic_ms: i64) -> usize {
         let ahead = self.pace.ahead(monotonic_ms, self.concurrency);
         let most = self.prefetch.min(self.concurrency.saturating_add(ahead));
@@ -178,8 +181,8 @@ impl Desk {
         self.dry = false;
     }
 
-    /// How often deliveries were read back. A blocking read that began before may return a job that was read back, has
-    /// run and is settled.
+    /// How often deliveries were read back. A blocking read that began before may return a job that
+    /// was read back, has run and is settled.
     pub fn recoveries(&self) -> u64 {
         self.recoveries
     }
@@ -189,8 +192,8 @@ impl Desk {
         self.lease_until_ms = until_ms;
     }
 
-    /// The lease is lost: jobs that have not started belong to another worker now. Runs continue, but their outcomes
-    /// will be refused.
+    /// The lease is lost: jobs that have not started belong to another worker now. Runs continue,
+    /// but their outcomes will be refused.
     pub fn lose_lease(&mut self) -> Lost {
         let held = self.held();
         self.buffer.iter_mut().for_each(VecDeque::clear);
@@ -223,8 +226,9 @@ impl Desk {
             self.settling_large.clear();
         }
         if self.recover {
-            // Send this request without others in flight: the desk would not know about their deliveries and outcomes when
-            // the reply arrives. Large transfers may go on, because the desk knows which jobs they belong to.
+            // Send this request without others in flight: the desk would not know about their
+            // deliveries and outcomes when the reply arrives. Large transfers may go on, because
+            // the desk knows which jobs they belong to.
             let recover = !in_flight.outcomes && in_flight.fetches == 0;
             self.recover = !recover;
             self.recoveries += u64::from(recover);
@@ -250,7 +254,8 @@ impl Desk {
         plan
     }
 
-    /// Runs take longer than before, or the host is blocked: return the jobs that were fetched ahead, for idle workers.
+    /// Runs take longer than before, or the host is blocked: return the jobs that were fetched
+    /// ahead, for idle workers.
     fn return_what_waits_too_long(&mut self, monotonic_ms: i64, plan: &mut Plan) {
         let buffered = self.buffered();
         if buffered == 0 || self.stopping {

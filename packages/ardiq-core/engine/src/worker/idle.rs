@@ -1,5 +1,6 @@
-//! The blocking read: while there is no work, one job wakes one worker. It has its own connection. It is never
-//! cancelled once it has been sent, because no worker would know of a job that was delivered to a cancelled read.
+//! The blocking read: while there is no work, one job wakes one worker. It has its own connection.
+//! It is never cancelled once it has been sent, because no worker would know of a job that was
+//! delivered to a cancelled read.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +24,8 @@ const BLOCK: Duration = Duration::from_secs(2);
 /// The same in burst mode, where the worker must notice that the queue is empty.
 const BURST_BLOCK: Duration = Duration::from_millis(50);
 
-/// Pause between two requests for jobs while the server refuses the connection for the blocking read.
+/// Pause between two requests for jobs while the server refuses the connection for the blocking
+/// read.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Run until the worker has stopped.
@@ -92,17 +94,19 @@ async fn wait(state: &State, conn: Wire) -> Result<Option<Wire>> {
             let nothing_in_flight = desk.is_empty();
             let in_vain = deliveries.is_empty();
             if !in_vain && desk.recoveries() != recoveries {
-                // These jobs may have been read back, run and settled since. Read back the ones that this worker still owns.
+                // These jobs may have been read back, run and settled since. Read back the ones
+                // that this worker still owns.
                 desk.must_recover();
             } else if worker == state.identity() {
                 desk.receive(deliveries, true, state.now_ms());
                 state.offer(&desk);
             }
-            // If nothing else is held, this job came alone: a job that was already queued would have arrived while the
-            // job before it was still held, because that job's outcome is sent after this read. Otherwise more jobs may
-            // be waiting, so fetch next. Also fetch if there are several lanes, because a read returns one job of each
-            // and fetch keeps their order; if the next read cannot begin at once; and in burst mode, which must notice
-            // an empty queue.
+            // If nothing else is held, this job came alone: a job that was already queued would
+            // have arrived while the job before it was still held, because that job's outcome is
+            // sent after this read. Otherwise more jobs may be waiting, so fetch next. Also fetch
+            // if there are several lanes, because a read returns one job of each and fetch keeps
+            // their order; if the next read cannot begin at once; and in burst mode, which must
+            // notice an empty queue.
             let came_alone = nothing_in_flight && state.shared.keys.lanes.len() == 1 && desk.has_room(monotonic_ms());
             desk.set_dry((in_vain || came_alone) && !burst);
             drop(desk);

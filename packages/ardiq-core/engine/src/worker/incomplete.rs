@@ -1,5 +1,6 @@
-//! Jobs whose arguments are stored separately because they are large. The worker holds these jobs like any other, and
-//! they can start when their arguments have arrived. Until then, nothing waits for them.
+//! Jobs whose arguments are stored separately because they are large. The worker holds these jobs
+//! like any other, and they can start when their arguments have arrived. Until then, nothing waits
+//! for them.
 
 use crate::protocol::keys::Nonce;
 use crate::scripts::deliver::{BODIES_IN_FLIGHT, entry_number};
@@ -21,8 +22,8 @@ pub struct Read {
     pub nonce: Nonce,
 }
 
-/// For this long, jobs behind one whose arguments are being read wait for it, so that it keeps its position. Arguments that
-/// take longer to arrive do not hold up other jobs.
+/// For this long, jobs behind one whose arguments are being read wait for it, so that it keeps its
+/// position. Arguments that take longer to arrive do not hold up other jobs.
 pub const ORDER_MS: u64 = 100;
 
 #[derive(Debug)]
@@ -97,8 +98,8 @@ impl Desk {
         self.incomplete.0.iter_mut().for_each(|one| one.is_asked = false);
     }
 
-    /// Add the arguments of a job, or None if they are missing. Return why the job cannot run, if it cannot. Arguments
-    /// of a job that was given back, or lost with the lease, are dropped.
+    /// Add the arguments of a job, or None if they are missing. Return why the job cannot run, if
+    /// it cannot. Arguments of a job that was given back, or lost with the lease, are dropped.
     pub fn complete_job(&mut self, read: &Read, body: Option<Vec<u8>>, now_ms: u64) -> Option<String> {
         let mut delivery = Delivery { job: self.incomplete.remove(read)?, fault: None };
         delivery.set_body(body);
@@ -107,7 +108,8 @@ impl Desk {
         fault
     }
 
-    /// Return a job to the queue, with a delay, because its arguments cannot be read now. Another worker may succeed.
+    /// Return a job to the queue, with a delay, because its arguments cannot be read now. Another
+    /// worker may succeed.
     pub fn put_job_off(&mut self, read: &Read, now_ms: u64) {
         if let Some(job) = self.incomplete.remove(read) {
             self.finish_unstarted(job, Outcome::PutOff, now_ms);

@@ -8,8 +8,8 @@ use super::judge::Outcome;
 use super::quarantine::{is_poison, is_suspected};
 
 impl Desk {
-    /// Add deliveries. Skip known ones, which a read-back or a group created again may return. Return how many were
-    /// new.
+    /// Add deliveries. Skip known ones, which a read-back or a group created again may return.
+    /// Return how many were new.
     pub fn receive(&mut self, deliveries: Vec<Delivery>, check_known: bool, now_ms: u64) -> usize {
         let mut new = 0;
         for mut delivery in deliveries {

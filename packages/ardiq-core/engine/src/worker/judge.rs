@@ -6,8 +6,8 @@ use crate::scripts::deliver::{BATCH, BATCH_BYTES, GUARD_MS, Settlement, Verdict}
 
 use super::job::Job;
 
-/// A job is dead-lettered after this many deliveries to workers that do not know its task. They take eleven minutes in
-/// total, so that a rolling deploy has time to finish.
+/// A job is dead-lettered after this many deliveries to workers that do not know its task. They
+/// take eleven minutes in total, so that a rolling deploy has time to finish.
 pub const UNKNOWN_LIMIT: u8 = 12;
 
 /// Longest pause before another try: a hundred years, like the longest delay of an enqueue.
@@ -41,11 +41,12 @@ pub enum Outcome {
     Undecodable(String),
 }
 
-/// The largest result that is written. A server accepts values of at most 512 MiB, and closes the connection at larger
-/// ones.
+/// The largest result that is written. A server accepts values of at most 512 MiB, and closes the
+/// connection at larger ones.
 const LARGEST_RESULT: usize = 256 << 20;
 
-/// A batch of small outcomes is full after this many bytes, so that lease renewals do not wait long behind it.
+/// A batch of small outcomes is full after this many bytes, so that lease renewals do not wait long
+/// behind it.
 pub const SMALL_BATCH_BYTES: usize = 256 << 10;
 
 /// How many of `finished` are sent together: up to [`BATCH`], and up to `most_bytes`.
@@ -105,8 +106,8 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// About how many bytes the script that settles it handles. A dead letter contains the job's arguments, whose size
-    /// is unknown here if they are stored separately, so it fills a batch.
+    /// About how many bytes the script that settles it handles. A dead letter contains the job's
+    /// arguments, whose size is unknown here if they are stored separately, so it fills a batch.
     pub(super) fn weight(&self) -> usize {
         let header = self.job.header;
         let is_dead = match self.outcome {
@@ -118,7 +119,8 @@ impl Finished {
     }
 }
 
-/// Decide what to write. `worker` and `default_ttl_ms` are those of the worker that settles the job.
+/// Decide what to write. `worker` and `default_ttl_ms` are those of the worker that settles the
+/// job.
 pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlement {
     let Finished { job, outcome, started_ms, finished_ms, recorded } = finished;
     let header = job.header;
@@ -196,8 +198,8 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
     }
 }
 
-/// What to write instead of a result that the server refuses, for example because it exceeds a limit: the job has run,
-/// and must not run again.
+/// What to write instead of a result that the server refuses, for example because it exceeds a
+/// limit: the job has run, and must not run again.
 pub fn unwritable(settlement: Settlement, reason: &str) -> Settlement {
     let verdict = match settlement.verdict {
         Verdict::Done(record, ttl) | Verdict::Dead(record, ttl) | Verdict::Poison(record, ttl) => {

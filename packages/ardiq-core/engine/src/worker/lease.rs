@@ -1,5 +1,5 @@
-//! The lease: one per worker, for everything that it holds. The I/O thread renews it, so a blocked event loop does not
-//! lose it.
+//! The lease: one per worker, for everything that it holds. The I/O thread renews it, so a blocked
+//! event loop does not lose it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +20,12 @@ use crate::scripts::upkeep::{self, Survivor};
 /// Pause before a refused renewal is sent again.
 const RENEW_AGAIN: Duration = Duration::from_millis(100);
 
-/// How often to check whether a transfer still moves that takes longer than the time for signing off.
+/// How often to check whether a transfer still moves that takes longer than the time for signing
+/// off.
 const TRANSFER_CHECK: Duration = Duration::from_secs(1);
 
-/// Check the server, subscribe to what concerns workers, and take the lease. Every step has its own time: together they may
-/// take longer than one call may.
+/// Check the server, subscribe to what concerns workers, and take the lease. Every step has its own
+/// time: together they may take longer than one call may.
 pub async fn sign_on(state: &Arc<State>) -> Result<()> {
     let link = &state.shared.link;
     let wake = state.shared.keys.wake.clone();
@@ -81,7 +82,8 @@ async fn extend(state: &State, first: bool, patience: Patience) -> Result<bool> 
         let mut desk = lock(&state.desk);
         desk.extend_lease(asked_ms + i64::try_from(settings.lease_ms).unwrap_or(i64::MAX / 2));
         if renewed.delivered > desk.known() {
-            // A request in flight may return the rest. If there is none, a reply was lost although no connection broke.
+            // A request in flight may return the rest. If there is none, a reply was lost although
+            // no connection broke.
             desk.must_recover();
         }
         // Jobs that waited for the renewal may start now.
@@ -155,7 +157,8 @@ pub async fn renew(state: Arc<State>) -> Result<()> {
     }
 }
 
-/// After every reconnect, read this worker's deliveries back: the reply that contained them may have been lost.
+/// After every reconnect, read this worker's deliveries back: the reply that contained them may
+/// have been lost.
 pub async fn watch(state: Arc<State>) -> Result<()> {
     let mut sessions = state.shared.link.sessions();
     sessions.borrow_and_update();
@@ -166,11 +169,12 @@ pub async fn watch(state: Arc<State>) -> Result<()> {
     Ok(())
 }
 
-/// Write the remaining outcomes, give up the lease, and notify the host. While the broker is unreachable, this waits
-/// for as long as a call may take. Then the lease is left to expire.
+/// Write the remaining outcomes, give up the lease, and notify the host. While the broker is
+/// unreachable, this waits for as long as a call may take. Then the lease is left to expire.
 ///
-/// The order matters. Outcomes come before the lease, because they would be refused without it. The blocked read also
-/// comes before the lease, because it may still return a job that has to go back to the queue.
+/// The order matters. Outcomes come before the lease, because they would be refused without it. The
+/// blocked read also comes before the lease, because it may still return a job that has to go back
+/// to the queue.
 pub async fn sign_off(state: &Arc<State>) {
     let link = &state.shared.link;
     let mut end = Instant::now() + link.connect_limit();
@@ -185,7 +189,8 @@ pub async fn sign_off(state: &Arc<State>) {
             state.emit(EventKind::Settling, "");
         }
         state.work.notify_one();
-        // Repeat this every time: a read that was about to be sent during the previous wake-up blocks only now.
+        // Repeat this every time: a read that was about to be sent during the previous wake-up
+        // blocks only now.
         idle::wake(state).await;
         sleep(Duration::from_millis(2)).await;
     }

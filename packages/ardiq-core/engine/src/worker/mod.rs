@@ -187,7 +187,8 @@ impl State {
     }
 }
 
-/// Fails the worker if the runtime ends while the worker is running: it must not stay up without doing any work.
+/// Fails the worker if the runtime ends while the worker is running: it must not stay up without
+/// doing any work.
 struct Alarm {
     state: Arc<State>,
     /// Whether it covers the sign-off. Until then, another alarm is responsible.
@@ -212,7 +213,8 @@ impl Worker {
     /// A worker on the client's queue. It does nothing before [`Worker::start`].
     ///
     /// # Errors
-    /// [`Error::Closed`] when the client is closed; [`Error::Invalid`] when there are no file descriptors left.
+    /// [`Error::Closed`] when the client is closed; [`Error::Invalid`] when there are no file
+    /// descriptors left.
     pub fn new(client: &Client, settings: Settings, burst: bool) -> Result<Self> {
         if client.is_closed() {
             return Err(Error::Closed);
@@ -268,7 +270,8 @@ impl Worker {
         self.state.notifier.fd()
     }
 
-    /// Return new events. The descriptor is readable again when there are more, or when a job can start.
+    /// Return new events. The descriptor is readable again when there are more, or when a job can
+    /// start.
     pub fn take(&self) -> Vec<Event> {
         self.state.notifier.reset();
         std::mem::take(&mut *lock(&self.state.events))
@@ -281,7 +284,8 @@ impl Worker {
         desk.next(self.state.shared.clock.at_ms(monotonic_ms), monotonic_ms)
     }
 
-    /// The host has pulled all the jobs that it could. The runs that started are recorded if they last.
+    /// The host has pulled all the jobs that it could. The runs that started are recorded if they
+    /// last.
     pub fn pulled(&self) {
         if lock(&self.state.desk).take_news() {
             self.state.work.notify_one();
@@ -293,7 +297,8 @@ impl Worker {
         lock(&self.state.desk).defer(tasks.into_iter().collect());
     }
 
-    /// Start a deferred run. If this returns false, the run must not start, and it is over without an outcome.
+    /// Start a deferred run. If this returns false, the run must not start, and it is over without
+    /// an outcome.
     pub fn begin(&self, slot: usize) -> bool {
         let monotonic_ms = monotonic_ms();
         let mut desk = lock(&self.state.desk);
@@ -341,8 +346,8 @@ impl Worker {
 
     /// Stop fetching, and return the jobs that have not started.
     ///
-    /// The order matters. The desk stops first, so that later arrivals are returned too. Then the blocked read is
-    /// woken, so that it does not take a job that no host would run.
+    /// The order matters. The desk stops first, so that later arrivals are returned too. Then the
+    /// blocked read is woken, so that it does not take a job that no host would run.
     pub fn begin_stop(&self) {
         if !lock(&self.state.phase).begin_stop() {
             return;
@@ -354,8 +359,8 @@ impl Worker {
         self.state.idle.notify_one();
     }
 
-    /// All runs are complete: settle, sign off, then emit the event `stopped`. Gives up if the broker stays
-    /// unreachable.
+    /// All runs are complete: settle, sign off, then emit the event `stopped`. Gives up if the
+    /// broker stays unreachable.
     pub fn finish_stop(&self) {
         self.begin_stop();
         if !lock(&self.state.phase).sign_off() {

@@ -1,5 +1,5 @@
-//! Sends outcomes to the server. They are kept and sent again for as long as this worker owns the jobs. Only an outcome
-//! that the server will never accept is replaced, by a failure that says so.
+//! Sends outcomes to the server. They are kept and sent again for as long as this worker owns the
+//! jobs. Only an outcome that the server will never accept is replaced, by a failure that says so.
 
 use super::State;
 use super::judge::{Finished, judge, unwritable};
@@ -18,7 +18,8 @@ const SMALLEST_LIMIT: usize = 1 << 20;
 
 /// Why the server has not accepted some outcomes.
 enum Fault {
-    /// A temporary refusal: permission or memory is lacking, or the server is no longer the primary.
+    /// A temporary refusal: permission or memory is lacking, or the server is no longer the
+    /// primary.
     ForNow(String),
     /// The outcomes themselves are the reason.
     Theirs(String),
@@ -66,7 +67,8 @@ async fn one_by_one(state: &State, batch: Vec<Settlement>) {
             Fault::Theirs(why) => why,
         };
         if one.size() == 0 {
-            // A job that returns to the queue has no result to replace. The worker keeps it and tries again.
+            // A job that returns to the queue has no result to replace. The worker keeps it and
+            // tries again.
             reason = why;
             left.push(one);
             continue;
@@ -107,14 +109,16 @@ async fn send(state: &State, batch: &[Settlement]) -> std::result::Result<(), Fa
     let before = *sessions.borrow();
     let refused = match deliver::settle(link, keys, batch, ttl, Patience::Endless).await {
         Ok(refused) => refused,
-        // Written or not, it is harmless to send it again: an outcome that was written is refused then.
+        // Written or not, it is harmless to send it again: an outcome that was written is refused
+        // then.
         Err(error) if error.is_broken() && !matches!(batch, [one] if one.size() > SMALLEST_LIMIT) => {
             return Err(Fault::ForNow(error.to_string()));
         }
         Err(error) if error.is_about_this_call() => return Err(Fault::Theirs(error.to_string())),
         Err(error) => return Err(Fault::ForNow(error.to_string())),
     };
-    // After a reconnect, the first try may have been written although its reply was lost. The lease is not lost then.
+    // After a reconnect, the first try may have been written although its reply was lost. The lease
+    // is not lost then.
     let reconnected = before != 0 && *sessions.borrow() != before;
     for one in refused.iter().filter_map(|position| batch.get(*position)) {
         let id = &one.id;

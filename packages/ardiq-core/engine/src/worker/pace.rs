@@ -1,13 +1,15 @@
-//! How many jobs a worker holds in addition to those that run: as many as are likely to start soon. An idle process
-//! cannot run a job that waits in a busy one.
+//! How many jobs a worker holds in addition to those that run: as many as are likely to start soon.
+//! An idle process cannot run a job that waits in a busy one.
 
 /// Jobs that are held ahead should start within about this time.
 const HORIZON_MS: f64 = 100.0;
 
-/// A job that has waited this long for a free slot is returned to the queue, unless slots become free quickly enough.
+/// A job that has waited this long for a free slot is returned to the queue, unless slots become
+/// free quickly enough.
 pub const PATIENCE_MS: i64 = 300;
 
-/// A job that has waited this long although a slot is free is returned too: the host's event loop is blocked.
+/// A job that has waited this long although a slot is free is returned too: the host's event loop
+/// is blocked.
 pub const HOST_PATIENCE_MS: i64 = 1000;
 
 /// Weight of the newest run in the average.
@@ -33,8 +35,9 @@ impl Pace {
 
     /// How many jobs are likely to start within the horizon if `slots` jobs run at the same time.
     ///
-    /// Both estimates are needed. Runs that started together end together, which says nothing about the next ones. And
-    /// one long run beside many short ones says nothing about the slot that the short ones use.
+    /// Both estimates are needed. Runs that started together end together, which says nothing about
+    /// the next ones. And one long run beside many short ones says nothing about the slot that the
+    /// short ones use.
     pub fn ahead(&self, now_ms: i64, slots: usize) -> usize {
         let by_rate = self.recent_at(now_ms) - 0.5;
         let by_length = slots as f64 * HORIZON_MS / self.length_ms.max(1.0);
@@ -53,8 +56,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Runs end every `gap_ms`, `together` of them at a time. Returns how many jobs are held ahead right after the last
-    /// run.
+    /// Runs end every `gap_ms`, `together` of them at a time. Returns how many jobs are held ahead
+    /// right after the last run.
     fn after(runs: i64, gap_ms: i64, together: i64, length_ms: i64) -> usize {
         let mut pace = Pace::default();
         for run in 0..runs {

@@ -5,8 +5,8 @@
 //!    └────────────┴──► Failed ──► SigningOffAfterFailure ◄── (SigningOff)
 //! ```
 //!
-//! A worker emits one last event: `stopped` or `failed`. After a failure the host still stops the worker, so that other
-//! workers get its jobs at once.
+//! A worker emits one last event: `stopped` or `failed`. After a failure the host still stops the
+//! worker, so that other workers get its jobs at once.
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,12 +1,13 @@
-//! When the server should receive this worker's next call. If it receives the call much later, it was away in between:
-//! see `lua/leases.lua`.
+//! When the server should receive this worker's next call. If it receives the call much later, it
+//! was away in between: see `lua/leases.lua`.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::lock::lock;
 
-/// A worker that had to wait this long for the server's first reply cannot know how long the server was away.
+/// A worker that had to wait this long for the server's first reply cannot know how long the server
+/// was away.
 const PROMPT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]

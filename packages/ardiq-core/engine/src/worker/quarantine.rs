@@ -1,15 +1,16 @@
-//! Jobs that were running when a process died, more than once. One of them may have killed the process, while the
-//! others only ran at the same time.
+//! Jobs that were running when a process died, more than once. One of them may have killed the
+//! process, while the others only ran at the same time.
 //!
-//! Such jobs run in small groups, so that each further death leaves fewer suspects. In the end they run alone. A job is
-//! condemned when a process dies while it is the only suspect there. Waiting suspects do not keep other jobs from being
-//! fetched.
+//! Such jobs run in small groups, so that each further death leaves fewer suspects. In the end they
+//! run alone. A job is condemned when a process dies while it is the only suspect there. Waiting
+//! suspects do not keep other jobs from being fetched.
 
 use crate::protocol::entry::{ALONE, Header};
 
 use super::job::Job;
 
-/// A job is dead-lettered as poison after this many deaths, if it was the only suspect in the last one.
+/// A job is dead-lettered as poison after this many deaths, if it was the only suspect in the last
+/// one.
 pub const POISON_DEATHS: u8 = 3;
 
 /// A job is always dead-lettered after this many deaths.
@@ -18,7 +19,8 @@ pub const HOPELESS_DEATHS: u8 = 6;
 /// A run that lasts longer than this is cleared: a job that kills its process does so sooner.
 pub const CLEARED_AFTER_MS: i64 = 120_000;
 
-/// The most suspects that wait in one process. Any more are delayed, so that other workers can try them.
+/// The most suspects that wait in one process. Any more are delayed, so that other workers can try
+/// them.
 pub const MOST_WAITING: usize = 64;
 
 /// All suspects of one process should run within this many rounds.
@@ -61,8 +63,8 @@ impl Quarantine {
         None
     }
 
-    /// The next suspect that may start beside the running jobs (their headers and modes), if it is served before
-    /// `stream`.
+    /// The next suspect that may start beside the running jobs (their headers and modes), if it is
+    /// served before `stream`.
     pub fn next(&mut self, running: &[(Header, Mode)], stream: Option<usize>) -> Option<(Job, Mode)> {
         let position = self.0.iter().position(|job| job.stream <= stream.unwrap_or(usize::MAX))?;
         let last_proof = |header: &Header| header.deaths >= POISON_DEATHS;

@@ -1,5 +1,5 @@
-//! The steps from the buffer to the outcome. The host pulls one job at a time, so that a job starts when its code does,
-//! not earlier.
+//! The steps from the buffer to the outcome. The host pulls one job at a time, so that a job starts
+//! when its code does, not earlier.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -56,7 +56,8 @@ pub(super) struct Run {
     pub since_ms: i64,
     pub recorded: bool,
     pub mode: Mode,
-    /// The lease was lost while it ran. The worker that takes it over counts a death that did not happen.
+    /// The lease was lost while it ran. The worker that takes it over counts a death that did not
+    /// happen.
     pub survived: bool,
 }
 
@@ -100,8 +101,8 @@ impl Runs {
         Some(run)
     }
 
-    /// Drop the runs that the host does not have, and void those that it has not started. Returns the runs whose start
-    /// is recorded.
+    /// Drop the runs that the host does not have, and void those that it has not started. Returns
+    /// the runs whose start is recorded.
     pub fn forget_unbegun(&mut self) -> Vec<(String, Nonce)> {
         let mut survived = Vec::new();
         for (_, run) in self.iter_mut().filter(|(_, run)| run.recorded && !run.survived) {
@@ -117,8 +118,8 @@ impl Runs {
         survived
     }
 
-    /// Take back the runs that have not started and are not being recorded. Returns the jobs, and whether their start
-    /// is recorded.
+    /// Take back the runs that have not started and are not being recorded. Returns the jobs, and
+    /// whether their start is recorded.
     pub fn withdraw_unbegun(&mut self) -> Vec<(Job, bool)> {
         let mut back = Vec::new();
         self.ready.clear();
@@ -146,15 +147,16 @@ impl Desk {
                 || self.running() < self.concurrency && (self.buffered() > 0 || !self.quarantine.is_empty()))
     }
 
-    /// Runs of these tasks start when the host says so, for example when they get a thread, not when it pulls them.
+    /// Runs of these tasks start when the host says so, for example when they get a thread, not
+    /// when it pulls them.
     pub fn defer(&mut self, tasks: HashSet<String>) {
         self.deferred = tasks;
     }
 
     /// The next run. It starts now, unless its task is [deferred](Desk::defer).
     ///
-    /// The start of a job that was taken over from a dead worker is recorded first, see [`super::plan::Plan::vet`]. A
-    /// later pull returns that job.
+    /// The start of a job that was taken over from a dead worker is recorded first, see
+    /// [`super::plan::Plan::vet`]. A later pull returns that job.
     pub fn next(&mut self, now_ms: u64, monotonic_ms: i64) -> Option<Assignment> {
         if self.stopping || monotonic_ms >= self.lease_until_ms {
             return None;
@@ -172,7 +174,8 @@ impl Desk {
                 continue;
             }
             self.waiting_since_ms = None;
-            // The run must be recorded if it lasts. If it is a suspect, it must be recorded at once.
+            // The run must be recorded if it lasts. If it is a suspect, it must be recorded at
+            // once.
             self.has_news = true;
             let suspect = job.header.is_suspect();
             let stage = if suspect {
@@ -201,7 +204,8 @@ impl Desk {
             !first.is_some_and(|first| self.incomplete.holds_up(first, now_ms))
         });
         if !self.quarantine.is_empty() {
-            // Runs that another worker took over from this one are suspects there, so they do not count here.
+            // Runs that another worker took over from this one are suspects there, so they do not
+            // count here.
             let counts = |run: &&Run| !run.survived && run.mode != Mode::Cleared && is_suspected(&run.job.header);
             let suspects = self.runs.iter().filter(counts);
             let suspects: Vec<_> = suspects.map(|run| (run.job.header, run.mode)).collect();
@@ -214,8 +218,8 @@ impl Desk {
         self.buffer[lane?].pop_front().map(|job| (job, Mode::Plain))
     }
 
-    /// Start a run of a [deferred](Desk::defer) task. Returns false if it must not start, because it has expired or
-    /// this worker no longer owns it. The run is over then.
+    /// Start a run of a [deferred](Desk::defer) task. Returns false if it must not start, because
+    /// it has expired or this worker no longer owns it. The run is over then.
     pub fn begin(&mut self, slot: usize, now_ms: u64, monotonic_ms: i64) -> bool {
         let ours = !self.stopping && monotonic_ms < self.lease_until_ms;
         let Some(run) = self.runs.get_mut(slot) else { return false };
@@ -227,8 +231,8 @@ impl Desk {
             }
             Stage::Given if ours => {}
             Stage::Given => {
-                // The lease has expired, so the job must not start. The lease may still be renewed, so the job is
-                // returned.
+                // The lease has expired, so the job must not start. The lease may still be renewed,
+                // so the job is returned.
                 self.end_unbegun(slot, Outcome::HandBack, now_ms);
                 return false;
             }
@@ -273,7 +277,8 @@ impl Desk {
         true
     }
 
-    /// The starts of suspects were recorded, or refused because this worker no longer owns the jobs.
+    /// The starts of suspects were recorded, or refused because this worker no longer owns the
+    /// jobs.
     pub fn vetted(&mut self, slots: &[usize], starts: &[Start], refused: &[usize], now_ms: u64) {
         for (position, (&slot, start)) in slots.iter().zip(starts).enumerate() {
             // If the lease was lost in the meantime, the slot may hold another run by now.

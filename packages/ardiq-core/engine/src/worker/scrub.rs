@@ -1,9 +1,9 @@
-//! Repairs damage from server faults and manual changes, at a slow pace: records, identities, bodies, recorded starts
-//! and waiting callers whose counterparts are missing.
+//! Repairs damage from server faults and manual changes, at a slow pace: records, identities,
+//! bodies, recorded starts and waiting callers whose counterparts are missing.
 //!
-//! Every worker goes through all parts of the queue, one page per call. The more workers there are, the longer each one
-//! pauses, so that all of them together keep the pace. They share no state. If another worker has made a repair, there
-//! is nothing to do.
+//! Every worker goes through all parts of the queue, one page per call. The more workers there are,
+//! the longer each one pauses, so that all of them together keep the pace. They share no state. If
+//! another worker has made a repair, there is nothing to do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::link::Patience;
 use crate::logs::Level;
 use crate::scripts::upkeep::{self, Part};
 
-/// Pause between two pages. A page keeps the server busy for a few tenths of a millisecond at most, so all workers
-/// together use about a thousandth of its time.
+/// Pause between two pages. A page keeps the server busy for a few tenths of a millisecond at most,
+/// so all workers together use about a thousandth of its time.
 const PACE: Duration = Duration::from_millis(200);
 
 /// Pause between two passes through the small parts.
@@ -43,7 +43,8 @@ impl Pass {
     }
 }
 
-/// Run until the worker has stopped: go through all parts when it starts, then through each part when it is due.
+/// Run until the worker has stopped: go through all parts when it starts, then through each part
+/// when it is due.
 pub async fn run(state: Arc<State>) -> Result<()> {
     let (link, keys) = (&state.shared.link, &state.shared.keys);
     match upkeep::mend(link, keys, Patience::Endless).await {

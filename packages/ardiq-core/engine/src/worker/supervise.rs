@@ -1,5 +1,6 @@
-//! Starts the loops of a worker, and restarts them after an error. The worker fails if a loop panics or cannot recover
-//! for a minute. So a worker works, recovers, or reports that it has failed. It never stays up without doing any work.
+//! Starts the loops of a worker, and restarts them after an error. The worker fails if a loop
+//! panics or cannot recover for a minute. So a worker works, recovers, or reports that it has
+//! failed. It never stays up without doing any work.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -40,8 +41,8 @@ where
         let state = supervised;
         let (mut pauses, mut failing_since, mut last) = (backoff(), None, Instant::now());
         loop {
-            // Run it as a separate task, so that a panic is noticed here, and the other loops continue until the worker
-            // fails.
+            // Run it as a separate task, so that a panic is noticed here, and the other loops
+            // continue until the worker fails.
             let run = tokio::spawn(body(Arc::clone(&state)));
             let guard = AbortOnDrop(run.abort_handle());
             let ended = run.await;

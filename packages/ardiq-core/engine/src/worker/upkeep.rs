@@ -1,5 +1,5 @@
-//! Every worker maintains the queue: it promotes due jobs and takes over the work of dead workers. Neither needs a
-//! lock: each is one script call, and a second call finds nothing to do.
+//! Every worker maintains the queue: it promotes due jobs and takes over the work of dead workers.
+//! Neither needs a lock: each is one script call, and a second call finds nothing to do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,8 @@ const LONGEST_UNSUBSCRIBED_SLEEP: Duration = Duration::from_secs(1);
 /// How often the worker looks for dead workers.
 const RECLAIM_PERIOD: Duration = Duration::from_secs(1);
 
-/// Pause between finding an expired lease and declaring its worker dead. Delayed renewals can arrive in between.
+/// Pause between finding an expired lease and declaring its worker dead. Delayed renewals can
+/// arrive in between.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
 
 /// Move jobs to their lanes when they are due.

@@ -47,8 +47,8 @@ impl<'a> Requests<'a> {
     }
 }
 
-/// Run until the worker has stopped. Outcomes and fetches are in flight at the same time: while one reply is decoded,
-/// the server works on another request.
+/// Run until the worker has stopped. Outcomes and fetches are in flight at the same time: while one
+/// reply is decoded, the server works on another request.
 pub async fn run(state: Arc<State>) -> Result<()> {
     let (mut outcomes, mut fetches) = (Requests::default(), Requests::default());
     // These may take long, so nothing else waits for them.
@@ -103,8 +103,9 @@ pub async fn run(state: Arc<State>) -> Result<()> {
             () = until(next_ms) => Ok(()),
         };
         if done.is_err() {
-            // Wait for all requests in flight. Otherwise, no worker would know about a job in an unread reply. Poll all of
-            // them at the same time: one that is not polled may hold a connection's lock that another needs.
+            // Wait for all requests in flight. Otherwise, no worker would know about a job in an
+            // unread reply. Poll all of them at the same time: one that is not polled may hold a
+            // connection's lock that another needs.
             join_all([outcomes, fetches, recovery, large, reads].into_iter().flat_map(|requests| requests.0)).await;
             return done;
         }
@@ -180,7 +181,8 @@ async fn read_new(state: &State, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Decode entries before the desk is locked, because the thread of the event loop may be waiting for it.
+/// Decode entries before the desk is locked, because the thread of the event loop may be waiting
+/// for it.
 pub(super) fn read(state: &State, entries: Vec<Entry>) -> Vec<Delivery> {
     let deliveries: Vec<Delivery> = entries.into_iter().map(Delivery::read).collect();
     for Delivery { job, fault } in &deliveries {
@@ -229,18 +231,19 @@ async fn read_body(state: &State, read: Read) -> Result<()> {
     Ok(())
 }
 
-/// Add the jobs that were fetched. For jobs that were read back, which may be known, `asked` is 0. Returns how many
-/// were new.
+/// Add the jobs that were fetched. For jobs that were read back, which may be known, `asked` is 0.
+/// Returns how many were new.
 fn take_in(state: &State, fetched: &Fetched, deliveries: Vec<Delivery>, asked: usize, worker: &str) -> usize {
     state.shared.clock.observe(fetched.now_ms);
     if !fetched.held {
-        // Nothing is requested without a lease. The renewing loop signs on again at once, and then work continues.
+        // Nothing is requested without a lease. The renewing loop signs on again at once, and then
+        // work continues.
         state.lease_lost(worker);
         return 0;
     }
     if worker != state.identity() {
-        // The lease was lost in the meantime: these jobs belong to the previous incarnation, and other workers take
-        // them over.
+        // The lease was lost in the meantime: these jobs belong to the previous incarnation, and
+        // other workers take them over.
         return 0;
     }
     let drained = fetched.unfinished == Some(0);

@@ -1,6 +1,7 @@
 //! A server of our own for each test, and short ways to say what a test needs from it.
 
-// Every test file compiles this module for itself and uses a part of it; in a test a surprise is a failure.
+// Every test file compiles this module for itself and uses a part of it; in a test a surprise is a
+// failure.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod host;
@@ -27,7 +28,8 @@ use tokio::time::timeout;
 
 use server::Server;
 
-/// How long a test waits for what must happen: generous, since it only costs time when the test fails.
+/// How long a test waits for what must happen: generous, since it only costs time when the test
+/// fails.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// Positions of the streams of the two lanes.
@@ -82,7 +84,8 @@ impl Queue {
         produce::enqueue(&self.link, &self.keys, &call_of(jobs), patience()).await.unwrap()
     }
 
-    /// When a call that is made now is expected: later than it comes, so that a slow machine does not look like an absence.
+    /// When a call that is made now is expected: later than it comes, so that a slow machine does
+    /// not look like an absence.
     pub async fn on_time(&self) -> i64 {
         self.now_ms().await as i64 + 60_000
     }
@@ -220,7 +223,8 @@ impl Queue {
         timeout(LIMIT, self.pushed.lock().await.recv()).await.expect("a message in time").expect("the link lives")
     }
 
-    /// Every message so far. Messages come before the answer to a ping that was sent later on the same connection.
+    /// Every message so far. Messages come before the answer to a ping that was sent later on the
+    /// same connection.
     pub async fn pushes(&self) -> Vec<(String, Vec<u8>)> {
         self.link.probe(patience()).await.unwrap();
         let mut pushed = self.pushed.lock().await;

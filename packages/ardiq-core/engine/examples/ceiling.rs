@@ -1,11 +1,10 @@
-//! The ceiling: the queue's own scripts through the engine's own link, with no Python and no work
-//! loop around them. What a worker could reach at most on this machine, if everything else were
-//! free.
+//! The ceiling: the queue's scripts through the engine's link, without Python and the work loop. A
+//! worker could reach at most this speed on this machine if everything else cost nothing.
 //!
 //!     ceiling URL enqueue JOBS
 //!     ceiling URL drain JOBS [BATCH]
 //!
-//! Prints the seconds that it took as a line of JSON.
+//! Prints the elapsed seconds as a line of JSON.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use ardiq_engine::worker::judge::{Finished, Outcome, judge};
 
 const WORKER: &str = "ceiling";
 const KEEP_MS: i64 = 300_000;
-/// A worker at concurrency 100 holds so many.
+/// A worker with concurrency 100 holds this many.
 const HELD: usize = 200;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -50,7 +49,7 @@ async fn enqueue(link: &Link, keys: &Keys, jobs: usize) -> Result<f64, Box<dyn E
     let started = Instant::now();
     let chunks = prepare(vec![job; jobs], link.connect_limit())?;
     for pair in chunks.chunks(2) {
-        // The second is on its way while the server works on the first.
+        // The second one is in flight while the server works on the first.
         let (first, second) = tokio::join!(produce::enqueue(link, keys, &pair[0], Patience::Endless), async {
             if let Some(chunk) = pair.get(1) {
                 produce::enqueue(link, keys, chunk, Patience::Endless).await
@@ -70,7 +69,7 @@ async fn drain(link: &Link, keys: &Keys, jobs: usize, batch: usize) -> Result<f6
     let (mut settled, mut ready) = (0, Vec::new());
     let started = Instant::now();
     while settled < jobs {
-        // As the worker does: outcomes out and jobs in, both on their way at the same time.
+        // Like a worker: outcomes and fetches are in flight at the same time.
         let (refused, fetched) = tokio::join!(
             settle(link, keys, &ready),
             deliver::fetch(link, keys, WORKER, batch, Source::New, Patience::Endless),

@@ -1,6 +1,6 @@
-//! What a job costs in allocations, outside the connection: counted, so that more is a regression
-//! and no bad luck.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! Counts the allocations that a job costs outside the connection. They are deterministic, so that
+//! a higher number is a regression.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support {
     pub mod desks;
@@ -17,7 +17,7 @@ use support::desks::{MONO, NOW, desk, entry};
 
 const JOBS: usize = 200;
 
-/// Allocations of a job in `work`, which is for [`JOBS`] of them.
+/// The allocations per job in `work`, which handles [`JOBS`] jobs.
 fn each(work: impl FnOnce()) -> f64 {
     measure(work).count_total as f64 / JOBS as f64
 }

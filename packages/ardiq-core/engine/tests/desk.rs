@@ -1,6 +1,5 @@
-//! The decisions of the desk, one by one. `desk_random.rs` has what must hold in any order of
-//! events.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! Each decision of the desk. `desk_random.rs` checks what must be true in any order of events.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 #[path = "support/desks.rs"]
 mod desks;

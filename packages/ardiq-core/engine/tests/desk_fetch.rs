@@ -1,5 +1,5 @@
 //! When the desk asks for jobs, and for how many.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 #[path = "support/desks.rs"]
 mod desks;
@@ -143,7 +143,7 @@ fn suspects_that_wait_take_no_room_from_others() {
     assert_eq!(planned(&mut desk).fetch, 1);
 }
 
-/// A desk with one lane full of jobs ahead, when the runs turn out to be long.
+/// A desk with one lane of buffered jobs, after the runs have turned out to be long.
 fn stuck(prefetch: usize) -> Desk {
     let mut desk = busy_desk(2, prefetch);
     desk.extend_lease(i64::MAX);
@@ -172,7 +172,7 @@ fn of_jobs_that_wait_those_that_are_likely_to_start_soon_stay() {
     planned(&mut desk);
     let back = planned_at(&mut desk, MONO + PATIENCE_MS).settle.len();
     assert_eq!((back, desk.held()), (89, 11), "two hundred runs ended 300 ms ago: nine");
-    // The first to be served are kept.
+    // The jobs that are served first are kept.
     for (slot, next) in [(0, "job2"), (1, "job3"), (0, "job4"), (0, "job5")] {
         assert!(desk.complete(slot, Outcome::Retry(0), NOW, MONO + PATIENCE_MS));
         assert_eq!(desk.next(NOW, MONO + PATIENCE_MS).unwrap().id, next);

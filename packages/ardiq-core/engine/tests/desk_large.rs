@@ -1,5 +1,5 @@
 //! Jobs with large arguments and large outcomes: nothing else waits for them.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 #[path = "support/desks.rs"]
 mod desks;

@@ -1,6 +1,6 @@
-//! What must hold at the desk in any order of events: never more running than allowed, never more
-//! asked for than there is room, suspects kept apart, and no job lost or doubled.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! Checks what must be true at the desk in any order of events: the limits for running and
+//! requested jobs hold, suspects are separated, and no job is lost or runs twice.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -17,31 +17,31 @@ use proptest::test_runner::TestCaseError;
 
 const STREAMS: usize = 4;
 
-/// The task whose runs begin when the host says so.
+/// The task whose runs are deferred.
 const DEFERRED: &str = "deferred";
 
-/// One thing that happens; numbers choose among what is possible at that moment.
+/// An event. Numbers select one of the possibilities at that moment.
 #[derive(Debug, Clone)]
 enum Event {
-    /// The server answers the open request with so many jobs of a kind.
+    /// The server answers the open request with this many jobs of a kind.
     Receive {
         share: u8,
         kind: u8,
     },
-    /// Deliveries that are known come again.
+    /// Known deliveries are read back.
     Repeat,
     /// The host pulls a run.
     Pull,
-    /// A run that waits begins.
+    /// A deferred run starts.
     Begin(u8),
     Complete(u8),
-    /// Ask what to do; answers come with later events.
+    /// Ask for a plan. The replies arrive with later events.
     Plan,
     /// The oldest open batch of outcomes was written.
     Settled,
-    /// The server would not take it.
+    /// The server refused it.
     PutOff,
-    /// The oldest open vetting is answered; bits choose which are refused.
+    /// The oldest open vetting is answered. Bits select the starts that are refused.
     Vetted(u8),
     Recover,
     LoseLease,
@@ -65,27 +65,27 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// The world around the desk, and where it saw each job last.
+/// The environment of the desk, and where it last saw each job.
 struct World {
     desk: Desk,
     concurrency: usize,
     prefetch: usize,
     now: i64,
     next: usize,
-    /// Places asked for and not yet answered.
+    /// Jobs that were requested and not delivered yet.
     asked: usize,
     entries: BTreeMap<String, Entry>,
-    /// What the host has, and whether it has begun.
+    /// The runs that the host has, and whether they have started.
     running: BTreeMap<usize, (String, bool)>,
-    /// Runs whose start was written down, or is being.
+    /// Runs whose start is recorded, or being recorded.
     recorded: BTreeSet<String>,
-    /// Jobs whose outcome was on its way at least once.
+    /// Jobs whose outcome was sent at least once.
     settled: BTreeSet<String>,
-    /// Jobs that turned out to be another worker's.
+    /// Jobs that another worker turned out to own.
     dropped: BTreeSet<String>,
-    /// Jobs that had not begun, or had not been written, when the lease was lost.
+    /// Jobs that had not started, or whose outcome was not written, when the lease was lost.
     lost: BTreeSet<String>,
-    /// Runs that went on when it was.
+    /// Runs that continued after the lease was lost.
     survived: BTreeSet<String>,
     batches: VecDeque<Vec<Settlement>>,
     put_off: BTreeSet<String>,
@@ -143,7 +143,7 @@ impl World {
         entry
     }
 
-    /// Deaths and task of a job.
+    /// The deaths and the task of a job.
     fn of(&self, id: &str) -> (u8, String) {
         let Delivery { job, .. } = Delivery::read(self.entries[id].clone());
         (job.header.deaths, job.envelope.name)
@@ -259,7 +259,7 @@ impl World {
                 self.asked = 0;
             }
             Event::Repeat => {
-                // What the server would send again: all that is neither settled nor taken over.
+                // The server would return every job that is neither settled nor taken over.
                 let open = |id: &&String| {
                     let written = self.settled.contains(*id) && !self.put_off.contains(*id);
                     !written && !self.dropped.contains(*id) && !self.lost.contains(*id)
@@ -310,7 +310,7 @@ impl World {
         Ok(())
     }
 
-    /// Let everything come to its end, with or without running what is left.
+    /// Finish everything, with or without running the remaining jobs.
     fn finish(&mut self, stop: bool) -> Result<(), TestCaseError> {
         if stop {
             self.desk.stop(5);

@@ -1,6 +1,5 @@
-//! The way from the buffer to the outcome: pulls, runs that wait before they begin, and outcomes
-//! that have to wait.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! The steps from the buffer to the outcome: pulls, deferred runs, and outcomes that have to wait.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 #[path = "support/desks.rs"]
 mod desks;
@@ -15,14 +14,14 @@ use desks::{
     planned, planned_at, receive, succeed, suspect, vet,
 };
 
-/// A desk where every run begins when the host says so.
+/// A desk where every run is deferred.
 fn deferring(concurrency: usize) -> Desk {
     let mut desk = desk(concurrency, concurrency);
     desk.defer(["task".to_owned()].into());
     desk
 }
 
-/// A desk with one run that waits for a thread of the host; the run's slot.
+/// A desk with one deferred run, and the slot of the run.
 fn deferred(header: Header, expire_ms: u64) -> (Desk, usize) {
     let mut desk = deferring(1);
     receive(&mut desk, [entry_with(3, 1, header, expire_ms)]);
@@ -30,7 +29,7 @@ fn deferred(header: Header, expire_ms: u64) -> (Desk, usize) {
     (desk, slot)
 }
 
-/// The same with a job that was taken over from a dead worker, whose start is on record.
+/// The same with a job that was taken over from a dead worker. Its start is recorded.
 fn deferred_suspect() -> (Desk, usize) {
     let mut desk = deferring(1);
     receive(&mut desk, [suspect(1, 1)]);
@@ -269,7 +268,7 @@ fn a_suspect_that_was_being_vetted_when_the_lease_was_lost_never_starts() {
     desk.lose_lease();
     desk.extend_lease(LEASE_END);
     assert_eq!((desk.held(), desk.running()), (0, 0), "it holds no place");
-    // The place has another suspect by the time at which the answer comes.
+    // The slot has another suspect when the reply arrives.
     receive(&mut desk, [suspect(2, 1)]);
     hand_out(&mut desk);
     desk.vetted(&[slot], &[start], &[], NOW);
@@ -308,7 +307,7 @@ fn outcomes_that_the_server_would_not_take_are_sent_again_when_their_time_has_co
     let refused = settlements(planned(&mut desk).settle);
     desk.put_off(refused.clone(), MONO + 500);
     assert!(!desk.is_settled() && !desk.is_empty());
-    // Others go out meanwhile.
+    // Other outcomes are written in the meantime.
     succeed(&mut desk, runs[1].slot);
     let plan = planned_at(&mut desk, MONO + 499);
     assert_eq!((plan.settle.len(), plan.again.len(), plan.next_ms), (1, 0, Some(MONO + 500)));

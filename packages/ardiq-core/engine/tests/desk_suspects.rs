@@ -1,6 +1,6 @@
-//! Jobs that were running when a process died: how they are tried again without taking others down,
-//! and when one is condemned.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! Jobs that were running when a process died: how they run again without harming other jobs, and
+//! when one is condemned.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 #[path = "support/desks.rs"]
 mod desks;
@@ -15,15 +15,14 @@ use desks::{
     suspect, suspect_with, vet,
 };
 
-/// Deaths from which on a job waits apart.
+/// A job with this many deaths waits separately.
 const APART_FROM: u8 = POISON_DEATHS - 1;
 
 fn in_stream(stream: usize, entry: Entry) -> Entry {
     Entry { stream, ..entry }
 }
 
-/// Pull, vet what is to be vetted, and pull what may start then, with the modes in which it was
-/// recorded.
+/// Pull, answer all vettings, and pull again. Returns the runs with their recorded modes.
 fn start(desk: &mut Desk) -> Vec<(Assignment, Mode)> {
     let mut runs: Vec<(Assignment, Mode)> = hand_out(desk).into_iter().map(|run| (run, Mode::Plain)).collect();
     let modes: Vec<Mode> = planned(desk).vet.into_iter().map(|(_, start)| start.mode).collect();
@@ -266,8 +265,8 @@ fn an_innocent_run_is_recorded_once_however_long_it_lasts() {
     assert_eq!((plan.record.len(), plan.next_ms), (0, None));
 }
 
-/// Its job runs elsewhere by now, but should it kill this process, the others here must not be
-/// blamed.
+/// Its job runs in another worker now. But if it kills this process, the other suspects here must
+/// not be blamed.
 #[test]
 fn beside_a_suspect_that_was_taken_over_another_starts_but_not_as_the_only_one() {
     let mut desk = desk(4, 4);

@@ -1,5 +1,5 @@
-//! The link keeps to the patience of each of its callers.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! The link respects the patience of each caller.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 
@@ -25,7 +25,7 @@ async fn a_hasty_caller_is_not_held_up_by_a_patient_one_while_the_server_is_away
     let second = Duration::from_secs(1);
     let patient = queue.link.command(&ping, Patience::Endless);
     let hasty = async {
-        // Its connection is found dead only when the patient one is at making another.
+        // It detects the dead connection only after the patient caller has begun to make a new one.
         sleep(second).await;
         timeout(LIMIT, queue.link.command(&ping, Patience::within(RESPONSE_LIMIT + second))).await
     };
@@ -96,7 +96,7 @@ async fn after_a_connection_was_given_up_the_subscriptions_come_back_without_ano
         assert!(matches!(refused, Err(Error::Unreachable { .. })), "{refused:?}");
         let before = *sessions.borrow();
         queue.server.thaw();
-        // Well before the look that comes by itself.
+        // Well before the periodic check.
         let back = sessions.wait_for(|number| *number > before);
         assert!(timeout(RESPONSE_LIMIT / 2, back).await.is_ok(), "nobody has connected again");
     };
@@ -106,8 +106,8 @@ async fn after_a_connection_was_given_up_the_subscriptions_come_back_without_ano
     }
 }
 
-/// Pass on what a program sends, at once, but hold a large value for so long: a buffer on the way
-/// took all of it.
+/// Forward what a program sends at once, but hold a large value for this long, like a buffer on the
+/// way that has accepted all of it.
 async fn hold_large(program: TcpStream, server: UnixStream, held: Duration) {
     let ((mut from_program, mut to_program), (mut from_server, mut to_server)) =
         (program.into_split(), server.into_split());
@@ -124,8 +124,7 @@ async fn hold_large(program: TcpStream, server: UnixStream, held: Duration) {
             while let Some(piece) = out.recv().await {
                 let begins_large = piece.len() == LARGE && !std::mem::replace(&mut is_held, true);
                 if begins_large {
-                    // All of the value has been sent when the answer to what came before it is
-                    // read.
+                    // The whole value has been sent when the reply to the previous command is read.
                     sleep(Duration::from_millis(500)).await;
                 }
                 to_server.write_all(&piece).await.unwrap();
@@ -157,7 +156,7 @@ async fn an_answer_does_not_end_the_patience_with_the_large_value_behind_it() {
     };
     let mut set = redis::cmd("SET");
     set.arg("large").arg(vec![0_u8; 10 * LARGE]);
-    // The script is loaded ahead of the value, and the answer to that comes at once.
+    // The script is loaded ahead of the value, and that reply arrives at once.
     tokio::select! {
         () = serving => unreachable!("it never ends"),
         set = link.call_sized(FOR_WORKERS[0], &set, 10 * LARGE, patience()) => assert!(set.is_ok(), "{set:?}"),

@@ -1,5 +1,5 @@
-//! Bodies that are kept apart: they come with their jobs, stay as long as these, and go with them.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! Bodies that are stored separately: they arrive with their jobs and are deleted with them.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 
@@ -144,7 +144,7 @@ async fn without_its_body_a_job_is_not_accepted() {
     cmd.arg(ENQUEUE.sha()).arg(3).arg(&keys.due).arg(&keys.known_lanes).arg(lane);
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.wake).arg("lane:").arg("12345678");
     cmd.arg("0 0 0 - nowhere").arg(1).arg("a").arg("\x01".to_owned() + "12345678rest");
-    // Not through the link, which would try again.
+    // Not through the link, because it would retry.
     let client = redis::Client::open(queue.server.url()).unwrap();
     let mut conn = client.get_multiplexed_async_connection().await.unwrap();
     let refused = cmd.query_async::<redis::Value>(&mut conn).await.unwrap_err();
@@ -159,7 +159,7 @@ async fn a_body_whose_job_never_comes_runs_out_by_itself() {
     let _: String = queue.ask("SET", (&name, BODY, "NX", "PX", 60_000)).await;
     queue.enqueue(&[job("a")]).await;
     assert!(ttl(&queue, &name).await > 0, "nobody has claimed it");
-    // And the other way round: when memory is full neither is taken.
+    // The other way round: when the memory is full, neither is accepted.
     let _: String = queue.ask("CONFIG", ("SET", "maxmemory", 1)).await;
     let call = support::call_of(&[apart("b", 1)]);
     let refused = produce::enqueue(&queue.link, &queue.keys, &call, patience()).await;

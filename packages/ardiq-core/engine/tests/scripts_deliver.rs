@@ -1,5 +1,5 @@
-//! The scripts that bring jobs to a worker: fetch, start.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! The scripts that deliver jobs to a worker: fetch and start.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 

@@ -1,6 +1,6 @@
-//! Leases and the clock: time during which the server was away counts against nobody, and a dead
-//! worker is found all the same.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! Leases and the clock: time during which the server was away does not count against any lease,
+//! and dead workers are still detected.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 
@@ -10,13 +10,13 @@ use support::{LOW, Queue, RETURNED_LOW, job};
 const SECOND: i64 = 1_000;
 const HOUR: i64 = 3_600 * SECOND;
 
-/// How long nothing was heard of the workers, in most tests.
+/// How long the workers are silent, in most tests.
 const SILENCE: i64 = 70 * SECOND;
 
-/// How long after an absence a worker that is found again has to renew its lease, at most.
+/// The longest time that a worker has to renew its lease after an absence.
 const TRUCE: i64 = 10 * SECOND;
 
-/// A queue with two workers whose leases hold, of which `other` has a job; and the time.
+/// A queue with two workers whose leases are valid, and the time. The worker `other` has a job.
 async fn two_workers() -> (Queue, i64) {
     let queue = Queue::start();
     queue.deliver("a", "other").await;
@@ -29,23 +29,24 @@ async fn set_pulse(queue: &Queue, at_ms: i64) {
     let _: String = queue.ask("SET", (&queue.keys.pulse, at_ms)).await;
 }
 
-/// Somebody called just now: a little later, so that a slow machine does not look like an absence.
+/// A worker called just now. The time is a little later, so that a slow machine does not look like
+/// an absence.
 async fn beat(queue: &Queue) {
     set_pulse(queue, queue.now_ms().await as i64 + 450).await;
 }
 
-/// Look as one that is expected at this very moment.
+/// Reclaim with a call that is expected right now.
 async fn look(queue: &Queue, seen: &[Expired]) -> (String, Vec<Expired>) {
     let found = queue.look("asker", queue.on_time().await, seen).await;
     (found.victim, found.expired)
 }
 
-/// The leases that a look found run out.
+/// The expired leases that a call found.
 fn expired(leases: &[(&str, i64)]) -> Vec<Expired> {
     leases.iter().map(|(worker, lease)| ((*worker).into(), lease.to_string().into())).collect()
 }
 
-/// The dead worker is found at the first look and taken over at the second.
+/// The first call finds the dead worker, and the second takes over its work.
 async fn takes_over(queue: &Queue, lease: i64) {
     let (victim, found) = look(queue, &[]).await;
     assert_eq!((victim.as_str(), &found), ("", &expired(&[("other", lease)])), "one look is not enough");
@@ -82,7 +83,7 @@ async fn while_the_server_was_away_nobody_died() {
     assert_eq!(queue.lease("asker").await, Some(now - 20 * SECOND + away));
     let soonest = found.now_ms as i64 + TRUCE;
     assert_eq!(queue.lease("late").await, Some(soonest), "it gets time to find its way back");
-    // What one has seen and done, the next does not do again.
+    // The second worker does not repeat what the first one has done.
     queue.look("asker", now - SILENCE + 2, &[]).await;
     assert!(queue.lease("other").await.unwrap() < now - 10 * SECOND + away + 5 * SECOND);
     assert_eq!(queue.pending(LOW).await, 1);
@@ -142,7 +143,7 @@ async fn a_worker_that_starts_tells_an_absence_by_how_long_the_server_has_been_u
         let renewed = queue.claim("fresh", true, expected).await;
         assert!(renewed.held);
         let silence = renewed.now_ms as i64 - (now - SILENCE);
-        // Nobody knows whether the others were cut off, so they have a moment to come back.
+        // The others may have been cut off, so they get some time to reconnect.
         let lease = if moves { now - 10 * SECOND + silence } else { renewed.now_ms as i64 + 3 * SECOND };
         assert_eq!(queue.lease("other").await, Some(lease), "{why}");
         assert_eq!(queue.lease("fresh").await, Some(renewed.now_ms as i64 + 60 * SECOND), "{why}");
@@ -225,7 +226,7 @@ async fn a_clock_set_back_is_counted_once_although_every_worker_notices() {
     set_pulse(&queue, now + HOUR).await;
     queue.look("asker", now + HOUR, &[]).await;
     let moved = queue.lease("other").await;
-    // All had their last answer from the clock as it was.
+    // All workers received their last reply before the clock was set.
     assert!(queue.claim("third", false, now + HOUR).await.held);
     assert_eq!(queue.lease("other").await, moved);
     let found = queue.look("asker", now + HOUR, &[]).await;
@@ -235,7 +236,7 @@ async fn a_clock_set_back_is_counted_once_although_every_worker_notices() {
 #[tokio::test]
 async fn a_clock_set_back_by_little_shortens_nobodys_lease_twice() {
     let (queue, now) = two_workers().await;
-    // Two seconds passed, and the clock went back by one: the silence looks like one.
+    // Two seconds passed, and the clock was set back by one: the silence seems to be one second.
     queue.set_lease("other", now + 30 * SECOND).await;
     for _ in 0..20 {
         set_pulse(&queue, now - SECOND).await;
@@ -257,8 +258,8 @@ async fn when_the_clock_is_set_forward_leases_go_with_it_once() {
     assert_eq!((found.victim.as_str(), found.expired.len()), ("", 0));
     assert_eq!(queue.lease("other").await, Some(before + 30 * SECOND + forward));
     assert!(queue.claim("third", false, before + 10).await.held);
-    // What passed between the two calls may be counted, since a worker cannot tell it from what it
-    // noticed.
+    // The time between the two calls may count, because a worker cannot distinguish it from the
+    // absence.
     assert!(queue.lease("other").await.unwrap() < before + 30 * SECOND + forward + 20 * SECOND);
 }
 
@@ -270,7 +271,7 @@ async fn a_lease_that_is_renewed_between_two_looks_is_not_taken() {
     assert_eq!(found, expired(&[("other", now - SECOND)]));
     assert!(queue.renew("other").await, "its renewal had been held up");
     assert_eq!(look(&queue, &found).await, (String::new(), vec![]));
-    // Another lease that has run out has to be seen twice again.
+    // Another expired lease must again be found by two calls.
     queue.set_lease("other", now - 500).await;
     assert_eq!(look(&queue, &found).await, (String::new(), expired(&[("other", now - 500)])));
     takes_over(&queue, now - 500).await;

@@ -1,5 +1,5 @@
-//! The scripts that read: wait, lookup, depth, inspect, list.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! The scripts that read: wait, lookup, depth, inspect and list.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 
@@ -12,7 +12,7 @@ async fn wait(queue: &Queue, id: &str, channel: &str, ms: u64) -> Seen {
     look::wait(&queue.link, &queue.keys, id, channel, ms, patience()).await.unwrap()
 }
 
-/// Who waits for a job, and until when.
+/// The callers that wait for a job, and their deadlines.
 async fn waiters(queue: &Queue, id: &str) -> Vec<(String, u64)> {
     let text: Option<String> = queue.ask("HGET", (&queue.keys.waiters, id)).await;
     let lines = text.unwrap_or_default();
@@ -259,7 +259,7 @@ async fn whoever_only_looks_writes_nothing_and_may_look_into_a_replica() {
     assert_eq!(registered, ["q"]);
     let entry = queue.take("w", 1).await.remove(0);
     queue.settle(&[done(&entry, TTL)]).await;
-    // It follows a server that is not there, and keeps what it has.
+    // It replicates a server that does not exist, and keeps its data.
     let _: String = queue.ask("REPLICAOF", ("127.0.0.1", "1")).await;
     assert_eq!(look::result(&queue.link, &queue.keys, "a", patience()).await.unwrap(), result_of(&entry));
     assert_eq!(

@@ -1,5 +1,5 @@
-//! A server whose memory is full takes no new work, and lets what it has be finished.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! A server whose memory is full refuses new work, but existing work can be finished.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 

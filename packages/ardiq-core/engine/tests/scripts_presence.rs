@@ -1,6 +1,6 @@
-//! Unfinished jobs whose entry, due time or record somebody has deleted: their ids and identities
-//! are usable again, and callers are told.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! Unfinished jobs whose entry, due time or record was deleted from outside: their ids and
+//! identities are free again, and callers are notified.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 
@@ -11,7 +11,7 @@ use ardiq_engine::scripts::produce::NewJob;
 use ardiq_engine::scripts::upkeep::{self, Part};
 use support::{HIGH, LOW, Queue, RETURNED_LOW, TTL, again, back, done, job, job_of_call, patience, start_of};
 
-/// Name and value.
+/// The name and the value.
 type Field = (Vec<u8>, Vec<u8>);
 
 fn unique(id: &str) -> NewJob {
@@ -22,7 +22,7 @@ fn later(id: &str) -> NewJob {
     NewJob { delay_ms: 60_000, ..job(id) }
 }
 
-/// Within the same millisecond a stream that is made anew would give the same ids again.
+/// A stream that is created again within the same millisecond would repeat entry ids.
 async fn delete_lanes(queue: &Queue) {
     let _: i64 = queue.ask("DEL", &queue.keys.streams).await;
     let deleted = queue.now_ms().await;
@@ -35,7 +35,7 @@ async fn wait(queue: &Queue, id: &str) -> Seen {
     look::wait(&queue.link, &queue.keys, id, "me", 60_000, patience()).await.unwrap()
 }
 
-/// Look over one part of the queue, from its beginning to its end. Returns the repairs.
+/// Check one part of the queue completely. Returns the repairs.
 async fn scrub(queue: &Queue, part: Part) -> Vec<(String, String)> {
     let (mut cursor, mut repairs) = ("0".to_owned(), Vec::new());
     loop {
@@ -132,8 +132,7 @@ async fn a_recorded_start_goes_with_the_delivery() {
     assert_eq!(queue.settle(&batch).await, [2], "there was nothing left to run");
     assert!(says_lost(&queue.record("gone").await.unwrap(), "gone"));
     assert_eq!(queue.ask::<Vec<String>>("HKEYS", &queue.keys.running).await, ["zombie's"]);
-    // Somebody deletes the record; the takeover has no job to take over, and the start is forgotten
-    // all the same.
+    // The record is deleted. There is no job to take over, but the recorded start is removed.
     let _: i64 = queue.ask("DEL", queue.keys.job("zombie's")).await;
     queue.let_lease_end("w").await;
     queue.sign_on("heir").await;
@@ -147,7 +146,7 @@ async fn a_recorded_start_goes_with_the_delivery() {
 async fn the_fence_tells_streams_apart() {
     let queue = Queue::start();
     let entry = queue.deliver("a", "w").await;
-    // The same entry id in another stream, as happens within one millisecond.
+    // The same entry id in another stream, which can happen within one millisecond.
     let record = queue.record("a").await.unwrap();
     let moved = String::from_utf8_lossy(&record).replace("lane:low", "returned:low");
     let fields: Vec<(String, Vec<Field>)> =

@@ -1,5 +1,5 @@
-//! The scripts that bring jobs in: enqueue, fire.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! The scripts that enqueue jobs: enqueue and fire.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 
@@ -180,7 +180,7 @@ async fn an_identity_held_by_nothing_unfinished_is_free() {
     let queue = Queue::start();
     queue.enqueue(&[unique("first", 1)]).await;
     let entry = queue.take("w", 1).await.remove(0);
-    // Settled by a worker that did not know of the identity: the key stays, and must not block.
+    // Settled by a worker that did not know the identity: the key remains, and must not block.
     queue.settle(&[done(&entry, TTL)]).await;
     assert!(queue.enqueue(&[unique("second", 2)]).await.is_empty());
     let _: i64 = queue.ask("DEL", queue.keys.job("second")).await;

@@ -1,7 +1,7 @@
-//! A script happens as a whole or not at all. For each command that a script runs, a user without
-//! the right to run it calls the script: either everything is as before, or the script did all that
-//! it should.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! A script does everything or nothing. For each command of a script, a user without permission for
+//! that command calls the script. Either the data is unchanged, or the script has done everything
+//! that it should.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 
@@ -20,15 +20,15 @@ use support::{
     HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, patience, poison, start_of, survivor,
 };
 
-/// All that must be as before after a refusal. Names of queues and lanes are made known beside a
-/// call, and a body that was sent ahead runs out. The pulse says that somebody called, which is so.
+/// The data that a refused call must not change. Queues and lanes are registered next to a call,
+/// and a body that was sent ahead expires. The pulse records that a worker called, which is true.
 async fn facts(queue: &Queue) -> BTreeMap<String, Vec<u8>> {
     let left_out = [":lanes", "ardiq:queues", ":pulse"];
     let all = queue.snapshot().await.into_iter();
     all.filter(|(name, _)| !left_out.iter().any(|end| name.ends_with(end)) && !name.contains(":body:")).collect()
 }
 
-/// Commands that a script names in its own text and in the prelude.
+/// The commands in a script's own text and in the prelude.
 fn commands_of(script: &str) -> BTreeSet<String> {
     let text = ALL.iter().find(|one| one.name == script).unwrap().text;
     let mut found = BTreeSet::new();
@@ -37,12 +37,13 @@ fn commands_of(script: &str) -> BTreeSet<String> {
             found.insert(rest.split('\'').next().unwrap().to_owned());
         }
     }
-    // Without it no script runs at all.
+    // Without it, no script runs.
     found.remove("TIME");
     found
 }
 
-/// Make a queue anew, with a job in every state and a dead worker. Returns what worker `w` holds.
+/// Create a queue with a job in every state and a dead worker. Returns the entries that worker `w`
+/// holds.
 async fn set_scene(queue: &Queue) -> Vec<Entry> {
     let _: String = queue.ask("FLUSHALL", NO_ARGUMENTS).await;
     let later = NewJob { delay_ms: 60_000, ..job("later") };
@@ -61,7 +62,7 @@ async fn set_scene(queue: &Queue) -> Vec<Entry> {
     for id in ["a", "b", "c", "later"] {
         look::wait(&queue.link, &queue.keys, id, "me", 60_000, patience()).await.unwrap();
     }
-    // A job without an entry, a start without a run, and an entry that is nobody's.
+    // A job without an entry, a start without a run, and an entry without an owner.
     queue.enqueue(&[NewJob { lane: 1, ..job("lost") }]).await;
     look::wait(&queue.link, &queue.keys, "lost", "me", 60_000, patience()).await.unwrap();
     let last: Vec<(String, Vec<Vec<u8>>)> =
@@ -182,7 +183,7 @@ async fn a_script_that_lacks_a_right_has_done_nothing_or_all_that_it_should() {
                 let after = facts(&queue).await;
                 let names = before.keys().chain(after.keys());
                 let changed: Vec<&String> = names.filter(|name| before.get(*name) != after.get(*name)).collect();
-                // What was delivered to a worker is on its account, and it reads it back.
+                // Jobs that were delivered to a worker are pending, so it reads them back.
                 assert!(changed.is_empty() || script == "fetch", "{script} {variant} without {command}: {changed:?}");
             }
         }

@@ -1,6 +1,6 @@
-//! Results that end early, repeated enqueues after the end of the job, and large results for
-//! callers that wait.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! Results that expire early, repeated enqueues after the end of the job, and large results for
+//! waiting callers.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 
@@ -110,7 +110,7 @@ async fn a_schedule_goes_on_after_the_clock_was_set_back() {
     assert_eq!(fire(now - 10).await, Firing::Not, "once, as ever");
     assert_eq!(fire(now - 20).await, Firing::Not);
     assert_eq!(fire(now).await, Firing::Fired);
-    // As fired before by a job that is unfinished still.
+    // As if it was fired before, and its job is still unfinished.
     let _: i64 = queue.ask("HSET", (&queue.keys.cron, "tick", now + 3_600_000)).await;
     assert_eq!(fire(now).await, Firing::Not, "its job is there");
     assert_eq!(queue.length(LOW).await, 2);

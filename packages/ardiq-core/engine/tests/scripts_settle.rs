@@ -1,5 +1,5 @@
 //! The script that commits outcomes. `scripts_zombie.rs` has the outcomes that it refuses.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 
@@ -251,7 +251,7 @@ async fn left(queue: &Queue) -> Vec<String> {
     entries.into_iter().map(|(entry, _)| entry).collect()
 }
 
-/// A queue with so many jobs, and so many of them delivered.
+/// A queue with this many jobs, of which this many are delivered.
 async fn delivered(jobs: usize, sent: usize) -> (Queue, Vec<Entry>) {
     let queue = Queue::start();
     let jobs: Vec<NewJob> = (0..jobs).map(|number| job(&number.to_string())).collect();
@@ -288,7 +288,7 @@ async fn what_is_settled_is_deleted_and_nothing_else_whatever_is_still_pending()
 #[tokio::test]
 async fn outcomes_in_any_order_of_batches_leave_exactly_the_rest() {
     let (queue, mut open) = delivered(300, 300).await;
-    // Every batch takes some from all over, as tasks of different lengths do.
+    // Every batch contains jobs from everywhere, as with tasks of different lengths.
     for step in [7, 3, 5, 2, 11, 1] {
         let batch: Vec<Settlement> = open.iter().step_by(step).map(|entry| done(entry, TTL)).collect();
         assert!(queue.settle(&batch).await.is_empty());
@@ -305,7 +305,7 @@ async fn what_a_group_made_anew_has_not_delivered_stays() {
     let _: i64 = queue.ask("XGROUP", ("DESTROY", &queue.keys.streams[LOW], &queue.keys.queue)).await;
     let again = queue.fetch("w", 1).await.entries;
     assert_eq!(names(&again), all[..1], "the new group begins with the oldest");
-    // One of these is the new group's, and what lies between is nobody's yet.
+    // One of these belongs to the new group, and those in between are not delivered.
     assert!(queue.settle(&[done(&sent[0], TTL), done(&sent[3], TTL)]).await.is_empty());
     assert_eq!(left(&queue).await, [&all[1..3], &all[4..]].concat());
 }

@@ -1,6 +1,6 @@
-//! Jobs that were running when their worker died: what is recorded of a start, what a takeover
-//! counts, and what is taken back when a worker that was taken for dead lives.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! Jobs that were running when their worker died: what a start records, what a takeover counts, and
+//! what is corrected if a worker that was declared dead is alive.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 
@@ -23,7 +23,7 @@ async fn delivered_as(queue: &Queue, worker: &str, header: Header) -> Entry {
     queue.take(worker, 1).await.remove(0)
 }
 
-/// The worker dies, and another takes its only job over. Returns the new delivery.
+/// The worker dies, and another one takes over its only job. Returns the new delivery.
 async fn taken_over(queue: &Queue, dead: &str) -> Entry {
     queue.let_lease_end(dead).await;
     queue.sign_on("heir").await;
@@ -31,7 +31,7 @@ async fn taken_over(queue: &Queue, dead: &str) -> Entry {
     queue.take("heir", 1).await.remove(0)
 }
 
-/// The worker lives that ran these jobs.
+/// The worker that runs these jobs is alive.
 async fn survive(queue: &Queue, worker: &str, jobs: &[(&str, [u8; 8])]) {
     let survivor =
         |(id, nonce): &(&str, [u8; 8])| Survivor { id: (*id).to_owned(), nonce: *nonce, worker: worker.into() };
@@ -114,7 +114,7 @@ async fn poison_is_dead_lettered_when_nothing_speaks_for_it() {
     queue.enqueue(&[NewJob { unique: Some("u".into()), ..job("a") }]).await;
     let entry = queue.take("w", 1).await.remove(0);
     queue.begin("w", &[&entry]).await;
-    // A life that another enqueue of this id was granted, and one of another job.
+    // A survival of another enqueue of this id, and one of another job.
     survive(&queue, "w", &[("a", 2u64.to_be_bytes()), ("b", NONCE)]).await;
     let over = Settlement { recorded: true, unique: Some("u".into()), ..poison(&entry, TTL) };
     assert!(queue.settle(&[over]).await.is_empty());
@@ -147,7 +147,7 @@ async fn every_worker_that_lives_counts_and_no_more_deaths_are_taken_back_than_t
         let queue = Queue::start();
         let entry = delivered_as(&queue, "w", Header { deaths: 3, flags: SUSPECT, ..Header::default() }).await;
         for life in 0..lives {
-            // The reply was lost, so it is said again.
+            // The reply was lost, so the call is repeated.
             survive(&queue, &format!("w{life}"), &[("a", NONCE)]).await;
             survive(&queue, &format!("w{life}"), &[("a", NONCE)]).await;
         }
@@ -178,7 +178,7 @@ async fn a_count_of_lives_that_nobody_can_read_is_begun_anew() {
             let lives: i64 = queue.ask("SCARD", queue.keys.survivals(id, NONCE)).await;
             assert_eq!(lives, 1, "{id} {words:?}");
         }
-        // Nor does an odd one keep poison from being dead-lettered.
+        // A key of the wrong type does not prevent poison from being dead-lettered.
         let entry = queue.deliver("b", "w").await;
         let _: i64 = queue.ask("DEL", &name).await;
         let _: redis::Value = queue.ask(words[0], (&name, words[1])).await;

@@ -1,5 +1,5 @@
-//! The scripts that keep a queue in order: promote, renew, reclaim, leave.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! The scripts that maintain a queue: promote, renew, reclaim and leave.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 
@@ -206,7 +206,7 @@ async fn a_start_recorded_for_an_earlier_delivery_does_not_count() {
     let queue = Queue::start();
     let first = queue.deliver("a", "w").await;
     queue.begin("w", &[&first]).await;
-    // Handed back by somebody who did not know of the record.
+    // Returned to the queue by a worker that did not know the record.
     queue.settle(&[back(&first)]).await;
     queue.take("w", 1).await;
     queue.let_lease_end("w").await;

@@ -1,12 +1,13 @@
-//! A worker whose work was taken over comes back: whatever it does is refused and changes nothing.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! A worker whose work was taken over continues: everything that it does is refused and changes
+//! nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 
 use ardiq_engine::scripts::deliver::{Entry, Settlement};
 use support::{LOW, Queue, RETURNED_LOW, TTL, again, back, dead, done, job, poison, result_of};
 
-/// Everything that a worker can say about a delivery.
+/// Every outcome of a delivery.
 fn everything(entry: &Entry) -> Vec<Settlement> {
     let plain = vec![done(entry, TTL), done(entry, 0), done(entry, -1), dead(entry, TTL), again(entry, 0)];
     let more = vec![again(entry, 60_000), back(entry), poison(entry, TTL)];
@@ -25,7 +26,7 @@ async fn refuses_everything(queue: &Queue, entry: &Entry) {
     assert_eq!(queue.snapshot().await, before);
 }
 
-/// A job that a worker started, and that was then taken over from it.
+/// A job that a worker has started, and that another worker has taken over.
 async fn taken_over(queue: &Queue) -> Entry {
     let entry = queue.deliver("a", "zombie").await;
     queue.begin("zombie", &[&entry]).await;

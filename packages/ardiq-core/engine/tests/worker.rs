@@ -1,6 +1,6 @@
-//! A worker engine on a real server, from the client's request to the pushed result, and through
-//! the server's mishaps.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! A worker engine with a real server, from the client's request to the pushed result, and through
+//! faults of the server.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::LIMIT;
 use support::host::{Host, task, tasks, tell, value};
 use support::server::Server;
 
-/// How soon a worker has to serve new jobs when a fault has healed.
+/// How soon a worker must serve new jobs after a fault has ended.
 const HEALED: Duration = Duration::from_secs(5);
 
 fn stored_value(result: Option<Arc<ResultRecord>>) -> Vec<u8> {
@@ -26,7 +26,7 @@ fn stored_value(result: Option<Arc<ResultRecord>>) -> Vec<u8> {
     }
 }
 
-/// A connection with subscriptions counts as another type than one without.
+/// A connection with subscriptions has a different type than one without.
 fn cut_connections(server: &Server) {
     let cut = |kind: &str| tell::<i64>(server, &["CLIENT", "KILL", "TYPE", kind]);
     assert!(cut("normal") + cut("pubsub") > 0, "there was a connection to cut");
@@ -54,7 +54,7 @@ fn a_job_runs_and_its_result_is_pushed_to_who_waits() {
     assert_eq!((run.id.as_str(), run.name.as_str(), run.tries, running.worker.lane(&run)), ("a", "echo", 1, "high"));
     let waiter = Arc::clone(&host.mailbox);
     host.client.result(&waiter, 1_000, "a".into(), Some(LIMIT));
-    // The word that was left is what makes the push: wait until it stands before the job ends.
+    // The registration causes the push, so wait for it before the job ends.
     let end = Instant::now() + LIMIT;
     while !tell::<bool>(&server, &["HEXISTS", "ardiq:{q}:waiters", "a"]) {
         assert!(Instant::now() < end, "no word was left");
@@ -96,7 +96,7 @@ fn a_stop_hands_back_what_has_not_started_without_spending_a_try() {
     let server = Server::start(&[]);
     let host = Host::new(&server.url());
     let mut first = host.worker("first", 2, 6);
-    // It has to know that runs are short before it holds any ahead.
+    // It holds jobs ahead only after it has seen short runs.
     host.enqueue((100..150).map(|number| task(&number.to_string())).collect());
     first.serve("149");
     host.enqueue(tasks(10));
@@ -138,8 +138,8 @@ fn what_a_lost_reply_brought_is_read_back_after_a_reconnect() {
     host.enqueue(tasks(400));
     let mut running = host.worker("w", 1, 1);
     let first = running.wait_for(1);
-    // As if the worker had asked for more than it may hold, and the answers had not come: more than
-    // one page of them.
+    // As if the worker had requested more than it may hold and the replies were lost: more than one
+    // page of jobs.
     let lane = "ardiq:{q}:lane:low";
     let words = ["XREADGROUP", "GROUP", "q", "w", "COUNT", "1000", "STREAMS", lane, ">"];
     let _: redis::Value = tell(&server, &words);
@@ -150,7 +150,7 @@ fn what_a_lost_reply_brought_is_read_back_after_a_reconnect() {
     assert_eq!(tell::<i64>(&server, &["XLEN", lane]), 0);
 }
 
-/// A worker that ran before the fault serves a job that is enqueued after it.
+/// A worker that was running before the fault serves a job that is enqueued after it.
 fn serves_after(server: &mut Server, fault: impl Fn(&mut Server)) {
     let host = Host::new(&server.url());
     let mut running = host.worker("w", 2, 4);
@@ -212,7 +212,7 @@ fn a_server_that_is_killed_and_comes_back_with_its_file_has_lost_nothing() {
     host.enqueue(tasks(20));
     let runs = running.wait_for(2);
     server.kill();
-    // Completed while the server is away: the outcomes wait.
+    // These complete while the server is away, so the outcomes wait.
     running.complete(runs.iter().map(|run| (run.slot, value(run))).collect());
     let away = host.ask(|client, mailbox, request| client.enqueue(mailbox, request, vec![task("away")]));
     assert!(matches!(away, Err(Error::Unreachable { .. })), "{away:?}");

@@ -1,6 +1,6 @@
-//! A worker among keys of the wrong type and entries, records and members that nobody can read:
-//! what is odd is set aside and logged, and everything else goes on.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! A worker among keys of the wrong type and unreadable entries, records and members: these are set
+//! aside and logged, and everything else continues.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 
@@ -17,7 +17,7 @@ use support::LIMIT;
 use support::host::{Host, Running, task, tell, value};
 use support::server::Server;
 
-/// Run whatever comes until this job has a result.
+/// Run all jobs until this one has a result.
 fn serve(host: &Host, running: &mut Running, id: &str) {
     let end = Instant::now() + LIMIT;
     loop {
@@ -48,7 +48,7 @@ fn a_worker_goes_on_whatever_type_a_key_of_its_queue_has() {
         for wrong in ["SET", "RPUSH"] {
             let id = format!("{number} {wrong}");
             host.enqueue(vec![task(&id), Submission { lane: 1, ..task(&format!("{id} high")) }]);
-            // In one step, since the worker makes anew what it finds missing.
+            // In one step, because the worker creates missing keys again.
             let script = "redis.call('DEL', KEYS[1]) return redis.call(ARGV[1], KEYS[1], 'odd')";
             let _: Value = tell(&server, &["EVAL", script, "1", name, wrong]);
             // A stream that is deleted and created again within a millisecond repeats entry ids.
@@ -71,8 +71,8 @@ fn a_worker_goes_on_whatever_type_a_key_of_its_queue_has() {
     assert!(running.events.iter().all(|event| event.kind != EventKind::Failed), "{:?}", running.events);
     let log = messages(&host);
     for name in names {
-        // The hash of schedules is not used here, nor is anybody dead: the worker's start would set
-        // these aside.
+        // Schedules are not used here, and there are no dead letters. Only the start of a worker
+        // would set these keys aside.
         let unused = [&keys.cron, &keys.dead].contains(&&name.to_owned());
         assert!(unused || log.contains(&format!("the key {name} had the wrong type")), "{name} is not told of: {log}");
     }
@@ -126,7 +126,7 @@ fn entries_members_and_fields_that_nobody_can_read_hold_up_nothing() {
             let words = [&["XADD", stream, "*"], fields].concat();
             let _: String = tell(&server, &words);
         }
-        // No text at all.
+        // Not text.
         let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
         let odd: &[u8] = b"\xff\xfe\0\0\0\0\0\0\0\0\0\0\0\xff";
         redis::cmd("XADD").arg(stream).arg("*").arg(odd).arg(odd).exec(&mut connection).unwrap();
@@ -160,7 +160,7 @@ fn entries_members_and_fields_that_nobody_can_read_hold_up_nothing() {
         serve(&host, &mut running, id);
     }
     let end = Instant::now() + LIMIT;
-    // All workers that nobody knows are found dead, whatever their names.
+    // All unknown workers are declared dead, whatever their names.
     while tell::<u64>(&server, &["ZCARD", &keys.workers]) > 1 {
         assert!(Instant::now() < end, "{}", messages(&host));
         running.listen(Duration::from_millis(20));

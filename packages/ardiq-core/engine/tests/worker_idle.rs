@@ -1,5 +1,5 @@
-//! A worker that waits for work.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! A worker that is waiting for work.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 
@@ -39,7 +39,7 @@ fn a_worker_that_gets_single_jobs_waits_for_the_next_without_asking_in_between()
     until_idle(&server);
     let statistics: String = tell(&server, &["INFO", "commandstats"]);
     assert!(statistics.contains("cmdstat_xreadgroup:calls=10,"), "one read brings each job: {statistics}");
-    // A burst is fetched in batches all the same.
+    // A burst is still fetched in batches.
     host.enqueue(tasks(100));
     running.serve("99");
     running.stop();
@@ -62,8 +62,8 @@ fn a_burst_over_several_lanes_that_finds_a_worker_idle_is_served_in_their_order(
         running.complete(vec![(run.slot, value(&run))]);
         order.push(run.id);
     }
-    // Which of the first two a waiting read brings, or whether it brings both, differs between
-    // servers. The rest is asked for.
+    // Servers differ in which of the first two jobs a blocking read returns, or whether it returns
+    // both. The rest is fetched.
     assert_eq!(order.last().map(String::as_str), Some("low"), "{order:?}");
     running.stop();
 }
@@ -89,14 +89,14 @@ fn a_worker_with_one_place_takes_what_was_handed_back_and_leaves_the_rest_to_oth
     running.complete(vec![(alone.slot, value(&alone))]);
     running.taken = running.wait_for(1);
     assert_eq!(running.taken[0].id, "handed back");
-    // A read that waits brings a job of each stream; this worker had no place for two.
+    // A blocking read returns a job of each stream, but this worker has no slot for two.
     let delivered: Vec<u64> = host.client.shared().keys.streams.iter().map(|stream| pending(&server, stream)).collect();
     assert_eq!(delivered.iter().sum::<u64>(), 1, "{delivered:?}");
     running.serve("new");
     running.stop();
 }
 
-/// Jobs of a stream that some worker holds.
+/// The jobs of a stream that a worker holds.
 fn pending(server: &Server, stream: &str) -> u64 {
     let (count, ..): (u64, redis::Value, redis::Value, redis::Value) = tell(server, &["XPENDING", stream, "q"]);
     count

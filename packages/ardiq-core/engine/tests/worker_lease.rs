@@ -1,5 +1,5 @@
-//! Workers that die, are taken for dead, or hold what others could run.
-#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
+//! Workers that die, are declared dead, or hold jobs that others could run.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
 
 mod support;
 
@@ -13,7 +13,7 @@ use support::LIMIT;
 use support::host::{Host, Running, task, tasks, tell, value};
 use support::server::Server;
 
-/// So long that nothing else happens while a test lasts.
+/// Long enough that nothing else happens during a test.
 const LONG_LEASE: u64 = 120_000;
 
 fn until(what: &str, mut happened: impl FnMut() -> bool) {
@@ -109,8 +109,8 @@ fn a_worker_that_was_taken_for_dead_says_that_its_runs_live() {
     until("nothing says that it lives", || {
         !tell::<Vec<String>>(&server, &["KEYS", "ardiq:{q}:survivals:a:*"]).is_empty()
     });
-    // It takes over from itself, and counts a death; the job does not end by the outcome of a run
-    // that was given up.
+    // It takes over from itself, and counts a death. The outcome of the lost run does not end the
+    // job.
     until("nothing was taken over", || tell::<i64>(&server, &["XLEN", "ardiq:{q}:returned:low"]) == 1);
     running.complete(vec![(run.slot, Outcome::Success(b"refused".to_vec(), None))]);
     let again = running.wait_for(1).remove(0);
@@ -130,7 +130,7 @@ fn a_job_that_kills_its_worker_three_times_is_dead_lettered() {
         let run = running.wait_for(1).remove(0);
         assert_eq!((run.id.as_str(), run.tries), ("a", number));
         until("its start is not recorded", || is_recorded(&server, "a"));
-        // As if the process were gone: its connections end, and its lease runs out.
+        // As if the process were dead: its connections are closed, and its lease expires.
         drop(running);
         let _: i64 = tell(&server, &["ZADD", "ardiq:{q}:workers", "1", &format!("w{number}")]);
     }
@@ -142,7 +142,7 @@ fn a_job_that_kills_its_worker_three_times_is_dead_lettered() {
     last.stop();
 }
 
-/// Complete what this worker gets, until all of these have run.
+/// Complete the runs of this worker until all of these jobs have run.
 fn serve_all(running: &mut Running, mut left: BTreeSet<String>) {
     while !left.is_empty() {
         for run in running.wait_for(1) {
@@ -159,7 +159,7 @@ fn what_waits_behind_a_long_run_goes_to_an_idle_worker() {
     let mut busy = host.worker_with_lease("busy", 1, 100, LONG_LEASE);
     host.enqueue(tasks(300));
     let mut left: BTreeSet<String> = (0..300).map(|number| number.to_string()).collect();
-    // Its runs are short, so that it holds many ahead; then comes one that lasts.
+    // Its runs are short, so it holds many jobs ahead. Then a long one follows.
     let long = loop {
         let run = busy.wait_for(1).remove(0);
         left.remove(&run.id);

@@ -1,4 +1,4 @@
-//! A desk with what the tests put on it.
+//! Desks and jobs for tests.
 #![allow(dead_code)] // Not every test needs all of it.
 
 use ardiq_engine::protocol::entry::{Header, SUSPECT};
@@ -9,7 +9,7 @@ use ardiq_engine::worker::job::Delivery;
 use ardiq_engine::worker::judge::Outcome;
 use ardiq_engine::worker::plan::{InFlight, Plan};
 
-/// Redis time and monotonic time at which things happen unless a test says otherwise.
+/// The default Redis time and monotonic time of events.
 pub const NOW: u64 = 10_000;
 pub const MONO: i64 = 50;
 pub const LEASE_END: i64 = 1_000;
@@ -30,12 +30,12 @@ pub fn entry(stream: usize, number: usize) -> Entry {
     entry_with(stream, number, Header::default(), 0)
 }
 
-/// A job taken over from a dead worker, with so many deaths behind it.
+/// A job that was taken over from a dead worker, with this many deaths.
 pub fn suspect(number: usize, deaths: u8) -> Entry {
     suspect_with(number, deaths, 0)
 }
 
-/// The same with further flags.
+/// The same with additional flags.
 pub fn suspect_with(number: usize, deaths: u8, flags: u8) -> Entry {
     let header = Header { tries: u32::from(deaths), deaths, flags: SUSPECT | flags, ..Header::default() };
     entry_with(0, number, header, 0)
@@ -55,12 +55,12 @@ pub fn receive(desk: &mut Desk, entries: impl IntoIterator<Item = Entry>) {
     desk.receive(deliveries(entries), false, NOW);
 }
 
-/// All that may start.
+/// All runs that may start.
 pub fn hand_out(desk: &mut Desk) -> Vec<Assignment> {
     std::iter::from_fn(|| desk.next(NOW, MONO)).collect()
 }
 
-/// A desk whose runs have been short so far, so that it holds as many ahead as it may.
+/// A desk whose runs have been short so far, so that it holds as many jobs ahead as it may.
 pub fn busy_desk(concurrency: usize, prefetch: usize) -> Desk {
     let mut desk = desk(concurrency, prefetch);
     for number in 0..2 * prefetch {
@@ -81,7 +81,7 @@ pub fn succeed(desk: &mut Desk, slot: usize) {
     assert!(desk.complete(slot, Outcome::Success(Vec::new(), None), NOW, MONO));
 }
 
-/// What is to be done when nothing is under way.
+/// The plan when nothing is in flight.
 pub fn planned_at(desk: &mut Desk, mono: i64) -> Plan {
     desk.plan(mono, InFlight::default())
 }
@@ -90,13 +90,13 @@ pub fn planned(desk: &mut Desk) -> Plan {
     planned_at(desk, MONO)
 }
 
-/// Answer the vetting of all suspects that wait for it, with positions that are refused.
+/// Answer the vetting of all suspects. `refused` contains the positions that are refused.
 pub fn answer_vetting(desk: &mut Desk, refused: &[usize]) {
     let (slots, starts): (Vec<usize>, Vec<Start>) = planned(desk).vet.into_iter().unzip();
     desk.vetted(&slots, &starts, refused, NOW);
 }
 
-/// Answer the vetting of all suspects that wait for it; returns all that may start then.
+/// Answer the vetting of all suspects. Returns the runs that may start then.
 pub fn vet(desk: &mut Desk) -> Vec<Assignment> {
     answer_vetting(desk, &[]);
     hand_out(desk)

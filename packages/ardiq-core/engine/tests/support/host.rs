@@ -1,4 +1,4 @@
-//! A worker engine with its host, as the binding and an event loop are for it.
+//! A worker engine and its host, which replaces the binding and an event loop.
 
 use std::cell::Cell;
 use std::os::fd::AsFd;
@@ -94,7 +94,7 @@ impl Host {
     }
 }
 
-/// A worker with what its host has taken from it.
+/// A worker, and what its host has taken from it.
 pub struct Running {
     pub worker: Worker,
     waiting: Runtime,
@@ -108,19 +108,19 @@ impl Running {
         self.pull();
     }
 
-    /// Begin all that may begin.
+    /// Start all runs that may start.
     pub fn pull(&mut self) {
         self.taken.extend(std::iter::from_fn(|| self.worker.next()));
         self.worker.pulled();
     }
 
-    /// Hand outcomes in, and begin what may begin in their place.
+    /// Submit outcomes, and start the next runs.
     pub fn complete(&mut self, outcomes: Vec<(usize, Outcome)>) {
         self.worker.complete(outcomes);
         self.pull();
     }
 
-    /// Take until this many runs wait to be completed.
+    /// Take runs until this many have started.
     pub fn wait_for(&mut self, count: usize) -> Vec<Assignment> {
         self.until(|running| running.taken.len() >= count);
         std::mem::take(&mut self.taken)
@@ -143,14 +143,14 @@ impl Running {
     /// Wait for a notification as an event loop would.
     pub fn listen(&self, limit: Duration) {
         self.waiting.block_on(async {
-            // A second descriptor of the same socket: it is listened to and never read.
+            // A second descriptor of the same socket. It is watched, but never read.
             let reader = std::os::unix::net::UnixStream::from(self.worker.as_fd().try_clone_to_owned().unwrap());
             let reader = UnixStream::from_std(reader).unwrap();
             let _ = timeout(limit, reader.readable()).await;
         });
     }
 
-    /// Run everything until this job has run.
+    /// Run all jobs until this one has run.
     pub fn serve(&mut self, id: &str) {
         let mut served = false;
         while !served {
@@ -184,7 +184,7 @@ pub fn tasks(count: usize) -> Vec<Submission> {
     (0..count).map(|number| task(&number.to_string())).collect()
 }
 
-/// A command on a connection of its own.
+/// Run a command on a separate connection.
 pub fn tell<T: FromRedisValue>(server: &Server, words: &[&str]) -> T {
     let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
     redis::cmd(words[0]).arg(&words[1..]).query(&mut connection).unwrap()

@@ -1,6 +1,6 @@
-//! A server of our own for each test, and short ways to say what a test needs from it.
+//! A separate server for each test, and helpers for the data on it.
 
-// Every test file compiles this module for itself and uses a part of it; in a test a surprise is a
+// Every test file compiles this module and uses only a part of it. In a test, a surprise is a
 // failure.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
@@ -28,23 +28,23 @@ use tokio::time::timeout;
 
 use server::Server;
 
-/// How long a test waits for what must happen: generous, since it only costs time when the test
+/// How long a test waits for an event. It is generous, because it only takes time if the test
 /// fails.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-/// Positions of the streams of the two lanes.
+/// The positions of the streams of the two lanes.
 pub const RETURNED_HIGH: usize = 0;
 pub const HIGH: usize = 1;
 pub const RETURNED_LOW: usize = 2;
 pub const LOW: usize = 3;
 
-/// For commands that take none.
+/// For commands without arguments.
 pub const NO_ARGUMENTS: &[&str; 0] = &[];
 
-/// Result TTL that the settling worker has by default.
+/// The default result TTL of the worker.
 pub const TTL: i64 = 300_000;
 
-/// The queue `q` with the lanes `low` and `high` on a server of its own.
+/// The queue `q` with the lanes `low` and `high`, on a separate server.
 pub struct Queue {
     pub link: Link,
     pub keys: Arc<Keys>,
@@ -84,8 +84,8 @@ impl Queue {
         produce::enqueue(&self.link, &self.keys, &call_of(jobs), patience()).await.unwrap()
     }
 
-    /// When a call that is made now is expected: later than it comes, so that a slow machine does
-    /// not look like an absence.
+    /// The expected time of a call that is made now. It is later than the call, so that a slow
+    /// machine does not look like an absence.
     pub async fn on_time(&self) -> i64 {
         self.now_ms().await as i64 + 60_000
     }
@@ -111,7 +111,7 @@ impl Queue {
         let _: i64 = self.ask("ZADD", (&self.keys.workers, at_ms, worker)).await;
     }
 
-    /// Let a worker's lease be over, as if its time had passed.
+    /// Make a worker's lease expire.
     pub async fn let_lease_end(&self, worker: &str) {
         self.set_lease(worker, 1).await;
     }
@@ -156,7 +156,7 @@ impl Queue {
         upkeep::reclaim(&self.link, &self.keys, search, patience()).await.unwrap()
     }
 
-    /// Look for dead workers, and once more if there are any: the second look takes over.
+    /// Look for dead workers. If there are any, a second call takes over their work.
     pub async fn reclaim(&self, asker: &str, limit: usize, sweep: bool) -> Reclaimed {
         let first = Search { asker, limit, sweep, expected_ms: self.on_time().await, seen: &[] };
         let found = upkeep::reclaim(&self.link, &self.keys, first, patience()).await.unwrap();
@@ -191,7 +191,7 @@ impl Queue {
         }
     }
 
-    /// All keys, those of the queue without its prefix.
+    /// All keys. Those of the queue are without its prefix.
     pub async fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.ask("KEYS", "*").await;
         for name in &mut names {
@@ -203,7 +203,7 @@ impl Queue {
         names
     }
 
-    /// Everything that the server holds, byte by byte.
+    /// All data on the server.
     pub async fn snapshot(&self) -> BTreeMap<String, Vec<u8>> {
         let names: Vec<String> = self.ask("KEYS", "*").await;
         let mut all = BTreeMap::new();
@@ -218,13 +218,13 @@ impl Queue {
         self.link.subscribe(channel, patience()).await.unwrap();
     }
 
-    /// The next message on a channel that was listened to.
+    /// The next message on a subscribed channel.
     pub async fn next_push(&self) -> (String, Vec<u8>) {
         timeout(LIMIT, self.pushed.lock().await.recv()).await.expect("a message in time").expect("the link lives")
     }
 
-    /// Every message so far. Messages come before the answer to a ping that was sent later on the
-    /// same connection.
+    /// Every message so far. Messages arrive before the reply to a later ping on the same
+    /// connection.
     pub async fn pushes(&self) -> Vec<(String, Vec<u8>)> {
         self.link.probe(patience()).await.unwrap();
         let mut pushed = self.pushed.lock().await;
@@ -240,12 +240,12 @@ fn nonce(number: u64) -> [u8; 8] {
     number.to_be_bytes()
 }
 
-/// A plain job for the low lane, made by its first enqueue.
+/// A plain job for the low lane, from its first enqueue.
 pub fn job(id: &str) -> NewJob {
     job_of_call(id, 1)
 }
 
-/// A job whose enqueue is told from others by `call`.
+/// A job from the enqueue `call`.
 pub fn job_of_call(id: &str, call: u64) -> NewJob {
     let envelope = Envelope { nonce: nonce(call), name: "task".into(), body: b"args".to_vec(), ..Envelope::default() };
     NewJob {
@@ -260,7 +260,7 @@ pub fn job_of_call(id: &str, call: u64) -> NewJob {
     }
 }
 
-/// One call; its nonce is that of the first job.
+/// One call. It has the nonce of the first job.
 pub fn call_of(jobs: &[NewJob]) -> Chunk {
     Chunk { nonce: jobs[0].envelope[1..9].try_into().unwrap(), jobs: jobs.to_vec() }
 }
@@ -269,12 +269,12 @@ pub fn header_of(entry: &Entry) -> Header {
     entry.header.unwrap()
 }
 
-/// Header and envelope, as they stand where a job is not in a stream.
+/// Header and envelope, as in the record of a scheduled job.
 pub fn value_of(entry: &Entry) -> Vec<u8> {
     [&header_of(entry).encode()[..], &entry.envelope].concat()
 }
 
-/// A result record of the job's own enqueue.
+/// A result record with the nonce of the job's enqueue.
 pub fn result_of(entry: &Entry) -> Vec<u8> {
     [b"R", &entry.envelope[1..9], b"result"].concat()
 }
@@ -303,7 +303,7 @@ pub fn again(entry: &Entry, delay_ms: u64) -> Settlement {
     settlement(entry, Verdict::Again(delay_ms, header.encode().to_vec()))
 }
 
-/// A run of a job of `call` that outlived this worker's lease.
+/// A run of a job from the enqueue `call` that outlived the lease of this worker.
 pub fn survivor(id: &str, call: u64, worker: &str) -> Survivor {
     Survivor { id: id.into(), nonce: nonce(call), worker: worker.into() }
 }

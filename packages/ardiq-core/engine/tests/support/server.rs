@@ -1,4 +1,4 @@
-//! A real server in a directory of its own, reached by a unix socket, gone with the test.
+//! A real server in a separate directory, with a Unix socket. It ends with the test.
 
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::process::{Child, Command, Stdio};
@@ -16,7 +16,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Start the server with options beyond the usual ones.
+    /// Start the server with additional options.
     pub fn start(options: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut server = Self { dir, options: options.iter().map(ToString::to_string).collect(), process: None };
@@ -32,7 +32,7 @@ impl Server {
         self.dir.path().join("s").display().to_string()
     }
 
-    /// End it as a crash of the machine would.
+    /// Kill it, like a crash of the machine.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
@@ -40,13 +40,13 @@ impl Server {
         }
     }
 
-    /// Start it, again or for the first time, on its directory.
+    /// Start it, for the first time or again, with its directory.
     pub fn revive(&mut self) {
         let mut process = self.spawn();
         let output = BufReader::new(process.stdout.take().unwrap());
         self.process = Some(process);
         let (sender, ready) = channel();
-        // The pipe is read to the end, so that the server never blocks on its log.
+        // Read the pipe to the end, so that the server never blocks on its log.
         std::thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
                 if line.contains("eady to accept connections") {
@@ -57,12 +57,12 @@ impl Server {
         ready.recv_timeout(LIMIT).expect("the server did not get ready");
     }
 
-    /// Let it hold still, as a partition would look: connections stand and nothing answers.
+    /// Freeze it. As in a network partition, connections stay open and nothing answers.
     pub fn freeze(&self) {
         self.signal("-STOP");
     }
 
-    /// Let it go on.
+    /// Let it continue.
     pub fn thaw(&self) {
         self.signal("-CONT");
     }

@@ -120,7 +120,7 @@ fn a_recovery_passes_over_what_is_known_and_takes_in_the_rest() {
     desk.must_recover();
     assert!(!desk.wants_to_wait(MONO));
     let plan = planned(&mut desk);
-    assert!(plan.recover && plan.fetch == 0 && plan.settle.is_empty(), "alone: what is under way would not be known");
+    assert!(plan.recover && plan.fetch == 0 && plan.settle.is_empty(), "alone: what is in flight would not be known");
     let known = [entry(3, 1), entry(3, 2), entry(3, 3), suspect(4, 2)];
     let read_back = deliveries(known.into_iter().chain([entry(3, 9), entry(1, 2)]));
     assert_eq!(desk.receive(read_back, true, NOW), 2, "so many were new");
@@ -201,7 +201,7 @@ fn outcomes_go_out_in_bounded_batches_and_count_until_they_are_written() {
     desk.settled(7);
     assert!(desk.is_settled() && desk.is_empty());
     desk.reserve(1);
-    assert!(desk.is_settled() && !desk.is_empty(), "a read under way may still bring something");
+    assert!(desk.is_settled() && !desk.is_empty(), "a read in flight may still return something");
 }
 
 #[test]

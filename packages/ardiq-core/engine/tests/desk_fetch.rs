@@ -30,7 +30,7 @@ fn no_more_than_the_concurrency_runs_and_no_more_than_the_prefetch_is_asked_for(
 }
 
 #[test]
-fn a_recovery_waits_for_what_is_under_way_and_nothing_new_begins_before_it() {
+fn a_recovery_waits_for_what_is_in_flight_and_nothing_new_begins_before_it() {
     let (outcomes, fetch) =
         (InFlight { outcomes: true, ..InFlight::default() }, InFlight { fetches: 1, ..InFlight::default() });
     let mut desk = busy_desk(2, 4);

@@ -16,7 +16,7 @@ use support::{
 
 const BODY: &[u8] = b"a body that is large";
 
-fn apart(id: &str, call: u64) -> NewJob {
+fn job_with_body(id: &str, call: u64) -> NewJob {
     NewJob { body: BODY.into(), ..job_of_call(id, call) }
 }
 
@@ -37,7 +37,7 @@ async fn ttl(queue: &Queue, name: &str) -> i64 {
 }
 
 async fn delivered(queue: &Queue) -> Entry {
-    queue.enqueue(&[apart("a", 1)]).await;
+    queue.enqueue(&[job_with_body("a", 1)]).await;
     queue.take("w", 1).await.remove(0)
 }
 
@@ -109,9 +109,9 @@ async fn a_stale_worker_cannot_take_it_away() {
 #[tokio::test]
 async fn a_call_that_is_tried_again_keeps_the_body_of_its_unfinished_job_and_leaves_none_of_a_finished_one() {
     let queue = Queue::start();
-    let delayed = NewJob { delay_ms: 60_000, ..apart("delayed", 1) };
+    let delayed = NewJob { delay_ms: 60_000, ..job_with_body("delayed", 1) };
     for _ in 0..2 {
-        assert!(queue.enqueue(&[apart("a", 1), delayed.clone()]).await.is_empty());
+        assert!(queue.enqueue(&[job_with_body("a", 1), delayed.clone()]).await.is_empty());
     }
     assert_eq!(queue.length(LOW).await, 1);
     for id in ["a", "delayed"] {
@@ -119,18 +119,18 @@ async fn a_call_that_is_tried_again_keeps_the_body_of_its_unfinished_job_and_lea
     }
     let entry = queue.take("w", 1).await.remove(0);
     queue.settle(&[with_body(done(&entry, TTL))]).await;
-    queue.enqueue(&[apart("a", 1)]).await;
+    queue.enqueue(&[job_with_body("a", 1)]).await;
     assert_eq!(bodies(&queue).await, ["body:delayed:0000000000000001"]);
 }
 
 #[tokio::test]
 async fn the_body_of_an_enqueue_that_makes_no_job_is_dropped_and_the_holders_stays() {
     let queue = Queue::start();
-    let unique = |call| NewJob { unique: Some("u".into()), ..apart("holder", call) };
-    queue.enqueue(&[unique(1), apart("taken", 1)]).await;
+    let unique = |call| NewJob { unique: Some("u".into()), ..job_with_body("holder", call) };
+    queue.enqueue(&[unique(1), job_with_body("taken", 1)]).await;
     let other = NewJob { id: "other".into(), ..unique(2) };
     assert_eq!(queue.enqueue(&[other]).await, [(0, "holder".into())]);
-    queue.enqueue(&[apart("taken", 3)]).await;
+    queue.enqueue(&[job_with_body("taken", 3)]).await;
     assert_eq!(bodies(&queue).await, ["body:holder:0000000000000001", "body:taken:0000000000000001"]);
 }
 
@@ -161,7 +161,7 @@ async fn a_body_whose_job_never_comes_runs_out_by_itself() {
     assert!(ttl(&queue, &name).await > 0, "nobody has claimed it");
     // The other way round: when the memory is full, neither is accepted.
     let _: String = queue.ask("CONFIG", ("SET", "maxmemory", 1)).await;
-    let call = support::call_of(&[apart("b", 1)]);
+    let call = support::call_of(&[job_with_body("b", 1)]);
     let refused = produce::enqueue(&queue.link, &queue.keys, &call, patience()).await;
     assert!(matches!(refused, Err(Error::Refused(_))));
     let _: String = queue.ask("CONFIG", ("SET", "maxmemory", 0)).await;

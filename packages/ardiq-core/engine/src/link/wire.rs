@@ -116,7 +116,7 @@ impl Wire {
         patience: Patience,
         doubt: impl Fn(Instant),
     ) -> Result<RedisResult<Value>, Late> {
-        let _under_way = InFlight::new(&self.in_flight, cmd);
+        let _in_flight = InFlight::new(&self.in_flight, cmd);
         let mut answer = std::pin::pin!(self.send(cmd));
         let began = Instant::now();
         let mut doubted = false;

@@ -52,7 +52,7 @@ pub struct Desk {
     put_off_until_ms: i64,
     /// Outcomes that are being written.
     settling: usize,
-    /// Places reserved for reads in flight.
+    /// Jobs that reads in flight may return.
     reserved: usize,
     /// The last fetch left the lanes empty: wait instead of asking.
     dry: bool,

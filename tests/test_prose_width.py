@@ -24,12 +24,13 @@ def test_a_paragraph_of_markdown_is_filled() -> None:
     [
         f"```text\n{WORDS}\n```",
         f"| a | b |\n|---|---|\n| {WORDS} | x |",
-        f"    {WORDS}",
+        f"    {WORDS}\n    {WORDS}",
+        f"::: module\n    options:\n      filter: {WORDS}",
         f"[label]: https://example.com/{'x' * WIDTH}",
         f"See\n<https://example.com/{'x' * WIDTH}>",
         f"- item\n\n      {WORDS}",
     ],
-    ids=["fence", "table", "indented code", "link reference", "link", "code in a list"],
+    ids=["fence", "table", "indented code", "directive", "link reference", "link", "code in a list"],
 )
 def test_code_tables_and_links_stay(text: str) -> None:
     assert findings(text, ".md") == []

@@ -21,6 +21,8 @@ WIDTH = 100
 FENCE = re.compile(r"(```|~~~)")
 ITEM = re.compile(r"([-*+]|\d+[.)]) +")
 CONTAINER = re.compile(r"(!!!|\?\?\?\+?|===\+?) ")
+# What is indented below one of these is not a continued paragraph.
+OPENING = re.compile(r"(!!!|\?\?\?\+?|===\+?|:::) ")
 NO_PARAGRAPH = re.compile(r"(\||#|<|\[[^\]]+\]: |(-{3,}|={3,}|\*{3,})$|(!!!|\?\?\?\+?|===\+?) |:::)")
 SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields|Note|Example|Examples):$")
 ENTRY = re.compile(r"\*{0,2}[\w.]+( \([^)]*\))?: ")
@@ -96,8 +98,9 @@ def markdown(lines: Sequence[str], offset: int = 0, prefix: str = "") -> Iterato
             levels.pop()
         if CONTAINER.match(text):
             levels.append(indent + 4)
-        if NO_PARAGRAPH.match(text) or (was_blank and indent >= levels[-1] + 4):
-            number, was_blank = number + 1, CONTAINER.match(text) is not None
+        is_code = was_blank and indent >= levels[-1] + 4
+        if is_code or NO_PARAGRAPH.match(text):
+            number, was_blank = number + 1, is_code or OPENING.match(text) is not None
             continue
         item = ITEM.match(text)
         marker = text[: item.end()] if item else "> " if text.startswith("> ") else ""

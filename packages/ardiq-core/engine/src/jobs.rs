@@ -7,7 +7,7 @@ use crate::protocol::entry::Header;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::keys::{LANE, Nonce, RETURNED};
 use crate::protocol::record::{Location, Outcome, ResultRecord};
-use crate::protocol::state::{Listing, State};
+use crate::protocol::state::{JobState, Listing};
 use crate::scripts::deliver::bodies;
 use crate::scripts::look::{self, DeadLetter, Found};
 use crate::shared::Shared;
@@ -18,7 +18,7 @@ pub struct JobRecord {
     /// Job id.
     pub id: String,
     /// Its state.
-    pub state: State,
+    pub state: JobState,
     /// Task name. Empty if the job is complete or was not found.
     pub name: String,
     /// Encoded arguments.
@@ -84,7 +84,7 @@ async fn add_bodies(shared: &Shared, page: &mut [Snapshot], patience: Patience) 
 }
 
 /// Some jobs in one state.
-pub async fn list(shared: &Shared, state: State, limit: usize, patience: Patience) -> Result<Vec<JobRecord>> {
+pub async fn list(shared: &Shared, state: JobState, limit: usize, patience: Patience) -> Result<Vec<JobRecord>> {
     let ids = look::ids(&shared.link, &shared.keys, Listing::In(state), limit, patience).await?;
     let mut records = look_up(shared, &ids, patience).await?;
     // A job may have changed its state between the two calls.
@@ -98,7 +98,7 @@ pub async fn dead(shared: &Shared, limit: usize, patience: Patience) -> Result<V
     Ok(letters
         .into_iter()
         .map(|DeadLetter { id, record, value, body }| {
-            let mut job = JobRecord { id, state: State::Complete, ..JobRecord::default() };
+            let mut job = JobRecord { id, state: JobState::Complete, ..JobRecord::default() };
             fill(&mut job, &value);
             if !body.is_empty() {
                 job.body = body;
@@ -119,22 +119,22 @@ fn snapshot(id: &str, found: &Found) -> (JobRecord, Option<Nonce>) {
     let mut separate_body = None;
     match found.record.as_deref().and_then(Location::of) {
         Some(Location::Stream(stream)) => {
-            job.state = State::Queued;
+            job.state = JobState::Queued;
             job.lane = lane_of(stream);
             separate_body = fill(&mut job, &found.value);
             if let Some(worker) = found.run.split(' ').nth(1) {
-                job.state = State::Running;
+                job.state = JobState::Running;
                 job.worker = Some(worker.to_owned());
                 job.tries += 1;
             }
         }
         Some(Location::Due(stream, value)) => {
-            job.state = State::Scheduled;
+            job.state = JobState::Scheduled;
             job.lane = lane_of(stream);
             job.due_ms = found.due_ms;
             separate_body = fill(&mut job, value);
         }
-        Some(Location::Finished { stored: true }) => job.state = State::Complete,
+        Some(Location::Finished { stored: true }) => job.state = JobState::Complete,
         Some(Location::Finished { stored: false }) | None => {}
     }
     (job, separate_body)
@@ -185,16 +185,16 @@ mod tests {
         let queued = snapshot("a", &found(Some(b"q12345678170-0 lane:low"), value(), ""));
         assert_eq!(
             (queued.state, queued.lane.as_str(), queued.tries, queued.name.as_str()),
-            (State::Queued, "low", 1, "add")
+            (JobState::Queued, "low", 1, "add")
         );
         let running = snapshot("a", &found(Some(b"q12345678170-0 lane:low"), value(), "170-0 w1 5 2"));
-        assert_eq!((running.state, running.tries, running.worker.as_deref()), (State::Running, 2, Some("w1")));
+        assert_eq!((running.state, running.tries, running.worker.as_deref()), (JobState::Running, 2, Some("w1")));
         let record = [b"d12345678\x08lane:low", &value()[..]].concat();
         let scheduled = snapshot("a", &found(Some(&record), Vec::new(), ""));
-        assert_eq!((scheduled.state, scheduled.due_ms, scheduled.enqueued_ms), (State::Scheduled, Some(7), 99));
-        assert_eq!(snapshot("a", &found(Some(b"R12345678"), Vec::new(), "")).state, State::Complete);
-        assert_eq!(snapshot("a", &found(Some(b"T12345678"), Vec::new(), "")).state, State::NotFound);
-        assert_eq!(snapshot("a", &found(None, Vec::new(), "")).state, State::NotFound);
+        assert_eq!((scheduled.state, scheduled.due_ms, scheduled.enqueued_ms), (JobState::Scheduled, Some(7), 99));
+        assert_eq!(snapshot("a", &found(Some(b"R12345678"), Vec::new(), "")).state, JobState::Complete);
+        assert_eq!(snapshot("a", &found(Some(b"T12345678"), Vec::new(), "")).state, JobState::NotFound);
+        assert_eq!(snapshot("a", &found(None, Vec::new(), "")).state, JobState::NotFound);
     }
 
     #[test]

@@ -6,33 +6,35 @@
 mod desks;
 
 use ardiq_engine::protocol::entry::{ALONE, SUSPECT};
+use ardiq_engine::protocol::state::StartMode;
 use ardiq_engine::scripts::deliver::{Entry, Verdict};
 use ardiq_engine::worker::desk::{Assignment, Desk, RECORD_AFTER_MS};
 use ardiq_engine::worker::judge::{Outcome, judge};
-use ardiq_engine::worker::quarantine::{CLEARED_AFTER_MS, HOPELESS_DEATHS, MOST_WAITING, Mode, POISON_DEATHS};
+use ardiq_engine::worker::quarantine::{CLEARED_AFTER_MS, HOPELESS_DEATHS, MOST_WAITING, POISON_DEATHS};
 use desks::{
     LEASE_END, MONO, NOW, answer_vetting, desk, entry, hand_out, ids, outcomes, planned, planned_at, receive, succeed,
     suspect, suspect_with, vet,
 };
 
 /// A job with this many deaths waits separately.
-const APART_FROM: u8 = POISON_DEATHS - 1;
+const SUSPECT_FROM: u8 = POISON_DEATHS - 1;
 
 fn in_stream(stream: usize, entry: Entry) -> Entry {
     Entry { stream, ..entry }
 }
 
 /// Pull, answer all vettings, and pull again. Returns the runs with their recorded modes.
-fn start(desk: &mut Desk) -> Vec<(Assignment, Mode)> {
-    let mut runs: Vec<(Assignment, Mode)> = hand_out(desk).into_iter().map(|run| (run, Mode::Plain)).collect();
-    let modes: Vec<Mode> = planned(desk).vet.into_iter().map(|(_, start)| start.mode).collect();
+fn start(desk: &mut Desk) -> Vec<(Assignment, StartMode)> {
+    let mut runs: Vec<(Assignment, StartMode)> =
+        hand_out(desk).into_iter().map(|run| (run, StartMode::Plain)).collect();
+    let modes: Vec<StartMode> = planned(desk).vet.into_iter().map(|(_, start)| start.mode).collect();
     let vetted = vet(desk);
     assert_eq!(vetted.len(), modes.len());
     runs.extend(vetted.into_iter().zip(modes));
     runs
 }
 
-fn names(runs: &[(Assignment, Mode)]) -> Vec<(&str, Mode)> {
+fn names(runs: &[(Assignment, StartMode)]) -> Vec<(&str, StartMode)> {
     runs.iter().map(|(run, mode)| (run.id.as_str(), *mode)).collect()
 }
 
@@ -73,48 +75,48 @@ fn a_suspect_that_is_somebody_elses_by_now_is_dropped() {
 #[test]
 fn after_one_death_a_job_waits_for_nobody() {
     let mut desk = desk(4, 4);
-    receive(&mut desk, (1..=3).map(|number| suspect(number, APART_FROM - 1)));
+    receive(&mut desk, (1..=3).map(|number| suspect(number, SUSPECT_FROM - 1)));
     let runs = start(&mut desk);
-    assert_eq!(names(&runs), [("job1", Mode::Plain), ("job2", Mode::Plain), ("job3", Mode::Plain)]);
+    assert_eq!(names(&runs), [("job1", StartMode::Plain), ("job2", StartMode::Plain), ("job3", StartMode::Plain)]);
 }
 
 #[test]
 fn few_suspects_run_one_at_a_time_and_alone_while_innocents_go_on() {
     let mut desk = desk(4, 8);
-    receive(&mut desk, [suspect(1, APART_FROM), suspect(2, APART_FROM), suspect(3, 1), entry(3, 4)]);
+    receive(&mut desk, [suspect(1, SUSPECT_FROM), suspect(2, SUSPECT_FROM), suspect(3, 1), entry(3, 4)]);
     let runs = start(&mut desk);
-    assert_eq!(names(&runs), [("job4", Mode::Plain), ("job1", Mode::Alone), ("job3", Mode::Plain)]);
+    assert_eq!(names(&runs), [("job4", StartMode::Plain), ("job1", StartMode::Alone), ("job3", StartMode::Plain)]);
     assert_eq!((desk.held(), desk.running()), (4, 3));
     receive(&mut desk, [entry(3, 5)]);
-    assert_eq!(names(&start(&mut desk)), [("job5", Mode::Plain)], "others pass the one that waits");
+    assert_eq!(names(&start(&mut desk)), [("job5", StartMode::Plain)], "others pass the one that waits");
     succeed(&mut desk, runs[0].0.slot);
     assert!(start(&mut desk).is_empty(), "a free place is not enough");
     succeed(&mut desk, runs[1].0.slot);
-    assert_eq!(names(&start(&mut desk)), [("job2", Mode::Alone)]);
+    assert_eq!(names(&start(&mut desk)), [("job2", StartMode::Alone)]);
 }
 
 #[test]
 fn many_suspects_run_in_groups_of_a_quarter_until_few_are_left() {
     for (count, group) in [(1, 1), (4, 1), (5, 2), (8, 2), (9, 3), (16, 4), (64, 16)] {
         let mut desk = desk(64, 64);
-        receive(&mut desk, (0..count).map(|number| suspect(number, APART_FROM)));
+        receive(&mut desk, (0..count).map(|number| suspect(number, SUSPECT_FROM)));
         let runs = start(&mut desk);
-        let mode = if group == 1 { Mode::Alone } else { Mode::Plain };
+        let mode = if group == 1 { StartMode::Alone } else { StartMode::Plain };
         assert!(runs.iter().all(|(_, recorded)| *recorded == mode), "{count}");
         assert_eq!(runs.len(), group, "{count}");
     }
     let mut desk = desk(8, 8);
-    receive(&mut desk, (1..=6).map(|number| suspect(number, APART_FROM)));
+    receive(&mut desk, (1..=6).map(|number| suspect(number, SUSPECT_FROM)));
     let first = start(&mut desk);
-    assert_eq!(names(&first), [("job1", Mode::Plain), ("job2", Mode::Plain)]);
+    assert_eq!(names(&first), [("job1", StartMode::Plain), ("job2", StartMode::Plain)]);
     succeed(&mut desk, first[0].0.slot);
-    assert_eq!(names(&start(&mut desk)), [("job3", Mode::Plain)], "five are left");
+    assert_eq!(names(&start(&mut desk)), [("job3", StartMode::Plain)], "five are left");
     succeed(&mut desk, first[1].0.slot);
     assert!(start(&mut desk).is_empty(), "four are left, of which one runs that is not alone by its record");
     succeed(&mut desk, first[0].0.slot);
     for last in ["job4", "job5", "job6"] {
         let runs = start(&mut desk);
-        assert_eq!(names(&runs), [(last, Mode::Alone)]);
+        assert_eq!(names(&runs), [(last, StartMode::Alone)]);
         succeed(&mut desk, runs[0].0.slot);
     }
 }
@@ -124,26 +126,26 @@ fn the_worst_suspects_run_alone_whatever_the_group() {
     let mut desk = desk(16, 16);
     let worst = POISON_DEATHS;
     receive(&mut desk, (1..=3).map(|number| suspect(number, worst)));
-    receive(&mut desk, (4..=16).map(|number| suspect(number, APART_FROM)));
+    receive(&mut desk, (4..=16).map(|number| suspect(number, SUSPECT_FROM)));
     let runs = start(&mut desk);
-    assert_eq!(names(&runs), [("job1", Mode::Alone)]);
+    assert_eq!(names(&runs), [("job1", StartMode::Alone)]);
     succeed(&mut desk, runs[0].0.slot);
     let runs = start(&mut desk);
-    assert_eq!(names(&runs), [("job2", Mode::Alone)]);
+    assert_eq!(names(&runs), [("job2", StartMode::Alone)]);
 }
 
 #[test]
 fn beside_a_group_the_worst_do_not_start() {
     let mut desk = desk(16, 16);
-    receive(&mut desk, (1..=2).map(|number| suspect(number, APART_FROM)));
+    receive(&mut desk, (1..=2).map(|number| suspect(number, SUSPECT_FROM)));
     receive(&mut desk, [suspect(3, POISON_DEATHS)]);
-    receive(&mut desk, (4..=9).map(|number| suspect(number, APART_FROM)));
+    receive(&mut desk, (4..=9).map(|number| suspect(number, SUSPECT_FROM)));
     let runs = start(&mut desk);
-    assert_eq!(names(&runs), [("job1", Mode::Plain), ("job2", Mode::Plain), ("job4", Mode::Plain)]);
+    assert_eq!(names(&runs), [("job1", StartMode::Plain), ("job2", StartMode::Plain), ("job4", StartMode::Plain)]);
     for (run, _) in &runs {
         succeed(&mut desk, run.slot);
     }
-    assert_eq!(names(&start(&mut desk)), [("job3", Mode::Alone)]);
+    assert_eq!(names(&start(&mut desk)), [("job3", StartMode::Alone)]);
 }
 
 #[test]
@@ -152,10 +154,10 @@ fn suspects_start_in_the_order_of_service() {
     receive(
         &mut desk,
         [
-            in_stream(2, suspect(1, APART_FROM)),
-            in_stream(0, suspect(2, APART_FROM)),
-            in_stream(2, suspect(3, APART_FROM)),
-            in_stream(0, suspect(4, APART_FROM)),
+            in_stream(2, suspect(1, SUSPECT_FROM)),
+            in_stream(0, suspect(2, SUSPECT_FROM)),
+            in_stream(2, suspect(3, SUSPECT_FROM)),
+            in_stream(0, suspect(4, SUSPECT_FROM)),
             entry(1, 5),
             entry(3, 6),
         ],
@@ -186,10 +188,10 @@ fn a_job_is_condemned_only_when_it_was_the_only_suspect_or_after_many_deaths() {
         let settled = planned(&mut desk).settle;
         let runs = start(&mut desk);
         if !condemned {
-            assert_eq!(names(&runs), [("job2", Mode::Plain), ("job1", Mode::Alone)], "{deaths} {flags}");
+            assert_eq!(names(&runs), [("job2", StartMode::Plain), ("job1", StartMode::Alone)], "{deaths} {flags}");
             continue;
         }
-        assert_eq!((names(&runs), settled.len()), (vec![("job2", Mode::Plain)], 1), "{deaths} {flags}");
+        assert_eq!((names(&runs), settled.len()), (vec![("job2", StartMode::Plain)], 1), "{deaths} {flags}");
         let settled = settled.into_iter().next().unwrap();
         assert_eq!((settled.job.id.as_str(), &settled.outcome, settled.recorded), ("job1", &Outcome::Poison, false));
         let Verdict::Poison(record, 300) = judge(settled, "w", 300).verdict else { panic!("no verdict of poison") };
@@ -201,19 +203,19 @@ fn a_job_is_condemned_only_when_it_was_the_only_suspect_or_after_many_deaths() {
 #[test]
 fn only_so_many_suspects_wait_and_more_are_put_off() {
     let mut desk = desk(2, 8);
-    receive(&mut desk, (0..MOST_WAITING + 2).map(|number| suspect(number, APART_FROM)));
+    receive(&mut desk, (0..MOST_WAITING + 2).map(|number| suspect(number, SUSPECT_FROM)));
     assert_eq!(desk.held(), MOST_WAITING);
     let settled = planned(&mut desk).settle;
     let ids: Vec<&str> = settled.iter().map(|one| one.job.id.as_str()).collect();
     assert_eq!(ids, [format!("job{MOST_WAITING}"), format!("job{}", MOST_WAITING + 1)], "the last that came");
     for one in settled {
         let header = one.job.header;
-        assert_eq!((&one.outcome, header.deaths, header.flags), (&Outcome::PutOff, APART_FROM, SUSPECT));
+        assert_eq!((&one.outcome, header.deaths, header.flags), (&Outcome::PutOff, SUSPECT_FROM, SUSPECT));
         assert_eq!(judge(one, "w", 300).verdict, Verdict::Again(1_000, header.encode().to_vec()), "no try is spent");
     }
     assert_eq!(hand_out(&mut desk).len(), 0);
     assert_eq!(desk.running(), 2);
-    receive(&mut desk, [suspect(500, APART_FROM)]);
+    receive(&mut desk, [suspect(500, SUSPECT_FROM)]);
     assert_eq!((desk.held(), planned(&mut desk).settle.len()), (MOST_WAITING + 1, 0), "one that runs waits no more");
 }
 
@@ -221,7 +223,7 @@ fn only_so_many_suspects_wait_and_more_are_put_off() {
 fn a_run_that_outlives_suspicion_is_recorded_so_and_has_no_deaths_when_it_ends() {
     let mut desk = desk(4, 4);
     desk.extend_lease(i64::MAX);
-    receive(&mut desk, [suspect(1, APART_FROM), suspect(2, APART_FROM)]);
+    receive(&mut desk, [suspect(1, SUSPECT_FROM), suspect(2, SUSPECT_FROM)]);
     let run = start(&mut desk).remove(0).0;
     let due = MONO + CLEARED_AFTER_MS;
     let early = planned_at(&mut desk, due - 1);
@@ -229,9 +231,9 @@ fn a_run_that_outlives_suspicion_is_recorded_so_and_has_no_deaths_when_it_ends()
     assert!(hand_out(&mut desk).is_empty(), "the other waits");
     let plan = planned_at(&mut desk, due);
     let (slot, record) = &plan.record[0];
-    assert_eq!((*slot, record.id.as_str(), record.mode, record.tries), (run.slot, "job1", Mode::Cleared, 3));
+    assert_eq!((*slot, record.id.as_str(), record.mode, record.tries), (run.slot, "job1", StartMode::Cleared, 3));
     assert_eq!((plan.record.len(), planned_at(&mut desk, due + 1).record.len()), (1, 0), "once");
-    assert_eq!(names(&start(&mut desk)), [("job2", Mode::Alone)], "it is not one of the suspects any more");
+    assert_eq!(names(&start(&mut desk)), [("job2", StartMode::Alone)], "it is not one of the suspects any more");
     assert!(desk.complete(run.slot, Outcome::Retry(0), NOW, due + 2));
     let ended = planned_at(&mut desk, due + 2).settle.remove(0);
     assert_eq!((ended.job.header.deaths, ended.job.header.tries, ended.recorded), (0, 2, true));
@@ -240,10 +242,10 @@ fn a_run_that_outlives_suspicion_is_recorded_so_and_has_no_deaths_when_it_ends()
 #[test]
 fn a_run_that_ends_before_keeps_its_deaths() {
     let mut desk = desk(1, 1);
-    receive(&mut desk, [suspect(1, APART_FROM)]);
+    receive(&mut desk, [suspect(1, SUSPECT_FROM)]);
     let run = start(&mut desk).remove(0).0;
     assert!(desk.complete(run.slot, Outcome::HandBack, NOW, MONO + CLEARED_AFTER_MS - 1));
-    assert_eq!(planned(&mut desk).settle[0].job.header.deaths, APART_FROM);
+    assert_eq!(planned(&mut desk).settle[0].job.header.deaths, SUSPECT_FROM);
 }
 
 #[test]
@@ -252,7 +254,7 @@ fn a_single_death_is_forgotten_too_after_that_time() {
     receive(&mut desk, [suspect(1, 1)]);
     start(&mut desk);
     let plan = planned_at(&mut desk, MONO + CLEARED_AFTER_MS);
-    assert_eq!(plan.record[0].1.mode, Mode::Cleared);
+    assert_eq!(plan.record[0].1.mode, StartMode::Cleared);
 }
 
 #[test]
@@ -260,7 +262,7 @@ fn an_innocent_run_is_recorded_once_however_long_it_lasts() {
     let mut desk = desk(1, 1);
     receive(&mut desk, [entry(3, 1)]);
     hand_out(&mut desk);
-    assert_eq!(planned_at(&mut desk, MONO + RECORD_AFTER_MS).record[0].1.mode, Mode::Plain);
+    assert_eq!(planned_at(&mut desk, MONO + RECORD_AFTER_MS).record[0].1.mode, StartMode::Plain);
     let plan = planned_at(&mut desk, MONO + CLEARED_AFTER_MS);
     assert_eq!((plan.record.len(), plan.next_ms), (0, None));
 }
@@ -270,23 +272,23 @@ fn an_innocent_run_is_recorded_once_however_long_it_lasts() {
 #[test]
 fn beside_a_suspect_that_was_taken_over_another_starts_but_not_as_the_only_one() {
     let mut desk = desk(4, 4);
-    receive(&mut desk, [suspect(1, APART_FROM)]);
+    receive(&mut desk, [suspect(1, SUSPECT_FROM)]);
     let run = start(&mut desk).remove(0).0;
     assert_eq!(desk.lose_lease().survived.len(), 1);
     desk.extend_lease(LEASE_END);
-    receive(&mut desk, [suspect(2, APART_FROM)]);
+    receive(&mut desk, [suspect(2, SUSPECT_FROM)]);
     let second = start(&mut desk);
-    assert_eq!(names(&second), [("job2", Mode::Plain)]);
+    assert_eq!(names(&second), [("job2", StartMode::Plain)]);
     succeed(&mut desk, run.slot);
     succeed(&mut desk, second[0].0.slot);
-    receive(&mut desk, [suspect(3, APART_FROM)]);
-    assert_eq!(names(&start(&mut desk)), [("job3", Mode::Alone)]);
+    receive(&mut desk, [suspect(3, SUSPECT_FROM)]);
+    assert_eq!(names(&start(&mut desk)), [("job3", StartMode::Alone)]);
 }
 
 #[test]
 fn suspects_that_wait_go_with_the_lease() {
     let mut desk = desk(4, 8);
-    receive(&mut desk, [suspect(1, APART_FROM), suspect(2, APART_FROM)]);
+    receive(&mut desk, [suspect(1, SUSPECT_FROM), suspect(2, SUSPECT_FROM)]);
     assert!(hand_out(&mut desk).is_empty());
     assert_eq!((desk.held(), desk.running()), (2, 1));
     let lost = desk.lose_lease();

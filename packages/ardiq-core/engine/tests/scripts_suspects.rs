@@ -5,11 +5,11 @@
 mod support;
 
 use ardiq_engine::protocol::entry::{ALONE, Header, SEPARATE_BODY, SUSPECT};
+use ardiq_engine::protocol::state::StartMode;
 use ardiq_engine::scripts::deliver::{Entry, Settlement, Verdict};
 use ardiq_engine::scripts::look;
 use ardiq_engine::scripts::produce::NewJob;
 use ardiq_engine::scripts::upkeep::{self, Survivor};
-use ardiq_engine::worker::quarantine::Mode;
 use support::{LOW, Queue, RETURNED_LOW, TTL, header_of, job, patience, poison, result_of, settlement};
 
 /// The nonce of `job`'s envelopes.
@@ -63,7 +63,7 @@ async fn a_start_is_refused_to_a_worker_without_a_lease() {
 async fn a_start_is_recorded_with_its_mode_and_the_last_one_counts() {
     let queue = Queue::start();
     let entry = queue.deliver("a", "w").await;
-    for (mode, recorded) in [(Mode::Plain, "1"), (Mode::Alone, "1 a"), (Mode::Cleared, "1 c")] {
+    for (mode, recorded) in [(StartMode::Plain, "1"), (StartMode::Alone, "1 a"), (StartMode::Cleared, "1 c")] {
         assert!(queue.begin_as("w", &[&entry], mode).await.is_empty());
         let run: String = queue.ask("HGET", (&queue.keys.running, "a")).await;
         assert_eq!(run, format!("{} w 5 {recorded}", entry.entry));
@@ -73,12 +73,12 @@ async fn a_start_is_recorded_with_its_mode_and_the_last_one_counts() {
 #[tokio::test]
 async fn a_takeover_notes_whether_the_job_was_the_only_suspect_of_its_process() {
     for (mode, before, after) in [
-        (Mode::Plain, SUSPECT, SUSPECT),
-        (Mode::Plain, SUSPECT | ALONE | SEPARATE_BODY, SUSPECT | SEPARATE_BODY),
-        (Mode::Plain, 0, SUSPECT),
-        (Mode::Alone, SUSPECT, SUSPECT | ALONE),
-        (Mode::Alone, SUSPECT | ALONE | SEPARATE_BODY, SUSPECT | ALONE | SEPARATE_BODY),
-        (Mode::Alone, SEPARATE_BODY, SUSPECT | ALONE | SEPARATE_BODY),
+        (StartMode::Plain, SUSPECT, SUSPECT),
+        (StartMode::Plain, SUSPECT | ALONE | SEPARATE_BODY, SUSPECT | SEPARATE_BODY),
+        (StartMode::Plain, 0, SUSPECT),
+        (StartMode::Alone, SUSPECT, SUSPECT | ALONE),
+        (StartMode::Alone, SUSPECT | ALONE | SEPARATE_BODY, SUSPECT | ALONE | SEPARATE_BODY),
+        (StartMode::Alone, SEPARATE_BODY, SUSPECT | ALONE | SEPARATE_BODY),
     ] {
         let queue = Queue::start();
         let entry = delivered_as(&queue, "w", Header { tries: 2, deaths: 2, flags: before, ..Header::default() }).await;
@@ -102,8 +102,8 @@ async fn a_run_that_had_outlived_suspicion_is_counted_from_one_again() {
     let queue = Queue::start();
     let known = Header { tries: 5, deaths: 5, flags: SUSPECT | ALONE, ..Header::default() };
     let entry = delivered_as(&queue, "w", known).await;
-    queue.begin_as("w", &[&entry], Mode::Alone).await;
-    queue.begin_as("w", &[&entry], Mode::Cleared).await;
+    queue.begin_as("w", &[&entry], StartMode::Alone).await;
+    queue.begin_as("w", &[&entry], StartMode::Cleared).await;
     let header = header_of(&taken_over(&queue, "w").await);
     assert_eq!((header.tries, header.deaths, header.flags), (6, 1, SUSPECT));
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ardiq_engine::answer::Answer;
 use ardiq_engine::protocol::entry::Header;
-use ardiq_engine::protocol::state::{Listing, State};
+use ardiq_engine::protocol::state::{JobState, Listing};
 use ardiq_engine::submit::Submission;
 use ardiq_engine::worker::EventKind;
 use redis::Value;
@@ -181,7 +181,7 @@ fn entries_members_and_fields_that_nobody_can_read_hold_up_nothing() {
     assert_eq!(dead.len(), 9 * keys.streams.len());
     let reasons: BTreeSet<&str> = dead.iter().map(|(_, reason)| reason.split(':').next().unwrap()).collect();
     assert_eq!(reasons, BTreeSet::from(["undecodable job"]));
-    for state in [State::Queued, State::Scheduled, State::Running] {
+    for state in [JobState::Queued, JobState::Scheduled, JobState::Running] {
         let listed = host.ask(|client, mailbox, request| client.jobs(mailbox, request, Listing::In(state), 1000));
         assert!(matches!(listed, Ok(Answer::Jobs(_))), "{state:?}: {listed:?}");
     }

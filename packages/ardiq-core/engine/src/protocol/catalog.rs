@@ -83,7 +83,7 @@ pub static FORMS: &[[&str; 4]] = &[
     ["result", "traceback", "text or nil", "formatted traceback"],
 ];
 
-/// State, how to recognize it.
+/// JobState, how to recognize it.
 #[rustfmt::skip]
 pub static STATES: &[[&str; 2]] = &[
     ["queued", "record `q`, and no start is recorded for its entry; a worker may already hold it"],
@@ -181,7 +181,7 @@ mod tests {
     use crate::protocol::envelope::Envelope;
     use crate::protocol::keys::{Keys, QUEUES};
     use crate::protocol::record::{Location, Outcome, ResultRecord};
-    use crate::protocol::state::State;
+    use crate::protocol::state::JobState;
 
     fn column<const N: usize>(rows: &[[&'static str; N]], index: usize) -> BTreeSet<&'static str> {
         rows.iter().map(|row| row[index]).collect()
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn the_states_are_those_that_the_code_knows() {
-        assert_eq!(column(STATES, 0), State::ALL.into_iter().map(State::name).collect());
+        assert_eq!(column(STATES, 0), JobState::ALL.into_iter().map(JobState::name).collect());
     }
 
     #[test]

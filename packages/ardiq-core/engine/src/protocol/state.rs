@@ -1,10 +1,10 @@
-//! The states of a job, and the lists of jobs that a queue can return.
+//! The states of a job, the lists of jobs that a queue can return, and how a start is recorded.
 
 use std::str::FromStr;
 
 /// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum State {
+pub enum JobState {
     /// In a lane. A worker may already hold it.
     Queued,
     /// In the due set.
@@ -18,7 +18,7 @@ pub enum State {
     NotFound,
 }
 
-impl State {
+impl JobState {
     /// All states.
     pub const ALL: [Self; 5] = [Self::Queued, Self::Scheduled, Self::Running, Self::Complete, Self::NotFound];
 
@@ -38,7 +38,7 @@ impl State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listing {
     /// The jobs in one state: queued, scheduled or running.
-    In(State),
+    In(JobState),
     /// The dead letters.
     Dead,
 }
@@ -57,10 +57,33 @@ impl FromStr for Listing {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        [Self::In(State::Queued), Self::In(State::Scheduled), Self::In(State::Running), Self::Dead]
+        [Self::In(JobState::Queued), Self::In(JobState::Scheduled), Self::In(JobState::Running), Self::Dead]
             .into_iter()
             .find(|listing| listing.name() == name)
             .ok_or_else(|| format!("no state {name:?}; ask for queued, scheduled, running or dead"))
+    }
+}
+
+/// How the start of a run is recorded, for the worker that takes over the job if the process dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartMode {
+    /// As one of several.
+    #[default]
+    Plain,
+    /// As the only suspect of its process.
+    Alone,
+    /// It has been cleared of suspicion.
+    Cleared,
+}
+
+impl StartMode {
+    /// What follows the number of the try in the recorded start.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Alone => " a",
+            Self::Cleared => " c",
+        }
     }
 }
 
@@ -70,7 +93,7 @@ mod tests {
 
     #[test]
     fn only_unfinished_and_dead_jobs_can_be_listed() {
-        assert_eq!("running".parse(), Ok(Listing::In(State::Running)));
+        assert_eq!("running".parse(), Ok(Listing::In(JobState::Running)));
         assert_eq!("dead".parse(), Ok(Listing::Dead));
         for name in ["complete", "not_found", "Queued", ""] {
             assert!(name.parse::<Listing>().is_err_and(|error| error.contains("ask for queued")), "{name}");

@@ -10,7 +10,7 @@ use crate::link::{LARGE, Link, Patience};
 use crate::protocol::entry::{HEADER, Header};
 use crate::protocol::keys::{Keys, Nonce};
 use crate::protocol::record;
-use crate::worker::quarantine::Mode;
+use crate::protocol::state::StartMode;
 
 /// A stream entry, as it was delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +153,7 @@ pub struct Start {
     /// The number of the try, from 1.
     pub tries: u64,
     /// The mode, for the worker that takes the job over.
-    pub mode: Mode,
+    pub mode: StartMode,
 }
 
 /// The most starts that one call records.
@@ -167,12 +167,11 @@ pub async fn start(link: &Link, keys: &Keys, worker: &str, runs: &[Start], patie
         cmd.arg(&keys.job).arg(worker);
         for run in runs {
             let stream = keys.streams.get(run.stream).map_or("", |key| &key[keys.base.len()..]);
-            let mode = match run.mode {
-                Mode::Plain => "",
-                Mode::Alone => " a",
-                Mode::Cleared => " c",
-            };
-            cmd.arg(&run.id).arg(&run.entry).arg(stream).arg(run.started_ms).arg(format!("{}{mode}", run.tries));
+            cmd.arg(&run.id).arg(&run.entry).arg(stream).arg(run.started_ms).arg(format!(
+                "{}{}",
+                run.tries,
+                run.mode.suffix()
+            ));
         }
         let of_page = reply::positions(link.call(&START, &cmd, patience).await?)?;
         refused.extend(of_page.into_iter().map(|position| page * STARTS + position));

@@ -9,6 +9,7 @@ use std::collections::{HashSet, VecDeque};
 
 use crate::link::LARGE;
 use crate::protocol::keys::Nonce;
+use crate::protocol::state::StartMode;
 use crate::scripts::deliver::{BATCH, BATCH_BYTES, Settlement, Start};
 
 use super::incomplete::{Incomplete, ORDER_MS};
@@ -16,7 +17,7 @@ use super::job::Job;
 use super::judge::{Finished, Outcome, SMALL_BATCH_BYTES, batch_size};
 use super::pace::{HOST_PATIENCE_MS, PATIENCE_MS, Pace};
 use super::plan::{InFlight, Plan};
-use super::quarantine::{CLEARED_AFTER_MS, Mode, Quarantine};
+use super::quarantine::{CLEARED_AFTER_MS, Quarantine};
 use super::runs::{Run, Runs, Stage};
 
 pub use super::runs::Assignment;
@@ -318,13 +319,13 @@ impl Desk {
                     plan.record.push((slot, run.start()));
                     run.recorded = true;
                 }
-                Stage::Out if run.job.header.deaths > 0 && run.mode != Mode::Cleared => {
+                Stage::Out if run.job.header.deaths > 0 && run.mode != StartMode::Cleared => {
                     let due = run.since_ms + CLEARED_AFTER_MS;
                     if monotonic_ms < due {
                         plan.wake_at(due);
                         continue;
                     }
-                    run.mode = Mode::Cleared;
+                    run.mode = StartMode::Cleared;
                     plan.record.push((slot, run.start()));
                 }
                 _ => {}

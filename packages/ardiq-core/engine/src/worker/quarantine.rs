@@ -6,6 +6,7 @@
 //! suspects do not keep other jobs from being fetched.
 
 use crate::protocol::entry::{ALONE, Header};
+use crate::protocol::state::StartMode;
 
 use super::job::Job;
 
@@ -25,18 +26,6 @@ pub const MOST_WAITING: usize = 64;
 
 /// All suspects of one process should run within this many rounds.
 const ROUNDS: usize = 4;
-
-/// How the start of a run is recorded, for the worker that takes over the job if the process dies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
-    /// As one of several.
-    #[default]
-    Plain,
-    /// As the only suspect of its process.
-    Alone,
-    /// It has been cleared of suspicion.
-    Cleared,
-}
 
 /// Whether this job is a suspect.
 pub fn is_suspected(header: &Header) -> bool {
@@ -65,14 +54,14 @@ impl Quarantine {
 
     /// The next suspect that may start beside the running jobs (their headers and modes), if it is
     /// served before `stream`.
-    pub fn next(&mut self, running: &[(Header, Mode)], stream: Option<usize>) -> Option<(Job, Mode)> {
+    pub fn next(&mut self, running: &[(Header, StartMode)], stream: Option<usize>) -> Option<(Job, StartMode)> {
         let position = self.0.iter().position(|job| job.stream <= stream.unwrap_or(usize::MAX))?;
         let last_proof = |header: &Header| header.deaths >= POISON_DEATHS;
         let group = (self.0.len() + running.len()).div_ceil(ROUNDS).max(1);
         let position = if running.is_empty() {
             position
         } else if running.len() < group
-            && running.iter().all(|(header, mode)| *mode == Mode::Plain && !last_proof(header))
+            && running.iter().all(|(header, mode)| *mode == StartMode::Plain && !last_proof(header))
         {
             self.0.iter().position(|job| job.stream <= stream.unwrap_or(usize::MAX) && !last_proof(&job.header))?
         } else {
@@ -80,7 +69,7 @@ impl Quarantine {
         };
         let job = self.0.remove(position);
         let alone = running.is_empty() && (group == 1 || last_proof(&job.header));
-        Some((job, if alone { Mode::Alone } else { Mode::Plain }))
+        Some((job, if alone { StartMode::Alone } else { StartMode::Plain }))
     }
 
     /// Whether no suspect waits.

@@ -5,12 +5,13 @@ use std::collections::{HashSet, VecDeque};
 
 use crate::link::LARGE;
 use crate::protocol::keys::Nonce;
+use crate::protocol::state::StartMode;
 use crate::scripts::deliver::Start;
 
 use super::desk::Desk;
 use super::job::Job;
 use super::judge::{Finished, Outcome};
-use super::quarantine::{Mode, is_suspected};
+use super::quarantine::is_suspected;
 
 /// A run, as passed to the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +56,7 @@ pub(super) struct Run {
     /// Monotonic.
     pub since_ms: i64,
     pub recorded: bool,
-    pub mode: Mode,
+    pub mode: StartMode,
     /// The lease was lost while it ran. The worker that takes it over counts a death that did not
     /// happen.
     pub survived: bool,
@@ -197,7 +198,7 @@ impl Desk {
     }
 
     /// The next job, in the order in which jobs are served.
-    fn next_job(&mut self, now_ms: u64) -> Option<(Job, Mode)> {
+    fn next_job(&mut self, now_ms: u64) -> Option<(Job, StartMode)> {
         let lane = self.buffer.iter().position(|lane| !lane.is_empty());
         let lane = lane.filter(|lane| {
             let first = self.buffer[*lane].front();
@@ -206,16 +207,16 @@ impl Desk {
         if !self.quarantine.is_empty() {
             // Runs that another worker took over from this one are suspects there, so they do not
             // count here.
-            let counts = |run: &&Run| !run.survived && run.mode != Mode::Cleared && is_suspected(&run.job.header);
+            let counts = |run: &&Run| !run.survived && run.mode != StartMode::Cleared && is_suspected(&run.job.header);
             let suspects = self.runs.iter().filter(counts);
             let suspects: Vec<_> = suspects.map(|run| (run.job.header, run.mode)).collect();
             if let Some((job, mode)) = self.quarantine.next(&suspects, lane) {
                 // It may still kill the process, and the other job must not be blamed for that.
                 let beside = self.runs.iter().any(|run| run.survived && is_suspected(&run.job.header));
-                return Some((job, if beside { Mode::Plain } else { mode }));
+                return Some((job, if beside { StartMode::Plain } else { mode }));
             }
         }
-        self.buffer[lane?].pop_front().map(|job| (job, Mode::Plain))
+        self.buffer[lane?].pop_front().map(|job| (job, StartMode::Plain))
     }
 
     /// Start a run of a [deferred](Desk::defer) task. Returns false if it must not start, because
@@ -262,7 +263,7 @@ impl Desk {
             Stage::Out => self.pace.ended(monotonic_ms, monotonic_ms - run.since_ms),
             _ => {}
         }
-        if run.mode == Mode::Cleared {
+        if run.mode == StartMode::Cleared {
             run.job.header.deaths = 0;
         }
         let is_again = run.job.is_again;

@@ -15,11 +15,11 @@ use ardiq_engine::link::{Link, Patience};
 use ardiq_engine::protocol::entry::Header;
 use ardiq_engine::protocol::envelope::Envelope;
 use ardiq_engine::protocol::keys::Keys;
+use ardiq_engine::protocol::state::StartMode;
 use ardiq_engine::scripts::deliver::{self, Cursor, Entry, Fetched, GUARD_MS, Settlement, Source, Start, Verdict};
 use ardiq_engine::scripts::produce::{self, Chunk, NewJob};
 use ardiq_engine::scripts::upkeep::{self, Claim, Expired, Promoted, Reclaimed, Renewed, Search, Survivor};
 use ardiq_engine::url;
-use ardiq_engine::worker::quarantine::Mode;
 use bytes::Bytes;
 use redis::{FromRedisValue, ToRedisArgs};
 use tokio::sync::Mutex;
@@ -139,10 +139,10 @@ impl Queue {
     }
 
     pub async fn begin(&self, worker: &str, entries: &[&Entry]) -> Vec<usize> {
-        self.begin_as(worker, entries, Mode::Plain).await
+        self.begin_as(worker, entries, StartMode::Plain).await
     }
 
-    pub async fn begin_as(&self, worker: &str, entries: &[&Entry], mode: Mode) -> Vec<usize> {
+    pub async fn begin_as(&self, worker: &str, entries: &[&Entry], mode: StartMode) -> Vec<usize> {
         let runs: Vec<Start> = entries.iter().map(|entry| Start { mode, ..start_of(entry) }).collect();
         deliver::start(&self.link, &self.keys, worker, &runs, patience()).await.unwrap()
     }
@@ -315,7 +315,7 @@ pub fn start_of(entry: &Entry) -> Start {
         entry: entry.entry.clone(),
         started_ms: 5,
         tries: 1,
-        mode: Mode::Plain,
+        mode: StartMode::Plain,
     }
 }
 

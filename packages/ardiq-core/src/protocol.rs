@@ -1,6 +1,6 @@
 //! `protocol()`: the protocol as data.
 
-use ardiq_engine::protocol::catalog::{self, Table};
+use ardiq_engine::catalog::{self, Table};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 

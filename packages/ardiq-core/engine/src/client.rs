@@ -20,14 +20,14 @@ use crate::mailbox::{Mailbox, RequestId};
 use crate::printable::text_of;
 use crate::protocol::keys::{Keys, QUEUES};
 use crate::protocol::state::Listing;
-use crate::results::{self, Waiters};
 use crate::runtime::Runtime;
 use crate::scripts::look;
 use crate::scripts::produce::{self, Fired};
 use crate::server::Server;
 use crate::shared::Shared;
 use crate::submit::{self, Submission};
-use crate::{commands, jobs, scripts, url};
+use crate::waiters::Waiters;
+use crate::{commands, jobs, results, scripts, url};
 
 /// What a client owns until it is closed. The fields are dropped in this order: first its tasks
 /// end, and with the last of them the connection. The runtime continues if other clients use it.

@@ -12,6 +12,7 @@
 //! ```
 
 pub mod answer;
+pub mod catalog;
 pub mod client;
 pub mod clock;
 mod commands;
@@ -32,7 +33,9 @@ pub mod scripts;
 pub mod server;
 pub mod shared;
 pub mod submit;
+mod tls;
 pub mod url;
+pub mod waiters;
 pub mod worker;
 
 /// The version of all four distributions.

@@ -8,8 +8,8 @@ use crate::clock::Clock;
 use crate::link::Link;
 use crate::logs::Logs;
 use crate::protocol::keys::Keys;
-use crate::results::Waiters;
 use crate::server::Server;
+use crate::waiters::Waiters;
 
 /// See the module.
 pub struct Shared {

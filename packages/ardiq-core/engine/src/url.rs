@@ -7,8 +7,7 @@ use redis::{Client, ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisCo
 use url::Url;
 
 use crate::error::{Error, Result};
-use crate::link::RESPONSE_LIMIT;
-use crate::link::tls::Trust;
+use crate::tls::Trust;
 
 /// The supported schemes.
 const SCHEMES: [&str; 7] = ["redis", "rediss", "valkey", "valkeys", "unix", "redis+unix", "valkey+unix"];
@@ -43,8 +42,9 @@ pub struct Address {
     pub name: String,
     /// The TLS certificates.
     pub trust: Trust,
-    /// A connection on which a reply is awaited is considered broken after this much silence.
-    pub silence: Duration,
+    /// A connection on which a reply is awaited is considered broken after this much silence, if
+    /// the URL sets a limit.
+    pub silence: Option<Duration>,
     /// The time limit of each step of connecting, if the URL sets one.
     pub connect_limit: Option<Duration>,
 }
@@ -121,7 +121,7 @@ fn read(url: &str) -> Read<Address> {
         shown,
         name: options.name.unwrap_or_else(|| NAME.to_owned()),
         trust: options.trust,
-        silence: options.silence.unwrap_or(RESPONSE_LIMIT),
+        silence: options.silence,
         connect_limit: options.connect_limit,
     })
 }
@@ -288,9 +288,9 @@ mod tests {
         assert_eq!(db("redis://h/5?db=5"), 5);
         assert_eq!(db("unix:///s?db=2&protocol=3"), 2);
         let named = of("redis://h?client_name=shop&socket_timeout=2.5&socket_connect_timeout=1");
-        let limits = (named.silence.as_millis(), named.connect_limit.map(|limit| limit.as_millis()));
-        assert_eq!((named.name.as_str(), limits), ("shop", (2500, Some(1000))));
-        assert_eq!((of("redis://h").name.as_str(), of("redis://h").silence), (NAME, RESPONSE_LIMIT));
+        let limits = [named.silence, named.connect_limit].map(|limit| limit.map(|limit| limit.as_millis()));
+        assert_eq!((named.name.as_str(), limits), ("shop", [Some(2500), Some(1000)]));
+        assert_eq!((of("redis://h").name.as_str(), of("redis://h").silence), (NAME, None));
         let user = of("unix:///s?username=u&password=p%40ss");
         let settings = user.client.get_connection_info().redis_settings().clone();
         assert_eq!((settings.username(), settings.password()), (Some("u"), Some("p@ss")));

@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::PushSink;
 use super::flow::{Flow, Watched};
 use super::stream::{self, Stream, step};
 use super::wire::{Wire, gone};
+use super::{PushSink, RESPONSE_LIMIT};
 use crate::commands;
 use crate::error::{Remedy, remedy};
 use crate::lock::lock;
@@ -129,7 +129,7 @@ impl Dialer {
         let hello = MultiplexedConnection::new_with_config(info.redis_settings(), watched, config);
         let (conn, driver) = step(self.limit, async { Ok(hello.await) }).await??;
         self.greetings.fetch_add(1, Ordering::Relaxed);
-        let wire = Wire::new(conn, driver, flow, asked.elapsed(), self.address.silence);
+        let wire = Wire::new(conn, driver, flow, asked.elapsed(), self.address.silence.unwrap_or(RESPONSE_LIMIT));
         let mut name = redis::pipe();
         name.add_command(commands::set_client_name(&self.address.name));
         wire.send_ahead(name).await;

@@ -5,7 +5,7 @@
 //! | file | role |
 //! |---|---|
 //! | `patience` | how long a caller tries |
-//! | `stream`, `tls` | TCP, TLS and Unix streams |
+//! | `stream` | TCP, TLS and Unix streams |
 //! | `flow` | distinguishes a slow transfer from a dead connection |
 //! | `route` | which connection a command uses |
 //! | `wire` | one connection that many calls share |
@@ -27,7 +27,6 @@ mod patience;
 mod route;
 mod side;
 mod stream;
-pub(crate) mod tls;
 mod wire;
 
 use std::sync::Arc;

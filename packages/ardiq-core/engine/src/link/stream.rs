@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
-use super::tls::Trust;
+use crate::tls::Trust;
 
 /// The operations that every kind of stream supports.
 pub trait Duplex: AsyncRead + AsyncWrite + Send {}

@@ -9,15 +9,11 @@
 //! | `state` | the states of a job |
 //! | `info` | the description that a worker publishes about itself |
 //! | `pack` | reading and writing msgpack |
-//! | `catalog` | all of that as data, for the documentation and for tools |
-//! | `signature` | the signature in the head of a script |
 
-pub mod catalog;
 pub mod entry;
 pub mod envelope;
 pub mod info;
 pub mod keys;
 mod pack;
 pub mod record;
-pub mod signature;
 pub mod state;

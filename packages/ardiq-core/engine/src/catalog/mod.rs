@@ -1,12 +1,14 @@
 //! The protocol as data, for the page docs/protocol.md and for tools. The tests below compare every
 //! list with the code that uses it. Each row of a table is one line.
 
-use super::signature::Signature;
-use super::{entry, envelope, record};
+mod signature;
+
+use crate::protocol::{entry, envelope, record};
 use crate::scripts::ALL;
 use crate::scripts::deliver::BATCH;
 use crate::scripts::produce::CHUNK;
 use crate::submit::LARGE_BODY;
+use signature::Signature;
 
 /// One kind of row: the names of its columns, and its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,12 +1,6 @@
 //! Waits for results. A caller checks for the result, registers in Redis, and waits for the message
 //! that carries the result. When no caller in this process waits for a job any more, the process
 //! withdraws its registration.
-//!
-//! | file | role |
-//! |---|---|
-//! | `registry` | the callers of this process, and its registrations in Redis (no I/O) |
-
-mod registry;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +14,7 @@ use crate::logs::Level;
 use crate::protocol::record::ResultRecord;
 use crate::scripts::look::{self, FORGET_LIMIT, Seen};
 use crate::shared::Shared;
-pub use registry::Waiters;
-use registry::{Waiter, Withdrawal};
+use crate::waiters::{Waiter, Withdrawal};
 
 /// The longest wait for a result: ten years, so that no limit overflows a clock.
 const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 86_400);

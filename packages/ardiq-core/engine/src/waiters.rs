@@ -3,7 +3,7 @@
 //!
 //! The registry also records for which jobs Redis may hold a registration of this process. When the
 //! last caller for a job gives up, its registration is useless and is withdrawn. One call withdraws
-//! many, see [`super::withdraw`].
+//! many, see [`crate::results::withdraw`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -36,9 +36,9 @@ class Report(BaseModel):
 
 @api.post("/reports", status_code=202)
 async def order_report(order: Order) -> Report:
-    """Enqueue a report and return at once."""
+    """Enqueue a report and return at once. A caller that tries again gets the same job while it is unfinished."""
     lane = "urgent" if order.urgent else "default"
-    job = await word_report.options(priority=lane, expire_ms=600_000).enqueue(order.text)
+    job = await word_report.options(priority=lane, expire_ms=600_000, unique=True).enqueue(order.text)
     return Report(id=job.id, status=TaskStatus.QUEUED)
 
 
@@ -61,5 +61,7 @@ async def get_report(report_id: str, wait: float = Query(0, ge=0, le=30)) -> Rep
 
 @api.exception_handler(BrokerError)
 async def redis_is_away(_request: Request, _error: BrokerError) -> JSONResponse:
-    """Redis is unreachable: nothing was accepted, and the caller may try again."""
-    return JSONResponse({"detail": "the queue is away; try again"}, status_code=503, headers={"Retry-After": "5"})
+    """Redis has not confirmed the request. If only its reply was lost, the order is already in the queue."""
+    return JSONResponse(
+        {"detail": "the queue did not confirm this; try again"}, status_code=503, headers={"Retry-After": "5"}
+    )

@@ -1,13 +1,17 @@
 """What can be asked about a job on its way: a run, a retry, and waits that cost the server next to nothing."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
+import ardiq_core
 from ardiq import Ardiq, Retry, TaskStatus
+from ardiq.inspection import LaneState, QueueState, WorkerState
 
 
 class Server(Protocol):
@@ -95,6 +99,57 @@ async def test_a_job_that_is_to_be_tried_again_is_scheduled_for_then(
     assert (info.status, info.tries, len(failed_ms)) == (TaskStatus.SCHEDULED, 1, 1)
     assert info.scheduled_at is not None
     assert failed_ms[0] + delay_ms <= info.scheduled_at <= seen_ms + delay_ms
+
+
+async def test_jobs_come_in_the_order_that_is_documented(server: Server, queue_name: str) -> None:
+    app = Ardiq(server.url, queue_name, ["a", "b"])
+
+    @app.task
+    async def work() -> None: ...
+
+    for name, priority, delay_ms in [
+        *[("a1", "a", 0), ("b1", "b", 0), ("a2", "a", 0), ("b2", "b", 0)],
+        *[("late", "a", 9_000_000), ("soon", "b", 8_000_000)],
+    ]:
+        await work.options(task_id=name, priority=priority, delay_ms=delay_ms).enqueue()
+    queued = [job.task_id for job in await app.jobs("queued")]
+    assert sorted(queued) == ["a1", "a2", "b1", "b2"]
+    assert [name for name in queued if name.startswith("a")] == ["a1", "a2"]
+    assert [name for name in queued if name.startswith("b")] == ["b1", "b2"]
+    assert [job.task_id for job in await app.jobs("scheduled")] == ["soon", "late"]
+
+
+async def test_dead_letters_come_newest_first_and_are_complete(app: Ardiq) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    bad = Ardiq(app.redis_url, app.queue_name, serializer=lambda value: b"\xc1", deserializer=lambda data: data)
+    async with serving(app):
+        for name in ("first", "second"):
+            job = await bad.ref("work").options(task_id=name).enqueue()
+            assert not (await job.result(timeout=20)).success
+    dead = await app.jobs("dead")
+    assert [letter.info.task_id for letter in dead] == ["second", "first"]
+    assert {letter.info.status for letter in dead} == {TaskStatus.COMPLETE}
+    assert {letter.info.args for letter in dead} == {()}
+
+
+async def test_the_state_of_a_queue_has_the_keys_that_are_documented(app: Ardiq) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    async with serving(app):
+        await (await work.enqueue()).result(timeout=20)
+        state = await app.inspect()
+        (lane,), (worker,) = state["lanes"], state["workers"]
+    for found, documented in ((state, QueueState), (lane, LaneState), (worker, WorkerState)):
+        assert set(found) == documented.__required_keys__
+    # The answer of the native module, as its stub documents it, lacks the name, which the client adds.
+    stub = Path(ardiq_core.__file__).with_name("_core.pyi").read_text()
+    keys = re.search(r"Keys: (.*?)\.\n", stub, re.DOTALL)
+    assert keys is not None
+    listed = re.findall(r"\w+", keys[1])
+    assert sorted(listed) == sorted([*(set(state) - {"name"}), *lane, *worker])
 
 
 async def test_a_wait_asks_once_however_long_it_lasts(make_server: Callable[..., Server], queue_name: str) -> None:

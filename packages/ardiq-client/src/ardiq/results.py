@@ -1,4 +1,4 @@
-"""What can be learnt about a job: its status, a snapshot while it is unfinished, its result afterwards."""
+"""What you can learn about a job: its status, a snapshot while it is unfinished, its result afterwards."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -9,7 +9,7 @@ R = TypeVar("R")
 
 
 class TaskStatus(StrEnum):
-    """Where a job stands."""
+    """The state of a job. `scheduled` jobs wait for their time; `not_found` means unknown or expired."""
 
     QUEUED = "queued"
     SCHEDULED = "scheduled"
@@ -19,10 +19,17 @@ class TaskStatus(StrEnum):
 
 
 class TaskResult(NamedTuple, Generic[R]):
-    """How a job ended. All times are epoch milliseconds by the Redis clock.
+    """How a job ended. All times are in epoch milliseconds by the Redis clock.
 
-    `value` is what the task returned when `success`, else the text of its error. `start` is 0 for a job that
-    never started. `tries` counts starts.
+    If `success` is true, `value` is what the task returned; otherwise it is the text of the error. `start` is 0 for a
+    job that never started. `tries` counts starts. `aborted` is False for every job: jobs cannot be aborted.
+
+    Example:
+        ```python
+        result = await job.result(timeout=10)
+        if not result.success:
+            print(result.error_type, result.value)
+        ```
     """
 
     success: bool
@@ -45,9 +52,10 @@ class TaskResult(NamedTuple, Generic[R]):
 
 
 class TaskInfo(NamedTuple):
-    """A job that has not finished: queued, scheduled or running.
+    """A snapshot of a job that is queued, scheduled or running. For a dead letter, its status is `complete`.
 
-    `tries` counts starts, the running one included; `scheduled_at` is set while the job waits for its time.
+    `tries` counts starts, including the current run. `scheduled_at` is set while the job waits for its time.
+    `dependencies` and `dependents` are always empty: jobs cannot depend on other jobs.
     """
 
     task_id: str
@@ -64,7 +72,7 @@ class TaskInfo(NamedTuple):
 
 
 class DeadJob(NamedTuple):
-    """A job that was put aside because it cannot be run, and why. Its arguments are kept in Redis."""
+    """A dead letter: a job that no worker can run, and the reason. Redis keeps its arguments."""
 
     info: TaskInfo
     reason: str

@@ -1,11 +1,24 @@
 """The worker of ArdiQ: runs the tasks and schedules of an `ardiq.Ardiq` app.
 
-Nobody calls this package directly: `await app.run()` and the command `ardiq run` do.
+You do not call this package directly. `await app.run()` and the command `ardiq run` do.
 
-`runner` is one run from start to sign-off, `execute` one job from assignment to outcome, `outcome` what an end means,
-`threads` the pool for `def` tasks, `exhaustion` what is the process's own trouble, `frames` how a failed run lets go of
-its memory, `schedule` the recurring tasks, `logs` the log, `printable_log` what its lines may contain, `settings` the
-options of a run.
+| module | what it does |
+|---|---|
+| `runner` | one run of a worker, from start to sign-off |
+| `settings` | the options of such a run |
+| `execute` | one job, from the assignment to the outcome |
+| `outcome` | decides what the end of a task means for its job |
+| `misfit` | detects calls that do not match the task's function |
+| `awaiting` | awaits what a task returns, if it is awaitable |
+| `threads` | the thread pool for `def` tasks |
+| `exhaustion` | detects that the process has run out of a resource |
+| `forked` | ends a process that a task has forked |
+| `frames` | frees the memory that a failed task's traceback holds |
+| `schedule` | recurring tasks |
+| `watchdog` | reports a blocked event loop |
+| `logs` | the log, which never raises |
+| `printable_log` | keeps control characters out of the log |
+| `version` | checks that worker and client have the same version |
 """
 
 # pyright: reportPrivateUsage=false

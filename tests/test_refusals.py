@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ardiq import Ardiq, BrokerError
+from ardiq import Ardiq, BrokerError, BrokerRefusedError
 from tests.conftest import FleetFactory, ServerFactory
 from tests.programs import eventually
 from tests.servers import Server
@@ -168,7 +168,7 @@ async def test_enqueues_of_one_turn_fail_only_where_they_were_not_accepted(
     ended = await asyncio.gather(*(task.enqueue(b"x" * 3_000) for _ in range(2_000)), return_exceptions=True)
     server.cli("CONFIG", "SET", "maxmemory", "0")
     refused = [one for one in ended if isinstance(one, BaseException)]
-    assert {type(one) for one in refused} == {BrokerError}
+    assert {type(one) for one in refused} == {BrokerRefusedError}
     assert "OOM" in str(refused[0])
     assert 0 < len(refused) < 2_000
     assert await app.queue_size() == 1 + 2_000 - len(refused)

@@ -9,6 +9,7 @@ from ardiq import (
     BrokerError,
     InvalidIdError,
     SerializationError,
+    SystemResourceError,
     VersionMismatchError,
     WorkerExhaustedError,
     WorkerNotInstalledError,
@@ -38,6 +39,7 @@ EXPLAINED: list[tuple[Exception, str, ExitCode]] = [
     (InvalidIdError("an id must be printable"), "an id must be printable", ExitCode.USAGE),
     (SerializationError("bad bytes"), "bad bytes", ExitCode.FAILED),
     (WorkerExhaustedError("no threads"), "no threads", ExitCode.EXHAUSTED),
+    (SystemResourceError(24, "no files"), "[Errno 24] no files", ExitCode.EXHAUSTED),
     (ArdiqError("something else"), "something else", ExitCode.FAILED),
     # What is nobody's own says what it is: its text alone may be a single word.
     (KeyError("lost"), "KeyError: 'lost'", ExitCode.FAILED),

@@ -12,8 +12,10 @@ from ardiq import errors, version
 from ardiq.task import TaskOptions
 
 PUBLIC = {
-    "Ardiq", "ArdiqError", "BoundTask", "BrokerError", "DeadJob", "InvalidIdError", "Job", "PayloadTooLargeError",
-    "PendingEnqueue", "Prepared", "Reject", "ResultNotFoundError", "Retry", "SerializationError", "Task", "TaskContext",
+    "Ardiq", "ArdiqError", "BoundTask", "BrokerClosedError", "BrokerDataError", "BrokerError", "BrokerRefusedError",
+    "BrokerUnfitError", "BrokerUnreachableError", "DeadJob", "InvalidIdError", "Job", "PayloadTooLargeError",
+    "PendingEnqueue", "Prepared", "Reject", "ResultNotFoundError", "Retry", "SerializationError", "SystemResourceError",
+    "Task", "TaskContext",
     "TaskInfo", "TaskRef", "TaskResult", "TaskStatus", "VersionMismatchError", "WorkerExhaustedError", "WorkerNotInstalledError", "__version__",
     "current_task",
 }  # fmt: skip

@@ -9,19 +9,21 @@ use pyo3::types::PyType;
 /// The exception for an engine error. Its text is made printable: it may contain data from the
 /// server, and it will be logged or shown on a terminal.
 pub fn raise(error: Error) -> PyErr {
-    match error {
-        Error::Invalid(message) => PyValueError::new_err(message),
-        Error::NoResult { .. } => of_class("ResultNotFoundError", &error),
-        Error::Unreachable { .. } | Error::Refused(_) | Error::Unfit(_) | Error::Closed | Error::Protocol(_) => {
-            of_class("BrokerError", &error)
-        }
-    }
-}
-
-fn of_class(name: &str, error: &Error) -> PyErr {
-    Python::attach(|py| match class(py, name) {
-        Ok(class) => PyErr::from_type(class, printable(&error.to_string()).into_owned()),
-        Err(failure) => failure,
+    let name = match &error {
+        Error::Invalid(message) => return PyValueError::new_err(message.clone()),
+        Error::NoResult { .. } => "ResultNotFoundError",
+        Error::Unreachable { .. } => "BrokerUnreachableError",
+        Error::Refused(_) => "BrokerRefusedError",
+        Error::Unfit(_) => "BrokerUnfitError",
+        Error::Closed => "BrokerClosedError",
+        Error::Protocol(_) => "BrokerDataError",
+        Error::System { .. } => "SystemResourceError",
+    };
+    let text = printable(&error.to_string()).into_owned();
+    Python::attach(|py| match (class(py, name), error) {
+        (Ok(class), Error::System { errno: Some(errno), .. }) => PyErr::from_type(class, (errno, text)),
+        (Ok(class), _) => PyErr::from_type(class, text),
+        (Err(failure), _) => failure,
     })
 }
 

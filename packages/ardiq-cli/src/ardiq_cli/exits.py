@@ -77,14 +77,14 @@ def explain(error: Exception) -> tuple[str, ExitCode]:
     if isinstance(error, ImportError):
         return str(error), ExitCode.USAGE
     # Imported here: nothing of ardiq may be on the path to `--help`, and where ardiq cannot be imported we are done.
-    from ardiq.errors import ArdiqError, BrokerError, InvalidIdError, WorkerExhaustedError
+    from ardiq.errors import ArdiqError, BrokerError, InvalidIdError, SystemResourceError, WorkerExhaustedError
 
     if isinstance(error, BrokerError):
         return str(error), ExitCode.UNREACHABLE
     if isinstance(error, InvalidIdError):
         # The only ids that a command takes are those on its command line.
         return str(error), ExitCode.USAGE
-    if isinstance(error, WorkerExhaustedError):
+    if isinstance(error, WorkerExhaustedError | SystemResourceError):
         return str(error), ExitCode.EXHAUSTED
     if isinstance(error, ArdiqError):
         return str(error), ExitCode.FAILED

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from ardiq.bell import Bell
-from ardiq.errors import BrokerError
+from ardiq.errors import BrokerClosedError
 from ardiq.job import Job
 from ardiq.mailbox import AHEAD
 
@@ -91,7 +91,7 @@ class LoopBridge:
         waiting, self._waiting = self._waiting, {}
         if loop is not None and not loop.is_closed():
             for waiter in waiting.values():
-                self._settle(waiter, BrokerError("the app's connection was closed"))
+                self._settle(waiter, BrokerClosedError("the app's connection was closed"))
 
     def _flush(self, app: Ardiq) -> None:
         jobs, futures = self._jobs, self._futures

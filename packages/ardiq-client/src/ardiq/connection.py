@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from ardiq.blocking import check_thread
-from ardiq.errors import BrokerError
+from ardiq.errors import BrokerClosedError
 from ardiq.mailbox import ThreadMailbox, abandoned
 from ardiq_core import Core, interpreter_ends
 
@@ -77,7 +77,7 @@ class Connection:
         if core is None:
             with self._lock:
                 if self._closed:
-                    raise BrokerError("the app's connection is closed: the interpreter is about to exit")
+                    raise BrokerClosedError("the app's connection is closed: the interpreter is about to exit")
                 core = self._core
                 if core is None:
                     core = self._core = self._make()

@@ -1,14 +1,33 @@
-"""Every exception of ArdiQ, in one place. Each message says what to do next."""
+"""Every exception that ArdiQ raises to its caller. Each message says what to do next.
 
-from ardiq_core.errors import ArdiqError, BrokerError, ResultNotFoundError
+Tasks raise `Retry` and `Reject` themselves; those are in `ardiq.control`.
+"""
+
+from ardiq_core.errors import (
+    ArdiqError,
+    BrokerClosedError,
+    BrokerDataError,
+    BrokerError,
+    BrokerRefusedError,
+    BrokerUnfitError,
+    BrokerUnreachableError,
+    ResultNotFoundError,
+    SystemResourceError,
+)
 
 __all__ = [
     "ArdiqError",
+    "BrokerClosedError",
+    "BrokerDataError",
     "BrokerError",
+    "BrokerRefusedError",
+    "BrokerUnfitError",
+    "BrokerUnreachableError",
     "InvalidIdError",
     "PayloadTooLargeError",
     "ResultNotFoundError",
     "SerializationError",
+    "SystemResourceError",
     "VersionMismatchError",
     "WorkerExhaustedError",
     "WorkerNotInstalledError",
@@ -16,7 +35,7 @@ __all__ = [
 
 
 class SerializationError(ArdiqError, TypeError):
-    """An argument or a value cannot be encoded, or what was stored cannot be decoded."""
+    """An argument or a return value cannot be encoded, or a stored one cannot be decoded."""
 
 
 class PayloadTooLargeError(ArdiqError, ValueError):
@@ -24,7 +43,7 @@ class PayloadTooLargeError(ArdiqError, ValueError):
 
 
 class InvalidIdError(ArdiqError, TypeError, ValueError):
-    """A job id that cannot be one: not a string, of the wrong length, or with spaces or control characters."""
+    """A job id is not a string, has the wrong length, or contains spaces or control characters."""
 
 
 class WorkerNotInstalledError(ArdiqError, ImportError):
@@ -36,4 +55,4 @@ class WorkerExhaustedError(ArdiqError, RuntimeError):
 
 
 class VersionMismatchError(ArdiqError, ImportError):
-    """The installed ArdiQ distributions are not of one version."""
+    """The installed ArdiQ distributions have different versions."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ardiq.errors import BrokerError
+from ardiq.errors import BrokerClosedError
 
 if TYPE_CHECKING:
     from ardiq_core import Core, Mailbox
@@ -74,7 +74,7 @@ class ThreadMailbox:
     def _receive(self) -> None:
         events = self._port.block(LOOK_MS)
         if not events and self._core.closed:
-            raise BrokerError("the app's connection was closed")
+            raise BrokerClosedError("the app's connection was closed")
         for ticket, answer in events:
             # A signal handler may make a request of its own while one waits: keep the answer to the other.
             if ticket in self._open:

@@ -32,6 +32,14 @@ pub enum Error {
         /// Why no result can arrive.
         why: &'static str,
     },
+    /// The operating system refused a file descriptor, a thread or random numbers.
+    #[error("{message}")]
+    System {
+        /// Number of the system's error, if it has one.
+        errno: Option<i32>,
+        /// What could not be had, why, and what to do about it.
+        message: String,
+    },
     /// The engine has been closed.
     #[error("this connection has been closed; build a new app, or do not use one after its process has begun to exit")]
     Closed,
@@ -47,7 +55,7 @@ impl Error {
         match self {
             Self::Refused(refusal) => refusal.subject() == Subject::Call,
             Self::Invalid(_) | Self::Protocol(_) | Self::NoResult { .. } => true,
-            Self::Unreachable { .. } | Self::Unfit(_) | Self::Closed => false,
+            Self::Unreachable { .. } | Self::Unfit(_) | Self::System { .. } | Self::Closed => false,
         }
     }
 

@@ -21,8 +21,9 @@ impl Notifier {
     /// # Errors
     /// When the process has no file descriptors left.
     pub fn new() -> Result<Self> {
-        let failed = |error: std::io::Error| {
-            Error::Invalid(format!("cannot make a socket pair: {error}; raise the limit of open files"))
+        let failed = |error: std::io::Error| Error::System {
+            errno: error.raw_os_error(),
+            message: format!("cannot make a socket pair: {error}; raise the limit of open files"),
         };
         let (writer, reader) = UnixStream::pair().map_err(failed)?;
         writer.set_nonblocking(true).map_err(failed)?;

@@ -48,7 +48,12 @@ impl Runtime {
     }
 
     fn start(process: u32) -> Result<Self> {
-        let failed = |error: std::io::Error| Error::Invalid(format!("cannot start the I/O thread: {error}"));
+        let failed = |error: std::io::Error| Error::System {
+            errno: error.raw_os_error(),
+            message: format!(
+                "cannot start the I/O thread: {error}; raise the limit of open files or threads (ulimit -n, ulimit -u)"
+            ),
+        };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let handle = runtime.handle().clone();
         let stop = Arc::new(Notify::new());

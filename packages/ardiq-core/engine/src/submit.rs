@@ -144,7 +144,10 @@ pub fn prepare(jobs: Vec<Submission>, patience: Duration) -> Result<Vec<Chunk>> 
 }
 
 fn fill(random: &mut [u8]) -> Result<()> {
-    getrandom::fill(random).map_err(|error| Error::Invalid(format!("no random numbers: {error}")))
+    getrandom::fill(random).map_err(|error| Error::System {
+        errno: error.raw_os_error(),
+        message: format!("no random numbers: {error}; check that this process may read /dev/urandom"),
+    })
 }
 
 fn new_job(job: Submission, random: &[u8], nonce: Nonce, repeat_ms: u64) -> NewJob {

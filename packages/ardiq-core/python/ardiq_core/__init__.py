@@ -19,7 +19,17 @@ from ardiq_core._core import (
     interpreter_ends,
     protocol,
 )
-from ardiq_core.errors import ArdiqError, BrokerError, ResultNotFoundError
+from ardiq_core.errors import (
+    ArdiqError,
+    BrokerClosedError,
+    BrokerDataError,
+    BrokerError,
+    BrokerRefusedError,
+    BrokerUnfitError,
+    BrokerUnreachableError,
+    ResultNotFoundError,
+    SystemResourceError,
+)
 
 __all__ = [
     "DEAD",
@@ -29,10 +39,16 @@ __all__ = [
     "SUCCESS",
     "UNKNOWN_TASK",
     "ArdiqError",
+    "BrokerClosedError",
+    "BrokerDataError",
     "BrokerError",
+    "BrokerRefusedError",
+    "BrokerUnfitError",
+    "BrokerUnreachableError",
     "Core",
     "Mailbox",
     "ResultNotFoundError",
+    "SystemResourceError",
     "Worker",
     "__version__",
     "check_url",

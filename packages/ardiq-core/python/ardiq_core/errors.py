@@ -1,18 +1,63 @@
-"""The base exceptions, which the native module raises and the other packages extend."""
+"""The exceptions that the native module raises."""
 
 
 class ArdiqError(Exception):
-    """The base class of ArdiQ's own errors."""
+    """The base class of every error that ArdiQ raises.
+
+    Example:
+        ```python
+        try:
+            await add.enqueue(2, 3)
+        except ArdiqError as error:
+            print(error)
+        ```
+    """
 
 
 class BrokerError(ArdiqError, RuntimeError):
-    """Redis cannot be reached, or refused the request.
+    """The base class of the errors that concern Redis. The message says what to look at.
 
-    The message says which, and what to check.
+    Each fault has a subclass of its own. `app.run()` raises this class itself when the worker gives up.
+
+    Example:
+        ```python
+        try:
+            await add.enqueue(2, 3)
+        except BrokerUnreachableError:
+            ...  # the server is down: try again later
+        except BrokerError:
+            ...  # someone has to look at the server or at the URL
+        ```
     """
+
+
+class BrokerUnreachableError(BrokerError):
+    """Redis did not answer within `connect_timeout_s`.
+
+    A request may have been carried out all the same, because only its reply was lost. Enqueue with a `task_id`, or with
+    `unique=True`, to be able to try again safely.
+    """
+
+
+class BrokerRefusedError(BrokerError):
+    """Redis answered with an error, for example because its memory is full or the user lacks a right."""
+
+
+class BrokerUnfitError(BrokerError):
+    """This Redis must not hold jobs: it is too old, or it evicts keys when its memory is full."""
+
+
+class BrokerClosedError(BrokerError):
+    """The app's connection has been closed: the interpreter is about to exit, or the process was forked."""
+
+
+class BrokerDataError(BrokerError):
+    """Redis holds data that this version of ArdiQ cannot read."""
 
 
 class ResultNotFoundError(ArdiqError, TimeoutError):
-    """A call waited for a result that cannot arrive: the job is unknown, or its result is not
-    stored.
-    """
+    """A call waited for a result that cannot arrive: the job is unknown, or its result is not stored."""
+
+
+class SystemResourceError(ArdiqError, OSError):
+    """The operating system refused a file descriptor, a thread or random numbers. `errno` is its error number."""

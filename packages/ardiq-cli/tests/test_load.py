@@ -56,8 +56,28 @@ def test_module_that_exits(ask: Ask, module: Module) -> None:
 
 
 def test_module_with_a_syntax_error(ask: Ask, module: Module) -> None:
-    module("def (")
-    assert "SyntaxError" in complaint(ask, "tasks:app")
+    module("import os\ndef (")
+    said = complaint(ask, "tasks:app")
+    assert "SyntaxError" in said
+    assert "tasks.py:2: " in said
+
+
+FAULTS_IN_LIBRARIES = {
+    "an option of the app": ("Ardiq(concurency=3)", "did you mean 'concurrency'?"),
+    "an option of a task": ("Ardiq().task(retries=3)", "did you mean 'max_retries'?"),
+    "the standard library": ("__import__('json').loads('{')", "JSONDecodeError"),
+    "an installed library": ("__import__('msgpack').packb(object())", "TypeError"),
+}
+
+
+@pytest.mark.parametrize(("call", "text"), FAULTS_IN_LIBRARIES.values(), ids=FAULTS_IN_LIBRARIES)
+def test_a_call_that_a_library_rejects_is_found_in_the_users_file(
+    ask: Ask, module: Module, call: str, text: str
+) -> None:
+    module(f"from ardiq import Ardiq\n\napp = {call}\n")
+    said = complaint(ask, "tasks:app")
+    assert "tasks.py:3: " in said
+    assert text in said
 
 
 def test_name_that_is_not_there_and_the_one_that_is(ask: Ask, module: Module) -> None:

@@ -3,10 +3,13 @@
 import importlib
 import os
 import sys
+import sysconfig
 import traceback
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 
+import ardiq
+import ardiq_core
 from ardiq import Ardiq
 from ardiq_cli.exits import CommandError, ExitCode, Interruption, describe
 
@@ -52,19 +55,32 @@ def _import(name: str) -> ModuleType:
 
 
 def _broken(name: str, error: BaseException) -> CommandError:
-    place = _innermost(error.__traceback__)
+    place = _place(error)
     where = f" at {place}" if place else ""
     return CommandError(f"importing {name} failed{where}: {describe(error)}", ExitCode.USAGE)
 
 
-def _innermost(trace: TracebackType | None) -> str | None:
-    """File and line that raised, unless it is Python's own import machinery."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(trace)
-        if "importlib" not in frame.filename and frame.filename != __file__
-    ]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
+def _place(error: BaseException) -> str | None:
+    """Return file and line of the user's code that failed: the innermost that belongs to no library.
+
+    A library raises for what the user's code passes to it, so its own line would tell the user nothing.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    theirs = [frame for frame in frames if not _is_library(frame.filename)]
+    return f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else None
+
+
+def _is_library(filename: str) -> bool:
+    """Whether a file belongs to Python, to an installed distribution or to ArdiQ itself."""
+    path = Path(filename)
+    if not path.is_file():  # the import system, or a compiled module, which names its source as it was built
+        return True
+    ours = [Path(str(module.__file__)).parent for module in (ardiq, ardiq_core)]
+    places = [Path(sysconfig.get_path("stdlib")), *ours]
+    installed = any(part in ("site-packages", "dist-packages") for part in path.parts)
+    return installed or any(path.is_relative_to(place) for place in places)
 
 
 def _candidates(module: ModuleType) -> str:

@@ -26,10 +26,10 @@ def main(paths: list[str]) -> int:
     status = 0
     for path, job in zip(paths, jobs, strict=True):
         result = job.result_sync(timeout=60)
-        if result is not None and result.success:
+        if result.success:
             print(f"{result.value}  {path}")
         else:
-            print(f"{path}: {'no result' if result is None else result.value}", file=sys.stderr)
+            print(f"{path}: {result.value}", file=sys.stderr)
             status = 1
     return status
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from ardiq import Ardiq, BrokerError
+from ardiq import Ardiq, BrokerError, BrokerUnreachableError
 from tests.conftest import FleetFactory, Measured, ServerFactory
 from tests.fleet import Fleet
 from tests.programs import eventually
@@ -83,7 +83,7 @@ async def test_redis_restarts_while_jobs_are_enqueued_and_run(
         results = await asyncio.gather(*(fleet.app.result(job, timeout=10) for job in producer.accepted))
     assert back_s <= BACK_S
     assert producer.slowest_s <= CONNECT_S + SLACK_S
-    assert [result and result.value for result in results] == list(producer.accepted.values())
+    assert [result.value for result in results] == list(producer.accepted.values())
     assert worker.process.poll() is None
     measured("ms from the return of Redis to a result", 1000 * back_s)
     measured(f"ms of the slowest call, connect timeout {1000 * CONNECT_S:g} ms", 1000 * producer.slowest_s)
@@ -100,7 +100,9 @@ async def test_a_server_that_does_not_answer_is_an_error_within_the_connect_time
         asked = [*every_question(app), *map(in_thread, every_blocking_question(app))]
         async with asyncio.timeout(0.3 + SLACK_S):
             answers = await asyncio.gather(*asked, return_exceptions=True)
-        assert [type(answer) for answer in answers] == [BrokerError] * len(asked)
+        kinds = [type(answer) for answer in answers]
+        # `run` fails with the base class: the worker has given up.
+        assert sorted(kinds, key=str) == [BrokerError] + [BrokerUnreachableError] * (len(asked) - 1)
     server.thaw()
     for app in (fresh, used):
         assert await app.status("nobody") == "not_found"
@@ -189,7 +191,7 @@ async def test_a_wait_for_a_result_outlasts_a_restart(make_server: ServerFactory
         await asyncio.to_thread(server.start)
     fleet.open_gate()
     results = await asyncio.gather(*waiting)
-    assert [result and (result.value, result.tries) for result in results] == [(worker.pid, 1)] * 3
+    assert [(result.value, result.tries) for result in results] == [(worker.pid, 1)] * 3
     assert len(fleet.starts(job.id)) == 1
 
 

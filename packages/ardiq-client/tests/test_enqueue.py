@@ -277,7 +277,7 @@ async def test_a_name_is_enough_to_enqueue(app: Any, server: Server) -> None:
     jobs = [await stranger.send("add", 1, b=2), await stranger.ref("add").options(priority="high").enqueue(3, 4)]
     jobs.append(await asyncio.to_thread(stranger.ref("add").enqueue_sync, 5, 6))
     await app.run()
-    assert [(await job.result(10)).value for job in jobs] == [3, 7, 11]  # type: ignore[union-attr]
+    assert [(await job.result(10)).value for job in jobs] == [3, 7, 11]
 
 
 async def test_lanes_count_in_the_inspection(app: Any) -> None:

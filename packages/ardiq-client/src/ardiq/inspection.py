@@ -72,17 +72,49 @@ class Inspection(Options):
     _codec: Codec
     _connection: Connection
 
+    @overload
+    async def result(self, task_id: str, timeout: None = None) -> TaskResult[Any] | None: ...
+    @overload
+    async def result(self, task_id: str, timeout: float | timedelta) -> TaskResult[Any]: ...
+    @overload
+    async def result(self, task_id: str, timeout: float | timedelta | None) -> TaskResult[Any] | None: ...
     async def result(self, task_id: str, timeout: float | timedelta | None = None) -> TaskResult[Any] | None:
-        """The result of a job.
+        """Return the result of a job, or wait for it.
 
-        With `timeout` (seconds) waits for it and raises TimeoutError when it does not come in time; without, returns
-        what there is now: the result or None.
+        Args:
+            task_id: The id of the job.
+            timeout: How long to wait, in seconds. None (the default) returns at once.
+
+        Returns:
+            The result. None only without a timeout, if there is no result yet.
+
+        Raises:
+            TimeoutError: If no result arrives within `timeout`. ResultNotFoundError, a subclass, is raised as soon as it
+                is clear that none can arrive.
+            InvalidIdError: If `task_id` cannot be the id of a job.
+            BrokerError: If Redis cannot be reached or refuses the request.
+            SerializationError: If the value cannot be decoded.
+
+        Example:
+            ```python
+            result = await app.result("invoice-42", timeout=10)
+            ```
         """
         send, patience = _result_request(task_id, timeout)
         return self._read_result(await self._connection.ask(send), patience)
 
+    @overload
+    def result_sync(self, task_id: str, timeout: None = None) -> TaskResult[Any] | None: ...
+    @overload
+    def result_sync(self, task_id: str, timeout: float | timedelta) -> TaskResult[Any]: ...
+    @overload
+    def result_sync(self, task_id: str, timeout: float | timedelta | None) -> TaskResult[Any] | None: ...
     def result_sync(self, task_id: str, timeout: float | timedelta | None = None) -> TaskResult[Any] | None:
-        """As `result`, for code without an event loop."""
+        """Do what `result` does, for code without an event loop. Blocks the thread.
+
+        Raises:
+            RuntimeError: If `timeout` is given and an event loop runs in this thread.
+        """
         send, patience = _result_request(task_id, timeout)
         return self._read_result(self._connection.ask_sync(send, "result", waits=bool(patience)), patience)
 
@@ -126,9 +158,29 @@ class Inspection(Options):
     @overload
     async def jobs(self, state: JobState, limit: int = 100) -> list[TaskInfo] | list[DeadJob]: ...
     async def jobs(self, state: JobState, limit: int = 100) -> list[TaskInfo] | list[DeadJob]:
-        """Up to `limit` jobs in a state, `queued`, `scheduled`, `running` or `dead`, oldest first.
+        """Return up to `limit` jobs in one state.
 
-        Of a job whose arguments cannot be decoded here, `args` and `kwargs` are empty.
+        The order depends on the state: `scheduled` jobs come by due time, `dead` ones from the newest to the oldest,
+        `queued` ones from the oldest to the newest within their lane, and `running` ones in no particular order.
+
+        If the arguments of a job cannot be decoded here, its `args` and `kwargs` are empty.
+
+        Args:
+            state: `"queued"`, `"scheduled"`, `"running"` or `"dead"`.
+            limit: The most jobs to return, from 1 to 1,000,000.
+
+        Returns:
+            A list of `TaskInfo`; for `"dead"`, a list of `DeadJob`.
+
+        Raises:
+            ValueError: If the state is unknown, or `limit` is out of range.
+            BrokerError: If Redis cannot be reached or refuses the request.
+
+        Example:
+            ```python
+            for dead in await app.jobs("dead", limit=10):
+                print(dead.info.task_id, dead.reason)
+            ```
         """
         one_of("state", state, get_args(JobState))
         whole("limit", limit, 1, 1_000_000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -14,7 +14,14 @@ R = TypeVar("R")
 
 
 class Job(Generic[R]):
-    """An immutable handle to an enqueued job: the app and an id. Two handles to one job are equal."""
+    """An immutable handle to an enqueued job: an app and an id. Two handles to the same job are equal.
+
+    Example:
+        ```python
+        job = await add.enqueue(2, 3)
+        result = await job.result(timeout=10)
+        ```
+    """
 
     __slots__ = ("_app", "_id")
 
@@ -32,18 +39,51 @@ class Job(Generic[R]):
         """The id of the job."""
         return self._id
 
+    @overload
+    async def result(self, timeout: None = None) -> TaskResult[R] | None: ...
+    @overload
+    async def result(self, timeout: float | timedelta) -> TaskResult[R]: ...
+    @overload
+    async def result(self, timeout: float | timedelta | None) -> TaskResult[R] | None: ...
     async def result(self, timeout: float | timedelta | None = None) -> TaskResult[R] | None:
-        """The result of the job.
+        """Return the result of the job, or wait for it.
 
-        With `timeout` (seconds) waits for it and raises TimeoutError when it does not come in time; without, returns
-        what there is now: the result or None.
+        Args:
+            timeout: How long to wait, in seconds. None (the default) returns at once.
+
+        Returns:
+            The result. None only without a timeout, if there is no result yet.
+
+        Raises:
+            TimeoutError: If no result arrives within `timeout`. ResultNotFoundError, a subclass, is raised as soon as it
+                is clear that none can arrive.
+            BrokerError: If Redis cannot be reached or refuses the request.
+            SerializationError: If the value cannot be decoded.
+
+        Example:
+            ```python
+            result = await job.result(timeout=10)
+            print(result.value if result.success else result.error_type)
+            ```
         """
         return await self._app.result(self._id, timeout)
 
+    @overload
+    def result_sync(self, timeout: None = None) -> TaskResult[R] | None: ...
+    @overload
+    def result_sync(self, timeout: float | timedelta) -> TaskResult[R]: ...
+    @overload
+    def result_sync(self, timeout: float | timedelta | None) -> TaskResult[R] | None: ...
     def result_sync(self, timeout: float | timedelta | None = None) -> TaskResult[R] | None:
-        """Like `result`, for code without an event loop; blocks the thread.
+        """Do what `result` does, for code without an event loop. Blocks the thread.
 
-        With `timeout`, raises RuntimeError if an event loop runs in this thread.
+        Raises:
+            RuntimeError: If `timeout` is given and an event loop runs in this thread.
+
+        Example:
+            ```python
+            result = job.result_sync(timeout=10)
+            ```
         """
         return self._app.result_sync(self._id, timeout)
 

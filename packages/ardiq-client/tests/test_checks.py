@@ -141,7 +141,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"serializer": 1, "deserializer": len}, TypeError, "must be callable"),
     ({"concurency": 3}, TypeError, "did you mean 'concurrency'"),
     ({"prioritys": ["a"]}, TypeError, "did you mean 'priorities'"),
-    ({"zzzz": 1}, TypeError, "no option 'zzzz'; did you mean"),
+    ({"zzzz": 1}, TypeError, "no option 'zzzz'; it accepts redis_url, queue_name, priorities,"),
 ]
 
 

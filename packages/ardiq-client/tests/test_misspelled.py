@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ardiq import Ardiq
+from ardiq import Ardiq, Retry
 from ardiq.dispatch import CALL_OPTIONS, Dispatchable
 from ardiq.options import RunOptions
 
@@ -17,6 +17,10 @@ APP = Ardiq("redis://127.0.0.1:1", priorities=["low", "default", "high"])
 async def work() -> None: ...
 
 
+@APP.task
+async def send(text: str) -> None: ...
+
+
 CALLS: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (Ardiq, {"concurency": 3}, "Ardiq() has no option 'concurency'; did you mean 'concurrency'?"),
     (APP.task, {"max_retry": 3}, "@app.task() has no option 'max_retry'; did you mean 'max_retries'?"),
@@ -25,6 +29,35 @@ CALLS: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (APP.run, {"grace": 3}, "app.run() has no option 'grace'; did you mean 'shutdown_grace_s'?"),
     (work.options, {"delay": 3}, "task.options() has no option 'delay'; did you mean 'delay_ms'?"),
     (APP.ref("other").options, {"id": "x"}, "task.options() has no option 'id'; did you mean 'task_id'?"),
+    (work.options, {"eta": 3}, "task.options() has no option 'eta'; did you mean 'schedule_ms'?"),
+    (Ardiq, {"queue": "q"}, "Ardiq() has no option 'queue'; did you mean 'queue_name'?"),
+    (APP.task, {"ttl": 3}, "@app.task() has no option 'ttl'; did you mean 'result_ttl_ms'?"),
+    (Retry, {"delay": 3}, "Retry() has no option 'delay'; did you mean 'delay_ms'?"),
+    (
+        APP.run,
+        {"zzzzz": 3},
+        "app.run() has no option 'zzzzz'; it accepts concurrency, prefetch, sync_concurrency, shutdown_grace_s, burst",
+    ),
+    (
+        send.enqueue,
+        {"text": "x", "delay_ms": 3},
+        "the task 'send' has no argument 'delay_ms'; "
+        "options go to options(), as in task.options(delay_ms=...).enqueue(...)",
+    ),
+    (
+        send.enqueue_sync,
+        {"text": "x", "delay": 3},
+        "the task 'send' has no argument 'delay'; did you mean 'delay_ms'? "
+        "Options go to options(), as in task.options(...).enqueue(...)",
+    ),
+    (send.prepare, {"txt": "x"}, "the task 'send' has no argument 'txt'; did you mean 'text'?"),
+    (
+        send.options(delay_ms=1).enqueue,
+        {"text": "x", "unique": True},
+        "the task 'send' has no argument 'unique'; "
+        "options go to options(), as in task.options(unique=...).enqueue(...)",
+    ),
+    (send.enqueue, {"text": "x", "zzzzz": 1}, "the task 'send' has no argument 'zzzzz'"),
 ]
 
 

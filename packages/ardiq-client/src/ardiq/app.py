@@ -9,7 +9,7 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast, overload
 
-from ardiq.checks import flag, kind_of, nearest, only_known, task_name
+from ardiq.checks import did_you_mean, flag, kind_of, only_known, task_name
 from ardiq.codec import Codec
 from ardiq.connection import Connection, finalize
 from ardiq.cron import Schedule, check_timing
@@ -266,8 +266,7 @@ class Ardiq(Inspection):
         index = self._lanes.get(lane)
         if index is None:
             raise ValueError(
-                f"priority {lane!r} is none of the app's priorities {self.priorities!r}; "
-                f"did you mean {nearest(lane, self._lanes)!r}?"
+                f"priority {lane!r} is none of the app's priorities {self.priorities!r}{did_you_mean(lane, self._lanes)}"
             )
         return index
 

@@ -22,18 +22,43 @@ MOST_HEADER_BYTES = 8192
 _PLACE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the closest match to `name` among the `known` names."""
+_NEAR = 0.4
+"""How similar two names must be, from 0 to 1, for one to be suggested in place of the other."""
+
+_ELSEWHERE = {
+    "attempts": "max_retries",
+    "countdown": "delay_ms",
+    "defer": "delay_ms",
+    "eta": "schedule_ms",
+    "job_id": "task_id",
+    "lane": "priority",
+    "lanes": "priorities",
+    "max_tries": "max_retries",
+    "queue": "queue_name",
+    "run_at": "schedule_ms",
+    "ttl": "result_ttl_ms",
+    "workers": "concurrency",
+}
+"""What other task queues, or users, call our options."""
+
+
+def did_you_mean(name: str, known: Collection[str], *, near: float = _NEAR) -> str:
+    """Return the end of an error message, `; did you mean 'x'?`; empty if no `known` name resembles `name`."""
     from difflib import get_close_matches
 
-    return get_close_matches(name, sorted(known), n=1, cutoff=0)[0]
+    elsewhere = _ELSEWHERE.get(name)
+    if elsewhere in known:
+        return f"; did you mean {elsewhere!r}?"
+    found = get_close_matches(name, sorted(known), n=1, cutoff=near)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def only_known(call: str, given: Iterable[str], known: Collection[str]) -> None:
     """Raise TypeError for the first of the `given` options that is not known; the message names the closest match."""
     for name in given:
         if name not in known:
-            raise TypeError(f"{call} has no option {name!r}; did you mean {nearest(name, known)!r}?")
+            hint = did_you_mean(name, known) or f"; it accepts {', '.join(known)}"
+            raise TypeError(f"{call} has no option {name!r}{hint}")
 
 
 def one_of(label: str, value: object, known: Sequence[str]) -> None:
@@ -42,7 +67,7 @@ def one_of(label: str, value: object, known: Sequence[str]) -> None:
         raise TypeError(f"{label} must be a str, not {kind_of(value)}")
     if value not in known:
         words = f"{', '.join(known[:-1])} or {known[-1]}"
-        raise ValueError(f"{label} must be {words}, not {value!r}; did you mean {nearest(value, known)!r}?")
+        raise ValueError(f"{label} must be {words}, not {value!r}{did_you_mean(value, known)}")
 
 
 def kind_of(value: object) -> str:

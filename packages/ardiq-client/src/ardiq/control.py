@@ -1,26 +1,45 @@
 """What a task raises to decide itself what becomes of its job."""
 
-from ardiq.checks import LONGEST_MS, whole
+from typing import Never
+
+from ardiq.checks import LONGEST_MS, only_known, whole
 
 
 class Retry(Exception):
-    """Raise inside a task to be run again later; it spends one of the task's retries.
+    """Raise this inside a task to run the job again later. It spends one of the task's retries.
 
-    `delay_ms` is the wait before the next attempt; 0 means at once, None the task's usual backoff.
+    Args:
+        message: Why. It appears in the value of the failed result if no retry is left.
+        delay_ms: Milliseconds until the next attempt. 0 means at once; None means the task's usual backoff.
 
+    Raises:
+        ValueError: If `delay_ms` is negative or longer than a hundred years.
+        TypeError: If `delay_ms` is not an int, or an option is unknown.
+
+    Example:
+        ```python
         raise Retry("the bank is closed", delay_ms=60_000)
+        ```
     """
 
-    def __init__(self, message: str = "", *, delay_ms: int | None = None) -> None:
+    def __init__(self, message: str = "", *, delay_ms: int | None = None, **unknown: Never) -> None:
+        if unknown:
+            only_known("Retry()", unknown, ("message", "delay_ms"))
         super().__init__(message)
         self.message = message
         self.delay_ms = None if delay_ms is None else whole("delay_ms", delay_ms, 0, LONGEST_MS)
 
 
 class Reject(Exception):
-    """Raise inside a task to fail its job at once, whatever retries remain.
+    """Raise this inside a task to fail its job at once, even if retries remain.
 
-    raise Reject("no such customer")
+    Args:
+        message: Why. It appears in the value of the failed result.
+
+    Example:
+        ```python
+        raise Reject("no such customer")
+        ```
     """
 
     def __init__(self, message: str = "") -> None:

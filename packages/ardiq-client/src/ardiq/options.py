@@ -104,7 +104,7 @@ class Options:
 
 def check_options(given: Mapping[str, object]) -> dict[str, Any]:
     """All options with their defaults filled in; raises for one that is unknown, of a wrong type or out of bounds."""
-    only_known("Ardiq()", given, _KNOWN)
+    only_known("Ardiq()", given, _DEFAULTS)
     chosen = {**_DEFAULTS, **given}
     url = check_url(chosen["redis_url"])
     ladder = lanes(chosen["priorities"])
@@ -153,7 +153,6 @@ _DEFAULTS: dict[str, object] = {
     "connect_timeout_s": 5.0,
     "allow_eviction": False,
 }
-_KNOWN = frozenset(_DEFAULTS)
 
 
 def check_url(url: object) -> str:

@@ -11,9 +11,12 @@ from collections.abc import Callable, Collection, Sequence
 from types import FunctionType
 from typing import Any
 
-from ardiq.checks import nearest
+from ardiq.checks import did_you_mean
 
 _VARARGS, _VARKEYWORDS = 0x04, 0x08  # of code.co_flags; `inspect` names them and loads slowly
+
+_VERY_NEAR = 0.7
+"""How similar a keyword must be to a parameter, from 0 to 1, to be taken for a misspelling of it."""
 
 MOST_FORMS = 256
 """The most keyword combinations to cache: a function with `**kwargs` accepts any number of them."""
@@ -93,7 +96,8 @@ class Signature:
         if keyword in positional:
             return f"takes its argument {keyword!r} by position only"
         names = (*positional[self._positional_only :], *self._keyword_only)
-        return f"has no argument {keyword!r}" + (f"; did you mean {nearest(keyword, names)!r}?" if names else "")
+        hint = did_you_mean(keyword, names, near=_VERY_NEAR) or _option_hint(keyword) or did_you_mean(keyword, names)
+        return f"has no argument {keyword!r}{hint}"
 
     def _set(
         self,
@@ -152,6 +156,16 @@ class Signature:
             more_keywords=any(one.kind is Parameter.VAR_KEYWORD for one in parameters),
         )
         return positional
+
+
+def _option_hint(keyword: str) -> str:
+    """Return the end of an error message if `keyword` looks like an option of the enqueue, else an empty string."""
+    from ardiq.dispatch import CALL_OPTIONS
+
+    if keyword in CALL_OPTIONS:
+        return f"; options go to options(), as in task.options({keyword}=...).enqueue(...)"
+    hint = did_you_mean(keyword, CALL_OPTIONS, near=_VERY_NEAR)
+    return f"{hint} Options go to options(), as in task.options(...).enqueue(...)" if hint else ""
 
 
 UNKNOWN = Signature(None)

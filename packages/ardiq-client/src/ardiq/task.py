@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar
 
-from ardiq.checks import LONGEST_MS, flag, kind_of, nearest, seconds, task_name, whole
+from ardiq.checks import LONGEST_MS, did_you_mean, flag, kind_of, seconds, task_name, whole
 from ardiq.dispatch import Dispatchable
 from ardiq.functions import OfTarget, global_name, is_async, own_name, source
 from ardiq.signature import Signature
@@ -145,7 +145,7 @@ class Task(Dispatchable[P, R]):
             if not (name.startswith("__") or hasattr(type(self), name)):
                 known = [known for known in dir(type(self)) if not known.startswith("_")]
                 raise AttributeError(
-                    f"a task has no attribute {name!r}; did you mean {nearest(name, known)!r}?", name=name, obj=self
+                    f"a task has no attribute {name!r}{did_you_mean(name, known)}", name=name, obj=self
                 )
             if name in _CHECKS:
                 value = _CHECKS[name](name, value)

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ardiq.codec import Codec
+from ardiq._encoding.codec import Codec
 from ardiq.errors import SerializationError
 from ardiq.results import TaskResult, TaskStatus
 
@@ -269,7 +269,7 @@ def test_the_second_half_past_two_stays_the_second() -> None:
     script = """
 import time; time.tzset()
 from datetime import datetime
-from ardiq.codec import Codec
+from ardiq._encoding.codec import Codec
 codec, moment = Codec(), datetime.fromtimestamp(1792891800)
 print(moment.fold, codec.decode_value(codec.encode_value(moment)).timestamp())
 """
@@ -284,7 +284,7 @@ print(moment.fold, codec.decode_value(codec.encode_value(moment)).timestamp())
 
 
 def test_times_that_an_older_release_has_sent_are_read() -> None:
-    from ardiq.extensions import DATETIME, decode_other
+    from ardiq._encoding.extensions import DATETIME, decode_other
 
     berlin = ZoneInfo("Europe/Berlin")
     read = decode_other(DATETIME, b"2026-10-25T02:30:00+01:00[Europe/Berlin]")

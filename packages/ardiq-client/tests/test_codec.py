@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ardiq.codec import Codec
+from ardiq._encoding import Extension, Packer
+from ardiq._encoding.codec import Codec
 from ardiq.errors import SerializationError
-from ardiq.msgpack_typed import Extension, Packer
 
 codec = Codec()
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -307,6 +307,7 @@ def test_tuples_nested_by_hand_end_in_an_error() -> None:
         codec.decode_value(data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_random_data_is_a_value_or_an_error_of_ours(data: bytes) -> None:
     for decode in (codec.decode_value, codec.decode_call):

@@ -131,7 +131,7 @@ def test_an_app_that_is_dropped_ends_its_connection(server: Server, queue_name: 
     async def use() -> Any:
         app = Ardiq(server.url, queue_name)
         await app.send("x")
-        core = app._core()
+        core = app._connection.core()
         assert app._connection._bridge is not None
         bridge = weakref.ref(app._connection._bridge)
         await asyncio.sleep(0)  # the step that the answer woke still refers to it
@@ -204,8 +204,8 @@ def test_a_loop_that_cannot_watch_descriptors_is_served_by_a_thread(app: Ardiq) 
         with asyncio.Runner(loop_factory=NoReaders) as runner:
             assert runner.run(use()) == 200
     deadline = time.monotonic() + 30
-    while any(thread.name == "ardiq-bell" for thread in threading.enumerate()):
-        next(thread for thread in threading.enumerate() if thread.name == "ardiq-bell").join(1)
+    while any(thread.name == "ardiq-wakeup" for thread in threading.enumerate()):
+        next(thread for thread in threading.enumerate() if thread.name == "ardiq-wakeup").join(1)
         assert time.monotonic() < deadline
 
 

@@ -59,13 +59,13 @@ def app(server: Server, queue_name: str) -> Iterator[Ardiq]:
 
 def batches(app: Ardiq, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many jobs each request of this loop carries."""
-    from ardiq.bridge import LoopBridge
+    from ardiq._core.loop_bridge import LoopBridge
 
     sizes: list[int] = []
     flush = LoopBridge._flush
 
     def counting(self: LoopBridge, owner: Ardiq) -> None:
-        sizes.append(len(self._jobs))
+        sizes.append(len(self._submissions))
         flush(self, owner)
 
     monkeypatch.setattr(LoopBridge, "_flush", counting)

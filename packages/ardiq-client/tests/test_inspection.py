@@ -12,6 +12,7 @@ import pytest
 import ardiq_core
 from ardiq import Ardiq, Retry, TaskStatus
 from ardiq.inspection import LaneState, QueueState, WorkerState
+from ardiq.options import shown
 
 
 class Server(Protocol):
@@ -99,6 +100,28 @@ async def test_a_job_that_is_to_be_tried_again_is_scheduled_for_then(
     assert (info.status, info.tries, len(failed_ms)) == (TaskStatus.SCHEDULED, 1, 1)
     assert info.scheduled_at is not None
     assert failed_ms[0] + delay_ms <= info.scheduled_at <= seen_ms + delay_ms
+
+
+async def test_a_wait_in_vain_says_which_queue_and_server_without_the_password(server: Server, queue_name: str) -> None:
+    address = server.url.removeprefix("redis://")
+    app = Ardiq(f"redis://default:@{address}/0?client_name=x", queue_name)
+    job = await app.send("nobody.knows")
+    place = f"from queue '{queue_name}' at redis://{address}/0; the job may still run"
+    with pytest.raises(TimeoutError, match=re.escape(f"no result within 0.01s {place}")):
+        await job.result(timeout=0.01)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://user:pass@host:1/2?x=pass", "redis://host:1/2"),
+        ("rediss://:pa/s@s@host", "rediss://host"),
+        ("unix://user:pass@/tmp/redis.sock?db=1&password=pass", "unix:///tmp/redis.sock"),
+        ("redis://localhost:6379", "redis://localhost:6379"),
+    ],
+)
+def test_a_shown_url_has_no_credentials(url: str, expected: str) -> None:
+    assert shown(url) == expected
 
 
 async def test_jobs_come_in_the_order_that_is_documented(server: Server, queue_name: str) -> None:

@@ -1,6 +1,8 @@
 """What `import ardiq` gives, and what it costs."""
 
 import json
+import pkgutil
+import re
 import subprocess
 import sys
 
@@ -110,6 +112,12 @@ def test_the_installed_version_is_found(tmp_path: object, monkeypatch: pytest.Mo
 )
 def test_a_version_of_cargo_reads_like_one_of_python(cargo: str, python: str) -> None:
     assert version.normal_form(cargo) == python
+
+
+def test_the_package_names_every_module() -> None:
+    for package in (ardiq, ardiq._core, ardiq._encoding):
+        named = re.findall(r"^\| `(\w+)` \|", package.__doc__ or "", re.MULTILINE)
+        assert sorted(named) == sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
 HEAVY = {

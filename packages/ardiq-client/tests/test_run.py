@@ -51,7 +51,7 @@ class Runner:
 def test_stop_and_burst_reach_the_running_worker(app: Ardiq) -> None:
     app.stop()  # nothing runs: nothing to do
     assert app.worker_id != "incarnation-2"
-    runner = app._runner = Runner()
+    runner = app._running.runner = Runner()
     app.burst = True
     app.stop()
     app.stop()

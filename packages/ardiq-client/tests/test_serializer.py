@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import pytest
 
 from ardiq import Ardiq
-from ardiq.codec import Codec
+from ardiq._encoding.codec import Codec
 from ardiq.errors import SerializationError
 
 

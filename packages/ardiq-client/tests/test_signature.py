@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ardiq import Ardiq
-from ardiq.signature import MOST_FORMS, Signature
+from ardiq._functions.signature import MOST_FORMS, Signature
 from ardiq.task import Task
 
 

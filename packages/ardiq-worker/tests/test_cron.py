@@ -201,7 +201,7 @@ async def test_an_expression_that_never_comes_true_is_refused_at_the_start(app: 
     app._schedules["tick"] = app._schedules["tick"]._replace(spec="0 0 30 2 *")
     with pytest.raises(ValueError, match="'tick'"):
         await until_stopped(app)
-    assert app._runner is None
+    assert app._running.runner is None
 
 
 async def test_a_schedule_goes_on_and_warns_after_the_clock_was_set_back(

@@ -226,7 +226,7 @@ async def test_the_worker_stops_in_order_and_raises(
     no_threads()
     jobs = await app.enqueue_many([work.prepare() for _ in range(20)])
     async with asyncio.timeout(20):
-        while app._runner is not None and app._runner._phase.name == "RUNNING":  # type: ignore[attr-defined]  # noqa: ASYNC110 - nobody says when it stops
+        while app._running.runner is not None and app._running.runner._phase.name == "RUNNING":  # type: ignore[attr-defined]  # noqa: ASYNC110 - nobody says when it stops
             await asyncio.sleep(0.01)
         release.set()
         with pytest.raises(WorkerExhaustedError, match="no thread can be started"):

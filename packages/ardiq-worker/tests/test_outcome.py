@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ardiq.control import Reject, Retry
@@ -56,6 +56,7 @@ def test_the_delay_is_the_base_times_the_square_of_the_attempt_up_to_an_hour(
     assert outcome.raised(1, caught(ValueError()), tries, options) == (1, RETRY, None, delay_ms, "ValueError", None)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**9), st.integers(1, 10**6))
 def test_the_delay_is_never_zero_nor_more_than_an_hour(backoff_ms: int, tries: int) -> None:
     assert 0 < outcome.retry_delay_ms(backoff_ms, tries) <= 3_600_000
@@ -213,6 +214,7 @@ def test_texts_are_bounded() -> None:
     assert len(trace) <= outcome.MAX_TRACEBACK + 4
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters()), st.integers(1, 20))
 def test_safe_text_keeps_what_it_can(text: str, limit: int) -> None:
     safe = outcome.safe_text(text, limit)

@@ -209,7 +209,7 @@ async def test_skip_grace_hands_running_tasks_back_at_once(app: Ardiq) -> None:
     async with serving(app) as worker:
         job = await hang.enqueue()
         await started.wait()
-        runner = app._runner
+        runner = app._running.runner
         assert runner is not None
         app.stop()
         runner.skip_grace()
@@ -329,7 +329,7 @@ async def test_abandoned_threads_can_be_seen(app: Ardiq) -> None:
     async with serving(app) as worker:
         job = await stuck.enqueue()
         assert (await finished(job)).success is False
-        runner = app._runner
+        runner = app._running.runner
         assert isinstance(runner, Runner)
         assert (runner.abandoned, runner.running) == (1, 0)
         release.set()
@@ -360,7 +360,7 @@ def test_it_runs_on_a_loop_without_readers(app: Ardiq) -> None:
         found = job.result_sync(timeout=10)
         assert found is not None
         assert found.value == number
-    assert not [thread for thread in threading.enumerate() if thread.name == "ardiq-bell"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "ardiq-wakeup"]
 
 
 def test_what_runs_when_the_program_ends_is_handed_back_without_spending_a_try(app: Ardiq) -> None:

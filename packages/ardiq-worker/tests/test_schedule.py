@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ardiq_worker.schedule import MAX_LATE_MS, Cron, Due, Interval, occurrences
@@ -46,6 +46,7 @@ def test_cron_finds_the_last_moment(now: str) -> None:
     assert Cron("*/5 * * * *").until(ms(now)) == ms("2026-11-22T10:05:00")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 4 * 10**12), st.sampled_from(["* * * * *", "*/7 3 * * *", "*/2 * * * * *"]))
 def test_the_last_moment_is_not_after_now_and_the_next_one_is(now_ms: int, spec: str) -> None:
     cron = Cron(spec)
@@ -53,6 +54,7 @@ def test_the_last_moment_is_not_after_now_and_the_next_one_is(now_ms: int, spec:
     assert cron.after(cron.until(now_ms)) == cron.after(now_ms)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 4 * 10**12), st.integers(1, 10**9))
 def test_intervals_are_aligned_to_the_epoch(now_ms: int, every_ms: int) -> None:
     interval = Interval(every_ms)

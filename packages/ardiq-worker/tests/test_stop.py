@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from ardiq import Ardiq
+from ardiq.host import Host
+from ardiq.options import run_settings
 from ardiq_worker.runner import Runner
-from ardiq_worker.settings import settings
 from ardiq_worker.threads import ThreadPool
 from tests.servers import Server
 
@@ -124,9 +125,9 @@ def test_a_stop_for_a_run_on_a_new_loop_is_not_lost_on_the_runner_of_a_closed_on
     loop = asyncio.new_event_loop()
 
     async def make() -> Runner:
-        return Runner(app, settings(app))
+        return Runner(Host(app), run_settings(app, {}))
 
-    app._runner = loop.run_until_complete(make())
+    app._running.runner = loop.run_until_complete(make())
     loop.close()
 
     async def main() -> None:

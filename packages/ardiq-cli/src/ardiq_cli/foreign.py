@@ -5,8 +5,8 @@ The application may use its own serializer, which these commands do not know.
 
 from typing import Any, NamedTuple
 
-from ardiq.codec import Codec
 from ardiq.errors import SerializationError
+from ardiq.host import Codec
 
 _codec = Codec()
 

@@ -151,8 +151,10 @@ async def _serve_to_the_end(app: "Ardiq", options: WorkerOptions, steps: Steps, 
 
 
 async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals]) -> int:
+    from ardiq.host import Host
     from ardiq_worker import run_app
 
+    host = Host(app)
     loop = asyncio.get_running_loop()
     running = asyncio.current_task()
     assert running is not None, "a coroutine under asyncio.run has a task"
@@ -161,7 +163,7 @@ async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iter
     def on_signal(times: int) -> None:
         nonlocal asked
         asked = times
-        runner = app._runner  # pyright: ignore[reportPrivateUsage]
+        runner = host.runner
         if runner is None:
             running.cancel()
         elif asked == 1:

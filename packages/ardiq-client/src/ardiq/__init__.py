@@ -1,4 +1,32 @@
-"""ArdiQ: a distributed task queue over Redis. This is the client: define or name tasks, enqueue them, read results."""
+"""ArdiQ, a distributed task queue over Redis. This is the client: it defines or names tasks, enqueues them, reads results.
+
+Import the public names from here. The modules:
+
+| module | what it does |
+|---|---|
+| `app` | `Ardiq`: options, the registry, and all that you ask of a queue |
+| `options` | checks the options of an app and of a run |
+| `task` | a registered task, and how a function becomes one |
+| `decorator` | the type of the decorators, for type checkers |
+| `dispatch` | from a call to a submission: `options`, `enqueue`, `prepare` |
+| `pending` | an enqueue that has not been sent |
+| `job` | the handle to an enqueued job |
+| `results` | status, result and snapshot of a job |
+| `inspection` | the types of what `inspect()` returns |
+| `context` | what a running task can learn about its run |
+| `control` | `Retry` and `Reject` |
+| `cron` | schedules as they are registered |
+| `expression` | parses cron expressions |
+| `running` | whether the app's own worker runs, and how to stop it |
+| `host` | the seam to `ardiq_worker` |
+| `errors` | the exceptions |
+| `checks` | checks values that callers pass |
+| `printable` | makes text safe for terminals and logs |
+| `version` | checks that the installed distributions have the same version |
+| `_encoding` | arguments and results as bytes |
+| `_functions` | inspects functions and their signatures |
+| `_core` | the way to the engine |
+"""
 
 from ardiq.app import Ardiq
 from ardiq.context import TaskContext, current_task

@@ -5,64 +5,76 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast, overload
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
-from ardiq.checks import did_you_mean, flag, kind_of, only_known, task_name
-from ardiq.codec import Codec
-from ardiq.connection import Connection, finalize
+from ardiq import _core
+from ardiq._core.connection import Connection, finalize
+from ardiq._encoding.codec import Codec
+from ardiq._functions.signature import UNKNOWN
+from ardiq.checks import flag, job_id, one_of, only_known, patience_ms, task_name, whole
 from ardiq.cron import Schedule, check_timing
-from ardiq.dispatch import Prepared, TaskRef
-from ardiq.errors import WorkerNotInstalledError
-from ardiq.inspection import Inspection
+from ardiq.dispatch import Prepared, TaskRef, chunks_of
 from ardiq.job import Job
-from ardiq.options import CoreOptions, RunOptions
-from ardiq.signature import UNKNOWN
+from ardiq.options import CoreOptions, Option, RunOptions, check_options, lane_index, shown
+from ardiq.results import STATES, DeadJob, TaskInfo, TaskResult, TaskStatus, info_of, result_of, snapshot_of, status_of
+from ardiq.running import Running, run
 from ardiq.task import AsyncTask, SyncTask, Task, TaskOptions, check_schedulable, make_task
 
 if TYPE_CHECKING:
     from datetime import timedelta
-    from typing import Protocol
 
     from ardiq.decorator import TaskDecorator
+    from ardiq.inspection import JobState, QueueState
     from ardiq.pending import PendingEnqueue
-    from ardiq_core import Core
-    from ardiq_core.shapes import Submission
-
-    class _Runner(Protocol):
-        """The worker of an app while it runs."""
-
-        def stop(self) -> None: ...
-        def skip_grace(self) -> None: ...
-        def set_burst(self, burst: bool) -> None: ...
-        @property
-        def worker_id(self) -> str: ...
+    from ardiq_core.shapes import JobRecord, ResultRecord
 
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-CHUNK = 1000
-"""Jobs that one request of `enqueue_many` carries: they make one round trip."""
 
-CHUNK_BYTES = 1024 * 1024
-"""A request with so many bytes of arguments is full, so that large ones are sent while the next are encoded."""
-
-
-class Ardiq(Inspection):
+class Ardiq:
     """A task queue: register functions with it, enqueue calls, run a worker.
 
-    `redis_url`: default `$ARDIQ_REDIS_URL`, else `redis://localhost:6379`. `queue_name`: apps of one name share a
-    queue. `priorities`: the lanes, lowest first, default one lane `default`. `serializer`, `deserializer`: in place
-    of msgpack; both or neither. `cron_poll_s`: upper bound between looks at the schedule. The further options are
-    those of `ardiq.options.CoreOptions`.
+    An app does no I/O when you create it. It connects on first use, and serves any number of event loops and threads.
 
-    Making an app does no I/O: it connects on first use, and serves any number of event loops and threads. Raises
-    ValueError for a bad value and TypeError for a bad type or an unknown option.
+    Args:
+        redis_url: Where Redis is. Defaults to `$ARDIQ_REDIS_URL`, then to `redis://localhost:6379`.
+        queue_name: The queue. Apps with the same name and Redis share a queue.
+        priorities: The lanes, lowest first. Defaults to the single lane `default`.
+        serializer: Replaces msgpack for arguments and results; goes together with `deserializer`.
+        deserializer: The counterpart of `serializer`.
+        cron_poll_s: The longest time between two looks at the schedules, in seconds.
+        **core_options: The options of `ardiq.options.CoreOptions`.
 
+    Raises:
+        ValueError: If the value of an option is out of range or malformed.
+        TypeError: If an option is unknown or has the wrong type.
+
+    Example:
+        ```python
         app = Ardiq(queue_name="emails", priorities=["low", "default", "high"])
+        ```
     """
+
+    redis_url = Option[str]("Where Redis is. The password, if any, is in it: do not log it.")
+    queue_name = Option[str]("The queue: the namespace of all its keys in Redis.")
+    default_priority = Option[str]("The lane of a task that names none.")
+    serializer = Option[Callable[[Any], bytes] | None]("The app's own serializer, None for msgpack.")
+    deserializer = Option[Callable[[bytes], Any] | None]("The app's own deserializer, None for msgpack.")
+    cron_poll_s = Option[float]("Upper bound between looks at the schedule, in seconds.")
+    concurrency = Option[int]("How many tasks a worker runs at once.")
+    prefetch = Option[int]("How many jobs a worker holds, running ones included.")
+    idle_timeout_ms = Option[int]("The lease: a job that is not renewed for this long may be taken over.")
+    result_ttl_ms = Option[int]("How long results are kept: 0 not at all, negative for ever.")
+    sync_concurrency = Option[int]("How many threads run `def` tasks.")
+    shutdown_grace_s = Option[float]("How long a stopping worker lets tasks finish, in seconds.")
+    max_payload_bytes = Option[int]("The largest encoded arguments that are sent.")
+    connect_timeout_s = Option[float]("How long a call may try to reach Redis, in seconds.")
+    allow_eviction = Option[bool](
+        "Whether to work with a Redis that evicts keys, and so loses jobs, when its memory is full."
+    )
 
     def __init__(
         self,
@@ -76,7 +88,7 @@ class Ardiq(Inspection):
         **core_options: Unpack[CoreOptions],
     ) -> None:
         self._codec = Codec(serializer, deserializer)
-        super().__init__(
+        self._options = check_options(
             {
                 "redis_url": redis_url,
                 "queue_name": queue_name,
@@ -92,9 +104,7 @@ class Ardiq(Inspection):
         self._lanes = {lane: index for index, lane in enumerate(self.priorities)}
         self._registry: dict[str, Task[..., Any]] = {}
         self._schedules: dict[str, Schedule] = {}
-        self._runner: _Runner | None = None
-        self._last_stop = object()  # another one after each call of `stop`
-        self._worker_id: tuple[int, str] | None = None  # with the process that it was made for
+        self._running = Running()
         self._connection = Connection(
             self.redis_url,
             self.queue_name,
@@ -105,6 +115,11 @@ class Ardiq(Inspection):
         finalize(self, self._connection)
 
     @property
+    def priorities(self) -> list[str]:
+        """The lanes, lowest first: a copy, the app's own list stays as it was checked."""
+        return list(self._options["priorities"])
+
+    @property
     def burst(self) -> bool:
         """Whether the worker returns when nothing waits, runs or is due. May be set while it runs."""
         return self._burst
@@ -112,18 +127,12 @@ class Ardiq(Inspection):
     @burst.setter
     def burst(self, value: bool) -> None:
         self._burst = flag("burst", value)
-        if (runner := self._runner) is not None:
-            runner.set_burst(value)
+        self._running.set_burst(value)
 
     @property
     def worker_id(self) -> str:
-        """The id of this app's worker; while it runs, that of its present incarnation."""
-        if (runner := self._runner) is not None:
-            return runner.worker_id
-        pid = os.getpid()
-        if self._worker_id is None or self._worker_id[0] != pid:
-            self._worker_id = (pid, _new_worker_id(pid))
-        return self._worker_id[1]
+        """The id of this app's worker; during a run, that of its current incarnation."""
+        return self._running.worker_id
 
     @property
     def tasks(self) -> list[str]:
@@ -209,13 +218,132 @@ class Ardiq(Inspection):
 
             jobs = await app.enqueue_many(add.prepare(n, 1) for n in range(10_000))
         """
-        ids = await self._connection.enqueue_many(self._chunks(calls))
+        ids = await self._connection.enqueue_many(chunks_of(self, calls))
         return [Job(self, job_id) for chunk in ids for job_id in chunk]
 
     def enqueue_many_sync(self, calls: Iterable[Prepared[R]]) -> list[Job[R]]:
         """As `enqueue_many`, for code without an event loop."""
-        ids = self._connection.enqueue_many_sync(self._chunks(calls))
+        ids = self._connection.enqueue_many_sync(chunks_of(self, calls))
         return [Job(self, job_id) for chunk in ids for job_id in chunk]
+
+    @overload
+    async def result(self, task_id: str, timeout: None = None) -> TaskResult[Any] | None: ...
+    @overload
+    async def result(self, task_id: str, timeout: float | timedelta) -> TaskResult[Any]: ...
+    @overload
+    async def result(self, task_id: str, timeout: float | timedelta | None) -> TaskResult[Any] | None: ...
+    async def result(self, task_id: str, timeout: float | timedelta | None = None) -> TaskResult[Any] | None:
+        """Return the result of a job, or wait for it.
+
+        Args:
+            task_id: The id of the job.
+            timeout: How long to wait, in seconds. None (the default) returns at once.
+
+        Returns:
+            The result. None only without a timeout, if there is no result yet.
+
+        Raises:
+            TimeoutError: If no result arrives within `timeout`. ResultNotFoundError, a subclass, is raised as soon as it
+                is clear that none can arrive.
+            InvalidIdError: If `task_id` cannot be the id of a job.
+            BrokerError: If Redis cannot be reached or refuses the request.
+            SerializationError: If the value cannot be decoded.
+
+        Example:
+            ```python
+            result = await app.result("invoice-42", timeout=10)
+            ```
+        """
+        job, timeout_ms = job_id(task_id), patience_ms(timeout)
+        return self._result(await self._connection.ask(_core.result(job, timeout_ms)), timeout_ms)
+
+    @overload
+    def result_sync(self, task_id: str, timeout: None = None) -> TaskResult[Any] | None: ...
+    @overload
+    def result_sync(self, task_id: str, timeout: float | timedelta) -> TaskResult[Any]: ...
+    @overload
+    def result_sync(self, task_id: str, timeout: float | timedelta | None) -> TaskResult[Any] | None: ...
+    def result_sync(self, task_id: str, timeout: float | timedelta | None = None) -> TaskResult[Any] | None:
+        """Do what `result` does, for code without an event loop. Blocks the thread.
+
+        Raises:
+            RuntimeError: If `timeout` is given and an event loop runs in this thread.
+        """
+        job, timeout_ms = job_id(task_id), patience_ms(timeout)
+        answer = self._connection.ask_sync(_core.result(job, timeout_ms), "result", waits=bool(timeout_ms))
+        return self._result(answer, timeout_ms)
+
+    async def status(self, task_id: str) -> TaskStatus:
+        """Return the state of a job now; `not_found` if the job is unknown or its result has expired."""
+        return status_of(await self._connection.ask(_core.lookup(job_id(task_id))))
+
+    def status_sync(self, task_id: str) -> TaskStatus:
+        """Do what `status` does, for code without an event loop. Blocks the thread."""
+        return status_of(self._connection.ask_sync(_core.lookup(job_id(task_id)), "status"))
+
+    async def info(self, task_id: str) -> TaskInfo | None:
+        """Return a snapshot of a job, or None if the job is finished or unknown."""
+        return info_of(self._codec, await self._connection.ask(_core.lookup(job_id(task_id))))
+
+    def info_sync(self, task_id: str) -> TaskInfo | None:
+        """Do what `info` does, for code without an event loop. Blocks the thread."""
+        return info_of(self._codec, self._connection.ask_sync(_core.lookup(job_id(task_id)), "info"))
+
+    async def queue_size(self) -> int:
+        """Return how many jobs wait to start on all lanes. Scheduled jobs count, running ones do not."""
+        return cast("int", await self._connection.ask(_core.depth))
+
+    def queue_size_sync(self) -> int:
+        """Do what `queue_size` does, for code without an event loop. Blocks the thread."""
+        return cast("int", self._connection.ask_sync(_core.depth, "queue_size"))
+
+    async def inspect(self) -> QueueState:
+        """Return the state of the queue: its lanes, counts and workers."""
+        state = await self._connection.ask(_core.inspect)
+        return cast("QueueState", {"name": self.queue_name, **state})
+
+    async def queues(self) -> list[str]:
+        """Return the names of all queues that this Redis has seen."""
+        return cast("list[str]", await self._connection.ask(_core.queues))
+
+    @overload
+    async def jobs(self, state: Literal["dead"], limit: int = 100) -> list[DeadJob]: ...
+    @overload
+    async def jobs(self, state: Literal["queued", "scheduled", "running"], limit: int = 100) -> list[TaskInfo]: ...
+    @overload
+    async def jobs(self, state: JobState, limit: int = 100) -> list[TaskInfo] | list[DeadJob]: ...
+    async def jobs(self, state: JobState, limit: int = 100) -> list[TaskInfo] | list[DeadJob]:
+        """Return up to `limit` jobs in one state.
+
+        The order depends on the state: `scheduled` jobs come by due time, `dead` ones from the newest to the oldest,
+        `queued` ones from the oldest to the newest within their lane, and `running` ones in no particular order.
+
+        If the arguments of a job cannot be decoded here, its `args` and `kwargs` are empty.
+
+        Args:
+            state: `"queued"`, `"scheduled"`, `"running"` or `"dead"`.
+            limit: The most jobs to return, from 1 to 1,000,000.
+
+        Returns:
+            A list of `TaskInfo`; for `"dead"`, a list of `DeadJob`.
+
+        Raises:
+            ValueError: If the state is unknown, or `limit` is out of range.
+            BrokerError: If Redis cannot be reached or refuses the request.
+
+        Example:
+            ```python
+            for dead in await app.jobs("dead", limit=10):
+                print(dead.info.task_id, dead.reason)
+            ```
+        """
+        one_of("state", state, STATES)
+        whole("limit", limit, 1, 1_000_000)
+        answer = await self._connection.ask(_core.jobs(state, limit))
+        if state == "dead":
+            dead = cast("list[tuple[JobRecord, str]]", answer)
+            return [DeadJob(snapshot_of(self._codec, record, lenient=True), reason) for record, reason in dead]
+        return [snapshot_of(self._codec, record, lenient=True) for record in cast("list[JobRecord]", answer)]
 
     def run(self, **overrides: Unpack[RunOptions]) -> Coroutine[Any, Any, None]:
         """Run a worker until `stop` is called, or, in burst mode, until nothing is left. May be called again.
@@ -227,28 +355,14 @@ class Ardiq(Inspection):
             await app.run(concurrency=50)
         """
         only_known("app.run()", overrides, RunOptions.__annotations__)
-        return self._run(self._last_stop, overrides)
-
-    async def _run(self, last_stop: object, overrides: RunOptions) -> None:
-        try:
-            from ardiq_worker import run_app
-        except ModuleNotFoundError as error:
-            if error.name != "ardiq_worker":
-                raise
-            raise WorkerNotInstalledError(
-                "this environment has the client only; to run tasks here: pip install ardiq-worker"
-            ) from None
-        await run_app(self, last_stop, **overrides)
+        return run(self, self._running.last_stop, overrides)
 
     def stop(self) -> None:
         """Ask the worker to stop gracefully. You can call it from any thread, any number of times.
 
         It stops the current run, even before its first step. If there is no run, it does nothing.
         """
-        # Set this first, then check the runner. A starting run does both in reverse order, so one always sees the other.
-        self._last_stop = object()
-        if (runner := self._runner) is not None:
-            runner.stop()
+        self._running.stop()
 
     def _register(self, task: Task[..., Any]) -> Task[..., Any]:
         known = self._registry.get(task.name)
@@ -261,50 +375,16 @@ class Ardiq(Inspection):
         return task
 
     def _lane_index(self, lane: object) -> int:
-        if not isinstance(lane, str):
-            raise TypeError(f"priority must be a str, not {kind_of(lane)}")
-        index = self._lanes.get(lane)
-        if index is None:
-            raise ValueError(
-                f"priority {lane!r} is none of the app's priorities {self.priorities!r}{did_you_mean(lane, self._lanes)}"
+        return lane_index(self._lanes, lane)
+
+    def _result(self, record: ResultRecord | None, timeout_ms: int | None) -> TaskResult[Any] | None:
+        if record is None and timeout_ms is not None:
+            place = f"queue {self.queue_name!r} at {shown(self.redis_url)}"
+            raise TimeoutError(
+                f"no result within {timeout_ms / 1000:g}s from {place}; the job may still run, or wait for a worker"
             )
-        return index
-
-    def _chunks(self, calls: Iterable[object]) -> Iterator[list[Submission]]:
-        """The submissions of `calls`, a thousand at a time; what is there as a whole is checked as a whole first."""
-        if isinstance(calls, list | tuple):
-            return _chunks([self._submission_of(call) for call in cast("Sequence[object]", calls)])
-        return _chunks(map(self._submission_of, calls))
-
-    def _submission_of(self, call: object) -> Submission:
-        if not isinstance(call, Prepared):
-            raise TypeError(f"enqueue_many takes what task.prepare(...) returns, not {kind_of(call)}")
-        if call._app is not self:
-            raise ValueError(f"the call of {call._submission[1]!r} was prepared with another app")
-        return call._submission
-
-    def _core(self) -> Core:
-        return self._connection.core()
+        return None if record is None else result_of(self._codec, record)
 
     def __repr__(self) -> str:
         # Without the URL: there may be a password in it.
         return f"<Ardiq queue={self.queue_name!r} priorities={self.priorities!r} tasks={len(self._registry)}>"
-
-
-def _chunks(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:
-    chunk: list[Submission] = []
-    room = CHUNK_BYTES
-    for submission in submissions:
-        chunk.append(submission)
-        room -= len(submission[-1])
-        if room <= 0 or len(chunk) == CHUNK:
-            yield chunk
-            chunk, room = [], CHUNK_BYTES
-    if chunk:
-        yield chunk
-
-
-def _new_worker_id(pid: int) -> str:
-    import socket
-
-    return f"{socket.gethostname()}:{pid}:{os.urandom(4).hex()}"

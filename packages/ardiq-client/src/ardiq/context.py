@@ -28,6 +28,9 @@ class TaskContext:
 
 _current: ContextVar[TaskContext | None] = ContextVar("ardiq_current_task", default=None)
 
+enter = _current.set
+"""Makes a context that of the running code; the worker calls this once for each run."""
+
 
 def current_task() -> TaskContext | None:
     """The context of the task that the calling code runs in, `async def` or `def`; None outside of one."""

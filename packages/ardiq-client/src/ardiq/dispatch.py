@@ -5,21 +5,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, TypeVar, cast
 
-from ardiq.checks import LATEST_MS, LONGEST_MS, flag, headers, job_id, only_known, whole
+from ardiq.checks import LATEST_MS, LONGEST_MS, flag, headers, job_id, kind_of, only_known, whole
 from ardiq.errors import PayloadTooLargeError
 from ardiq.job import Job
 from ardiq.pending import PendingEnqueue
 
 if TYPE_CHECKING:
+    from ardiq._functions.signature import Signature
     from ardiq.app import Ardiq
-    from ardiq.signature import Signature
     from ardiq_core.shapes import Submission
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+CHUNK = 1000
+"""How many jobs one request of `enqueue_many` carries."""
+
+CHUNK_BYTES = 1024 * 1024
+"""A request with this many bytes of arguments is full, so large ones are sent while the next are encoded."""
 
 CALL_OPTIONS = ("task_id", "priority", "delay_ms", "schedule_ms", "expire_ms", "headers", "unique")
 """The names of the arguments of `options`."""
@@ -128,7 +134,7 @@ class Dispatch(Generic[P, R]):
         )
 
     def _identity(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        from ardiq.identity import identity
+        from ardiq._encoding.identity import identity
 
         return identity(self.name, args, kwargs, self._app._codec, self._signature.fn)
 
@@ -205,3 +211,31 @@ class TaskRef(Dispatchable[P, R]):
     """A task known by its name only; what `app.ref(name)` returns. Its code may be anywhere."""
 
     __slots__ = ()
+
+
+def chunks_of(app: Ardiq, calls: Iterable[object]) -> Iterator[list[Submission]]:
+    """Return the submissions of `calls`, a thousand at a time. Lists and tuples are checked as a whole first."""
+    if isinstance(calls, list | tuple):
+        return _chunks([_submission_of(app, call) for call in cast("Sequence[object]", calls)])
+    return _chunks(_submission_of(app, call) for call in calls)
+
+
+def _submission_of(app: Ardiq, call: object) -> Submission:
+    if not isinstance(call, Prepared):
+        raise TypeError(f"enqueue_many takes what task.prepare(...) returns, not {kind_of(call)}")
+    if call._app is not app:
+        raise ValueError(f"the call of {call._submission[1]!r} was prepared with another app")
+    return call._submission
+
+
+def _chunks(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:
+    chunk: list[Submission] = []
+    room = CHUNK_BYTES
+    for submission in submissions:
+        chunk.append(submission)
+        room -= len(submission[-1])
+        if room <= 0 or len(chunk) == CHUNK:
+            yield chunk
+            chunk, room = [], CHUNK_BYTES
+    if chunk:
+        yield chunk

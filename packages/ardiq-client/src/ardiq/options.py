@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Never, TypedDict, TypeVar, overload
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Never, TypedDict, TypeVar, overload
 
 import ardiq_core
-from ardiq.checks import LONGEST_MS, flag, kind_of, lanes, only_known, place, seconds, whole
+from ardiq.checks import LONGEST_MS, did_you_mean, flag, kind_of, lanes, only_known, place, seconds, whole
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+    from ardiq.app import Ardiq
 
 T = TypeVar("T")
 
@@ -61,45 +63,58 @@ class Option(Generic[T]):
     @overload
     def __get__(self, app: None, owner: type) -> Option[T]: ...
     @overload
-    def __get__(self, app: Options, owner: type) -> T: ...
-    def __get__(self, app: Options | None, owner: type) -> Option[T] | T:
+    def __get__(self, app: Ardiq, owner: type) -> T: ...
+    def __get__(self, app: Ardiq | None, owner: type) -> Option[T] | T:
         if app is None:
             return self
         value: T = app._options[self._name]
         return value
 
-    def __set__(self, app: Options, value: Never) -> None:
+    def __set__(self, app: Ardiq, value: Never) -> None:
         raise AttributeError(f"{self._name} is set when the app is made and cannot be changed")
 
 
-class Options:
-    """The checked options of an app, each as a read-only property."""
+class RunSettings(NamedTuple):
+    """The options of one run of a worker."""
 
-    redis_url = Option[str]("Where Redis is. The password, if any, is in it: do not log it.")
-    queue_name = Option[str]("The queue: the namespace of all its keys in Redis.")
-    default_priority = Option[str]("The lane of a task that names none.")
-    serializer = Option[Callable[[Any], bytes] | None]("The app's own serializer, None for msgpack.")
-    deserializer = Option[Callable[[bytes], Any] | None]("The app's own deserializer, None for msgpack.")
-    cron_poll_s = Option[float]("Upper bound between looks at the schedule, in seconds.")
-    concurrency = Option[int]("How many tasks a worker runs at once.")
-    prefetch = Option[int]("How many jobs a worker holds, running ones included.")
-    idle_timeout_ms = Option[int]("The lease: a job that is not renewed for this long may be taken over.")
-    result_ttl_ms = Option[int]("How long results are kept: 0 not at all, negative for ever.")
-    sync_concurrency = Option[int]("How many threads run `def` tasks.")
-    shutdown_grace_s = Option[float]("How long a stopping worker lets tasks finish, in seconds.")
-    max_payload_bytes = Option[int]("The largest encoded arguments that are sent.")
-    connect_timeout_s = Option[float]("How long a call may try to reach Redis, in seconds.")
-    allow_eviction = Option[bool](
-        "Whether to work with a Redis that evicts keys, and so loses jobs, when its memory is full."
+    concurrency: int
+    prefetch: int
+    sync_concurrency: int
+    shutdown_grace_s: float
+    burst: bool
+
+
+def run_settings(app: Ardiq, overrides: RunOptions) -> RunSettings:
+    """Return the options of a run: those of `app`, unless `overrides` replace them.
+
+    A new concurrency also changes the options that the app derives from its concurrency. Raises TypeError or ValueError
+    for a value that is not valid.
+    """
+    given = dict[str, Any](overrides)
+    concurrency, prefetch, threads, grace_s, burst = map(given.get, RunOptions.__annotations__)
+    at_once = app.concurrency if concurrency is None else whole("concurrency", concurrency, 1, _MOST)
+    if prefetch is None and app.prefetch != 2 * app.concurrency:
+        prefetch = max(app.prefetch, at_once)
+    if threads is None and app.sync_concurrency != app.concurrency:
+        threads = app.sync_concurrency
+    return RunSettings(
+        concurrency=at_once,
+        prefetch=_prefetch(prefetch, at_once),
+        sync_concurrency=_threads(threads, at_once),
+        shutdown_grace_s=app.shutdown_grace_s if grace_s is None else seconds("shutdown_grace_s", grace_s, zero=True),
+        burst=app.burst if burst is None else flag("burst", burst),
     )
 
-    def __init__(self, given: Mapping[str, object]) -> None:
-        self._options = check_options(given)
 
-    @property
-    def priorities(self) -> list[str]:
-        """The lanes, lowest first: a copy, the app's own list stays as it was checked."""
-        return list(self._options["priorities"])
+def _prefetch(given: object, concurrency: int) -> int:
+    prefetch = 2 * concurrency if given is None else whole("prefetch", given, 1, 2 * _MOST)
+    if prefetch < concurrency:
+        raise ValueError(f"prefetch counts running tasks too: it must be at least concurrency ({concurrency})")
+    return prefetch
+
+
+def _threads(given: object, concurrency: int) -> int:
+    return concurrency if given is None else whole("sync_concurrency", given, 1, _MOST)
 
 
 def check_options(given: Mapping[str, object]) -> dict[str, Any]:
@@ -109,10 +124,6 @@ def check_options(given: Mapping[str, object]) -> dict[str, Any]:
     url = check_url(chosen["redis_url"])
     ladder = lanes(chosen["priorities"])
     concurrency = whole("concurrency", chosen["concurrency"], 1, _MOST)
-    prefetch = 2 * concurrency if chosen["prefetch"] is None else whole("prefetch", chosen["prefetch"], 1, 2 * _MOST)
-    if prefetch < concurrency:
-        raise ValueError(f"prefetch counts running tasks too: it must be at least concurrency ({concurrency})")
-    threads = chosen["sync_concurrency"]
     return {
         "redis_url": url,
         "queue_name": place("queue_name", chosen["queue_name"]),
@@ -122,11 +133,11 @@ def check_options(given: Mapping[str, object]) -> dict[str, Any]:
         "deserializer": chosen["deserializer"],
         "cron_poll_s": seconds("cron_poll_s", chosen["cron_poll_s"]),
         "concurrency": concurrency,
-        "prefetch": prefetch,
+        "prefetch": _prefetch(chosen["prefetch"], concurrency),
         "idle_timeout_ms": whole("idle_timeout_ms", chosen["idle_timeout_ms"], 1, LONGEST_MS),
         "result_ttl_ms": whole("result_ttl_ms", chosen["result_ttl_ms"], -LONGEST_MS, LONGEST_MS),
         "burst": flag("burst", chosen["burst"]),
-        "sync_concurrency": concurrency if threads is None else whole("sync_concurrency", threads, 1, _MOST),
+        "sync_concurrency": _threads(chosen["sync_concurrency"], concurrency),
         "shutdown_grace_s": seconds("shutdown_grace_s", chosen["shutdown_grace_s"], zero=True),
         "max_payload_bytes": whole("max_payload_bytes", chosen["max_payload_bytes"], 1, 512 * 1024 * 1024),
         "connect_timeout_s": seconds("connect_timeout_s", chosen["connect_timeout_s"]),
@@ -167,6 +178,22 @@ def check_url(url: object) -> str:
         raise ValueError(f"{label} must not be blank; write it like {DEFAULT_URL!r}, or leave it out for that one")
     ardiq_core.check_url(url)
     return url
+
+
+def lane_index(lanes: Mapping[str, int], lane: object) -> int:
+    """Return the index of a lane. Raises TypeError unless it is a str, and ValueError if the app has no such lane."""
+    if not isinstance(lane, str):
+        raise TypeError(f"priority must be a str, not {kind_of(lane)}")
+    index = lanes.get(lane)
+    if index is None:
+        raise ValueError(f"priority {lane!r} is none of the app's priorities {[*lanes]!r}{did_you_mean(lane, lanes)}")
+    return index
+
+
+def shown(url: str) -> str:
+    """Return `url` without user, password and parameters, for messages."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
 
 
 def _default_lane(given: object, ladder: tuple[str, ...]) -> str:

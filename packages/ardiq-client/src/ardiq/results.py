@@ -1,9 +1,20 @@
-"""What you can learn about a job: its status, a snapshot while it is unfinished, its result afterwards."""
+"""What you can learn about a job: its status, a snapshot while it is unfinished, its result afterwards.
+
+The functions at the end make these of the records that the engine returns.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from ardiq.errors import SerializationError
+
+if TYPE_CHECKING:
+    from ardiq._encoding.codec import Codec
+    from ardiq_core.shapes import JobRecord, ResultRecord
 
 R = TypeVar("R")
 
@@ -76,3 +87,41 @@ class DeadJob(NamedTuple):
 
     info: TaskInfo
     reason: str
+
+
+STATES = ("queued", "scheduled", "running", "dead")
+"""The states that `app.jobs` accepts."""
+
+_STATUSES = frozenset(TaskStatus)
+
+
+def result_of(codec: Codec, record: ResultRecord) -> TaskResult[Any]:
+    """Return the result in a record, whose fields are those of `TaskResult` in the same order."""
+    value = record[1]
+    return TaskResult(record[0], codec.decode_value(value) if isinstance(value, bytes) else value, *record[2:])
+
+
+def status_of(records: list[JobRecord]) -> TaskStatus:
+    """Return the status in the answer to a look-up of one job."""
+    ((_id, status, *_rest),) = records
+    return TaskStatus(status)
+
+
+def info_of(codec: Codec, records: list[JobRecord]) -> TaskInfo | None:
+    """Return the snapshot in the answer to a look-up of one job; None if the job is finished or unknown."""
+    if status_of(records) in (TaskStatus.COMPLETE, TaskStatus.NOT_FOUND):
+        return None
+    return snapshot_of(codec, records[0])
+
+
+def snapshot_of(codec: Codec, record: JobRecord, *, lenient: bool = False) -> TaskInfo:
+    """Return the snapshot in a record; if `lenient`, without the arguments where they cannot be decoded."""
+    job_id, status, name, body, enqueued_ms, tries, due_ms, headers, _lane, _worker = record
+    try:
+        args, kwargs = codec.decode_call(body)
+    except SerializationError:
+        if not lenient:
+            raise
+        args, kwargs = (), {}
+    known = TaskStatus(status) if status in _STATUSES else TaskStatus.NOT_FOUND
+    return TaskInfo(job_id, name, args, kwargs, enqueued_ms, tries, known, due_ms, headers)

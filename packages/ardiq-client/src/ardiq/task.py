@@ -9,10 +9,10 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar
 
+from ardiq._functions import OfTarget, global_name, is_async, own_name, source
+from ardiq._functions.signature import Signature
 from ardiq.checks import LONGEST_MS, did_you_mean, flag, kind_of, seconds, task_name, whole
 from ardiq.dispatch import Dispatchable
-from ardiq.functions import OfTarget, global_name, is_async, own_name, source
-from ardiq.signature import Signature
 
 if TYPE_CHECKING:
     from datetime import timedelta

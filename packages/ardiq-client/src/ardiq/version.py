@@ -1,4 +1,4 @@
-"""Whether the installed distributions belong together."""
+"""Checks that the installed distributions have the same version."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from ardiq.errors import VersionMismatchError
 
 
 def check_core_version() -> str:
-    """The version of this installation; raises VersionMismatchError when client and core are not of one."""
+    """Return the version of this installation. Raises VersionMismatchError if client and core differ in theirs."""
     core = normal_form(ardiq_core.__version__)
-    client = installed_version("ardiq_client")
-    if client is not None and normal_form(client) != core:
-        raise VersionMismatchError(
-            f"ardiq-client {client} and ardiq-core {core} do not match: pip install ardiq-client=={core}"
-        )
+    check_version("ardiq-client", "ardiq-core", core)
     return core
 
 
-def installed_version(distribution: str) -> str | None:
-    """The version in the name of the distribution's metadata directory, None when there is none on the path.
+def check_version(distribution: str, sibling: str, version: str) -> None:
+    """Raise VersionMismatchError if `distribution` is installed in another version than its `sibling`, which has `version`."""
+    installed = installed_version(distribution.replace("-", "_"))
+    if installed is not None and normal_form(installed) != version:
+        raise VersionMismatchError(
+            f"{distribution} {installed} and {sibling} {version} do not match: pip install {distribution}=={version}"
+        )
 
-    `importlib.metadata` would say the same, but loading it takes longer than all the rest of the client.
+
+def installed_version(distribution: str) -> str | None:
+    """Return the version in the name of the distribution's metadata directory; None if there is none on the path.
+
+    `importlib.metadata` returns the same, but takes longer to load than all the rest of the client.
     """
     prefix = f"{distribution}-"
     for place in sys.path:
@@ -39,7 +44,7 @@ def installed_version(distribution: str) -> str | None:
 
 
 def normal_form(version: str) -> str:
-    """A version as Python writes it: Cargo's 1.0.0-rc.1 is 1.0.0rc1."""
+    """Return a version as Python writes it: Cargo's 1.0.0-rc.1 is 1.0.0rc1."""
     number, dash, rest = version.partition("-")
     if not dash:
         return version

@@ -5,7 +5,6 @@ You do not call this package directly. `await app.run()` and the command `ardiq 
 | module | what it does |
 |---|---|
 | `runner` | one run of a worker, from start to sign-off |
-| `settings` | the options of such a run |
 | `execute` | one job, from the assignment to the outcome |
 | `outcome` | decides what the end of a task means for its job |
 | `misfit` | detects calls that do not match the task's function |
@@ -18,26 +17,26 @@ You do not call this package directly. `await app.run()` and the command `ardiq 
 | `watchdog` | reports a blocked event loop |
 | `logs` | the log, which never raises |
 | `printable_log` | keeps control characters out of the log |
-| `version` | checks that worker and client have the same version |
 """
-
-# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Unpack
 
+import ardiq
+from ardiq.host import Host
+from ardiq.options import run_settings
+from ardiq.version import check_version
 from ardiq_worker.logs import Log
 from ardiq_worker.printable_log import protect
 from ardiq_worker.runner import Runner
-from ardiq_worker.settings import settings
-from ardiq_worker.version import check_version
 
 if TYPE_CHECKING:
     from ardiq.app import Ardiq
     from ardiq.options import RunOptions
 
-__version__ = check_version()
+check_version("ardiq-worker", "ardiq-client", ardiq.__version__)
+__version__ = ardiq.__version__
 
 protect("ardiq.worker")
 
@@ -56,33 +55,46 @@ class Ended(NamedTuple):
 async def run_app(
     app: Ardiq, last_stop: object = None, /, *, ends_process: bool = False, **overrides: Unpack[RunOptions]
 ) -> Ended:
-    """Run a worker of `app` on the running event loop; what `app.run` calls.
+    """Run a worker of `app` on the running event loop, until it is stopped or, in burst mode, drained.
 
-    `overrides` replace the app's options: `concurrency`, `prefetch`, `sync_concurrency`, `shutdown_grace_s`, `burst`.
-    If the process ends after the run, pass `ends_process`: then the run does not end coroutines that ignore cancellation.
-    `last_stop` is the app's value when the run was requested; None means now. If the app was told to stop since then,
-    the run does not start. Returns when stopped, or when drained in burst mode. Raises BrokerError if Redis cannot be
-    reached at the start or the engine gives up, WorkerExhaustedError if the process has run out of threads, memory or
-    descriptors, RuntimeError if the app's worker is already running, and ValueError for a schedule that never matches.
+    `app.run` calls this.
+
+    Args:
+        app: The app whose tasks and schedules to run.
+        last_stop: `Host.last_stop` from when the run was requested; None means now. If the app was stopped since then,
+            the run does not start.
+        ends_process: Whether the process ends after the run. The run then does not wait for coroutines that ignore
+            cancellation.
+        **overrides: Replace options of the app for this run.
+
+    Returns:
+        How the run ended.
+
+    Raises:
+        BrokerError: If Redis cannot be reached at the start, or the engine gives up.
+        WorkerExhaustedError: If the process has run out of threads, memory or file descriptors.
+        RuntimeError: If the app's worker is already running.
+        ValueError: If a schedule never matches, or an override is out of range.
     """
-    last_stop = last_stop or app._last_stop
-    present = app._runner
+    host = Host(app)
+    last_stop = last_stop or host.last_stop
+    present = host.runner
     if isinstance(present, Runner) and not present.loop.is_closed():
         raise RuntimeError(
             f"the worker of {app!r} is already running; stop it first, or use another app for another worker"
         )
-    options = settings(app, **overrides)
-    if app._last_stop is not last_stop:
+    settings = run_settings(app, overrides)
+    if host.last_stop is not last_stop:
         Log("ardiq.worker").info("the worker of queue %s was told to stop before it started", app.queue_name)
         return Ended(failed=0, drained=False)
-    app._runner = None
-    runner = Runner(app, options, ends_process=ends_process)
-    app._runner = runner
-    if app._last_stop is not last_stop:  # by another thread, which may not have seen the runner
+    host.runner = None
+    runner = Runner(host, settings, ends_process=ends_process)
+    host.runner = runner
+    if host.last_stop is not last_stop:  # by another thread, which may not have seen the runner
         runner.stop()
     try:
         await runner.run()
         return Ended(runner.failed, runner.drained)
     finally:
-        if app._runner is runner:
-            app._runner = None
+        if host.runner is runner:
+            host.runner = None

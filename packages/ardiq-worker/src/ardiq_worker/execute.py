@@ -8,8 +8,6 @@ Most runs finish in the call that starts them (eager start) and cost nothing bey
 is cut short, by its timeout or by a stopping worker, gets a record of its own.
 """
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import asyncio
@@ -21,7 +19,7 @@ from collections.abc import Callable, Mapping
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from ardiq.context import TaskContext, _current
+from ardiq.context import TaskContext, enter
 from ardiq.control import Reject, Retry
 from ardiq_core import DEAD, FAILURE, RETRY
 from ardiq_worker import forked, outcome
@@ -33,7 +31,7 @@ from ardiq_worker.misfit import is_misfit
 from ardiq_worker.threads import NotBegunError, ThreadPool
 
 if TYPE_CHECKING:
-    from ardiq.codec import Codec
+    from ardiq.host import Codec
     from ardiq.task import Task
     from ardiq_core.shapes import Assignment, Outcome
 
@@ -187,7 +185,7 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - a deserializer of the user's may raise anything
             self._end(slot, self._undecoded(slot, task, job_id, error))
             return
-        _current.set(TaskContext(job_id, name, tries, self._queue, headers or {}, enqueue_time))
+        enter(TaskContext(job_id, name, tries, self._queue, headers or {}, enqueue_time))
         timer: asyncio.TimerHandle | None = None
         value: Any
         try:
@@ -213,6 +211,9 @@ class Executor:
             timer.cancel()
         if ended is not None:
             self._end(slot, ended)
+
+    RUN_CODE = _run.__code__
+    """The code of a run: the watchdog recognizes the frame of a run by it."""
 
     async def _in_thread(
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], slot: int, tries: int

@@ -1,13 +1,11 @@
 """Detects calls that do not match the task's function: every retry would fail the same way."""
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ardiq.functions import written_function
+from ardiq.host import misfit_of, written_function
 from ardiq_worker.outcome import skip_own_frames
 
 if TYPE_CHECKING:
@@ -21,7 +19,7 @@ def is_misfit(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
     try:
         trace = skip_own_frames(error.__traceback__)
         if trace is None:
-            return task._signature.problem(args, kwargs) is not None
+            return misfit_of(task, args, kwargs) is not None
         return _never_entered(written_function(task.fn), error, trace)
     except BaseException:  # noqa: BLE001 - signatures and attributes of callable objects are the user's code
         return False

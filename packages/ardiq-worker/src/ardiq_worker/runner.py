@@ -1,16 +1,14 @@
 """One run of a worker, from start to sign-off, on the event loop that called it.
 
-The worker pulls one job at a time with `Worker.next`, when the bell rings and whenever outcomes were handed in, so that a
-job begins when its code does. Jobs that end while they are started are handed in as a batch, and others are pulled in
-their place, for `TURN_S` at most, so that I/O, timers and signals always get their turn. Outcomes of jobs that end later
-gather and are handed in once per turn.
+The worker pulls one job at a time with `Worker.next`, when the engine wakes the loop and whenever outcomes
+were submitted, so a job begins when its code does. Jobs that end while they are started are submitted as a batch, and
+others are pulled in their place, for `TURN_S` at most, so I/O, timers and signals always get their turn. Outcomes of jobs
+that end later are collected and submitted once per turn.
 
-Shutdown, in this order: nothing more is fetched or fired, and what has not started goes back; running tasks have the
-grace period; those left are cancelled and handed back; when the last outcome is in, the engine settles and signs off;
-only then are the bell, the coroutines that would not end, and the threads put away.
+Shutdown happens in this order. Nothing more is fetched or fired, and jobs that have not started return to the queue.
+Running tasks have the grace period; then they are cancelled and returned. After the last outcome the engine settles and
+signs off. Only then are the wake-up, the coroutines that ignore their cancellation, and the threads closed.
 """
-
-# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
@@ -22,21 +20,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ardiq.bell import Bell
 from ardiq.errors import BrokerError, WorkerExhaustedError
+from ardiq.host import Host, WakeUp, occurrence
 from ardiq_core import Worker
 from ardiq_worker import forked
 from ardiq_worker.execute import EAGER, Executor
 from ardiq_worker.logs import Log, forward_logs
 from ardiq_worker.schedule import Timer
-from ardiq_worker.settings import Settings
 from ardiq_worker.threads import ThreadPool
 from ardiq_worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from ardiq.app import Ardiq
-    from ardiq.cron import Schedule
-    from ardiq_core.shapes import Submission
+    from ardiq.options import RunSettings
 
 log = Log("ardiq.worker")
 
@@ -59,19 +54,19 @@ class _Phase(enum.Enum):
 
 
 class Runner:
-    """One run of `app`'s worker; make it on the loop that is to run it.
+    """One run of a worker of `host`; create it on the loop that is to run it.
 
     `stop`, `skip_grace` and `set_burst` may be called from any thread or signal handler, at any time, repeatedly.
     """
 
-    def __init__(self, app: Ardiq, settings: Settings, *, ends_process: bool = False) -> None:
+    def __init__(self, host: Host, settings: RunSettings, *, ends_process: bool = False) -> None:
         forked.own()
-        self._app = app
+        app = self._app = host.app
         self._settings = settings
         self._burst = settings.burst
         self._ends_process = ends_process
         self._loop = asyncio.get_running_loop()
-        self._core = app._core()
+        self._core = host.core()
         self._worker = Worker(
             self._core,
             worker_id=app.worker_id,
@@ -82,7 +77,7 @@ class Runner:
             burst=settings.burst,
         )
         # A task that waits for a thread, or for the loop's next turn, has not started.
-        self._worker.defer([name for name, task in app._registry.items() if not (EAGER and task.is_async)])
+        self._worker.defer([name for name, task in host.tasks.items() if not (EAGER and task.is_async)])
         self._threads = ThreadPool(self._loop, settings.sync_concurrency)
         self._threads.exhausted = self._exhausted
         self._executor = Executor(
@@ -90,19 +85,19 @@ class Runner:
             self._threads,
             self._flush,
             self._worker,
-            tasks=app._registry,
-            codec=app._codec,
+            tasks=host.tasks,
+            codec=host.codec,
             queue=app.queue_name,
             cancel_wait_s=CANCEL_WAIT_S,
         )
-        self._watchdog = Watchdog(self._loop, lambda: self._executor.running, Executor._run.__code__)
+        self._watchdog = Watchdog(self._loop, lambda: self._executor.running, Executor.RUN_CODE)
         self._timer = Timer(
             self._loop,
             self._core.mailbox,
-            app._schedules.values(),
+            host.schedules,
             poll_s=app.cron_poll_s,
             now_ms=self._worker.now_ms,
-            submission=_occurrence,
+            submission=occurrence,
             paused=lambda: self._burst,
         )
         self._phase = _Phase.RUNNING
@@ -162,7 +157,7 @@ class Runner:
         Cancelling stops in order, a second cancellation skips the grace period; either is raised at the end. Raises
         BrokerError when the engine gives up.
         """
-        bell = Bell(self._loop, self._worker.fileno(), self._guarded(self._on_bell))
+        wakeup = WakeUp(self._loop, self._worker.fileno(), self._guarded(self._on_wakeup))
         interruption: asyncio.CancelledError | None = None
         try:
             self._worker.start()
@@ -175,7 +170,7 @@ class Runner:
         finally:
             self._phase = _Phase.ENDED
             self._timer.close()
-            bell.close()
+            wakeup.close()
             if not self._has_stopped:
                 # Nobody will run what the engine fetches from now on: others get it as soon as it can tell them.
                 with suppress(Exception):
@@ -206,7 +201,7 @@ class Runner:
 
     # Jobs
 
-    def _on_bell(self) -> None:
+    def _on_wakeup(self) -> None:
         self._executor.verbose = log.enabled(logging.DEBUG)
         self._watchdog.activity()
         notices = self._worker.take()
@@ -374,7 +369,3 @@ class Runner:
                 self._fail(error)
 
         return guarded
-
-
-def _occurrence(schedule: Schedule, fire_ms: int) -> Submission:
-    return schedule.task.options(task_id=f"cron:{schedule.name}:{fire_ms}")._submission((), {})

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from ardiq.bell import Bell
 from ardiq.checks import LATEST_MS
+from ardiq.host import WakeUp
 from ardiq_worker.logs import Log
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ MAX_LATE_MS = 60_000
 MIN_SLEEP_S = 0.001
 """A timer may ring a little early; sleeping at least this long keeps that from becoming a busy loop."""
 
-CLOCK_TICKET = 0
+CLOCK_REQUEST = 0
 FIRED_AGAIN = 2
 
 
@@ -151,7 +151,7 @@ class Timer:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        make_port: Callable[[], Mailbox],
+        make_mailbox: Callable[[], Mailbox],
         schedules: Iterable[Schedule],
         *,
         poll_s: float,
@@ -160,7 +160,7 @@ class Timer:
         paused: Callable[[], bool],
     ) -> None:
         self._loop = loop
-        self._make_port = make_port
+        self._make_mailbox = make_mailbox
         self._moments = [(schedule, occurrences(schedule)) for schedule in schedules]
         for schedule, _ in self._moments:
             submission(schedule, LATEST_MS)  # raises now what each occurrence would raise, for example a long name
@@ -170,39 +170,39 @@ class Timer:
         self._paused = paused
         self._due: list[tuple[Schedule, Due]] = []
         self._asked: dict[int, tuple[str, Due, int]] = {}
-        self._ticket = CLOCK_TICKET
+        self._request_id = CLOCK_REQUEST
         self._handle: asyncio.TimerHandle | None = None
-        self._bell: Bell | None = None
+        self._wakeup: WakeUp | None = None
 
     def start(self) -> None:
         """Ask for the Redis time, and look at the schedules from then on."""
         if self._moments:
-            port = self._make_port()
-            self._bell = Bell(self._loop, port.fileno(), lambda: self._answered(port))
-            port.clock(CLOCK_TICKET)
+            mailbox = self._make_mailbox()
+            self._wakeup = WakeUp(self._loop, mailbox.fileno(), lambda: self._answered(mailbox))
+            mailbox.clock(CLOCK_REQUEST)
 
     def close(self) -> None:
         """Fire nothing more. Twice is harmless."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
-        if self._bell is not None:
-            self._bell.close()
-            self._bell = None
+        if self._wakeup is not None:
+            self._wakeup.close()
+            self._wakeup = None
 
-    def _answered(self, port: Mailbox) -> None:
-        for ticket, answer in port.drain():
-            if ticket == CLOCK_TICKET:
-                self._know_time(port, answer)
+    def _answered(self, mailbox: Mailbox) -> None:
+        for request_id, answer in mailbox.drain():
+            if request_id == CLOCK_REQUEST:
+                self._know_time(mailbox, answer)
             else:
-                self._fired(*self._asked.pop(ticket), answer)
+                self._fired(*self._asked.pop(request_id), answer)
 
-    def _know_time(self, port: Mailbox, answer: int | BaseException) -> None:
+    def _know_time(self, mailbox: Mailbox, answer: int | BaseException) -> None:
         if isinstance(answer, BaseException):
-            self._handle = self._loop.call_later(self._poll_s, port.clock, CLOCK_TICKET)
+            self._handle = self._loop.call_later(self._poll_s, mailbox.clock, CLOCK_REQUEST)
             return
         self._due = [(schedule, Due(moments, answer)) for schedule, moments in self._moments]
-        self._look(port)
+        self._look(mailbox)
 
     def _fired(self, name: str, due: Due, fire_ms: int, answer: int | BaseException) -> None:
         if isinstance(answer, BaseException):
@@ -217,22 +217,22 @@ class Timer:
                 name,
             )
 
-    def _look(self, port: Mailbox) -> None:
+    def _look(self, mailbox: Mailbox) -> None:
         now = self._now_ms()
         paused = self._paused()
         for schedule, due in self._due:
             fire_ms = due.look(now)
             if fire_ms is not None and not paused:
-                self._fire(port, schedule, due, fire_ms)
+                self._fire(mailbox, schedule, due, fire_ms)
         # Time may have passed while firing.
         wait_s = (min(due.next_ms for _, due in self._due) - self._now_ms()) / 1000
-        self._handle = self._loop.call_later(min(max(wait_s, MIN_SLEEP_S), self._poll_s), self._look, port)
+        self._handle = self._loop.call_later(min(max(wait_s, MIN_SLEEP_S), self._poll_s), self._look, mailbox)
 
-    def _fire(self, port: Mailbox, schedule: Schedule, due: Due, fire_ms: int) -> None:
+    def _fire(self, mailbox: Mailbox, schedule: Schedule, due: Due, fire_ms: int) -> None:
         try:
             submission = self._submission(schedule, fire_ms)
-            self._ticket += 1
-            port.fire(self._ticket, schedule.name, fire_ms, submission)
-            self._asked[self._ticket] = (schedule.name, due, fire_ms)
+            self._request_id += 1
+            mailbox.fire(self._request_id, schedule.name, fire_ms, submission)
+            self._asked[self._request_id] = (schedule.name, due, fire_ms)
         except BaseException as error:  # noqa: BLE001 - a serializer may raise anything; the other schedules go on
             log.warning("schedule of %s could not be fired for %d: %s", schedule.name, fire_ms, error)

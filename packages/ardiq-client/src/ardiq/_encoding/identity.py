@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-from ardiq.codec import Codec
+from ardiq._encoding.codec import Codec
 from ardiq.errors import SerializationError
 
 DIGEST_BYTES = 16

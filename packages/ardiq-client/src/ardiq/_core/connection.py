@@ -1,4 +1,4 @@
-"""The link of one app to the engine: made on first use, one bridge per event loop, one mailbox per thread."""
+"""The link of one app to the engine: made on first use, with one bridge for each event loop and each thread."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from ardiq.blocking import check_thread
+from ardiq._core import enqueue
+from ardiq._core.thread_bridge import ThreadBridge, abandoned, check_thread
 from ardiq.errors import BrokerClosedError
-from ardiq.mailbox import ThreadMailbox, abandoned
 from ardiq_core import Core, interpreter_ends
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+    from ardiq._core import Request
+    from ardiq._core.loop_bridge import LoopBridge
     from ardiq.app import Ardiq
-    from ardiq.bridge import LoopBridge
     from ardiq.job import Job
-    from ardiq_core import Mailbox
     from ardiq_core.shapes import Submission
-
-Send = Callable[["Mailbox", int], None]
 
 
 class Connection:
@@ -84,7 +82,7 @@ class Connection:
         return core
 
     def enqueue(self, app: Ardiq, submission: Submission) -> Generator[Any, Any, Job[Any]]:
-        """Hand in one job from the running loop; gives the steps of waiting for it."""
+        """Submit one job from the running loop; return the steps of the wait for it."""
         loop = self._running_loop()
         bridge = self._bridge
         if bridge is None or bridge.loop() is not loop:
@@ -92,30 +90,36 @@ class Connection:
         return bridge.enqueue(app, loop, submission)
 
     def enqueue_sync(self, submission: Submission) -> str:
-        """Hand in one job from a thread without a loop; gives its id."""
-        ids: list[str] = self.ask_sync(_enqueue([submission]), "enqueue")
+        """Submit one job from a thread without a loop; return its id."""
+        ids: list[str] = self.ask_sync(enqueue([submission]), "enqueue")
         return ids[0]
 
     async def enqueue_many(self, chunks: Iterable[list[Submission]]) -> list[list[str]]:
-        """Hand in jobs from the running loop, several chunks under way at a time; gives their ids."""
-        return _all_ids(await self._bridge_of(self._running_loop()).ask_in_turn(map(_enqueue, chunks)))
+        """Submit jobs from the running loop, several chunks in flight at a time; return their ids."""
+        return _all_ids(await self._bridge_of(self._running_loop()).ask_in_order(map(enqueue, chunks)))
 
     def enqueue_many_sync(self, chunks: Iterable[list[Submission]]) -> list[list[str]]:
-        """As `enqueue_many`, from a thread without a loop."""
+        """Do what `enqueue_many` does, from a thread without a loop."""
         check_thread("enqueue_many")
-        return _all_ids(self._mailbox().ask_in_turn(map(_enqueue, chunks)))
+        return _all_ids(self._thread_bridge().ask_in_order(map(enqueue, chunks)))
 
-    async def ask(self, send: Send) -> Any:
+    async def ask(self, request: Request) -> Any:
         """Make one request from the running loop and wait for the answer."""
-        return await self._bridge_of(self._running_loop()).ask(send)
+        return await self._bridge_of(self._running_loop()).ask(request)
 
-    def ask_sync(self, send: Send, call: str = "ask", *, waits: bool = False) -> Any:
-        """Make one request from a thread without a loop and wait for the answer, which may be that to a job."""
+    def ask_sync(self, request: Request, call: str = "ask", *, waits: bool = False) -> Any:
+        """Make one request from a thread without a loop and wait for the answer.
+
+        Args:
+            request: What to ask.
+            call: The name of the public method, without `_sync`, for warnings and errors.
+            waits: Whether the answer may take as long as a job does.
+        """
         check_thread(call, waits=waits)
-        return self._mailbox().ask(send)
+        return self._thread_bridge().ask(request)
 
     def close(self) -> None:
-        """End the connection for good: the app is gone, or the interpreter exits. From any thread, at most 2 s."""
+        """Close the connection for good: the app is gone, or the interpreter exits. Any thread may call it; takes 2 s at most."""
         with self._lock:
             self._closed = True
             core, self._core = self._core, None
@@ -134,29 +138,29 @@ class Connection:
         core.close()
 
     def forget(self) -> None:
-        """Leave all that the parent process has made alone, and start afresh: for a forked child."""
+        """Start again without the objects of the parent process: for a forked child."""
         abandoned.append(
             (self._core, self._bridge, self._bridges, list(self._bridges.values()), self._local, self._lock)
         )
         self._reset()
 
     def _first_loop(self) -> AbstractEventLoop:
-        # asyncio is loaded on the first use of a loop: code that only uses the blocking calls never needs it.
+        # Load asyncio on the first use of a loop: code that only makes blocking calls never needs it.
         from asyncio import get_running_loop
 
         self._running_loop = get_running_loop
         return get_running_loop()
 
-    def _mailbox(self) -> ThreadMailbox:
-        """That of the present thread."""
+    def _thread_bridge(self) -> ThreadBridge:
+        """Return the bridge of the current thread."""
         core = self.core()
-        known: tuple[Core, ThreadMailbox] | None = getattr(self._local, "mailbox", None)
+        known: tuple[Core, ThreadBridge] | None = getattr(self._local, "bridge", None)
         if known is None or known[0] is not core:
-            known = self._local.mailbox = (core, ThreadMailbox(core))
+            known = self._local.bridge = (core, ThreadBridge(core))
         return known[1]
 
     def _bridge_of(self, loop: AbstractEventLoop) -> LoopBridge:
-        from ardiq.bridge import LoopBridge
+        from ardiq._core.loop_bridge import LoopBridge
 
         core = self.core()
         with self._lock:
@@ -177,18 +181,14 @@ def _all_ids(answers: list[Any]) -> list[list[str]]:
     return answers
 
 
-def _enqueue(jobs: list[Submission]) -> Send:
-    return lambda port, ticket: port.enqueue(ticket, jobs)
-
-
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
 def finalize(app: Ardiq, connection: Connection) -> None:
-    """Have the connection closed with its app, at the latest when the interpreter ends."""
+    """Close the connection when its app is gone, at the latest when the interpreter ends."""
     weakref.finalize(app, connection.close)
-    # What is registered last is called first, so this stands behind the first finalizer: threads that wait for answers must
-    # not be woken by the closing of their connections.
+    # Functions that are registered last are called first. So this one comes after the first finalizer: closing the
+    # connections must not wake the threads that wait for answers.
     atexit.unregister(interpreter_ends)
     atexit.register(interpreter_ends)
 

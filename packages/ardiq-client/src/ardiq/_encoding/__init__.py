@@ -1,4 +1,13 @@
-"""The few names of msgpack that are used here, with the types that it does not declare."""
+"""Arguments and results as bytes.
+
+| module | what it does |
+|---|---|
+| `codec` | encodes and decodes calls and values |
+| `extensions` | values beyond plain msgpack |
+| `identity` | what makes two enqueues of a unique task the same |
+
+Below are the few names of msgpack that these use, with the types that it does not declare.
+"""
 
 from __future__ import annotations
 

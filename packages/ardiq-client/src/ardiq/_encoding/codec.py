@@ -1,6 +1,6 @@
 """Arguments and results as bytes, and back.
 
-By default msgpack with the extensions of `ardiq.extensions`: it can carry data, never code. An app may bring a
+By default msgpack with the extensions of `ardiq._encoding.extensions`: it can carry data, never code. An app may bring a
 serializer and a deserializer of its own; they see `(args, kwargs)` of a call, and plain values of results.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+from ardiq._encoding import Packer, Unpacker, unpack
+from ardiq._encoding.extensions import MARKED, Unreadable, decode_other, encode_other, restore
 from ardiq.checks import kind_of
 from ardiq.errors import SerializationError
-from ardiq.extensions import MARKED, Unreadable, decode_other, encode_other, restore
-from ardiq.msgpack_typed import Packer, Unpacker, unpack
 
 Serializer = Callable[[Any], bytes]
 Deserializer = Callable[[bytes], Any]

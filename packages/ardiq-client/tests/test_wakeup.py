@@ -1,4 +1,4 @@
-"""The bell wakes a loop, with or without the loop's help."""
+"""A wake-up wakes a loop, with or without the loop's help."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ardiq.bell import Bell
+from ardiq._core.wakeup import WakeUp
 
 seen: ContextVar[str] = ContextVar("seen", default="nothing")
 
@@ -30,35 +30,37 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("kind", [asyncio.SelectorEventLoop, Readerless])
-def test_it_rings_each_time_that_something_is_there(
+def test_it_calls_back_each_time_that_something_is_there(
     kind: type[asyncio.AbstractEventLoop], pipe: tuple[int, int]
 ) -> None:
     async def listen() -> None:
-        rung: asyncio.Queue[tuple[bytes, str]] = asyncio.Queue()
+        called: asyncio.Queue[tuple[bytes, str]] = asyncio.Queue()
         seen.set("the listener's")
-        bell = Bell(asyncio.get_running_loop(), pipe[0], lambda: rung.put_nowait((os.read(pipe[0], 1), seen.get())))
+        wakeup = WakeUp(
+            asyncio.get_running_loop(), pipe[0], lambda: called.put_nowait((os.read(pipe[0], 1), seen.get()))
+        )
         async with asyncio.timeout(10):
             for letter in (b"a", b"b", b"c"):
                 os.write(pipe[1], letter)
-                assert await rung.get() == (letter, "the listener's")
-        assert rung.empty()
-        bell.close()
-        bell.close()
+                assert await called.get() == (letter, "the listener's")
+        assert called.empty()
+        wakeup.close()
+        wakeup.close()
         os.write(pipe[1], b"d")
-        await asyncio.sleep(0.02)  # long enough for a ring, were there one
-        assert rung.empty()
+        await asyncio.sleep(0.02)  # long enough for a call, were there one
+        assert called.empty()
 
     with asyncio.Runner(loop_factory=kind) as runner:
         runner.run(listen())
-    assert not [thread for thread in threading.enumerate() if thread.name == "ardiq-bell"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "ardiq-wakeup"]
 
 
-def test_a_bell_may_be_closed_after_its_loop(pipe: tuple[int, int]) -> None:
-    async def make() -> Bell:
-        return Bell(asyncio.get_running_loop(), pipe[0], lambda: None)
+def test_a_wakeup_may_be_closed_after_its_loop(pipe: tuple[int, int]) -> None:
+    async def make() -> WakeUp:
+        return WakeUp(asyncio.get_running_loop(), pipe[0], lambda: None)
 
     with asyncio.Runner(loop_factory=Readerless) as runner:
-        bell = runner.run(make())
+        wakeup = runner.run(make())
     os.write(pipe[1], b"a")
-    bell.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "ardiq-bell"]
+    wakeup.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "ardiq-wakeup"]

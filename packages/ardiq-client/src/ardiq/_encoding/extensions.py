@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ardiq.msgpack_typed import Extension
+from ardiq._encoding import Extension
 
 if TYPE_CHECKING:
     from decimal import Decimal

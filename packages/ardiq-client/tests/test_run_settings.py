@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from ardiq import Ardiq
-from ardiq_worker.settings import Settings, settings
+from ardiq.options import RunSettings, run_settings
 
 
-def chosen(app_options: dict[str, Any], overrides: dict[str, Any]) -> Settings:
-    return settings(Ardiq("redis://127.0.0.1:1", **app_options), **overrides)
+def chosen(app_options: dict[str, Any], overrides: Any) -> RunSettings:
+    return run_settings(Ardiq("redis://127.0.0.1:1", **app_options), overrides)
 
 
 def test_the_app_s_options_are_those_of_the_run() -> None:
@@ -21,8 +21,8 @@ def test_the_app_s_options_are_those_of_the_run() -> None:
         "shutdown_grace_s": 7.5,
         "burst": True,
     }
-    assert chosen(own, {}) == Settings(3, 5, 2, 7.5, True)
-    assert chosen({}, {}) == Settings(16, 32, 16, 30.0, False)
+    assert chosen(own, {}) == RunSettings(3, 5, 2, 7.5, True)
+    assert chosen({}, {}) == RunSettings(16, 32, 16, 30.0, False)
 
 
 def test_what_is_given_for_the_run_wins() -> None:
@@ -34,7 +34,7 @@ def test_what_is_given_for_the_run_wins() -> None:
         "shutdown_grace_s": timedelta(seconds=1),
         "burst": False,
     }
-    assert chosen(own, given) == Settings(4, 4, 9, 1.0, False)
+    assert chosen(own, given) == RunSettings(4, 4, 9, 1.0, False)
     assert chosen(own, {"shutdown_grace_s": 0}).shutdown_grace_s == 0
 
 

@@ -1,0 +1,90 @@
+"""The way from the client to the engine.
+
+| module | what it does |
+|---|---|
+| `connection` | the link of one app to the engine: one bridge for each event loop and each thread |
+| `loop_bridge` | requests and answers of one event loop |
+| `thread_bridge` | requests and answers of one thread without an event loop |
+| `wakeup` | wakes an event loop when answers have arrived |
+
+A request is a function that puts one question into a mailbox of the engine, under the request id that it is passed. The
+functions below make such requests.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from ardiq_core import Mailbox
+    from ardiq_core.shapes import Submission
+
+T = TypeVar("T")
+
+AHEAD = 3
+"""How many requests follow the one whose answer is awaited: while Redis works on one, the next is made."""
+
+Request = Callable[["Mailbox", int], None]
+"""Sends one request; the arguments are the mailbox for the answer and the request id."""
+
+
+def enqueue(submissions: list[Submission]) -> Request:
+    """Enqueue jobs. Answer: their ids, or a tuple with an exception for each that was not accepted."""
+    return lambda mailbox, request_id: mailbox.enqueue(request_id, submissions)
+
+
+def result(job_id: str, timeout_ms: int | None) -> Request:
+    """Read the result of a job, or wait for it. Answer: a ResultRecord or None."""
+    return lambda mailbox, request_id: mailbox.result(request_id, job_id, timeout_ms)
+
+
+def lookup(job_id: str) -> Request:
+    """Look a job up. Answer: a list of one JobRecord."""
+    return lambda mailbox, request_id: mailbox.lookup(request_id, [job_id])
+
+
+def jobs(state: str, limit: int) -> Request:
+    """List jobs in one state. Answer: JobRecords; for dead letters, each with its reason."""
+    return lambda mailbox, request_id: mailbox.jobs(request_id, state, limit)
+
+
+def depth(mailbox: Mailbox, request_id: int) -> None:
+    """Count the jobs that wait to start."""
+    mailbox.depth(request_id)
+
+
+def inspect(mailbox: Mailbox, request_id: int) -> None:
+    """Read the state of the queue."""
+    mailbox.inspect(request_id)
+
+
+def queues(mailbox: Mailbox, request_id: int) -> None:
+    """List the names of all queues."""
+    mailbox.queues(request_id)
+
+
+def in_order(
+    requests: Iterable[Request], send: Callable[[Request], T], give_up: Callable[[T], object]
+) -> Generator[T, Any, list[Any]]:
+    """Send requests, `AHEAD` of them ahead of the oldest; return the answers in order.
+
+    Yields what `send` returned for the oldest request in flight and takes its answer in exchange. However this ends,
+    `give_up` is called for each request whose answer has not been taken.
+    """
+    answers: list[Any] = []
+    in_flight: deque[T] = deque()
+    try:
+        for request in requests:
+            in_flight.append(send(request))
+            if len(in_flight) > AHEAD:
+                answers.append((yield in_flight[0]))
+                in_flight.popleft()
+        while in_flight:
+            answers.append((yield in_flight[0]))
+            in_flight.popleft()
+    finally:
+        for sent in in_flight:
+            give_up(sent)
+    return answers

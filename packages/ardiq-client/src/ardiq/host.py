@@ -1,0 +1,77 @@
+"""The seam between the client and the worker: `Host`, and what `ardiq_worker` and `ardiq_cli` use of the private rooms.
+
+The client itself does not load this module.
+"""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ardiq._core.wakeup import WakeUp
+from ardiq._encoding.codec import Codec
+from ardiq._functions import written_function
+
+if TYPE_CHECKING:
+    from ardiq.app import Ardiq
+    from ardiq.cron import Schedule
+    from ardiq.running import Runner
+    from ardiq.task import Task
+    from ardiq_core import Core
+    from ardiq_core.shapes import Submission
+
+__all__ = ["Codec", "Host", "WakeUp", "misfit_of", "occurrence", "written_function"]
+
+
+class Host:
+    """An app as its worker sees it."""
+
+    __slots__ = ("app",)
+
+    def __init__(self, app: Ardiq) -> None:
+        self.app = app
+
+    @property
+    def tasks(self) -> Mapping[str, Task[..., Any]]:
+        """The registered tasks by name. Tasks that are registered later appear in it."""
+        return self.app._registry
+
+    @property
+    def schedules(self) -> Collection[Schedule]:
+        """The registered schedules."""
+        return self.app._schedules.values()
+
+    @property
+    def codec(self) -> Codec:
+        """Encodes and decodes arguments and values."""
+        return self.app._codec
+
+    def core(self) -> Core:
+        """Return the app's core; create it on first use. Raises BrokerClosedError if the app is closed."""
+        return self.app._connection.core()
+
+    @property
+    def last_stop(self) -> object:
+        """A new object after each call of `app.stop()`."""
+        return self.app._running.last_stop
+
+    @property
+    def runner(self) -> Runner | None:
+        """The current run of the app's worker; set it when a run starts, and back to None when it ends."""
+        return self.app._running.runner
+
+    @runner.setter
+    def runner(self, runner: Runner | None) -> None:
+        self.app._running.runner = runner
+
+
+def misfit_of(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Return why a call does not match the task's signature, or None if it does."""
+    return task._signature.problem(args, kwargs)
+
+
+def occurrence(schedule: Schedule, fire_ms: int) -> Submission:
+    """Return the job of one occurrence of a schedule. Raises what enqueueing it would raise."""
+    return schedule.task.options(task_id=f"cron:{schedule.name}:{fire_ms}")._submission((), {})

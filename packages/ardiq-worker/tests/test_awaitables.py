@@ -121,10 +121,10 @@ async def test_an_error_of_the_body_is_the_task_s(bench: Bench) -> None:
         raise LookupError("gone")
 
     outcome = await bench.run(plain(fails), max_retries=0)
-    assert outcome[1:3] == (FAILURE, "LookupError('gone')")
-    assert outcome[5] is not None
-    assert "test_awaitables.py" in outcome[5]
-    assert "execute.py" not in outcome[5]
+    assert (outcome.kind, outcome.value) == (FAILURE, "LookupError('gone')")
+    assert outcome.traceback is not None
+    assert "test_awaitables.py" in outcome.traceback
+    assert "execute.py" not in outcome.traceback
 
 
 async def test_a_timeout_counts_for_the_body(bench: Bench) -> None:
@@ -138,7 +138,7 @@ async def test_a_timeout_counts_for_the_body(bench: Bench) -> None:
             raise
 
     outcome = await bench.run(plain(endless), timeout=0.05, max_retries=0)
-    assert outcome[1:3] == (FAILURE, "timed out after 0.05s")
+    assert (outcome.kind, outcome.value) == (FAILURE, "timed out after 0.05s")
     assert cancelled == [True]
 
 
@@ -153,7 +153,7 @@ async def test_the_end_of_the_grace_period_cancels_the_body(bench: Bench) -> Non
     bench.start("endless")
     await started.wait()
     bench.executor.cancel_all()
-    assert (await bench.next())[1] == HAND_BACK
+    assert (await bench.next()).kind == HAND_BACK
 
 
 async def test_a_coroutine_that_comes_too_late_is_closed(bench: Bench) -> None:
@@ -166,7 +166,7 @@ async def test_a_coroutine_that_comes_too_late_is_closed(bench: Bench) -> None:
         return made[0]
 
     outcome = await bench.run(late, timeout=0.05)
-    assert outcome[1] == RETRY
+    assert outcome.kind == RETRY
     gate.set()
     async with asyncio.timeout(10):
         while not made or made[0].cr_frame is not None:  # noqa: ASYNC110 - a thread's end sets no event

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import threading
+import weakref
 from contextvars import ContextVar
 
 import pytest
 
 from ardiq import Reject, Retry, TaskContext, current_task
 from ardiq_core import DEAD, FAILURE, HAND_BACK, RETRY, UNKNOWN_TASK
+from ardiq_worker.run import Run
 from tests.bench import Bench
 
 seen: ContextVar[str] = ContextVar("seen", default="nothing")
@@ -21,7 +23,7 @@ async def test_the_value_of_a_coroutine_function(bench: Bench) -> None:
 
     outcome = await bench.run(add, 2, 3, result_ttl_ms=77)
     assert bench.value(outcome) == 5
-    assert outcome[3:] == (77, None, None)
+    assert (outcome.ttl_or_delay_ms, outcome.error_type, outcome.traceback) == (77, None, None)
 
 
 async def test_the_value_of_a_function_runs_in_another_thread(bench: Bench) -> None:
@@ -52,6 +54,25 @@ async def test_the_context_tells_about_the_run(bench: Bench, sync: bool) -> None
         assert (context.task_id, context.name, context.tries) == ("id-1", "look", 3)
         assert (context.queue, context.enqueue_time, context.headers) == ("default", 1234, {"trace": "abc"})
     assert current_task() is None
+
+
+@pytest.mark.parametrize("suspends", [False, True])
+async def test_a_context_that_outlives_its_run_keeps_nothing_of_it(bench: Bench, suspends: bool) -> None:
+    kept: list[TaskContext | None] = []
+    large: list[weakref.ref[set[int]]] = []
+
+    async def keep(numbers: set[int]) -> None:
+        kept.append(current_task())
+        large.append(weakref.ref(numbers))
+        if suspends:
+            await asyncio.sleep(0)
+
+    bench.value(await bench.run(keep, {1, 2, 3}))
+    await asyncio.sleep(0)  # the turn in which the asyncio task of the run is dropped
+    assert [reference() for reference in large] == [None]
+    (context,) = kept
+    assert isinstance(context, Run)
+    assert context.asyncio_task is None
 
 
 async def test_headers_are_the_runs_own(bench: Bench) -> None:
@@ -128,13 +149,14 @@ async def test_whatever_a_task_raises_is_a_failed_attempt(
         raise kind("text")
 
     fn = fail_in_thread if sync else fail
-    assert (await bench.run(fn, name="again"))[1:4] == (RETRY, None, 1000)
+    again = await bench.run(fn, name="again")
+    assert (again.kind, again.value, again.ttl_or_delay_ms) == (RETRY, None, 1000)
     failed = await bench.run(fn, name="failed", max_retries=0)
-    assert failed[1:3] == (FAILURE, f"{kind.__name__}('text')")
-    assert failed[4] == kind.__name__
-    assert failed[5] is not None
-    assert "in fail" in failed[5]
-    assert "ardiq_worker" not in failed[5], "the traceback starts with the task's own code"
+    assert (failed.kind, failed.value) == (FAILURE, f"{kind.__name__}('text')")
+    assert failed.error_type == kind.__name__
+    assert failed.traceback is not None
+    assert "in fail" in failed.traceback
+    assert "ardiq_worker" not in failed.traceback, "the traceback starts with the task's own code"
 
 
 async def test_endless_recursion_is_a_failed_attempt(bench: Bench) -> None:
@@ -142,8 +164,8 @@ async def test_endless_recursion_is_a_failed_attempt(bench: Bench) -> None:
         await deeper()
 
     failed = await bench.run(deeper, max_retries=0)
-    assert failed[1] == FAILURE
-    assert failed[4] == "RecursionError"
+    assert failed.kind == FAILURE
+    assert failed.error_type == "RecursionError"
 
 
 async def test_a_stop_iteration_is_a_failed_attempt_in_both_kinds(bench: Bench) -> None:
@@ -155,8 +177,8 @@ async def test_a_stop_iteration_is_a_failed_attempt_in_both_kinds(bench: Bench) 
 
     for fn in stop, stop_in_thread:
         failed = await bench.run(fn, name=fn.__name__, max_retries=0)
-        assert failed[1] == FAILURE
-        assert "StopIteration" in str(failed[2])
+        assert failed.kind == FAILURE
+        assert "StopIteration" in str(failed.value)
 
 
 @pytest.mark.parametrize("itself", [False, True])
@@ -170,17 +192,18 @@ async def test_a_stray_cancellation_is_a_failed_attempt(bench: Bench, itself: bo
         raise asyncio.CancelledError("stray")
 
     failed = await bench.run(cancelled, max_retries=0)
-    assert failed[1] == FAILURE
-    assert failed[4] == "asyncio.exceptions.CancelledError"
-    assert (await bench.run(cancelled, name="again"))[1] == RETRY
+    assert failed.kind == FAILURE
+    assert failed.error_type == "asyncio.exceptions.CancelledError"
+    assert (await bench.run(cancelled, name="again")).kind == RETRY
 
 
 async def test_tries_count_against_max_retries(bench: Bench) -> None:
     async def fail() -> None:
         raise ValueError
 
-    assert (await bench.run(fail, name="second", tries=2, max_retries=2))[1:4] == (RETRY, None, 4000)
-    assert (await bench.run(fail, name="third", tries=3, max_retries=2))[1] == FAILURE
+    again = await bench.run(fail, name="second", tries=2, max_retries=2)
+    assert (again.kind, again.value, again.ttl_or_delay_ms) == (RETRY, None, 4000)
+    assert (await bench.run(fail, name="third", tries=3, max_retries=2)).kind == FAILURE
 
 
 @pytest.mark.parametrize("sync", [False, True])
@@ -192,17 +215,20 @@ async def test_retry_and_reject_decide(bench: Bench, sync: bool) -> None:
         raise Retry("later", delay_ms=0) if retry else Reject("never")
 
     fn = decide_in_thread if sync else decide
-    assert (await bench.run(fn, True, name="retry"))[1:4] == (RETRY, None, 0)
-    assert (await bench.run(fn, True, name="spent", max_retries=0))[1:3] == (FAILURE, "Retry('later')")
-    assert (await bench.run(fn, False, name="reject"))[1:3] == (FAILURE, "Reject('never')")
+    again = await bench.run(fn, True, name="retry")
+    assert (again.kind, again.value, again.ttl_or_delay_ms) == (RETRY, None, 0)
+    spent = await bench.run(fn, True, name="spent", max_retries=0)
+    assert (spent.kind, spent.value) == (FAILURE, "Retry('later')")
+    rejected = await bench.run(fn, False, name="reject")
+    assert (rejected.kind, rejected.value) == (FAILURE, "Reject('never')")
 
 
 async def test_wrong_arguments_are_a_failed_attempt(bench: Bench) -> None:
     async def none_wanted() -> None: ...
 
     failed = await bench.run(none_wanted, 1, max_retries=0)
-    assert failed[1] == FAILURE
-    assert failed[4] == "TypeError"
+    assert failed.kind == FAILURE
+    assert failed.error_type == "TypeError"
 
 
 async def test_a_value_that_cannot_be_serialised_is_final(bench: Bench) -> None:
@@ -210,9 +236,9 @@ async def test_a_value_that_cannot_be_serialised_is_final(bench: Bench) -> None:
         return threading.Lock()
 
     failed = await bench.run(lock, max_retries=9)
-    assert failed[1] == FAILURE
-    assert "the return value cannot be serialized" in str(failed[2])
-    assert "lock" in str(failed[2])
+    assert failed.kind == FAILURE
+    assert "the return value cannot be serialized" in str(failed.value)
+    assert "lock" in str(failed.value)
 
 
 async def test_arguments_that_cannot_be_decoded_are_dead_lettered(bench: Bench) -> None:
@@ -222,8 +248,8 @@ async def test_arguments_that_cannot_be_decoded_are_dead_lettered(bench: Bench) 
     for payload in (b"", b"\xc1", b"\xc0", b"garbage"):
         bench.start("nothing", payload=payload)
         dead = await bench.next()
-        assert dead[1] == DEAD
-        assert "cannot be decoded" in str(dead[2])
+        assert dead.kind == DEAD
+        assert "cannot be decoded" in str(dead.value)
 
 
 async def test_an_unknown_name_is_left_to_the_engine(bench: Bench) -> None:
@@ -261,5 +287,5 @@ async def test_a_silent_task_logs_nothing(bench: Bench, caplog: pytest.LogCaptur
 
 
 async def test_a_refused_job_is_handed_back_without_running(bench: Bench) -> None:
-    bench.executor.refuse((9, "id", "nobody", b"", 1, 0, None, "default"))
+    bench.executor.refuse(9)
     assert await bench.next() == (9, HAND_BACK, None, None, None, None)

@@ -40,7 +40,7 @@ async def test_jobs_for_which_no_thread_can_be_started_are_handed_back(
     no_threads()
     for _ in range(200):
         bench.start("work")
-    assert [(await bench.next())[1] for _ in range(200)] == [HAND_BACK] * 200
+    assert [(await bench.next()).kind for _ in range(200)] == [HAND_BACK] * 200
     assert "no thread can be started for tasks (can't start new thread)" in reasons[0]
     assert bench.executor.running == 0
 
@@ -64,7 +64,7 @@ async def test_the_threads_that_there_are_serve_the_line(
     for _ in range(20):
         bench.start("work")
     release.set()
-    assert [(await bench.next())[1] for _ in range(21)] == [SUCCESS] * 21
+    assert [(await bench.next()).kind for _ in range(21)] == [SUCCESS] * 21
     assert len(set(begun)) == 1
     assert not reasons
     assert sum("no more threads can be started" in record.message for record in caplog.records) == 1
@@ -90,9 +90,9 @@ async def test_a_thread_that_was_refused_is_tried_again_while_calls_wait(
     waiting = {bench.start("work") for _ in range(3)}
     threading.stack_size(before)
     threading.stack_size(0)
-    assert {(await bench.next())[0] for _ in range(3)} == waiting, "they waited for the thread that there was"
+    assert {(await bench.next()).slot for _ in range(3)} == waiting, "they waited for the thread that there was"
     release.set()
-    assert (await bench.next())[1] == SUCCESS
+    assert (await bench.next()).kind == SUCCESS
     assert not reasons
 
 
@@ -126,7 +126,7 @@ async def test_abandoned_threads_are_limited(bench: Bench, reasons: list[str]) -
     while not reasons:  # a call that is given up before it has reached its thread leaves none behind
         assert bench.threads.abandoned < limit
         bench.start("hang")
-        assert (await bench.next())[1] == FAILURE
+        assert (await bench.next()).kind == FAILURE
     assert bench.threads.abandoned == limit
     release.set()
     assert [f"{limit} threads, the most allowed," in reason for reason in reasons] == [True]
@@ -185,7 +185,7 @@ async def test_arguments_that_the_process_cannot_hold_are_handed_back(error: Exc
     async def work() -> None: ...
 
     bench.start("work", payload=b"")
-    assert (await bench.next())[1] == HAND_BACK
+    assert (await bench.next()).kind == HAND_BACK
     assert len(reasons) == 1
 
 
@@ -199,8 +199,8 @@ async def test_what_a_task_raises_is_its_own(bench: Bench, reasons: list[str], e
         raise error
 
     fn = fail_in_thread if sync else fail
-    assert (await bench.run(fn, name="again"))[1] == RETRY
-    assert (await bench.run(fn, name="fails", max_retries=0))[1] == FAILURE
+    assert (await bench.run(fn, name="again")).kind == RETRY
+    assert (await bench.run(fn, name="fails", max_retries=0)).kind == FAILURE
     assert not reasons
 
 

@@ -16,11 +16,11 @@ async def test_a_timeout_fails_the_attempt(bench: Bench, suspends: bool) -> None
         await asyncio.sleep(60)
 
     failed = await bench.run(hang, timeout=0.01, max_retries=0)
-    assert failed[1:3] == (FAILURE, "timed out after 0.01s")
-    assert failed[4] == "TimeoutError"
-    assert failed[5] is not None
-    assert "in hang" in failed[5], "shows where it hung"
-    assert (await bench.run(hang, timeout=0.01, name="again"))[1] == RETRY
+    assert (failed.kind, failed.value) == (FAILURE, "timed out after 0.01s")
+    assert failed.error_type == "TimeoutError"
+    assert failed.traceback is not None
+    assert "in hang" in failed.traceback, "shows where it hung"
+    assert (await bench.run(hang, timeout=0.01, name="again")).kind == RETRY
 
 
 async def test_a_task_within_its_timeout_is_left_alone(bench: Bench) -> None:
@@ -38,7 +38,7 @@ async def test_the_tasks_own_timeout_error_is_reported_as_itself(bench: Bench, t
             await asyncio.sleep(60)
 
     failed = await bench.run(own, timeout=timeout, max_retries=0)
-    assert failed[1:3] == (FAILURE, "TimeoutError()")
+    assert (failed.kind, failed.value) == (FAILURE, "TimeoutError()")
 
 
 @pytest.mark.parametrize("error", [ValueError("cleanup failed"), Retry(delay_ms=0)])
@@ -50,7 +50,7 @@ async def test_an_error_out_of_the_cleanup_is_still_the_timeout(bench: Bench, er
             raise error
 
     failed = await bench.run(hang, timeout=0.01, max_retries=0)
-    assert failed[1:3] == (FAILURE, "timed out after 0.01s")
+    assert (failed.kind, failed.value) == (FAILURE, "timed out after 0.01s")
 
 
 async def test_a_value_returned_after_the_timeout_does_not_count(bench: Bench) -> None:
@@ -62,7 +62,7 @@ async def test_a_value_returned_after_the_timeout_does_not_count(bench: Bench) -
         return "never"
 
     failed = await bench.run(stubborn, timeout=0.01, max_retries=0)
-    assert failed[1:3] == (FAILURE, "timed out after 0.01s")
+    assert (failed.kind, failed.value) == (FAILURE, "timed out after 0.01s")
 
 
 async def test_a_task_that_swallows_its_cancellation_frees_its_slot(
@@ -79,7 +79,7 @@ async def test_a_task_that_swallows_its_cancellation_frees_its_slot(
         return "late"
 
     failed = await hasty.run(deaf, timeout=0.01, max_retries=0)
-    assert failed[1:3] == (FAILURE, "timed out after 0.01s")
+    assert (failed.kind, failed.value) == (FAILURE, "timed out after 0.01s")
     assert hasty.executor.abandoned == 1
     assert any("given up" in record.message for record in caplog.records)
     release.set()
@@ -114,7 +114,7 @@ async def test_the_timeout_of_a_function_frees_the_slot_and_ignores_its_return(
         return "late"
 
     failed = await bench.run(stuck, timeout=0.01, max_retries=0)
-    assert failed[1:3] == (FAILURE, "timed out after 0.01s")
+    assert (failed.kind, failed.value) == (FAILURE, "timed out after 0.01s")
     assert bench.executor.abandoned == 1
     assert any("still running" in record.message for record in caplog.records)
     release.set()
@@ -161,7 +161,7 @@ async def test_what_runs_at_the_end_of_the_grace_period_is_handed_back(bench: Be
     kinds = {}
     for _ in slots:
         outcome = await bench.next()
-        kinds[slots[outcome[0]]] = outcome[1]
+        kinds[slots[outcome.slot]] = outcome.kind
     assert kinds == {"plain": HAND_BACK, "result": SUCCESS, "error": HAND_BACK, "reject": FAILURE}
     assert sorted(cleaned) == ["error", "plain", "reject", "result"]
 

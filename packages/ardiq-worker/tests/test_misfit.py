@@ -47,10 +47,10 @@ KINDS: list[Callable[..., Any]] = [
 @pytest.mark.parametrize("fn", KINDS, ids=range(len(KINDS)))
 async def test_a_call_that_does_not_fit_is_not_tried_again(bench: Bench, fn: Callable[..., Any]) -> None:
     outcome = await bench.run(fn, 1, 2, max_retries=5)
-    assert outcome[1] == FAILURE
-    assert isinstance(outcome[2], str)
-    assert outcome[2].startswith("TypeError(")
-    assert outcome[4] == "TypeError"
+    assert outcome.kind == FAILURE
+    assert isinstance(outcome.value, str)
+    assert outcome.value.startswith("TypeError(")
+    assert outcome.error_type == "TypeError"
 
 
 def raises(a: int) -> None:
@@ -94,4 +94,4 @@ BODIES: list[Callable[..., Any]] = [
 @pytest.mark.parametrize("fn", BODIES, ids=range(len(BODIES)))
 async def test_a_type_error_of_the_body_is_tried_again(bench: Bench, fn: Callable[..., Any]) -> None:
     outcome = await bench.run(fn, [] if fn is int else 1, max_retries=5)
-    assert outcome[1] == RETRY
+    assert outcome.kind == RETRY

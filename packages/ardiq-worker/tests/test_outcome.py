@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +21,19 @@ class Options:
     result_ttl_ms: int | None = None
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """What the decisions need to know of a run."""
+
+    task: Options
+    tries: int = 1
+    slot: int = 1
+
+
+def attempt(tries: int = 1, *, slot: int = 1, **options: Any) -> Attempt:
+    return Attempt(Options(**options), tries, slot)
+
+
 def caught(error: BaseException) -> BaseException:
     try:
         raise error
@@ -28,9 +42,9 @@ def caught(error: BaseException) -> BaseException:
 
 
 def test_a_value_is_a_success_with_the_ttl_of_the_task() -> None:
-    assert outcome.returned(7, b"v", Options()) == (7, SUCCESS, b"v", None, None, None)
-    assert outcome.returned(7, b"v", Options(result_ttl_ms=0)) == (7, SUCCESS, b"v", 0, None, None)
-    assert outcome.returned(7, b"v", Options(result_ttl_ms=-1)) == (7, SUCCESS, b"v", -1, None, None)
+    assert outcome.returned(attempt(slot=7), b"v") == (7, SUCCESS, b"v", None, None, None)
+    assert outcome.returned(attempt(slot=7, result_ttl_ms=0), b"v") == (7, SUCCESS, b"v", 0, None, None)
+    assert outcome.returned(attempt(slot=7, result_ttl_ms=-1), b"v") == (7, SUCCESS, b"v", -1, None, None)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +67,14 @@ def test_the_delay_is_the_base_times_the_square_of_the_attempt_up_to_an_hour(
     backoff_ms: int, tries: int, delay_ms: int
 ) -> None:
     options = Options(max_retries=1_000, backoff_ms=backoff_ms)
-    assert outcome.raised(1, caught(ValueError()), tries, options) == (1, RETRY, None, delay_ms, "ValueError", None)
+    assert outcome.raised(Attempt(options, tries), caught(ValueError())) == (
+        1,
+        RETRY,
+        None,
+        delay_ms,
+        "ValueError",
+        None,
+    )
 
 
 @settings(deadline=None)
@@ -65,13 +86,13 @@ def test_the_delay_is_never_zero_nor_more_than_an_hour(backoff_ms: int, tries: i
 @pytest.mark.parametrize("max_retries", [0, 1, 3])
 def test_it_retries_while_tries_do_not_exceed_max_retries(max_retries: int) -> None:
     options = Options(max_retries=max_retries)
-    kinds = [outcome.raised(1, caught(ValueError()), tries, options)[1] for tries in range(1, max_retries + 3)]
+    kinds = [outcome.raised(Attempt(options, tries), caught(ValueError())).kind for tries in range(1, max_retries + 3)]
     assert kinds == [RETRY] * max_retries + [FAILURE, FAILURE]
 
 
 def test_the_last_failure_has_repr_type_traceback_and_ttl() -> None:
     slot, kind, text, ttl_ms, error_type, trace = outcome.raised(
-        4, caught(KeyError("k")), 1, Options(max_retries=0, result_ttl_ms=9)
+        attempt(slot=4, max_retries=0, result_ttl_ms=9), caught(KeyError("k"))
     )
     assert (slot, kind, text, ttl_ms, error_type) == (4, FAILURE, "KeyError('k')", 9, "KeyError")
     assert trace is not None
@@ -80,28 +101,35 @@ def test_the_last_failure_has_repr_type_traceback_and_ttl() -> None:
 
 
 def test_a_type_that_is_not_built_in_is_named_with_its_module() -> None:
-    failed = outcome.raised(1, caught(asyncio.QueueFull()), 1, Options(max_retries=0))
-    assert failed[4] == "asyncio.queues.QueueFull"
+    failed = outcome.raised(attempt(max_retries=0), caught(asyncio.QueueFull()))
+    assert failed.error_type == "asyncio.queues.QueueFull"
 
 
 @pytest.mark.parametrize("asked", [0, 1, 90_000, 7_200_000])
 def test_retry_asks_for_its_own_delay(asked: int) -> None:
-    again = outcome.raised(1, caught(Retry("later", delay_ms=asked)), 2, Options(backoff_ms=50))
-    assert again[1:4] == (RETRY, None, asked)
+    again = outcome.raised(attempt(2, backoff_ms=50), caught(Retry("later", delay_ms=asked)))
+    assert (again.kind, again.value, again.ttl_or_delay_ms) == (RETRY, None, asked)
 
 
 def test_retry_without_a_delay_takes_the_backoff() -> None:
-    assert outcome.raised(1, caught(Retry()), 2, Options(backoff_ms=50))[1:4] == (RETRY, None, 200)
+    assert outcome.raised(attempt(2, backoff_ms=50), caught(Retry())) == (
+        1,
+        RETRY,
+        None,
+        200,
+        "ardiq.control.Retry",
+        None,
+    )
 
 
 def test_retry_spends_the_same_budget() -> None:
-    failed = outcome.raised(1, caught(Retry("again", delay_ms=0)), 4, Options(max_retries=3))
-    assert failed[1:3] == (FAILURE, "Retry('again')")
+    failed = outcome.raised(attempt(4, max_retries=3), caught(Retry("again", delay_ms=0)))
+    assert (failed.kind, failed.value) == (FAILURE, "Retry('again')")
 
 
 def test_reject_fails_at_once() -> None:
-    failed = outcome.raised(1, caught(Reject("no such customer")), 1, Options(max_retries=9))
-    assert failed[1:3] == (FAILURE, "Reject('no such customer')")
+    failed = outcome.raised(attempt(max_retries=9), caught(Reject("no such customer")))
+    assert (failed.kind, failed.value) == (FAILURE, "Reject('no such customer')")
 
 
 @pytest.mark.parametrize(
@@ -115,33 +143,35 @@ def test_reject_fails_at_once() -> None:
     ],
 )
 def test_a_timeout_says_how_long(seconds: float, text: str) -> None:
-    failed = outcome.timed_out(1, caught(asyncio.CancelledError()), 1, seconds, Options(max_retries=0))
-    assert failed[1:3] == (FAILURE, text)
-    assert failed[4] == "TimeoutError"
-    assert failed[5] is not None
-    assert "in caught" in failed[5], "shows where the task was"
+    failed = outcome.timed_out(attempt(max_retries=0), caught(asyncio.CancelledError()), seconds)
+    assert (failed.kind, failed.value) == (FAILURE, text)
+    assert failed.error_type == "TimeoutError"
+    assert failed.traceback is not None
+    assert "in caught" in failed.traceback, "shows where the task was"
 
 
 def test_a_timeout_is_retried_like_any_failure() -> None:
-    assert outcome.timed_out(1, None, 2, 10, Options(max_retries=2)) == (1, RETRY, None, 4_000, "TimeoutError", None)
-    assert outcome.timed_out(1, None, 3, 10, Options(max_retries=2))[1:3] == (FAILURE, "timed out after 10s")
+    assert outcome.timed_out(attempt(2, max_retries=2), None, 10) == (1, RETRY, None, 4_000, "TimeoutError", None)
+    failed = outcome.timed_out(attempt(3, max_retries=2), None, 10)
+    assert (failed.kind, failed.value) == (FAILURE, "timed out after 10s")
 
 
 def test_the_tasks_own_timeout_error_is_reported_as_itself() -> None:
-    failed = outcome.raised(1, caught(TimeoutError("the bank")), 1, Options(max_retries=0))
-    assert failed[2] == "TimeoutError('the bank')"
+    failed = outcome.raised(attempt(max_retries=0), caught(TimeoutError("the bank")))
+    assert failed.value == "TimeoutError('the bank')"
 
 
 @pytest.mark.parametrize(
     "error", [KeyboardInterrupt(), SystemExit(3), RecursionError("deep"), GeneratorExit(), asyncio.CancelledError()]
 )
 def test_what_usually_ends_a_program_is_a_failed_attempt(error: BaseException) -> None:
-    assert outcome.raised(1, caught(error), 1, Options())[1] == RETRY
-    assert outcome.raised(1, caught(error), 4, Options())[1:3] == (FAILURE, repr(error))
+    assert outcome.raised(attempt(), caught(error)).kind == RETRY
+    failed = outcome.raised(attempt(4), caught(error))
+    assert (failed.kind, failed.value) == (FAILURE, repr(error))
 
 
 def test_a_value_without_an_encoding_is_a_failure_that_never_runs_again() -> None:
-    failed = outcome.unserialisable(1, caught(SerializationError("cannot carry socket")), Options(max_retries=9))
+    failed = outcome.unserialisable(attempt(max_retries=9), caught(SerializationError("cannot carry socket")))
     assert failed == (
         1,
         FAILURE,
@@ -153,8 +183,8 @@ def test_a_value_without_an_encoding_is_a_failure_that_never_runs_again() -> Non
 
 
 def test_arguments_that_cannot_be_decoded_make_a_dead_letter() -> None:
-    dead = outcome.undecodable(1, caught(SerializationError("garbage")), Options())
-    assert dead[1:3] == (DEAD, "the arguments cannot be decoded: garbage")
+    dead = outcome.undecodable(attempt(), caught(SerializationError("garbage")))
+    assert (dead.kind, dead.value) == (DEAD, "the arguments cannot be decoded: garbage")
 
 
 def test_the_engine_decides_about_unknown_names_and_jobs_handed_back() -> None:
@@ -177,20 +207,20 @@ class Numeric(Exception):
 
 @pytest.mark.parametrize("kind", [Hostile, Numeric])
 def test_an_exception_with_a_broken_repr_is_named_by_its_type(kind: type[Exception]) -> None:
-    failed = outcome.raised(1, caught(kind()), 1, Options(max_retries=0))
-    assert failed[1] == FAILURE
-    assert kind.__name__ in str(failed[2])
-    assert "repr() raises" in str(failed[2])
+    failed = outcome.raised(attempt(max_retries=0), caught(kind()))
+    assert failed.kind == FAILURE
+    assert kind.__name__ in str(failed.value)
+    assert "repr() raises" in str(failed.value)
 
 
 def test_a_broken_str_hurts_no_other_outcome() -> None:
-    assert "Hostile" in str(outcome.unserialisable(1, caught(Hostile()), Options())[2])
-    assert "Hostile" in str(outcome.undecodable(1, caught(Hostile()), Options())[2])
+    assert "Hostile" in str(outcome.unserialisable(attempt(), caught(Hostile())).value)
+    assert "Hostile" in str(outcome.undecodable(attempt(), caught(Hostile())).value)
 
 
 def test_every_text_can_be_encoded() -> None:
-    failed = outcome.raised(1, caught(ValueError("\ud800")), 1, Options(max_retries=0))
-    for text in failed[2], failed[4], failed[5]:
+    failed = outcome.raised(attempt(max_retries=0), caught(ValueError("\ud800")))
+    for text in failed.value, failed.error_type, failed.traceback:
         assert isinstance(text, str)
         text.encode("utf-8")
 
@@ -206,8 +236,8 @@ def test_texts_are_bounded() -> None:
 
     with pytest.raises(ValueError) as raised:
         deep(300)
-    failed = outcome.raised(1, raised.value, 1, Options(max_retries=0))
-    text, trace = failed[2], failed[5]
+    failed = outcome.raised(attempt(max_retries=0), raised.value)
+    text, trace = failed.value, failed.traceback
     assert isinstance(text, str)
     assert len(text) == outcome.MAX_TEXT
     assert trace is not None

@@ -10,7 +10,8 @@ import pytest
 
 from ardiq import Reject, Retry
 from ardiq_core import DEAD, FAILURE, HAND_BACK, RETRY, SUCCESS, UNKNOWN_TASK
-from tests.bench import Bench, Outcome
+from ardiq_worker.outcome import Verdict
+from tests.bench import Bench
 
 KINDS: list[type[BaseException]] = [
     ValueError, StopIteration, MemoryError, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit,
@@ -121,9 +122,9 @@ def made(error_type: type[BaseException]) -> BaseException:
         return error
 
 
-async def check(bench: Bench, outcome: Outcome, *expected: int) -> None:
+async def check(bench: Bench, outcome: Verdict, *expected: int) -> None:
     """The outcome is of an expected kind and of plain parts, no slot is held, and the next job runs."""
-    assert outcome[1] in expected
+    assert outcome.kind in expected
     assert {type(part) for part in outcome} <= PLAIN, "the engine gets no objects of the user's"
     assert bench.executor.running == 0
     for sync in (False, True):
@@ -160,7 +161,7 @@ async def test_whatever_an_exception_of_the_tasks_does(
     bench.start("again")
     await check(bench, await bench.next(), FAILURE if issubclass(type(error), Reject) else RETRY)
     bench.start("fails")
-    assert (await bench.next())[1] == FAILURE
+    assert (await bench.next()).kind == FAILURE
 
 
 @kinds
@@ -183,8 +184,8 @@ async def test_whatever_a_retry_asks_for(bench: Bench, delay: str, sync: bool, k
         raise retry
 
     outcome = await bench.run(again_in_thread if sync else again, name="again")
-    assert isinstance(outcome[3], int)
-    assert 0 <= outcome[3] <= 2**45
+    assert isinstance(outcome.ttl_or_delay_ms, int)
+    assert 0 <= outcome.ttl_or_delay_ms <= 2**45
     await check(bench, outcome, RETRY)
 
 
@@ -320,7 +321,7 @@ async def test_a_log_that_raises_before_a_run(
     broken_log(where, kind)
     bench.app.task(name="begins")(_coroutine)
     bench.start("nobody")
-    assert (await bench.next())[1] == UNKNOWN_TASK
+    assert (await bench.next()).kind == UNKNOWN_TASK
     bench.start("begins", payload=b"\xc1")
     await check(bench, await bench.next(), DEAD)
 

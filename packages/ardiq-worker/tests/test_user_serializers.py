@@ -63,7 +63,7 @@ async def test_whatever_a_serializer_does_with_a_value(
     bench.app.task(name="returns")(nothing)
     bench.start("returns", payload=b"")
     outcome = await bench.next()
-    assert outcome[1] in (SUCCESS, FAILURE)
+    assert outcome.kind in (SUCCESS, FAILURE)
     assert {type(part) for part in outcome} <= PLAIN
     assert bench.executor.running == 0
 
@@ -88,6 +88,6 @@ async def test_whatever_a_deserializer_does_with_arguments(
     bench.app.task(name="begins", max_retries=0)(nothing)
     bench.start("begins", payload=b"")
     outcome = await bench.next()
-    assert outcome[1] in (DEAD, FAILURE, SUCCESS, HAND_BACK)
+    assert outcome.kind in (DEAD, FAILURE, SUCCESS, HAND_BACK)
     assert {type(part) for part in outcome} <= PLAIN
     assert bench.executor.running == 0

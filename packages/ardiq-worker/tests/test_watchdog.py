@@ -53,7 +53,7 @@ def watchdogs() -> int:
 
 @pytest.fixture
 async def watched(bench: Bench) -> AsyncIterator[Watchdog]:
-    made = Watchdog(asyncio.get_running_loop(), lambda: bench.executor.running, Executor._run.__code__)
+    made = Watchdog(asyncio.get_running_loop(), lambda: bench.executor.running, Executor.RUN_CODE)
     yield made
     made.close()
     assert not watchdogs()

@@ -1,16 +1,16 @@
-"""What a run's end means for its job: pure decisions, no I/O, one function per way to end.
+"""Decides what the end of a run means for its job: no I/O, one function for each way to end.
 
-Everything that can fail a job passes through here, so the texts are made safe here too: whatever a task raises, the
-outcome is short enough to store and can be encoded, and nothing that the exception itself does can hurt the worker.
-For an exception is user code: its class may compute `__class__`, `__traceback__`, `__repr__`, even its own name, and
-may return strings and numbers whose methods are the user's again. So types are asked of `type()`, attributes of the
-built-in classes, and what comes back is copied into a plain `str` or `int`.
+Everything that can fail a job passes through here, so the texts are also made safe here. Whatever a task raises, the
+outcome is short enough to store and can be encoded, and nothing that the exception itself does can hurt the worker. An
+exception is user code: its class may compute `__class__`, `__traceback__`, `__repr__`, even its own name, and may return
+strings and numbers whose methods are user code again. So this module uses `type()` for types, the built-in classes for
+attributes, and copies what they return into a plain `str` or `int`.
 """
 
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from ardiq.control import Reject, Retry
 from ardiq_core import DEAD, FAILURE, HAND_BACK, RETRY, SUCCESS, UNKNOWN_TASK
@@ -34,7 +34,7 @@ MAX_TRACEBACK = 16 * 1024
 
 
 class Policy(Protocol):
-    """The options of a task that decide about its end."""
+    """The options of a task that affect its end."""
 
     @property
     def max_retries(self) -> int:
@@ -52,77 +52,113 @@ class Policy(Protocol):
         ...
 
 
-def returned(slot: int, encoded: bytes, policy: Policy) -> Outcome:
+class Attempt(Protocol):
+    """What the decisions need to know of a run; see `ardiq_worker.run.Run`."""
+
+    @property
+    def slot(self) -> int:
+        """The engine's name for the run."""
+        ...
+
+    @property
+    def tries(self) -> int:
+        """The number of this attempt, from 1."""
+        ...
+
+    @property
+    def task(self) -> Policy:
+        """The task that ran."""
+        ...
+
+
+class Verdict(NamedTuple):
+    """An `ardiq_core.shapes.Outcome` by its fields: what becomes of the job of a run."""
+
+    slot: int
+    kind: int
+    """SUCCESS, FAILURE, RETRY, DEAD, HAND_BACK or UNKNOWN_TASK."""
+    value: bytes | str | None = None
+    """The encoded value of a success; the text of a failure."""
+    ttl_or_delay_ms: int | None = None
+    """How long the result is kept; before a retry, the delay."""
+    error_type: str | None = None
+    traceback: str | None = None
+
+    @property
+    def is_final_failure(self) -> bool:
+        """Whether the job has failed for good."""
+        return self.kind in _FINAL_FAILURES
+
+
+_FINAL_FAILURES = (FAILURE, DEAD)
+_INDESCRIBABLE = "the task failed with an error that cannot be described"
+
+
+def returned(run: Attempt, encoded: bytes) -> Outcome:
     """The task returned, and its value is `encoded`."""
-    return (slot, SUCCESS, encoded, policy.result_ttl_ms, None, None)
+    # Most runs end here: a plain tuple takes one allocation, a named one two.
+    return (run.slot, SUCCESS, encoded, run.task.result_ttl_ms, None, None)
 
 
-def raised(slot: int, error: BaseException, tries: int, policy: Policy) -> Outcome:
-    """The task raised `error` in attempt number `tries`."""
-    if is_a(error, Reject) or tries > policy.max_retries:
-        return _failed(slot, safe_repr(error), error, policy)
-    delay = asked_delay_ms(error) if is_a(error, Retry) else None
-    return _again(slot, error, retry_delay_ms(policy.backoff_ms, tries) if delay is None else delay)
+def raised(run: Attempt, error: BaseException) -> Verdict:
+    """The task raised `error`."""
+    if is_a(error, Reject) or run.tries > run.task.max_retries:
+        return _failed(run, safe_repr(error), error)
+    delay_ms = asked_delay_ms(error) if is_a(error, Retry) else None
+    return _again(run, type_name(error), delay_ms)
 
 
-def misfit(slot: int, error: BaseException, policy: Policy) -> Outcome:
+def misfit(run: Attempt, error: BaseException) -> Verdict:
     """The arguments do not match the task's function: no attempt can succeed."""
-    return _failed(slot, safe_repr(error), error, policy)
+    return _failed(run, safe_repr(error), error)
 
 
-def timed_out(slot: int, error: BaseException | None, tries: int, seconds: float, policy: Policy) -> Outcome:
-    """The attempt was cancelled after `seconds`; `error` is how it ended, None while it has not."""
+def timed_out(run: Attempt, error: BaseException | None, seconds: float) -> Verdict:
+    """The attempt was cancelled after `seconds`. `error` is how it ended, or None while it has not."""
     overrun = TimeoutError(f"timed out after {seconds:g}s")
     if error is not None:
         overrun.__traceback__ = trace_of(error)  # where it was when the time was up
-    if tries > policy.max_retries:
-        return _failed(slot, str(overrun), overrun, policy)
-    return _again(slot, overrun, retry_delay_ms(policy.backoff_ms, tries))
+    if run.tries > run.task.max_retries:
+        return _failed(run, str(overrun), overrun)
+    return _again(run, type_name(overrun))
 
 
-def undescribed(slot: int, tries: int, policy: Policy) -> Outcome:
+def undescribed(run: Attempt) -> Verdict:
     """The attempt has failed, and no details are available."""
-    if tries > policy.max_retries:
-        return (
-            slot,
-            FAILURE,
-            "the task failed with an error that cannot be described",
-            policy.result_ttl_ms,
-            None,
-            None,
-        )
-    return (slot, RETRY, None, retry_delay_ms(policy.backoff_ms, tries), None, None)
+    if run.tries > run.task.max_retries:
+        return Verdict(run.slot, FAILURE, _INDESCRIBABLE, run.task.result_ttl_ms)
+    return _again(run, None)
 
 
-def unjudged(slot: int) -> Outcome:
+def unjudged(run: Attempt) -> Verdict:
     """The attempt has failed, and even the task's options cannot be applied."""
-    return (slot, FAILURE, "the task failed with an error that cannot be described", None, None, None)
+    return Verdict(run.slot, FAILURE, _INDESCRIBABLE)
 
 
-def unserialisable(slot: int, error: BaseException, policy: Policy) -> Outcome:
-    """The task returned something that has no encoding: it has run and must not run again."""
+def unserialisable(run: Attempt, error: BaseException) -> Verdict:
+    """The task returned a value that has no encoding: it has run and must not run again."""
     text = safe_text(f"the return value cannot be serialized: {_safe_str(error)}", MAX_TEXT)
-    return (slot, FAILURE, text, policy.result_ttl_ms, type_name(error), None)
+    return Verdict(run.slot, FAILURE, text, run.task.result_ttl_ms, type_name(error))
 
 
-def undecodable(slot: int, error: BaseException, policy: Policy) -> Outcome:
+def undecodable(run: Attempt, error: BaseException) -> Verdict:
     """The arguments could not be decoded; the dead letter keeps their bytes."""
     text = safe_text(f"the arguments cannot be decoded: {_safe_str(error)}", MAX_TEXT)
-    return (slot, DEAD, text, policy.result_ttl_ms, type_name(error), None)
+    return Verdict(run.slot, DEAD, text, run.task.result_ttl_ms, type_name(error))
 
 
-def unknown_task(slot: int) -> Outcome:
-    """This worker has no code for the task; the engine delays or, in the end, dead-letters it."""
-    return (slot, UNKNOWN_TASK, None, None, None, None)
+def unknown_task(slot: int) -> Verdict:
+    """This worker has no code for the task. The engine delays the job or, in the end, makes it a dead letter."""
+    return Verdict(slot, UNKNOWN_TASK)
 
 
-def handed_back(slot: int) -> Outcome:
-    """The worker stops before the task has ended: somebody else runs it, and no try is spent."""
-    return (slot, HAND_BACK, None, None, None, None)
+def handed_back(slot: int) -> Verdict:
+    """The worker stops before the task has ended: another worker runs it, and no try is spent."""
+    return Verdict(slot, HAND_BACK)
 
 
 def retry_delay_ms(backoff_ms: int, tries: int) -> int:
-    """Wait between attempt number `tries` and the next: base × n², one hour at most."""
+    """Return the delay between attempt number `tries` and the next: base × n², one hour at most."""
     return min((backoff_ms or DEFAULT_BACKOFF_MS) * tries * tries, MAX_BACKOFF_MS)
 
 
@@ -148,7 +184,7 @@ def trace_of(error: BaseException) -> TracebackType | None:
 
 
 def safe_repr(error: BaseException) -> str:
-    """`repr(error)`, whatever that does, bounded and free of characters that cannot be encoded."""
+    """Return `repr(error)`, whatever that does, bounded and without characters that cannot be encoded."""
     try:
         return safe_text(repr(error), MAX_TEXT)
     except BaseException:  # noqa: BLE001 - user code, and it may raise anything
@@ -156,7 +192,7 @@ def safe_repr(error: BaseException) -> str:
 
 
 def type_name(error: BaseException) -> str:
-    """Qualified name of the type of `error`; built-in ones go without a module."""
+    """Return the qualified name of the type of `error`, without the module for built-in types."""
     try:
         # Bypass the class attributes, which a metaclass may compute. A class may lack or replace its module.
         name, module = (str.__str__(part.__get__(type(error))) for part in (_QUALNAME, _MODULE))
@@ -166,7 +202,7 @@ def type_name(error: BaseException) -> str:
 
 
 def traceback_text(error: BaseException) -> str | None:
-    """The traceback of `error` from the task's own frames on; of a very long one the end. None when it has no text."""
+    """Return the traceback of `error` from the task's own frames on, the end of a very long one; None if it has no text."""
     try:
         lines = traceback.format_exception(type(error), error, skip_own_frames(trace_of(error)))
         text = "".join(lines)
@@ -178,32 +214,34 @@ def traceback_text(error: BaseException) -> str | None:
 
 
 def place(error: BaseException) -> str:
-    """Where in the task's own function `error` came up, as ` at file:line`; empty when it did not get there."""
+    """Return where in the task's own function `error` came up, as ` at file:line`; empty if it did not get that far."""
     trace = skip_own_frames(trace_of(error))
     return f" at {str.__str__(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace is not None else ""
 
 
 def skip_own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """`trace` without the leading frames of this package."""
+    """Return `trace` without the leading frames of this package."""
     while trace is not None and _is_own(trace.tb_frame):
         trace = trace.tb_next
     return trace
 
 
 def safe_text(text: str, limit: int) -> str:
-    """`text` in at most `limit` characters, each of which has an encoding: a lone surrogate would fail a whole batch."""
+    """Return `text` in at most `limit` characters that can be encoded: a lone surrogate would fail a whole batch."""
     text = str.__str__(text)  # make it a plain str: the methods of a subclass may be user code
     if len(text) > limit:
         text = text[: limit - 1] + "…"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _again(slot: int, error: BaseException, delay_ms: int) -> Outcome:
-    return (slot, RETRY, None, delay_ms, type_name(error), None)
+def _again(run: Attempt, error_type: str | None, delay_ms: int | None = None) -> Verdict:
+    if delay_ms is None:
+        delay_ms = retry_delay_ms(run.task.backoff_ms, run.tries)
+    return Verdict(run.slot, RETRY, None, delay_ms, error_type)
 
 
-def _failed(slot: int, text: str, error: BaseException, policy: Policy) -> Outcome:
-    return (slot, FAILURE, text, policy.result_ttl_ms, type_name(error), traceback_text(error))
+def _failed(run: Attempt, text: str, error: BaseException) -> Verdict:
+    return Verdict(run.slot, FAILURE, text, run.task.result_ttl_ms, type_name(error), traceback_text(error))
 
 
 def _safe_str(error: BaseException) -> str:

@@ -210,7 +210,7 @@ class Runner:
             self._notice(kind, detail)
 
     def _flush(self) -> None:
-        outcomes, self._executor.outcomes = self._executor.outcomes, []
+        outcomes = self._executor.take_outcomes()
         if self._phase is _Phase.FAILED:
             self._end_if_idle()
             return
@@ -233,9 +233,8 @@ class Runner:
                 assignment = worker.next()
                 if assignment is not None:
                     executor.start(assignment)
-                elif executor.outcomes:
-                    outcomes, executor.outcomes = executor.outcomes, []
-                    worker.complete(outcomes)
+                elif executor.has_outcomes:
+                    worker.complete(executor.take_outcomes())
                 else:
                     worker.pulled()
                     return
@@ -249,7 +248,7 @@ class Runner:
 
     def _continue(self) -> None:
         self._has_more = False
-        if self._executor.outcomes:
+        if self._executor.has_outcomes:
             self._flush()
         else:
             self._start()
@@ -313,7 +312,7 @@ class Runner:
         self._loop.call_soon(self._guarded(self._begin_stop))
 
     def _settle_if_idle(self) -> None:
-        if self.running or self._executor.outcomes:
+        if self.running or self._executor.has_outcomes:
             return
         self._phase = _Phase.SETTLING
         self._limit_sign_off()

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 
 from ardiq_worker.logs import Log
+from ardiq_worker.run import Run
 
 log = Log("ardiq.worker")
 
@@ -41,7 +42,7 @@ class Watchdog:
     """Watches the event loop of the thread that creates it.
 
     `busy` returns whether any job runs; it is called from another thread. A run is recognized by its frame of code
-    `run`, whose variables `name` and `job_id` identify the job.
+    `run`, whose variable `run` is the `Run`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, busy: Callable[[], object], run: CodeType) -> None:
@@ -154,8 +155,8 @@ class Watchdog:
         frame: FrameType | None = innermost
         while frame is not None:
             if frame.f_code is self._run:
-                variables = frame.f_locals
-                return f"{variables.get('name')}[{variables.get('job_id')}] {place}"
+                run = frame.f_locals.get("run")
+                return f"{run.name}[{run.task_id}] {place}" if isinstance(run, Run) else place
             frame = frame.f_back
         if code.co_filename == selectors.__file__ or code.co_filename.startswith(_ASYNCIO):
             return None

@@ -1,0 +1,55 @@
+"""One attempt of one job, as one value: the context that the task sees, and what only the worker needs to know."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any
+
+from ardiq.context import TaskContext
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ardiq.task import Task
+
+
+class Cut(enum.Enum):
+    """Why a run was cut short."""
+
+    TIMEOUT = enum.auto()
+    STOPPING = enum.auto()
+    ABANDONED = enum.auto()  # one of the above, and it did not end in time: its outcome is already known
+
+
+class Run(TaskContext):
+    """One attempt. `slot` is the engine's name for it; `task` is the registered task.
+
+    `asyncio_task` is set while the run is suspended. `cut` says why the run was cut short, and `overdue` is the timer that
+    then gives up waiting for its end. Code of the task may keep this object for as long as it likes, so it refers to
+    nothing large.
+    """
+
+    __slots__ = ("asyncio_task", "cut", "overdue", "slot", "task")
+
+    def __init__(
+        self,
+        slot: int,
+        task: Task[..., Any],
+        job_id: str,
+        tries: int,
+        queue: str,
+        headers: dict[str, str],
+        enqueued_ms: int,
+    ) -> None:
+        # Without a call of the base class: this happens once for each job.
+        self.slot = slot
+        self.task = task
+        self.task_id = job_id
+        self.name = task.name
+        self.tries = tries
+        self.queue = queue
+        self.headers = headers
+        self.enqueue_time = enqueued_ms
+        self.asyncio_task: asyncio.Task[None] | None = None
+        self.cut: Cut | None = None
+        self.overdue: asyncio.TimerHandle | None = None

@@ -5,6 +5,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -115,7 +116,7 @@ def test_a_version_of_cargo_reads_like_one_of_python(cargo: str, python: str) ->
 
 
 def test_the_package_names_every_module() -> None:
-    for package in (ardiq, ardiq._core, ardiq._encoding):
+    for package in map(import_module, ("ardiq", "ardiq._core", "ardiq._encoding")):
         named = re.findall(r"^\| `(\w+)` \|", package.__doc__ or "", re.MULTILINE)
         assert sorted(named) == sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 

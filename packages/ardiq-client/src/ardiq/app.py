@@ -1,25 +1,29 @@
 """The app: options, the registry of tasks and schedules, and the way to the queue."""
 
 # pyright: reportPrivateUsage=false
-# The modules of this package are one unit: `_` keeps a name from users.
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
-from ardiq import _core
+from ardiq import _core, results
 from ardiq._core.connection import Connection, finalize
 from ardiq._encoding.codec import Codec
 from ardiq._functions.signature import UNKNOWN
-from ardiq.checks import flag, job_id, one_of, only_known, patience_ms, task_name, whole
+from ardiq.checks import (
+    check_bool,
+    check_job_id,
+    check_known,
+    check_task_name,
+    check_timeout_ms,
+)
 from ardiq.cron import Schedule, check_timing
 from ardiq.dispatch import Prepared, TaskRef, chunks_of
 from ardiq.job import Job
-from ardiq.options import CoreOptions, Option, RunOptions, check_options, lane_index, shown
-from ardiq.results import STATES, DeadJob, TaskInfo, TaskResult, TaskStatus, info_of, result_of, snapshot_of, status_of
+from ardiq.options import CoreOptions, Option, RunOptions, check_options
 from ardiq.running import Running, run
-from ardiq.task import AsyncTask, SyncTask, Task, TaskOptions, check_schedulable, make_task
+from ardiq.task import AsyncTask, SyncTask, Task, TaskOptions, check_schedulable, make_task, register_task
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from ardiq.decorator import TaskDecorator
     from ardiq.inspection import JobState, QueueState
     from ardiq.pending import PendingEnqueue
-    from ardiq_core.shapes import JobRecord, ResultRecord
+    from ardiq.results import DeadJob, TaskInfo, TaskResult, TaskStatus
 
 
 P = ParamSpec("P")
@@ -72,9 +76,7 @@ class Ardiq:
     shutdown_grace_s = Option[float]("How long a stopping worker lets tasks finish, in seconds.")
     max_payload_bytes = Option[int]("The largest encoded arguments that are sent.")
     connect_timeout_s = Option[float]("How long a call may try to reach Redis, in seconds.")
-    allow_eviction = Option[bool](
-        "Whether to work with a Redis that evicts keys, and so loses jobs, when its memory is full."
-    )
+    allow_eviction = Option[bool]("Whether to work with a Redis that evicts keys, and so loses jobs.")
 
     def __init__(
         self,
@@ -100,33 +102,27 @@ class Ardiq:
             }
         )
         self._burst: bool = self._options.pop("burst")
-        self._max_payload: int = self.max_payload_bytes
+        self._max_body: int = self.max_payload_bytes
         self._lanes = {lane: index for index, lane in enumerate(self.priorities)}
         self._registry: dict[str, Task[..., Any]] = {}
         self._schedules: dict[str, Schedule] = {}
         self._running = Running()
-        self._connection = Connection(
-            self.redis_url,
-            self.queue_name,
-            self.priorities,
-            self.connect_timeout_s,
-            allow_eviction=self.allow_eviction,
-        )
+        self._connection = Connection(self._options)
         finalize(self, self._connection)
 
     @property
     def priorities(self) -> list[str]:
-        """The lanes, lowest first: a copy, the app's own list stays as it was checked."""
+        """The lanes, lowest first. This is a copy."""
         return list(self._options["priorities"])
 
     @property
     def burst(self) -> bool:
-        """Whether the worker returns when nothing waits, runs or is due. May be set while it runs."""
+        """Whether the worker ends when no job is waiting, running or due. You may set this while it runs."""
         return self._burst
 
     @burst.setter
     def burst(self, value: bool) -> None:
-        self._burst = flag("burst", value)
+        self._burst = check_bool("burst", value)
         self._running.set_burst(value)
 
     @property
@@ -148,25 +144,28 @@ class Ardiq:
     @overload
     def task(self, fn: None = None, **options: Unpack[TaskOptions]) -> TaskDecorator: ...
     def task(self, fn: Callable[..., Any] | None = None, **options: Unpack[TaskOptions]) -> Any:
-        """Register a function as a task; as a decorator, bare or with options.
+        """Register a function as a task. Use it as a decorator, bare or with options.
 
-        `name`: default the function's. `max_retries`: after the first attempt. `backoff_ms`: base of the delay
-        between attempts, 0 for a second; it grows with the square of the attempts. `timeout`: seconds per attempt.
-        `priority`: the lane. `expire_ms`: drop a job that has not started this long after its enqueue; 0 never.
-        `result_ttl_ms`: how long the result is kept, None as the app says, 0 not at all, negative for ever.
-        `unique`: an enqueue with the same arguments as an unfinished job gives that job. `silent`: no log lines
-        about its runs.
+        Args:
+            fn: The function, `async def` or `def`.
+            **options: `name`, `max_retries`, `backoff_ms`, `timeout`, `priority`, `expire_ms`, `result_ttl_ms`, `unique` and
+                `silent`; see `ardiq.task.TaskOptions`.
 
-        Raises ValueError for a name that is taken or an unknown lane, TypeError for what cannot be a task.
+        Raises:
+            ValueError: If the name is taken, the app has no such lane, or a number is out of range.
+            TypeError: If `fn` cannot be a task, or an option is unknown or has the wrong type.
 
+        Example:
+            ```python
             @app.task(max_retries=5, timeout=30)
             async def send_welcome(user_id: int) -> None: ...
+            ```
         """
 
         def register(fn: Callable[..., Any]) -> Task[..., Any]:
-            return self._register(make_task(self, fn, options))
+            return register_task(self._registry, make_task(self, fn, options))
 
-        only_known("@app.task()", options, TaskOptions.__annotations__)
+        check_known("@app.task()", options, TaskOptions.__annotations__)
         return register if fn is None else register(fn)
 
     def cron(
@@ -176,53 +175,77 @@ class Ardiq:
         every: timedelta | float | None = None,
         **options: Unpack[TaskOptions],
     ) -> TaskDecorator:
-        """Register a task that is enqueued by itself; a decorator, with options as of `task`.
+        """Register a task that workers enqueue on a schedule. Use it as a decorator, with options as for `task`.
 
-        Exactly one of `spec`, a cron expression in UTC, and `every`, seconds or a timedelta, aligned to the epoch.
-        Raises TypeError otherwise, and ValueError for a bad expression.
+        Args:
+            spec: A cron expression, in UTC.
+            every: An interval, in seconds, counted from the epoch. Pass either this or `spec`.
+            **options: The options of `task`.
 
+        Raises:
+            TypeError: If both or neither of `spec` and `every` are passed, or the function needs arguments.
+            ValueError: If the expression is malformed or never matches.
+
+        Example:
+            ```python
             @app.cron("*/5 * * * *")
             async def refresh() -> None: ...
+            ```
         """
-        only_known("@app.cron()", options, TaskOptions.__annotations__)
+        check_known("@app.cron()", options, TaskOptions.__annotations__)
         expression, every_ms = check_timing(spec, every)
 
         def register(fn: Callable[..., Any]) -> Task[..., Any]:
             task = make_task(self, fn, options)
             check_schedulable(task)
-            self._register(task)
+            register_task(self._registry, task)
             self._schedules[task.name] = Schedule(task.name, expression, every_ms, task)
             return task
 
         return cast("TaskDecorator", register)
 
     def ref(self, name: str) -> TaskRef[..., Any]:
-        """A task by its name only, for a service that has not its code. A registered task lends its settings."""
-        task = self._registry.get(task_name(name))
+        """Return a task by its name, for a service that does not have its code. The settings of a registered task apply.
+
+        Example:
+            ```python
+            job = await app.ref("email.welcome").options(priority="high").enqueue(42)
+            ```
+        """
+        task = self._registry.get(check_task_name(name))
         if task is None:
             return TaskRef(self, name, UNKNOWN, lane=self._lanes[self.default_priority])
         return TaskRef(self, name, task._signature, lane=task._lane, expire_ms=task.expire_ms, unique=task.unique)
 
     def send(self, name: str, /, *args: Any, **kwargs: Any) -> PendingEnqueue[Any]:
-        """Enqueue a call of a task by its name; await what this returns to get its `Job`.
+        """Enqueue a call of a task by its name; await the return value to get its `Job`.
 
-        job = await app.send("email.welcome", 42)
+        Example:
+            ```python
+            job = await app.send("email.welcome", 42)
+            ```
         """
         return self.ref(name).enqueue(*args, **kwargs)
 
     async def enqueue_many(self, calls: Iterable[Prepared[R]]) -> list[Job[R]]:
-        """Enqueue many calls, a thousand to a round trip; their jobs in order. Each 250 are accepted as a whole.
+        """Enqueue many calls, a thousand to a round trip. Each 250 of them are accepted as a whole.
 
-        Of a generator the next thousand is taken, and encoded, while those before are under way: the fastest way to
-        enqueue. When one raises, or Redis goes away, what was sent before stays enqueued.
+        A generator is the fastest way to enqueue: it is consumed a thousand calls at a time while earlier ones are in
+        flight. If it raises, or Redis cannot be reached, the jobs that were sent before stay enqueued.
 
+        Returns:
+            The jobs, in the order of the calls.
+
+        Example:
+            ```python
             jobs = await app.enqueue_many(add.prepare(n, 1) for n in range(10_000))
+            ```
         """
         ids = await self._connection.enqueue_many(chunks_of(self, calls))
         return [Job(self, job_id) for chunk in ids for job_id in chunk]
 
     def enqueue_many_sync(self, calls: Iterable[Prepared[R]]) -> list[Job[R]]:
-        """As `enqueue_many`, for code without an event loop."""
+        """Do what `enqueue_many` does, for code without an event loop. Blocks the thread."""
         ids = self._connection.enqueue_many_sync(chunks_of(self, calls))
         return [Job(self, job_id) for chunk in ids for job_id in chunk]
 
@@ -254,8 +277,8 @@ class Ardiq:
             result = await app.result("invoice-42", timeout=10)
             ```
         """
-        job, timeout_ms = job_id(task_id), patience_ms(timeout)
-        return self._result(await self._connection.ask(_core.result(job, timeout_ms)), timeout_ms)
+        job, timeout_ms = check_job_id(task_id), check_timeout_ms(timeout)
+        return results.result_of(self, await self._connection.ask(_core.result(job, timeout_ms)), timeout_ms)
 
     @overload
     def result_sync(self, task_id: str, timeout: None = None) -> TaskResult[Any] | None: ...
@@ -269,25 +292,25 @@ class Ardiq:
         Raises:
             RuntimeError: If `timeout` is given and an event loop runs in this thread.
         """
-        job, timeout_ms = job_id(task_id), patience_ms(timeout)
+        job, timeout_ms = check_job_id(task_id), check_timeout_ms(timeout)
         answer = self._connection.ask_sync(_core.result(job, timeout_ms), "result", waits=bool(timeout_ms))
-        return self._result(answer, timeout_ms)
+        return results.result_of(self, answer, timeout_ms)
 
     async def status(self, task_id: str) -> TaskStatus:
         """Return the state of a job now; `not_found` if the job is unknown or its result has expired."""
-        return status_of(await self._connection.ask(_core.lookup(job_id(task_id))))
+        return results.status_of(await self._connection.ask(_core.lookup(check_job_id(task_id))))
 
     def status_sync(self, task_id: str) -> TaskStatus:
         """Do what `status` does, for code without an event loop. Blocks the thread."""
-        return status_of(self._connection.ask_sync(_core.lookup(job_id(task_id)), "status"))
+        return results.status_of(self._connection.ask_sync(_core.lookup(check_job_id(task_id)), "status"))
 
     async def info(self, task_id: str) -> TaskInfo | None:
         """Return a snapshot of a job, or None if the job is finished or unknown."""
-        return info_of(self._codec, await self._connection.ask(_core.lookup(job_id(task_id))))
+        return results.info_of(self._codec, await self._connection.ask(_core.lookup(check_job_id(task_id))))
 
     def info_sync(self, task_id: str) -> TaskInfo | None:
         """Do what `info` does, for code without an event loop. Blocks the thread."""
-        return info_of(self._codec, self._connection.ask_sync(_core.lookup(job_id(task_id)), "info"))
+        return results.info_of(self._codec, self._connection.ask_sync(_core.lookup(check_job_id(task_id)), "info"))
 
     async def queue_size(self) -> int:
         """Return how many jobs wait to start on all lanes. Scheduled jobs count, running ones do not."""
@@ -337,24 +360,32 @@ class Ardiq:
                 print(dead.info.task_id, dead.reason)
             ```
         """
-        one_of("state", state, STATES)
-        whole("limit", limit, 1, 1_000_000)
         answer = await self._connection.ask(_core.jobs(state, limit))
-        if state == "dead":
-            dead = cast("list[tuple[JobRecord, str]]", answer)
-            return [DeadJob(snapshot_of(self._codec, record, lenient=True), reason) for record, reason in dead]
-        return [snapshot_of(self._codec, record, lenient=True) for record in cast("list[JobRecord]", answer)]
+        return (
+            results.dead_jobs_of(self._codec, answer) if state == "dead" else results.snapshots_of(self._codec, answer)
+        )
 
     def run(self, **overrides: Unpack[RunOptions]) -> Coroutine[Any, Any, None]:
-        """Run a worker until `stop` is called, or, in burst mode, until nothing is left. May be called again.
+        """Run a worker until `stop` is called or, in burst mode, until no work is left. You may call it again afterwards.
 
-        `concurrency`, `prefetch`, `sync_concurrency`, `shutdown_grace_s` and `burst` take the place of the app's own
-        options for this run. From this call on, `stop` ends the run, also when what this returns has not been awaited
-        yet. Raises TypeError for any other option, and WorkerNotInstalledError where only the client is installed.
+        From this call on, `stop` ends the run, even if the return value has not been awaited yet.
 
+        Args:
+            **overrides: Replace options of the app for this run: `concurrency`, `prefetch`, `sync_concurrency`,
+                `shutdown_grace_s`, `burst`.
+
+        Raises:
+            TypeError: If there is no such option, or its type is wrong.
+            WorkerNotInstalledError: If only the client is installed.
+            BrokerError: If Redis cannot be reached at the start, or the worker gives up.
+            WorkerExhaustedError: If the process has run out of threads, memory or file descriptors.
+
+        Example:
+            ```python
             await app.run(concurrency=50)
+            ```
         """
-        only_known("app.run()", overrides, RunOptions.__annotations__)
+        check_known("app.run()", overrides, RunOptions.__annotations__)
         return run(self, self._running.last_stop, overrides)
 
     def stop(self) -> None:
@@ -363,27 +394,6 @@ class Ardiq:
         It stops the current run, even before its first step. If there is no run, it does nothing.
         """
         self._running.stop()
-
-    def _register(self, task: Task[..., Any]) -> Task[..., Any]:
-        known = self._registry.get(task.name)
-        if known is not None:
-            raise ValueError(
-                f"the name {task.name!r} is taken by the task at {known.source}; "
-                f"give the one at {task.source} another with name="
-            )
-        self._registry[task.name] = task
-        return task
-
-    def _lane_index(self, lane: object) -> int:
-        return lane_index(self._lanes, lane)
-
-    def _result(self, record: ResultRecord | None, timeout_ms: int | None) -> TaskResult[Any] | None:
-        if record is None and timeout_ms is not None:
-            place = f"queue {self.queue_name!r} at {shown(self.redis_url)}"
-            raise TimeoutError(
-                f"no result within {timeout_ms / 1000:g}s from {place}; the job may still run, or wait for a worker"
-            )
-        return None if record is None else result_of(self._codec, record)
 
     def __repr__(self) -> str:
         # Without the URL: there may be a password in it.

@@ -1,6 +1,6 @@
-"""What a value from the caller must be like: each check returns the value to use or raises before any I/O.
+"""Checks values from the caller. Each check returns the value to use, or raises before any I/O.
 
-A wrong type is a TypeError, a wrong value a ValueError; the message names the option and says what it takes.
+A wrong type is a TypeError, a wrong value a ValueError. The message names the option and says what it accepts.
 """
 
 import math
@@ -19,7 +19,7 @@ LATEST_MS = 253_402_300_799_999
 MOST_HEADER_BYTES = 8192
 """The limit for the headers of a job. W3C Baggage, https://www.w3.org/TR/baggage/#limits, has the same."""
 
-_PLACE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/")
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/")
 
 
 _NEAR = 0.4
@@ -53,7 +53,7 @@ def did_you_mean(name: str, known: Collection[str], *, near: float = _NEAR) -> s
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
-def only_known(call: str, given: Iterable[str], known: Collection[str]) -> None:
+def check_known(call: str, given: Iterable[str], known: Collection[str]) -> None:
     """Raise TypeError for the first of the `given` options that is not known; the message names the closest match."""
     for name in given:
         if name not in known:
@@ -61,7 +61,7 @@ def only_known(call: str, given: Iterable[str], known: Collection[str]) -> None:
             raise TypeError(f"{call} has no option {name!r}{hint}")
 
 
-def one_of(label: str, value: object, known: Sequence[str]) -> None:
+def check_choice(label: str, value: object, known: Sequence[str]) -> None:
     """Raise unless `value` is one of the `known` words; the error names the closest match."""
     if not isinstance(value, str):
         raise TypeError(f"{label} must be a str, not {kind_of(value)}")
@@ -71,12 +71,12 @@ def one_of(label: str, value: object, known: Sequence[str]) -> None:
 
 
 def kind_of(value: object) -> str:
-    """The type of a value as error messages name it; never the value, which may be secret."""
+    """Return the type of a value for an error message, never the value, which may be secret."""
     return "None" if value is None else type(value).__name__
 
 
-def whole(label: str, value: object, lowest: int, highest: int) -> int:
-    """An int within bounds; a bool is not one."""
+def check_int(label: str, value: object, lowest: int, highest: int) -> int:
+    """Accept an int within bounds; a bool is not one."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{label} must be an int, not {kind_of(value)}")
     if not lowest <= value <= highest:
@@ -86,15 +86,15 @@ def whole(label: str, value: object, lowest: int, highest: int) -> int:
     return value
 
 
-def flag(label: str, value: object) -> bool:
-    """True or False, and nothing that merely counts as one."""
+def check_bool(label: str, value: object) -> bool:
+    """Accept True or False, and nothing that is merely truthy or falsy."""
     if not isinstance(value, bool):
         raise TypeError(f"{label} must be True or False, not {kind_of(value)}")
     return value
 
 
-def seconds(label: str, value: object, *, zero: bool = False) -> float:
-    """A duration in seconds, as a number or a timedelta; finite, and positive unless `zero` is allowed."""
+def check_seconds(label: str, value: object, *, zero: bool = False) -> float:
+    """Accept a duration in seconds, as a number or a timedelta: finite, and positive unless `zero` is allowed."""
     amount = _duration(label, value)
     if not math.isfinite(amount):
         raise ValueError(f"{label} must be a finite number of seconds")
@@ -105,8 +105,8 @@ def seconds(label: str, value: object, *, zero: bool = False) -> float:
     return amount
 
 
-def patience_ms(value: object) -> int | None:
-    """How long to wait for a result, in ms: None means not at all; more than 100 years are 100 years."""
+def check_timeout_ms(value: object) -> int | None:
+    """Return how long to wait for a result, in ms; None means not at all. More than 100 years become 100 years."""
     if value is None:
         return None
     amount = _duration("timeout", value)
@@ -126,8 +126,8 @@ def _duration(label: str, value: object) -> float:
         raise ValueError(f"{label} must be at most 100 years") from None
 
 
-def job_id(value: object) -> str:
-    """A job id: 1 to 256 printable characters without spaces."""
+def check_job_id(value: object) -> str:
+    """Accept a job id: 1 to 256 printable characters without spaces."""
     if not isinstance(value, str):
         raise InvalidIdError(f"a job id must be a str, not {kind_of(value)}; convert it, for example with str()")
     if not 1 <= len(value) <= 256:
@@ -137,8 +137,8 @@ def job_id(value: object) -> str:
     return value
 
 
-def task_name(value: object) -> str:
-    """A task's name: 1 to 256 printable characters without spaces."""
+def check_task_name(value: object) -> str:
+    """Accept a task's name: 1 to 256 printable characters without spaces."""
     if not isinstance(value, str):
         raise TypeError(f"a task's name must be a str, not {kind_of(value)}")
     if not 1 <= len(value) <= 256:
@@ -148,27 +148,27 @@ def task_name(value: object) -> str:
     return value
 
 
-def place(label: str, value: object) -> str:
-    """The name of a queue or a lane."""
+def check_name(label: str, value: object) -> str:
+    """Accept the name of a queue or a lane."""
     if not isinstance(value, str):
         raise TypeError(f"{label} must be a str, not {kind_of(value)}")
     if not value.strip():
         raise ValueError(f"{label} must not be blank")
-    if len(value) > 128 or not _PLACE_CHARACTERS.issuperset(value):
+    if len(value) > 128 or not _NAME_CHARACTERS.issuperset(value):
         raise ValueError(
             f"{label} must have at most 128 characters out of letters, digits and _ - . : / unlike {value!r}"
         )
     return value
 
 
-def lanes(value: object) -> tuple[str, ...]:
-    """The lanes of an app, lowest first."""
+def check_lanes(value: object) -> tuple[str, ...]:
+    """Accept the lanes of an app, lowest first."""
     if value is None:
         return ("default",)
     kind = kind_of(value)
     if isinstance(value, str | bytes | Mapping | set | frozenset) or not isinstance(value, Iterable):
         raise TypeError(f"priorities must be a list of lane names, lowest first, not {kind}")
-    names = tuple(place("a lane in priorities", lane) for lane in cast(Iterable[object], value))
+    names = tuple(check_name("a lane in priorities", lane) for lane in cast(Iterable[object], value))
     if not names:
         raise ValueError("priorities must name at least one lane; leave it out for the one lane 'default'")
     if len(set(names)) != len(names):
@@ -176,7 +176,7 @@ def lanes(value: object) -> tuple[str, ...]:
     return names
 
 
-def headers(value: object) -> dict[str, str] | None:
+def check_headers(value: object) -> dict[str, str] | None:
     """Returns a copy of the headers of a job: a small map of text to text."""
     if value is None:
         return None

@@ -2,7 +2,7 @@
 
 from typing import Never
 
-from ardiq.checks import LONGEST_MS, only_known, whole
+from ardiq.checks import LONGEST_MS, check_int, check_known
 
 
 class Retry(Exception):
@@ -24,10 +24,10 @@ class Retry(Exception):
 
     def __init__(self, message: str = "", *, delay_ms: int | None = None, **unknown: Never) -> None:
         if unknown:
-            only_known("Retry()", unknown, ("message", "delay_ms"))
+            check_known("Retry()", unknown, ("message", "delay_ms"))
         super().__init__(message)
         self.message = message
-        self.delay_ms = None if delay_ms is None else whole("delay_ms", delay_ms, 0, LONGEST_MS)
+        self.delay_ms = None if delay_ms is None else check_int("delay_ms", delay_ms, 0, LONGEST_MS)
 
 
 class Reject(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ardiq.checks import kind_of, seconds
+from ardiq.checks import check_seconds, kind_of
 
 if TYPE_CHECKING:
     from ardiq.task import Task
@@ -40,7 +40,7 @@ def check_timing(spec: object, every: object) -> tuple[str | None, int | None]:
 
 
 def _interval_ms(every: object) -> int:
-    interval = round(seconds("every", every) * 1000)
+    interval = round(check_seconds("every", every) * 1000)
     if interval < 1:
         raise ValueError("every must be at least a millisecond")
     return interval

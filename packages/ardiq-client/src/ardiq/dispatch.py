@@ -1,4 +1,8 @@
-"""From a call to a submission: what `Task`, a task with options and a task known by name only have in common."""
+"""From a call to a submission: what `Task`, a task with options and a task known only by its name have in common.
+
+Public names and the engine's names differ for a few things: `task_id` is the engine's job id, `schedule_ms` its due time,
+`enqueue_time` its time of the enqueue, and a payload its body. Inside the client, the engine's names are used.
+"""
 
 # pyright: reportPrivateUsage=false
 # The modules of this package are one unit: `_` keeps a name from users.
@@ -8,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, TypeVar, cast
 
-from ardiq.checks import LATEST_MS, LONGEST_MS, flag, headers, job_id, kind_of, only_known, whole
+from ardiq.checks import LATEST_MS, LONGEST_MS, check_bool, check_headers, check_int, check_job_id, check_known, kind_of
 from ardiq.errors import PayloadTooLargeError
 from ardiq.job import Job
+from ardiq.options import lane_index
 from ardiq.pending import PendingEnqueue
 
 if TYPE_CHECKING:
@@ -32,7 +37,7 @@ CALL_OPTIONS = ("task_id", "priority", "delay_ms", "schedule_ms", "expire_ms", "
 
 
 class Prepared(Generic[R]):
-    """A call that is ready for `app.enqueue_many`, its arguments encoded."""
+    """A call whose arguments are encoded, ready for `app.enqueue_many`."""
 
     __slots__ = ("_app", "_submission")
 
@@ -45,18 +50,18 @@ class Prepared(Generic[R]):
 
 
 class Dispatch(Generic[P, R]):
-    """Everything that was settled before the arguments were known."""
+    """All that is known before the arguments: the task, its lane, and the options of the enqueue."""
 
     __slots__ = (
         "_app",
         "_delay_ms",
+        "_due_ms",
         "_encode",
         "_expire_ms",
         "_headers",
+        "_job_id",
         "_lane",
-        "_schedule_ms",
         "_signature",
-        "_task_id",
         "_unique",
         "name",
     )
@@ -70,9 +75,9 @@ class Dispatch(Generic[P, R]):
         lane: int,
         expire_ms: int = 0,
         unique: bool = False,
-        task_id: str | None = None,
+        job_id: str | None = None,
         delay_ms: int = 0,
-        schedule_ms: int = 0,
+        due_ms: int = 0,
         headers: dict[str, str] | None = None,
     ) -> None:
         self.name = name
@@ -82,29 +87,42 @@ class Dispatch(Generic[P, R]):
         self._lane = lane
         self._expire_ms = expire_ms
         self._unique = unique
-        self._task_id = task_id
+        self._job_id = job_id
         self._delay_ms = delay_ms
-        self._schedule_ms = schedule_ms
+        self._due_ms = due_ms
         self._headers = headers
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> PendingEnqueue[R]:
-        """Enqueue one call; await what this returns to get its `Job`.
+        """Enqueue one call; await the return value to get its `Job`.
 
-        Raises TypeError at once if the arguments do not match the function's signature, and
-        SerializationError or PayloadTooLargeError if they cannot be sent. Awaiting raises BrokerError if
-        Redis cannot be reached within `connect_timeout_s`.
+        The arguments are those of the function.
 
+        Raises:
+            TypeError: If the arguments do not match the function's signature.
+            SerializationError: If an argument cannot be encoded.
+            PayloadTooLargeError: If the encoded arguments are larger than `max_payload_bytes`.
+            BrokerError: When awaited, if Redis cannot be reached or refuses the job.
+
+        Example:
+            ```python
             job = await add.enqueue(2, 3)
+            ```
         """
         return PendingEnqueue(self._app, self._submission(args, kwargs))
 
     def enqueue_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """As `enqueue`, for code without an event loop: sends the call and returns its `Job`."""
+        """Do what `enqueue` does, for code without an event loop. Blocks the thread until the job is accepted."""
         app = self._app
         return Job(app, app._connection.enqueue_sync(self._submission(args, kwargs)))
 
     def prepare(self, /, *args: P.args, **kwargs: P.kwargs) -> Prepared[R]:
-        """Encode one call for `app.enqueue_many`."""
+        """Encode one call for `app.enqueue_many`. Raises what `enqueue` raises, except for BrokerError.
+
+        Example:
+            ```python
+            jobs = await app.enqueue_many([add.prepare(1, 2), add.prepare(3, 4)])
+            ```
+        """
         return Prepared(self._app, self._submission(args, kwargs))
 
     def _submission(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Submission:
@@ -114,23 +132,23 @@ class Dispatch(Generic[P, R]):
                 signature.check(self.name, args, kwargs)
         elif len(args) not in signature.counts:
             signature.check(self.name, args, kwargs)
-        payload = self._encode(args, kwargs, signature.fn)
-        if len(payload) > self._app._max_payload:
+        body = self._encode(args, kwargs, signature.fn)
+        if len(body) > self._app._max_body:
             raise PayloadTooLargeError(
-                f"the arguments of {self.name!r} take {len(payload)} bytes, more than the {self._app._max_payload} "
+                f"the arguments of {self.name!r} take {len(body)} bytes, more than the {self._app._max_body} "
                 f"of max_payload_bytes; store them elsewhere and pass a reference, or raise the limit"
             )
         digest = self._identity(args, kwargs) if self._unique else None
         return (
-            self._task_id,
+            self._job_id,
             self.name,
             self._lane,
             self._delay_ms,
-            self._schedule_ms,
+            self._due_ms,
             self._expire_ms,
             digest,
             self._headers,
-            payload,
+            body,
         )
 
     def _identity(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -153,14 +171,14 @@ class Dispatch(Generic[P, R]):
             app,
             self.name,
             self._signature,
-            lane=self._lane if priority is None else app._lane_index(priority),
+            lane=self._lane if priority is None else lane_index(app._lanes, priority),
             # 0 is the default of the option: the task's own setting applies.
-            expire_ms=whole("expire_ms", expire_ms, 0, LONGEST_MS) or self._expire_ms,
-            unique=self._unique if unique is None else flag("unique", unique),
-            task_id=None if task_id is None else job_id(task_id),
-            delay_ms=whole("delay_ms", delay_ms, 0, LONGEST_MS),
-            schedule_ms=whole("schedule_ms", schedule_ms, 0, LATEST_MS),
-            headers=headers(headers_given),
+            expire_ms=check_int("expire_ms", expire_ms, 0, LONGEST_MS) or self._expire_ms,
+            unique=self._unique if unique is None else check_bool("unique", unique),
+            job_id=None if task_id is None else check_job_id(task_id),
+            delay_ms=check_int("delay_ms", delay_ms, 0, LONGEST_MS),
+            due_ms=check_int("schedule_ms", schedule_ms, 0, LATEST_MS),
+            headers=check_headers(headers_given),
         )
 
     def __repr__(self) -> str:
@@ -190,20 +208,32 @@ class Dispatchable(Dispatch[P, R]):
         unique: bool | None = None,
         **unknown: Never,
     ) -> BoundTask[P, R]:
-        """The task with overrides for the enqueues made through what this returns.
+        """Return the task with options for the enqueues that you make through the return value.
 
-        `task_id`: the job's id; while a job of this id is unfinished, another enqueue gives that job.
-        `priority`: the lane. `delay_ms`: wait this long. `schedule_ms`: start at this epoch time in ms; wins over
-        `delay_ms`, and a time in the past means now. `expire_ms`: drop the job when it has not started this long
-        after its enqueue; 0 keeps the task's own setting. `headers`: text that is passed along with the
-        job, at most 8,192 bytes. `unique`: overrides the task's own setting.
+        Args:
+            task_id: The job's id. While a job with this id is unfinished, another enqueue returns that job.
+            priority: The lane.
+            delay_ms: Wait this long before the job may start, in milliseconds.
+            schedule_ms: Start at this time, in epoch milliseconds. It takes precedence over `delay_ms`, and a time in the
+                past means now.
+            expire_ms: Drop the job if it has not started this many milliseconds after its enqueue. 0 keeps the task's own
+                setting.
+            headers: Text that is passed along with the job, at most 8,192 bytes.
+            unique: Replaces the task's own setting.
+            **unknown: No other option is accepted.
 
-        Raises ValueError for an unknown lane, a negative number or a bad id, TypeError for an unknown option.
+        Raises:
+            ValueError: If a number is out of range, or the app has no such lane.
+            InvalidIdError: If `task_id` cannot be the id of a job.
+            TypeError: If an option is unknown or has the wrong type.
 
+        Example:
+            ```python
             await report.options(priority="low", delay_ms=5000).enqueue(2026)
+            ```
         """
         if unknown:
-            only_known("task.options()", unknown, CALL_OPTIONS)
+            check_known("task.options()", unknown, CALL_OPTIONS)
         return self._with(task_id, priority, delay_ms, schedule_ms, expire_ms, headers, unique)
 
 

@@ -10,7 +10,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Never, TypedDict, TypeVar, overload
 
 import ardiq_core
-from ardiq.checks import LONGEST_MS, did_you_mean, flag, kind_of, lanes, only_known, place, seconds, whole
+from ardiq.checks import (
+    LONGEST_MS,
+    check_bool,
+    check_int,
+    check_known,
+    check_lanes,
+    check_name,
+    check_seconds,
+    did_you_mean,
+    kind_of,
+)
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -92,7 +102,7 @@ def run_settings(app: Ardiq, overrides: RunOptions) -> RunSettings:
     """
     given = dict[str, Any](overrides)
     concurrency, prefetch, threads, grace_s, burst = map(given.get, RunOptions.__annotations__)
-    at_once = app.concurrency if concurrency is None else whole("concurrency", concurrency, 1, _MOST)
+    at_once = app.concurrency if concurrency is None else check_int("concurrency", concurrency, 1, _MOST)
     if prefetch is None and app.prefetch != 2 * app.concurrency:
         prefetch = max(app.prefetch, at_once)
     if threads is None and app.sync_concurrency != app.concurrency:
@@ -101,47 +111,49 @@ def run_settings(app: Ardiq, overrides: RunOptions) -> RunSettings:
         concurrency=at_once,
         prefetch=_prefetch(prefetch, at_once),
         sync_concurrency=_threads(threads, at_once),
-        shutdown_grace_s=app.shutdown_grace_s if grace_s is None else seconds("shutdown_grace_s", grace_s, zero=True),
-        burst=app.burst if burst is None else flag("burst", burst),
+        shutdown_grace_s=app.shutdown_grace_s
+        if grace_s is None
+        else check_seconds("shutdown_grace_s", grace_s, zero=True),
+        burst=app.burst if burst is None else check_bool("burst", burst),
     )
 
 
 def _prefetch(given: object, concurrency: int) -> int:
-    prefetch = 2 * concurrency if given is None else whole("prefetch", given, 1, 2 * _MOST)
+    prefetch = 2 * concurrency if given is None else check_int("prefetch", given, 1, 2 * _MOST)
     if prefetch < concurrency:
         raise ValueError(f"prefetch counts running tasks too: it must be at least concurrency ({concurrency})")
     return prefetch
 
 
 def _threads(given: object, concurrency: int) -> int:
-    return concurrency if given is None else whole("sync_concurrency", given, 1, _MOST)
+    return concurrency if given is None else check_int("sync_concurrency", given, 1, _MOST)
 
 
 def check_options(given: Mapping[str, object]) -> dict[str, Any]:
     """All options with their defaults filled in; raises for one that is unknown, of a wrong type or out of bounds."""
-    only_known("Ardiq()", given, _DEFAULTS)
+    check_known("Ardiq()", given, _DEFAULTS)
     chosen = {**_DEFAULTS, **given}
     url = check_url(chosen["redis_url"])
-    ladder = lanes(chosen["priorities"])
-    concurrency = whole("concurrency", chosen["concurrency"], 1, _MOST)
+    lanes = check_lanes(chosen["priorities"])
+    concurrency = check_int("concurrency", chosen["concurrency"], 1, _MOST)
     return {
         "redis_url": url,
-        "queue_name": place("queue_name", chosen["queue_name"]),
-        "priorities": ladder,
-        "default_priority": _default_lane(chosen["default_priority"], ladder),
+        "queue_name": check_name("queue_name", chosen["queue_name"]),
+        "priorities": lanes,
+        "default_priority": _default_lane(chosen["default_priority"], lanes),
         "serializer": chosen["serializer"],
         "deserializer": chosen["deserializer"],
-        "cron_poll_s": seconds("cron_poll_s", chosen["cron_poll_s"]),
+        "cron_poll_s": check_seconds("cron_poll_s", chosen["cron_poll_s"]),
         "concurrency": concurrency,
         "prefetch": _prefetch(chosen["prefetch"], concurrency),
-        "idle_timeout_ms": whole("idle_timeout_ms", chosen["idle_timeout_ms"], 1, LONGEST_MS),
-        "result_ttl_ms": whole("result_ttl_ms", chosen["result_ttl_ms"], -LONGEST_MS, LONGEST_MS),
-        "burst": flag("burst", chosen["burst"]),
+        "idle_timeout_ms": check_int("idle_timeout_ms", chosen["idle_timeout_ms"], 1, LONGEST_MS),
+        "result_ttl_ms": check_int("result_ttl_ms", chosen["result_ttl_ms"], -LONGEST_MS, LONGEST_MS),
+        "burst": check_bool("burst", chosen["burst"]),
         "sync_concurrency": _threads(chosen["sync_concurrency"], concurrency),
-        "shutdown_grace_s": seconds("shutdown_grace_s", chosen["shutdown_grace_s"], zero=True),
-        "max_payload_bytes": whole("max_payload_bytes", chosen["max_payload_bytes"], 1, 512 * 1024 * 1024),
-        "connect_timeout_s": seconds("connect_timeout_s", chosen["connect_timeout_s"]),
-        "allow_eviction": flag("allow_eviction", chosen["allow_eviction"]),
+        "shutdown_grace_s": check_seconds("shutdown_grace_s", chosen["shutdown_grace_s"], zero=True),
+        "max_payload_bytes": check_int("max_payload_bytes", chosen["max_payload_bytes"], 1, 512 * 1024 * 1024),
+        "connect_timeout_s": check_seconds("connect_timeout_s", chosen["connect_timeout_s"]),
+        "allow_eviction": check_bool("allow_eviction", chosen["allow_eviction"]),
     }
 
 
@@ -196,10 +208,10 @@ def shown(url: str) -> str:
     return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
 
 
-def _default_lane(given: object, ladder: tuple[str, ...]) -> str:
+def _default_lane(given: object, lanes: tuple[str, ...]) -> str:
     if given is None:
-        return "default" if "default" in ladder else ladder[len(ladder) // 2]
-    lane = place("default_priority", given)
-    if lane not in ladder:
-        raise ValueError(f"default_priority {lane!r} must be one of the priorities {list(ladder)!r}")
+        return "default" if "default" in lanes else lanes[len(lanes) // 2]
+    lane = check_name("default_priority", given)
+    if lane not in lanes:
+        raise ValueError(f"default_priority {lane!r} must be one of the priorities {list(lanes)!r}")
     return lane

@@ -3,6 +3,8 @@
 The functions at the end make these of the records that the engine returns.
 """
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -11,9 +13,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from ardiq.errors import SerializationError
+from ardiq.options import shown
 
 if TYPE_CHECKING:
     from ardiq._encoding.codec import Codec
+    from ardiq.app import Ardiq
     from ardiq_core.shapes import JobRecord, ResultRecord
 
 R = TypeVar("R")
@@ -89,16 +93,21 @@ class DeadJob(NamedTuple):
     reason: str
 
 
-STATES = ("queued", "scheduled", "running", "dead")
-"""The states that `app.jobs` accepts."""
-
 _STATUSES = frozenset(TaskStatus)
 
 
-def result_of(codec: Codec, record: ResultRecord) -> TaskResult[Any]:
-    """Return the result in a record, whose fields are those of `TaskResult` in the same order."""
+def result_of(app: Ardiq, record: ResultRecord | None, timeout_ms: int | None) -> TaskResult[Any] | None:
+    """Return the result in the answer to a question for one. Raises TimeoutError if a wait has ended without an answer."""
+    if record is None:
+        if timeout_ms is None:
+            return None
+        place = f"queue {app.queue_name!r} at {shown(app.redis_url)}"
+        raise TimeoutError(
+            f"no result within {timeout_ms / 1000:g}s from {place}; the job may still run, or wait for a worker"
+        )
     value = record[1]
-    return TaskResult(record[0], codec.decode_value(value) if isinstance(value, bytes) else value, *record[2:])
+    # The fields of a record are those of `TaskResult`, in the same order.
+    return TaskResult(record[0], app._codec.decode_value(value) if isinstance(value, bytes) else value, *record[2:])
 
 
 def status_of(records: list[JobRecord]) -> TaskStatus:
@@ -111,11 +120,20 @@ def info_of(codec: Codec, records: list[JobRecord]) -> TaskInfo | None:
     """Return the snapshot in the answer to a look-up of one job; None if the job is finished or unknown."""
     if status_of(records) in (TaskStatus.COMPLETE, TaskStatus.NOT_FOUND):
         return None
-    return snapshot_of(codec, records[0])
+    return _snapshot(codec, records[0])
 
 
-def snapshot_of(codec: Codec, record: JobRecord, *, lenient: bool = False) -> TaskInfo:
-    """Return the snapshot in a record; if `lenient`, without the arguments where they cannot be decoded."""
+def snapshots_of(codec: Codec, records: list[JobRecord]) -> list[TaskInfo]:
+    """Return snapshots of jobs, without the arguments where they cannot be decoded."""
+    return [_snapshot(codec, record, lenient=True) for record in records]
+
+
+def dead_jobs_of(codec: Codec, letters: list[tuple[JobRecord, str]]) -> list[DeadJob]:
+    """Return dead letters, without the arguments where they cannot be decoded."""
+    return [DeadJob(_snapshot(codec, record, lenient=True), reason) for record, reason in letters]
+
+
+def _snapshot(codec: Codec, record: JobRecord, *, lenient: bool = False) -> TaskInfo:
     job_id, status, name, body, enqueued_ms, tries, due_ms, headers, _lane, _worker = record
     try:
         args, kwargs = codec.decode_call(body)

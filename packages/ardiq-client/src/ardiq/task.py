@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar
 
 from ardiq._functions import OfTarget, global_name, is_async, own_name, source
 from ardiq._functions.signature import Signature
-from ardiq.checks import LONGEST_MS, did_you_mean, flag, kind_of, seconds, task_name, whole
+from ardiq.checks import LONGEST_MS, check_bool, check_int, check_seconds, check_task_name, did_you_mean, kind_of
 from ardiq.dispatch import Dispatchable
+from ardiq.options import lane_index
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -25,13 +26,13 @@ R = TypeVar("R")
 _MOST_RETRIES = 1_000_000
 
 _CHECKS: dict[str, Callable[[str, Any], object]] = {
-    "max_retries": lambda name, value: whole(name, value, 0, _MOST_RETRIES),
-    "backoff_ms": lambda name, value: whole(name, value, 0, LONGEST_MS),
-    "timeout": lambda name, value: None if value is None else seconds(name, value),
-    "expire_ms": lambda name, value: whole(name, value, 0, LONGEST_MS),
-    "result_ttl_ms": lambda name, value: None if value is None else whole(name, value, -LONGEST_MS, LONGEST_MS),
-    "unique": flag,
-    "silent": flag,
+    "max_retries": lambda name, value: check_int(name, value, 0, _MOST_RETRIES),
+    "backoff_ms": lambda name, value: check_int(name, value, 0, LONGEST_MS),
+    "timeout": lambda name, value: None if value is None else check_seconds(name, value),
+    "expire_ms": lambda name, value: check_int(name, value, 0, LONGEST_MS),
+    "result_ttl_ms": lambda name, value: None if value is None else check_int(name, value, -LONGEST_MS, LONGEST_MS),
+    "unique": check_bool,
+    "silent": check_bool,
 }
 """Checks and converts the options of a task, when it is registered and when a test replaces one."""
 _LONGEST_SCHEDULE_NAME = 230  # an occurrence has the id cron:<name>:<epoch ms>
@@ -40,7 +41,19 @@ _ANNOTATIONS = "__annotations__" if sys.version_info < (3, 14) else "__annotate_
 
 
 class TaskOptions(TypedDict, total=False):
-    """What `@app.task(...)` and `@app.cron(...)` take by keyword."""
+    """The options of `@app.task(...)` and `@app.cron(...)`.
+
+    Attributes:
+        name: The task's name; defaults to the function's.
+        max_retries: How many attempts may follow the first; defaults to 3.
+        backoff_ms: The base of the delay between attempts, which grows with their square; 0 (the default) means a second.
+        timeout: The longest time for one attempt, in seconds; None (the default) means no limit.
+        priority: The lane; None (the default) means the app's default lane.
+        expire_ms: Drop a job that has not started this long after its enqueue; 0 (the default) means never.
+        result_ttl_ms: How long the result is kept: None (the default) as the app says, 0 not at all, negative forever.
+        unique: Whether an enqueue with the arguments of an unfinished job returns that job.
+        silent: Whether to log nothing about the task's runs.
+    """
 
     name: str | None
     max_retries: int
@@ -100,16 +113,16 @@ class Task(Dispatchable[P, R]):
         self.source = source(fn)
         super().__init__(
             app,
-            task_name(own_name(fn) if name is None else name),
+            check_task_name(own_name(fn) if name is None else name),
             Signature(fn),
-            lane=app._lane_index(app.default_priority if priority is None else priority),
+            lane=lane_index(app._lanes, app.default_priority if priority is None else priority),
             expire_ms=0,
             unique=False,
         )
         # All of these are checked by `__setattr__`.
         self.max_retries = max_retries
         self.backoff_ms = backoff_ms
-        self.timeout = None if timeout is None else seconds("timeout", timeout)
+        self.timeout = None if timeout is None else check_seconds("timeout", timeout)
         self.priority = priority
         self.expire_ms = expire_ms
         self.result_ttl_ms = result_ttl_ms
@@ -150,7 +163,7 @@ class Task(Dispatchable[P, R]):
             if name in _CHECKS:
                 value = _CHECKS[name](name, value)
             if name == "priority":
-                self._lane = self._app._lane_index(self._app.default_priority if value is None else value)
+                self._lane = lane_index(self._app._lanes, self._app.default_priority if value is None else value)
             super().__setattr__(name, value)
             if name in ("expire_ms", "unique"):
                 super().__setattr__(f"_{name}", value)
@@ -200,6 +213,18 @@ def make_task(app: Ardiq, fn: object, options: TaskOptions) -> Task[..., Any]:
         )
     asynchronous = is_async(fn)
     return (AsyncTask if asynchronous else SyncTask)(app, fn, is_async=asynchronous, **options)
+
+
+def register_task(registry: dict[str, Task[..., Any]], task: Task[..., Any]) -> Task[..., Any]:
+    """Add a task to a registry and return it. Raises ValueError if its name is taken."""
+    known = registry.get(task.name)
+    if known is not None:
+        raise ValueError(
+            f"the name {task.name!r} is taken by the task at {known.source}; "
+            f"give the one at {task.source} another with name="
+        )
+    registry[task.name] = task
+    return task
 
 
 def check_schedulable(task: Task[..., Any]) -> None:

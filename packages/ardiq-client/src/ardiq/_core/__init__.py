@@ -17,11 +17,16 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ardiq.checks import check_choice, check_int
+
 if TYPE_CHECKING:
     from ardiq_core import Mailbox
     from ardiq_core.shapes import Submission
 
 T = TypeVar("T")
+
+STATES = ("queued", "scheduled", "running", "dead")
+"""The states of jobs that can be listed."""
 
 AHEAD = 3
 """How many requests follow the one whose answer is awaited: while Redis works on one, the next is made."""
@@ -46,7 +51,9 @@ def lookup(job_id: str) -> Request:
 
 
 def jobs(state: str, limit: int) -> Request:
-    """List jobs in one state. Answer: JobRecords; for dead letters, each with its reason."""
+    """List jobs in one state. Answer: JobRecords; for dead letters, each with its reason. Raises ValueError or TypeError."""
+    check_choice("state", state, STATES)
+    check_int("limit", limit, 1, 1_000_000)
     return lambda mailbox, request_id: mailbox.jobs(request_id, state, limit)
 
 

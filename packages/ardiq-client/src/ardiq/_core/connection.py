@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from ardiq._core import enqueue
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    """Cheap to make; nothing happens before the first request. Serves any number of loops and threads."""
+    """Cheap to create from the options of an app; does nothing before the first request. Serves all loops and threads."""
 
     __slots__ = (
         "__weakref__",
@@ -41,16 +41,14 @@ class Connection:
         "_running_loop",
     )
 
-    def __init__(
-        self, url: str, queue: str, lanes: Sequence[str], connect_timeout_s: float, *, allow_eviction: bool = False
-    ) -> None:
+    def __init__(self, options: Mapping[str, Any]) -> None:
         def make() -> Core:
             return Core(
-                url=url,
-                queue=queue,
-                lanes=lanes,
-                connect_timeout_ms=math.ceil(connect_timeout_s * 1000),
-                allow_eviction=allow_eviction,
+                url=options["redis_url"],
+                queue=options["queue_name"],
+                lanes=options["priorities"],
+                connect_timeout_ms=math.ceil(options["connect_timeout_s"] * 1000),
+                allow_eviction=options["allow_eviction"],
             )
 
         self._make = make

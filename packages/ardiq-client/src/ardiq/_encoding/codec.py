@@ -71,16 +71,14 @@ class Codec:
 
 
 def _encode_call(args: tuple[Any, ...], kwargs: dict[str, Any], fn: Callable[..., Any] | None = None) -> bytes:
-    """The payload of a call; `fn`, when known, lends its parameter names to the error."""
+    """Return the body of a call. If `fn` is known, errors name its parameters."""
     try:
-        payload = Packer(default=encode_other, strict_types=True, buf_size=BUFFER).pack([list(args), kwargs])
+        body = Packer(default=encode_other, strict_types=True, buf_size=BUFFER).pack([list(args), kwargs])
     except Exception as error:
         raise _refusal(args, kwargs, fn, error) from error
-    if len(payload) > DEEPEST and not (
-        _FLAT.issuperset(map(type, args)) and _FLAT.issuperset(map(type, kwargs.values()))
-    ):
-        _check_readable(payload)
-    return payload
+    if len(body) > DEEPEST and not (_FLAT.issuperset(map(type, args)) and _FLAT.issuperset(map(type, kwargs.values()))):
+        _check_readable(body)
+    return body
 
 
 def _encode_value(value: Any) -> bytes:

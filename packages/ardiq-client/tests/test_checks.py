@@ -10,6 +10,7 @@ import pytest
 
 from ardiq import Ardiq, ArdiqError, InvalidIdError, PayloadTooLargeError, Reject, Retry
 from ardiq.options import _DEFAULTS
+from tests.shapes import submission
 
 HUNDRED_YEARS_MS = 100 * 366 * 86_400_000
 
@@ -326,11 +327,11 @@ def test_arguments_over_the_limit_are_refused(app: Ardiq) -> None:
 
 def test_the_limit_of_the_arguments_is_the_app_s_own() -> None:
     app = Ardiq("redis://127.0.0.1:1", max_payload_bytes=100)
-    room = 100 - len(app.ref("work").prepare("")._submission[-1])
-    fits = app.ref("work").prepare("x" * 31)._submission[-1]
+    room = 100 - len(submission(app.ref("work").prepare("")).body)
+    fits = submission(app.ref("work").prepare("x" * 31)).body
     assert len(fits) == 31 + 100 - room
     exact = room - 1  # a string of more than 31 characters has one byte more for its length
-    assert len(app.ref("work").prepare("x" * exact)._submission[-1]) == 100
+    assert len(submission(app.ref("work").prepare("x" * exact)).body) == 100
     with pytest.raises(PayloadTooLargeError, match="take 101 bytes, more than the 100"):
         app.ref("work").prepare("x" * (exact + 1))
 

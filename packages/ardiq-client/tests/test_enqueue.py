@@ -82,7 +82,7 @@ async def test_a_job_is_enqueued_run_and_read(app: Any) -> None:
     assert await app.queue_size() == 1
     info = await job.info()
     assert isinstance(info, TaskInfo)
-    assert info[:4] == (job.id, "add", (2,), {"b": 3})
+    assert (info.task_id, info.fn_name, info.args, info.kwargs) == (job.id, "add", (2,), {"b": 3})
     assert (info.tries, info.status, info.scheduled_at, dict(info.headers)) == (0, "queued", None, {})
     assert abs(info.enqueue_time - before) < 60_000
     await app.run()

@@ -9,6 +9,14 @@ import pytest
 
 from ardiq import Ardiq, SerializationError, Task
 from ardiq.context import TaskContext, _current
+from ardiq.dispatch import Dispatch
+from tests.shapes import Submission, submission
+
+
+def when(dispatch: Dispatch[..., Any], *args: Any) -> tuple[int, int, int, int]:
+    """Lane, delay, due time and expiry of a call."""
+    sent = Submission(*dispatch._submission(args, {}))
+    return sent.lane, sent.delay_ms, sent.due_ms, sent.expire_ms
 
 
 @pytest.fixture
@@ -161,30 +169,33 @@ class TestSubmission:
         @app.task(name="t")
         async def task(a: int, *, b: int) -> None: ...
 
-        assert task._submission((1,), {"b": 2})[:-1] == (None, "t", 1, 0, 0, 0, None, None)
-        assert app._codec.decode_call(task._submission((1,), {"b": 2})[-1]) == ((1,), {"b": 2})
+        plain = Submission(*task._submission((1,), {"b": 2}))
+        assert plain == Submission(None, "t", 1, 0, 0, 0, None, None, plain.body)
+        assert app._codec.decode_call(plain.body) == ((1,), {"b": 2})
 
     def test_of_a_call_with_options(self, app: Ardiq) -> None:
         task = app.task(name="t", priority="low", expire_ms=9)(coro)
-        assert task._submission((), {})[2:6] == (0, 0, 0, 9)
+        assert when(task) == (0, 0, 0, 9)
         headers = {"trace": "x"}
         bound = task.options(task_id="i", priority="high", delay_ms=1, schedule_ms=2, expire_ms=3, headers=headers)
         headers.clear()
-        assert bound._submission((), {})[:-1] == ("i", "t", 2, 1, 2, 3, None, {"trace": "x"})
-        assert task.options(delay_ms=5)._submission((), {})[2:6] == (0, 5, 0, 9)
-        assert task.options(headers={})._submission((), {})[7] is None
+        given = Submission(*bound._submission((), {}))
+        assert given == Submission("i", "t", 2, 1, 2, 3, None, {"trace": "x"}, given.body)
+        assert when(task.options(delay_ms=5)) == (0, 5, 0, 9)
+        assert Submission(*task.options(headers={})._submission((), {})).headers is None
 
     def test_of_a_task_known_by_name(self, app: Ardiq) -> None:
-        assert app.ref("far.away")._submission((1,), {})[:-1] == (None, "far.away", 1, 0, 0, 0, None, None)
+        far = Submission(*app.ref("far.away")._submission((1,), {}))
+        assert far == Submission(None, "far.away", 1, 0, 0, 0, None, None, far.body)
         app.task(name="here", priority="high", expire_ms=4)(coro)
-        assert app.ref("here")._submission((1,), {})[2:6] == (2, 0, 0, 4)
-        assert app.ref("here").options(priority="low")._submission((1,), {})[2:6] == (0, 0, 0, 4)
+        assert when(app.ref("here"), 1) == (2, 0, 0, 4)
+        assert when(app.ref("here").options(priority="low"), 1) == (0, 0, 0, 4)
 
     def test_arguments_may_have_any_name(self, app: Ardiq) -> None:
         def odd(self: int, fn: int, name: int, args: int) -> None: ...
 
         task = app.task(odd)
-        payload = task.prepare(self=1, fn=2, name=3, args=4)._submission[-1]
+        payload = submission(task.prepare(self=1, fn=2, name=3, args=4)).body
         assert app._codec.decode_call(payload) == ((), {"self": 1, "fn": 2, "name": 3, "args": 4})
         with pytest.warns(RuntimeWarning, match="'odd' was never awaited"):
             app.send("odd", self=1, name=3, fn=2, args=4)
@@ -194,7 +205,7 @@ class TestSubmission:
         value = [1]
         prepared = task.prepare(value)  # type: ignore[arg-type]
         value.append(2)
-        assert app._codec.decode_call(prepared._submission[-1]) == (([1],), {})
+        assert app._codec.decode_call(submission(prepared).body) == (([1],), {})
 
     def test_a_bad_argument_is_refused_by_every_way_in(self, app: Ardiq) -> None:
         task = app.task(name="t")(coro)
@@ -207,7 +218,7 @@ class TestUnique:
     """The identity of a `unique` call."""
 
     def digest(self, app: Ardiq, *args: Any, **kwargs: Any) -> bytes | None:
-        return app._registry["f"].prepare(*args, **kwargs)._submission[6]
+        return submission(app._registry["f"].prepare(*args, **kwargs)).unique
 
     @pytest.fixture
     def app(self, app: Ardiq) -> Ardiq:
@@ -231,7 +242,7 @@ class TestUnique:
         )
         one, other = {f"k{n}" for n in range(50)}, {f"k{n}" for n in reversed(range(50))}
         assert self.digest(app, one) == self.digest(app, other)
-        assert app.ref("f").prepare(1, c=2)._submission[6] == self.digest(app, 1, c=2)
+        assert submission(app.ref("f").prepare(1, c=2)).unique == self.digest(app, 1, c=2)
 
     def test_tells_different_calls_apart(self, app: Ardiq) -> None:
         calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
@@ -260,15 +271,17 @@ class TestUnique:
 
     def test_depends_on_the_name(self, app: Ardiq) -> None:
         app.task(app._registry["f"].fn, name="g", unique=True)  # type: ignore[call-overload]
-        assert app._registry["g"].prepare(1)._submission[6] != self.digest(app, 1)
+        assert submission(app._registry["g"].prepare(1)).unique != self.digest(app, 1)
 
     def test_is_there_only_where_it_is_asked_for(self, app: Ardiq) -> None:
         task = app._registry["f"]
-        assert task.options(unique=False).prepare(1)._submission[6] is None
-        assert task.options(delay_ms=1).prepare(1)._submission[6] == self.digest(app, 1)
-        assert app.ref("other").prepare(1)._submission[6] is None
+        assert submission(task.options(unique=False).prepare(1)).unique is None
+        assert submission(task.options(delay_ms=1).prepare(1)).unique == self.digest(app, 1)
+        assert submission(app.ref("other").prepare(1)).unique is None
         named = app.ref("other").options(unique=True)
-        assert named.prepare(1, a=2, b=3)._submission[6] == named.prepare(1, b=3, a=2)._submission[6] is not None
+        assert (
+            submission(named.prepare(1, a=2, b=3)).unique == submission(named.prepare(1, b=3, a=2)).unique is not None
+        )
 
     def test_refuses_arguments_that_nest_too_deep(self, app: Ardiq) -> None:
         value: Any = 1
@@ -285,7 +298,9 @@ class TestUnique:
         @app.task(unique=True)
         def f(a: Any, b: Any) -> None: ...
 
-        assert f.prepare({"x": 1j, "y": 2}, 1)._submission[6] == f.prepare(b=1, a={"y": 2, "x": 1j})._submission[6]
+        assert (
+            submission(f.prepare({"x": 1j, "y": 2}, 1)).unique == submission(f.prepare(b=1, a={"y": 2, "x": 1j})).unique
+        )
 
 
 def test_no_context_outside_of_a_task() -> None:

@@ -29,6 +29,18 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(end)
 
 
+async def another_call() -> None:
+    """Return when a wake-up that was told later has called: one that was told before would have called, too."""
+    ends, called = os.pipe(), asyncio.Event()
+    later = WakeUp(asyncio.get_running_loop(), ends[0], called.set)
+    os.write(ends[1], b"x")
+    async with asyncio.timeout(10):
+        await called.wait()
+    later.close()
+    for end in ends:
+        os.close(end)
+
+
 @pytest.mark.parametrize("kind", [asyncio.SelectorEventLoop, Readerless])
 def test_it_calls_back_each_time_that_something_is_there(
     kind: type[asyncio.AbstractEventLoop], pipe: tuple[int, int]
@@ -47,7 +59,7 @@ def test_it_calls_back_each_time_that_something_is_there(
         wakeup.close()
         wakeup.close()
         os.write(pipe[1], b"d")
-        await asyncio.sleep(0.02)  # long enough for a call, were there one
+        await another_call()
         assert called.empty()
 
     with asyncio.Runner(loop_factory=kind) as runner:

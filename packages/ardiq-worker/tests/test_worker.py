@@ -257,17 +257,17 @@ async def test_a_run_inherits_nothing_from_the_runs_before_it(app: Ardiq, sync: 
 
 
 async def test_no_more_than_concurrency_run_at_once(app: Ardiq) -> None:
-    now, most = 0, 0
+    now, most, seven = 0, 0, asyncio.Barrier(7)
 
     @app.task
     async def count() -> None:
         nonlocal now, most
         now += 1
         most = max(most, now)
-        await asyncio.sleep(0.001)
+        await seven.wait()
         now -= 1
 
-    await app.enqueue_many([count.prepare() for _ in range(100)])
+    await app.enqueue_many([count.prepare() for _ in range(14 * 7)])
     await run(app, concurrency=7)
     assert (now, most) == (0, 7)
 

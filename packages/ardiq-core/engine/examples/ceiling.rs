@@ -85,7 +85,7 @@ async fn drain(link: &Link, keys: &Keys, jobs: usize, batch: usize) -> Result<f6
 
 fn outcome(job: Job) -> Settlement {
     let outcome = Outcome::Success(vec![0xc0], None);
-    judge(Finished { job, outcome, started_ms: 1, finished_ms: 2, recorded: false }, WORKER, KEEP_MS)
+    judge(Finished { job, outcome, started_ms: 1, finished_ms: 2, recorded: false, is_lost: false }, WORKER, KEEP_MS)
 }
 
 async fn settle(link: &Link, keys: &Keys, batch: &[Settlement]) -> Result<usize, Box<dyn Error>> {

@@ -13,7 +13,8 @@
 -- on its way to the server can arrive in between. The dead worker gets the score -1, so that it
 -- cannot renew while its work is being moved. Only a worker whose own lease is valid may take over:
 -- a worker that was cut off knows nothing about the others. The dead worker may have served lanes
--- that the caller does not serve, so its work is taken over from all lanes of the queue.
+-- that the caller does not serve, so its work is taken over from all lanes of the queue. A worker
+-- that signed off and left work behind (score 0, then -2) did not die: its runs spend no try.
 local workers, info, running, pulse, known_lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local FIRST_STREAM = 6
 local base, job_prefix, group, asker, left = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -26,13 +27,13 @@ keep_time(pulse, workers, expected)
 local own = call('ZSCORE', workers, asker)
 if not own or tonumber(own) < now then return { now, '', 0, 0, 1 } end
 
-local seen, victim, out = {}, nil, { now, '', 0, 0, 1 }
+local seen, victim, signed_off, out = {}, nil, false, { now, '', 0, 0, 1 }
 for n = FIRST_SEEN, #ARGV, 2 do seen[ARGV[n]] = ARGV[n + 1] end
 local expired = call('ZRANGEBYSCORE', workers, '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, MOST_SUSPECTS)
 for n = 1, #expired, 2 do
   local worker, lease = expired[n], expired[n + 1]
   if tonumber(lease) <= 0 or seen[worker] == lease then
-    victim = victim or worker
+    if not victim then victim, signed_off = worker, lease == '0' or lease == '-2' end
   else
     out[#out + 1] = worker
     out[#out + 1] = lease
@@ -71,7 +72,7 @@ for _, lane in ipairs(ask('SMEMBERS', known_lanes) or {}) do
     streams[#streams + 1] = own
   end
 end
-call('ZADD', workers, -1, victim)
+call('ZADD', workers, signed_off and -2 or -1, victim)
 out[2] = victim
 
 local taken, started = 0, 0
@@ -91,16 +92,17 @@ local function take_over(s, entry)
   local run = call('HGET', running, id)
   local had_begun = run and sub(run, 1, #entry + 1) == entry .. ' '
   if had_begun then call('HDEL', running, id) end
-  if not is_at(ask('GET', job_key), entry, sub(streams[s], #base + 1)) then return end
+  if is_elsewhere(ask('GET', job_key), entry, sub(streams[s], #base + 1)) then return end
   local low, deaths, misses, flags, high, enqueued = struct.unpack(HEADER_FORMAT, label)
   local tries = high * 65536 + low
-  if had_begun then
+  if had_begun then started = started + 1 end
+  if had_begun and not signed_off then
     local mode = string.match(run, ' (%a)$')
     -- The run had been cleared of suspicion, so its deaths are counted from 1 again.
-    tries, deaths, started = math.min(tries + 1, 4294967295), mode == 'c' and 1 or math.min(deaths + 1, 255), started + 1
+    tries, deaths = math.min(tries + 1, 4294967295), mode == 'c' and 1 or math.min(deaths + 1, 255)
     flags = flags - flags % (2 * ALONE) + flags % ALONE + (mode == 'a' and ALONE or 0)
   end
-  if flags % 2 == 0 then flags = flags + SUSPECT end
+  if flags % 2 == 0 and not signed_off then flags = flags + SUSPECT end
   local header = struct.pack(HEADER_FORMAT, tries % 65536, deaths, misses, flags, math.floor(tries / 65536), enqueued)
   add_to_stream(base, returned, job_key, header .. id, envelope)
   taken = taken + 1

@@ -15,6 +15,8 @@
 --            record
 --         R  to run again; number = delay in ms; data = new header
 --         H  returned to the queue, to be delivered before new work; data = header
+--         V  its start was refused: dropped if the job has ended or is somewhere else, otherwise as
+--            H; data = header
 -- out   positions (from 0, over all jobs) whose delivery was no longer valid: nothing was changed
 --       for them; also -1 if this user may not publish
 local due, running, waiters, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -105,6 +107,10 @@ local function settle(position, entry, job_key, spec, data)
       data = struct.pack(HEADER_FORMAT, low, math.max(0, deaths - survived), misses, flags, high, enqueued)
       call('DEL', survivals)
     end
+  end
+  if outcome == 'V' then
+    if not found or is_elsewhere(ask('GET', job_key), entry, sub(stream, #base + 1)) then return true end
+    outcome = 'H'
   end
   if recorded == '1' then started[#started + 1] = id end
   if (outcome == 'R' or outcome == 'H') and found then

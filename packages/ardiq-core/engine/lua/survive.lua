@@ -1,19 +1,23 @@
 -- survive: record that a worker that lost its lease is alive, so that takeovers of its runs do not
 -- count as deaths.
 --
--- KEYS  the key of each job's survivals
--- ARGV  how long the survivals are kept in ms, then per key: the name under which the worker held
---       the lost lease
+-- KEYS  pairs: key of a job's survivals, key of the job
+-- ARGV  how long the survivals are kept in ms, then per job: entry id of the delivery that was taken
+--       over
 -- out   now
--- A repeated call changes nothing: a lease is lost once.
+-- A repeated call changes nothing: a delivery is taken over once. Of a job that has ended, nothing
+-- is recorded.
 local ttl_ms = ARGV[1]
-need(KEYS[1], 'SADD', 'DEL', 'PEXPIRE')
-for n, key in ipairs(KEYS) do
-  local worker = ARGV[n + 1]
-  if type(redis.pcall('SADD', key, worker)) == 'table' then
-    call('DEL', key)
-    call('SADD', key, worker)
+need(KEYS[1], 'SADD', 'DEL', 'PEXPIRE', 'GETRANGE')
+for n = 1, #KEYS / 2 do
+  local key, entry = KEYS[2 * n - 1], ARGV[n + 1]
+  local kind = ask('GETRANGE', KEYS[2 * n], 0, 0)
+  if kind ~= 'R' and kind ~= 'T' then
+    if type(redis.pcall('SADD', key, entry)) == 'table' then
+      call('DEL', key)
+      call('SADD', key, entry)
+    end
+    call('PEXPIRE', key, ttl_ms)
   end
-  call('PEXPIRE', key, ttl_ms)
 end
 return now

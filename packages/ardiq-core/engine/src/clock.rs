@@ -1,15 +1,27 @@
 //! The Redis time between replies: that of the last reply, plus the time that has passed since by
 //! the monotonic clock. No decision depends on a wall clock.
 
+use rustix::time::{ClockId, clock_gettime};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
 
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// A clock that goes on while the machine is suspended. `std::time::Instant` stops meanwhile, so a
+/// lease that has expired would look valid.
+const CLOCK: ClockId =
+    if cfg!(any(target_os = "linux", target_os = "android")) { ClockId::Boottime } else { ClockId::Monotonic };
 
-/// Milliseconds since the first call, by the monotonic clock.
+static START: LazyLock<i64> = LazyLock::new(uptime_ms);
+
+fn uptime_ms() -> i64 {
+    let now = clock_gettime(CLOCK);
+    now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
+}
+
+/// Milliseconds since the first call, by the monotonic clock. The time that the machine was
+/// suspended counts.
 pub fn monotonic_ms() -> i64 {
-    i64::try_from(START.elapsed().as_millis()).unwrap_or(i64::MAX)
+    let start = *START;
+    uptime_ms() - start
 }
 
 /// See the module.
@@ -79,5 +91,15 @@ mod tests {
         assert_eq!(clock.take_step(), None, "a delayed reply is no step");
         clock.observe(4_000_000);
         assert!(clock.take_step().is_some_and(|step| step > 3_000_000));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_time_that_the_machine_was_suspended_counts() {
+        // The kernel counts it in /proc/uptime, too.
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+        let seconds: f64 = uptime.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or_default();
+        let difference = uptime_ms() as f64 - seconds * 1000.0;
+        assert!(difference.abs() < 1000.0, "{difference} ms");
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use ardiq_engine::protocol::entry::{ALONE, Header, SUSPECT};
 use ardiq_engine::protocol::envelope::Envelope;
 use ardiq_engine::scripts::deliver::{Entry, Settlement, Start};
+use ardiq_engine::scripts::upkeep::Survivor;
 use ardiq_engine::worker::desk::Desk;
 use ardiq_engine::worker::job::Delivery;
 use ardiq_engine::worker::judge::{Outcome, judge};
@@ -82,7 +83,7 @@ struct World {
     /// Jobs whose outcome was sent at least once.
     settled: BTreeSet<String>,
     /// Jobs that another worker turned out to own.
-    dropped: BTreeSet<String>,
+    refused: BTreeSet<String>,
     /// Jobs that had not started, or whose outcome was not written, when the lease was lost.
     lost: BTreeSet<String>,
     /// Runs that continued after the lease was lost.
@@ -109,7 +110,7 @@ impl World {
             running: BTreeMap::new(),
             recorded: BTreeSet::new(),
             settled: BTreeSet::new(),
-            dropped: BTreeSet::new(),
+            refused: BTreeSet::new(),
             lost: BTreeSet::new(),
             survived: BTreeSet::new(),
             batches: VecDeque::new(),
@@ -154,7 +155,7 @@ impl World {
         let known = |jobs: &BTreeSet<String>| jobs.contains(&one.id);
         prop_assert!(!self.stopped, "{} started after the stop", one.id);
         prop_assert!(!known(&self.settled), "{} started after it was settled", one.id);
-        prop_assert!(!known(&self.lost) && !known(&self.dropped), "{} is another worker's", one.id);
+        prop_assert!(!known(&self.lost) && !known(&self.refused), "{} is another worker's", one.id);
         prop_assert!(!self.running.values().any(|(id, _)| *id == one.id), "{} started twice", one.id);
         let begun = self.of(&one.id).1 != DEFERRED;
         prop_assert!(self.running.insert(one.slot, (one.id, begun)).is_none(), "a slot was given out twice");
@@ -215,7 +216,7 @@ impl World {
                 continue;
             }
             if refused.contains(&position) {
-                self.dropped.insert(start.id.clone());
+                self.refused.insert(start.id.clone());
             } else {
                 self.recorded.insert(start.id.clone());
             }
@@ -236,7 +237,7 @@ impl World {
         let held = self.desk.held();
         let lost = self.desk.lose_lease();
         prop_assert_eq!(lost.held, held);
-        for (id, _) in lost.survived {
+        for Survivor { id, .. } in lost.survived {
             prop_assert!(self.recorded.contains(&id) && !self.settled.contains(&id), "{} has not been recorded", id);
             prop_assert!(self.survived.insert(id), "a life is counted once");
         }
@@ -262,7 +263,7 @@ impl World {
                 // The server would return every job that is neither settled nor taken over.
                 let open = |id: &&String| {
                     let written = self.settled.contains(*id) && !self.put_off.contains(*id);
-                    !written && !self.dropped.contains(*id) && !self.lost.contains(*id)
+                    !written && !self.lost.contains(*id)
                 };
                 let again =
                     self.entries.keys().filter(open).map(|id| Delivery::read(self.entries[id].clone())).collect();
@@ -331,9 +332,9 @@ impl World {
             }
         }
         prop_assert!(self.desk.is_empty(), "something is left at the desk: {:?}", self.desk);
-        let all: BTreeSet<&String> = self.settled.iter().chain(&self.dropped).chain(&self.lost).collect();
+        let all: BTreeSet<&String> = self.settled.iter().chain(&self.lost).collect();
         prop_assert_eq!(all.len(), self.entries.len(), "a job was lost");
-        prop_assert!(self.settled.is_disjoint(&self.dropped) && self.put_off.is_empty());
+        prop_assert!(self.put_off.is_empty());
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ mod desks;
 
 use ardiq_engine::protocol::entry::{Header, SUSPECT};
 use ardiq_engine::scripts::deliver::{BATCH, Settlement};
+use ardiq_engine::scripts::upkeep::Survivor;
 use ardiq_engine::worker::desk::{Desk, Lost, RECORD_AFTER_MS};
 use ardiq_engine::worker::judge::{Finished, Outcome, judge};
 use ardiq_engine::worker::plan::InFlight;
@@ -224,6 +225,38 @@ fn a_stop_takes_the_record_of_a_vetted_run_with_it() {
     assert!(hand_out(&mut desk).is_empty());
 }
 
+fn survivor(number: usize) -> Survivor {
+    Survivor { id: format!("job{number}"), nonce: [0; 8], entry: format!("{number}-0") }
+}
+
+#[test]
+fn what_was_delivered_under_a_lost_lease_hides_no_lost_delivery() {
+    let mut desk = desk(4, 8);
+    receive(&mut desk, [entry(3, 1), entry(3, 2), entry(3, 3)]);
+    let runs = hand_out(&mut desk);
+    succeed(&mut desk, runs[0].slot);
+    let refused = settlements(planned(&mut desk).settle);
+    desk.put_off(refused, MONO + 10);
+    succeed(&mut desk, runs[1].slot);
+    assert_eq!(desk.delivered(), 3);
+    desk.lose_lease();
+    desk.extend_lease(LEASE_END);
+    receive(&mut desk, [entry(3, 4)]);
+    assert_eq!((desk.known(), desk.delivered()), (4, 1));
+    succeed(&mut desk, runs[2].slot);
+    assert_eq!((desk.known(), desk.delivered()), (4, 1), "the end of the last one");
+}
+
+#[test]
+fn a_start_that_is_refused_has_an_outcome() {
+    let mut desk = desk(1, 1);
+    receive(&mut desk, [suspect(1, 1)]);
+    assert!(hand_out(&mut desk).is_empty());
+    answer_vetting(&mut desk, &[0]);
+    let void = planned(&mut desk).settle.remove(0);
+    assert_eq!((void.outcome, void.recorded, desk.running()), (Outcome::Void, false, 0));
+}
+
 #[test]
 fn a_lost_lease_names_the_runs_whose_deaths_will_be_counted() {
     let mut desk = desk(3, 3);
@@ -234,7 +267,8 @@ fn a_lost_lease_names_the_runs_whose_deaths_will_be_counted() {
     hand_out(&mut desk);
     succeed(&mut desk, slot);
     let lost = desk.lose_lease();
-    assert_eq!(lost, Lost { held: 2, survived: vec![("job2".into(), [0; 8])] }, "neither the ended nor the unrecorded");
+    assert_eq!(lost, Lost { held: 2, survived: vec![survivor(2)] }, "neither the ended nor the unrecorded");
+    assert_eq!((desk.known(), desk.delivered()), (3, 0), "the server counts none of them any more");
 }
 
 #[test]
@@ -243,7 +277,7 @@ fn a_lost_lease_names_vetted_runs_that_have_not_been_pulled() {
     receive(&mut desk, [suspect(1, 1)]);
     assert!(hand_out(&mut desk).is_empty());
     answer_vetting(&mut desk, &[]);
-    assert_eq!(desk.lose_lease().survived, [("job1".into(), [0; 8])], "its start is on record, and nobody died");
+    assert_eq!(desk.lose_lease().survived, [survivor(1)], "its start is on record, and nobody died");
     desk.extend_lease(LEASE_END);
     assert!(hand_out(&mut desk).is_empty() && desk.is_empty());
 }

@@ -54,7 +54,7 @@ async fn set_scene(queue: &Queue) -> Vec<Entry> {
     let _: i64 = queue.ask("ZADD", (&queue.keys.due, 1, "due")).await;
     let sent = queue.take("w", 5).await;
     queue.begin("w", &[&sent[1]]).await;
-    let survived = [survivor(&sent[2].id, 1, "w")];
+    let survived = [survivor(&sent[2].id, 1, "1-1")];
     upkeep::survive(&queue.link, &queue.keys, &survived, patience()).await.unwrap();
     queue.enqueue(&[job("of the dead")]).await;
     queue.take("dead", 1).await;
@@ -120,7 +120,7 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
             upkeep::reclaim(link, keys, search, patience()).await.is_ok()
         }
         ("survive", _) => {
-            let runs = [survivor("a", 1, "w"), survivor("b", 2, "w")];
+            let runs = [survivor("a", 1, "1-1"), survivor("b", 2, "2-1")];
             upkeep::survive(link, keys, &runs, patience()).await.is_ok()
         }
         ("leave", _) => upkeep::leave(link, keys, "w", patience()).await.is_ok(),

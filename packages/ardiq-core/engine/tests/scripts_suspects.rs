@@ -10,7 +10,7 @@ use ardiq_engine::scripts::deliver::{Entry, Settlement, Verdict};
 use ardiq_engine::scripts::look;
 use ardiq_engine::scripts::produce::NewJob;
 use ardiq_engine::scripts::upkeep::{self, Survivor};
-use support::{LOW, Queue, RETURNED_LOW, TTL, header_of, job, patience, poison, result_of, settlement};
+use support::{LOW, Queue, RETURNED_LOW, TTL, done, header_of, job, patience, poison, result_of, settlement};
 
 /// The nonce of `job`'s envelopes.
 const NONCE: [u8; 8] = 1u64.to_be_bytes();
@@ -31,10 +31,10 @@ async fn taken_over(queue: &Queue, dead: &str) -> Entry {
     queue.take("heir", 1).await.remove(0)
 }
 
-/// The worker that runs these jobs is alive.
-async fn survive(queue: &Queue, worker: &str, jobs: &[(&str, [u8; 8])]) {
+/// The worker that runs these jobs, which were delivered as this entry, is alive.
+async fn survive(queue: &Queue, entry: &str, jobs: &[(&str, [u8; 8])]) {
     let survivor =
-        |(id, nonce): &(&str, [u8; 8])| Survivor { id: (*id).to_owned(), nonce: *nonce, worker: worker.into() };
+        |(id, nonce): &(&str, [u8; 8])| Survivor { id: (*id).to_owned(), nonce: *nonce, entry: entry.into() };
     let runs: Vec<_> = jobs.iter().map(survivor).collect();
     upkeep::survive(&queue.link, &queue.keys, &runs, patience()).await.unwrap();
 }
@@ -200,5 +200,104 @@ async fn that_a_worker_lives_is_forgotten_in_the_end() {
     for id in ["0", "449"] {
         let ttl: i64 = queue.ask("PTTL", queue.keys.survivals(id, NONCE)).await;
         assert!((1..=86_400_000).contains(&ttl), "{ttl}");
+    }
+}
+
+#[tokio::test]
+async fn of_a_job_that_has_ended_nothing_is_recorded() {
+    let queue = Queue::start();
+    queue.enqueue(&[job("stored"), job("forgotten"), job("open")]).await;
+    let sent = queue.take("w", 3).await;
+    queue.settle(&[done(&sent[0], TTL), done(&sent[1], 0)]).await;
+    survive(&queue, "1-1", &[("stored", NONCE), ("forgotten", NONCE), ("open", NONCE)]).await;
+    let names = queue.names().await;
+    let survivals: Vec<&String> = names.iter().filter(|name| name.starts_with("survivals:")).collect();
+    assert!(matches!(survivals[..], [name] if name.starts_with("survivals:open:")), "{survivals:?}");
+}
+
+#[tokio::test]
+async fn work_that_was_left_behind_spends_neither_a_try_nor_a_life() {
+    let queue = Queue::start();
+    let known = Header { tries: 3, deaths: 2, ..Header::default() };
+    queue.enqueue(&[job("b"), job("c")]).await;
+    let others = queue.take("w", 2).await;
+    let entry = delivered_as(&queue, "w", known).await;
+    queue.begin("w", &[&entry, &others[0], &others[1]]).await;
+    assert!(queue.leave("w").await > 0);
+    queue.sign_on("heir").await;
+    // The score is kept from call to call.
+    for _ in 0..3 {
+        assert_eq!(queue.reclaim("heir", 1, false).await.taken, 1);
+    }
+    let again = queue.take("heir", 3).await;
+    let mut headers: Vec<_> = again.iter().map(|one| (one.id.clone(), header_of(one))).collect();
+    headers.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(headers[0].1, Header { enqueued_ms: headers[0].1.enqueued_ms, ..known });
+    assert!(headers[1..].iter().all(|(_, header)| (header.tries, header.deaths) == (0, 0)), "{headers:?}");
+    assert!(!queue.names().await.contains(&"running".to_owned()));
+}
+
+/// What the record of a job may look like when its worker dies, and whether its entry still counts.
+const RECORDS: [(&[&str], bool); 9] = [
+    (&[], true),
+    (&["DEL"], true),
+    (&["SET", "q123"], true),
+    (&["SET", ""], true),
+    (&["SET", "q12345678not an entry"], true),
+    (&["RPUSH", "x"], true),
+    (&["SET", "q123456789-1 lane:low"], false),
+    (&["SET", "R12345678\x01"], false),
+    (&["SET", "T12345678"], false),
+];
+
+async fn damage(queue: &Queue, id: &str, words: &[&str]) {
+    let name = queue.keys.job(id);
+    let Some((command, values)) = words.split_first() else { return };
+    let _: i64 = if *command == "RPUSH" { queue.ask("DEL", &name).await } else { 0 };
+    let _: redis::Value = match values {
+        [value] => queue.ask(command, (&name, value)).await,
+        _ => queue.ask(command, &name).await,
+    };
+}
+
+#[tokio::test]
+async fn a_job_whose_record_is_damaged_runs_again_when_its_worker_dies() {
+    for (words, counts) in RECORDS {
+        let queue = Queue::start();
+        let entry = queue.deliver("a", "w").await;
+        queue.begin("w", &[&entry]).await;
+        damage(&queue, "a", words).await;
+        let before = if counts { None } else { queue.kind("a").await };
+        queue.let_lease_end("w").await;
+        queue.sign_on("heir").await;
+        assert_eq!(queue.reclaim("heir", 10, false).await.taken, u64::from(counts), "{words:?}");
+        let again = queue.fetch("heir", 1).await.entries;
+        assert_eq!(again.len(), usize::from(counts), "{words:?}");
+        if counts {
+            assert!(queue.settle(&[done(&again[0], TTL)]).await.is_empty(), "{words:?}");
+            assert_eq!(queue.kind("a").await, Some('R'), "{words:?}");
+        } else {
+            assert_eq!(queue.kind("a").await, before, "{words:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_whose_start_is_refused_ends() {
+    for (words, counts) in RECORDS {
+        let queue = Queue::start();
+        let entry = queue.deliver("a", "w").await;
+        damage(&queue, "a", words).await;
+        let before = if counts { None } else { queue.kind("a").await };
+        let void = settlement(&entry, Verdict::Void(header_of(&entry).encode().to_vec()));
+        assert!(queue.settle(&[void]).await.is_empty(), "{words:?}");
+        assert_eq!((queue.pending(LOW).await, queue.length(LOW).await), (0, 0), "{words:?}");
+        assert_eq!(queue.length(RETURNED_LOW).await, u64::from(counts), "{words:?}");
+        if counts {
+            let again = queue.take("w", 1).await;
+            assert!(queue.begin("w", &[&again[0]]).await.is_empty(), "{words:?}: its record is whole again");
+        } else {
+            assert_eq!(queue.kind("a").await, before, "{words:?}");
+        }
     }
 }

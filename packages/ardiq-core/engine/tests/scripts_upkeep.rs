@@ -235,7 +235,7 @@ async fn reclaim_goes_on_page_by_page_and_the_dead_one_cannot_renew_meanwhile() 
 }
 
 #[tokio::test]
-async fn reclaim_leaves_alone_what_the_dead_one_had_settled_or_lost() {
+async fn reclaim_leaves_alone_what_the_dead_one_had_settled_or_what_was_deleted() {
     let queue = Queue::start();
     queue.enqueue(&[job("moved"), job("deleted"), job("unknown")]).await;
     let sent = queue.take("dead", 3).await;
@@ -245,8 +245,8 @@ async fn reclaim_leaves_alone_what_the_dead_one_had_settled_or_lost() {
     queue.let_lease_end("dead").await;
     queue.sign_on("heir").await;
     let found = queue.reclaim("heir", 10, false).await;
-    assert_eq!((found.taken, found.finished), (0, true));
-    assert_eq!((queue.length(LOW).await, queue.length(RETURNED_LOW).await, queue.pending(LOW).await), (1, 0, 0));
+    assert_eq!((found.taken, found.finished), (1, true), "the entry without a record is the job");
+    assert_eq!((queue.length(LOW).await, queue.length(RETURNED_LOW).await, queue.pending(LOW).await), (1, 1, 0));
 }
 
 #[tokio::test]

@@ -175,3 +175,26 @@ fn what_waits_behind_a_long_run_goes_to_an_idle_worker() {
     busy.stop();
     idle.stop();
 }
+
+#[test]
+fn an_outcome_that_is_refused_after_a_takeover_counts_for_the_worker() {
+    let server = Server::start(&[]);
+    let host = Host::new(&server.url());
+    let mut running = host.worker("w", 1, 1);
+    host.enqueue(vec![task("a")]);
+    let run = running.wait_for(1).remove(0);
+    until("its start is not recorded", || is_recorded(&server, "a"));
+    // What a takeover does, without a word to the worker: the delivery ends, and the job is elsewhere.
+    let entries: Vec<(String, String, i64, i64)> =
+        tell(&server, &["XPENDING", "ardiq:{q}:lane:low", "q", "-", "+", "1"]);
+    let pending = vec![entries[0].0.clone()];
+    let _: i64 = tell(&server, &["XACK", "ardiq:{q}:lane:low", "q", &pending[0]]);
+    let _: String = tell(&server, &["SET", "ardiq:{q}:job:a", "q\0\0\0\0\0\0\0\u{1}9-9 returned:low"]);
+    running.complete(vec![(run.slot, Outcome::Success(b"refused".to_vec(), None))]);
+    until("nothing says that it lives", || {
+        !tell::<Vec<String>>(&server, &["KEYS", "ardiq:{q}:survivals:a:*"]).is_empty()
+    });
+    let name = tell::<Vec<String>>(&server, &["KEYS", "ardiq:{q}:survivals:a:*"]).remove(0);
+    assert_eq!(tell::<Vec<String>>(&server, &["SMEMBERS", &name]), pending);
+    running.stop();
+}

@@ -194,6 +194,9 @@ pub enum Verdict {
     Again(u64, Vec<u8>),
     /// Return it to the queue, with this header.
     Back(Vec<u8>),
+    /// Its start was refused. Drop the delivery if the job has ended or is somewhere else, and
+    /// otherwise return the job to the queue with this header.
+    Void(Vec<u8>),
 }
 
 impl Verdict {
@@ -204,7 +207,8 @@ impl Verdict {
             | Self::Dead(data, _)
             | Self::Poison(data, _)
             | Self::Again(_, data)
-            | Self::Back(data) => data,
+            | Self::Back(data)
+            | Self::Void(data) => data,
         }
     }
 }
@@ -218,8 +222,12 @@ pub struct Settlement {
     pub entry: String,
     /// Job id.
     pub id: String,
+    /// Nonce of its enqueue.
+    pub nonce: Nonce,
     /// Whether its start was recorded.
     pub recorded: bool,
+    /// Whether it was delivered under a lease that was lost.
+    pub is_lost: bool,
     /// The unique identity that it holds, in hexadecimal.
     pub unique: Option<String>,
     /// The nonce of its enqueue, if its body is stored separately. The body is deleted with the
@@ -241,7 +249,7 @@ impl Settlement {
     pub fn size(&self) -> usize {
         match &self.verdict {
             Verdict::Done(data, _) | Verdict::Dead(data, _) | Verdict::Poison(data, _) => data.len(),
-            Verdict::Again(..) | Verdict::Back(_) => 0,
+            Verdict::Again(..) | Verdict::Back(_) | Verdict::Void(_) => 0,
         }
     }
 
@@ -305,6 +313,7 @@ pub async fn settle(
                 }
                 Verdict::Again(delay, header) => ('R', i64::try_from(*delay).unwrap_or(i64::MAX), header),
                 Verdict::Back(header) => ('H', 0, header),
+                Verdict::Void(header) => ('V', 0, header),
             };
             cmd.arg(&one.entry).arg(keys.job(&one.id));
             if one.is_plain(default_ttl_ms) {

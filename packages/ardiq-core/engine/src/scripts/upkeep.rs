@@ -149,19 +149,20 @@ pub struct Survivor {
     pub id: String,
     /// Nonce of its enqueue.
     pub nonce: Nonce,
-    /// The name under which the worker held the lost lease.
-    pub worker: String,
+    /// Entry id of its delivery.
+    pub entry: String,
 }
 
 /// Record that the worker that runs these jobs is alive, although it lost its lease.
 pub async fn survive(link: &Link, keys: &Keys, runs: &[Survivor], patience: Patience) -> Result<()> {
     for chunk in runs.chunks(SURVIVE_LIMIT) {
-        let names: Vec<String> = chunk.iter().map(|run| keys.survivals(&run.id, run.nonce)).collect();
+        let names_of = |run: &Survivor| [keys.survivals(&run.id, run.nonce), keys.job(&run.id)];
+        let names: Vec<String> = chunk.iter().flat_map(names_of).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut cmd = SURVIVE.call(&names, 1 + chunk.len(), 0);
         cmd.arg(SURVIVAL_MS);
         chunk.iter().for_each(|run| {
-            cmd.arg(&run.worker);
+            cmd.arg(&run.entry);
         });
         link.call(&SURVIVE, &cmd, patience).await?;
     }

@@ -8,9 +8,9 @@
 use std::collections::{HashSet, VecDeque};
 
 use crate::link::LARGE;
-use crate::protocol::keys::Nonce;
 use crate::protocol::state::StartMode;
 use crate::scripts::deliver::{BATCH, BATCH_BYTES, Settlement, Start};
+use crate::scripts::upkeep::Survivor;
 
 use super::incomplete::{Incomplete, ORDER_MS};
 use super::job::Job;
@@ -78,7 +78,7 @@ pub struct Lost {
     pub held: usize,
     /// Runs whose start is recorded. The worker that takes them over counts a death, although this
     /// process is alive.
-    pub survived: Vec<(String, Nonce)>,
+    pub survived: Vec<Survivor>,
 }
 
 impl Desk {
@@ -128,6 +128,14 @@ impl Desk {
     /// Deliveries that this desk knows of. A read in flight may bring more.
     pub fn known(&self) -> usize {
         self.held() + self.finished.len() + self.finished_large.len() + self.put_off.len() + self.settling
+    }
+
+    /// Deliveries under the present lease that this desk knows of. The server counts the same ones.
+    pub fn delivered(&self) -> usize {
+        let lost_runs = self.runs.iter().filter(|run| run.is_lost).count();
+        let lost_outcomes = self.finished.iter().chain(&self.finished_large).filter(|one| one.is_lost).count();
+        let lost_put_off = self.put_off.iter().filter(|one| one.is_lost).count();
+        self.known() - lost_runs - lost_outcomes - lost_put_off
     }
 
     /// Whether every outcome has been written.
@@ -201,6 +209,8 @@ impl Desk {
         self.quarantine.take();
         self.incomplete.take();
         let survived = self.runs.forget_unbegun();
+        self.finished.iter_mut().chain(&mut self.finished_large).for_each(|one| one.is_lost = true);
+        self.put_off.iter_mut().for_each(|one| one.is_lost = true);
         self.dry = false;
         self.lease_until_ms = i64::MIN;
         Lost { held, survived }
@@ -208,7 +218,14 @@ impl Desk {
 
     pub(super) fn finish_unstarted(&mut self, job: Job, outcome: Outcome, now_ms: u64) {
         let again = job.is_again;
-        self.finished.push(Finished { job, outcome, started_ms: 0, finished_ms: now_ms, recorded: again });
+        self.finished.push(Finished {
+            job,
+            outcome,
+            started_ms: 0,
+            finished_ms: now_ms,
+            recorded: again,
+            is_lost: false,
+        });
         self.has_news = true;
     }
 
@@ -310,7 +327,7 @@ impl Desk {
             match run.stage {
                 // Vetting is repeated until it is answered, so the job is marked only then.
                 Stage::Vetted => plan.vet.push((slot, run.start())),
-                Stage::Out if !run.recorded => {
+                Stage::Out if !run.recorded && !run.is_lost => {
                     let due = run.since_ms + RECORD_AFTER_MS;
                     if monotonic_ms < due {
                         plan.wake_at(due);
@@ -356,6 +373,7 @@ impl Desk {
                 started_ms: 0,
                 finished_ms: now_ms,
                 recorded,
+                is_lost: false,
             });
         }
     }

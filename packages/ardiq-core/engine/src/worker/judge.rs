@@ -29,6 +29,8 @@ pub enum Outcome {
     Retry(u64),
     /// It did not finish and spends no try.
     HandBack,
+    /// Its start was refused, although the lease is valid.
+    Void,
     /// It is a suspect, and too many suspects already wait here.
     PutOff,
     /// This worker has no such task.
@@ -103,6 +105,8 @@ pub struct Finished {
     pub finished_ms: u64,
     /// Whether its start was recorded.
     pub recorded: bool,
+    /// Whether it was delivered under a lease that was lost.
+    pub is_lost: bool,
 }
 
 impl Finished {
@@ -122,7 +126,7 @@ impl Finished {
 /// Decide what to write. `worker` and `default_ttl_ms` are those of the worker that settles the
 /// job.
 pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlement {
-    let Finished { job, outcome, started_ms, finished_ms, recorded } = finished;
+    let Finished { job, outcome, started_ms, finished_ms, recorded, is_lost } = finished;
     let header = job.header;
     let result = |outcome: record::Outcome, fault: Fault| {
         let started = started_ms > 0;
@@ -173,6 +177,7 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
             Verdict::Again(delay_ms.min(LONGEST_DELAY_MS), header.encode().to_vec())
         }
         Outcome::HandBack => Verdict::Back(header.encode().to_vec()),
+        Outcome::Void => Verdict::Void(header.encode().to_vec()),
         Outcome::PutOff => Verdict::Again(PUT_OFF_MS, header.encode().to_vec()),
         Outcome::UnknownTask if header.misses >= UNKNOWN_LIMIT => {
             let text = format!("no worker knows a task named {:?}", job.envelope.name);
@@ -183,14 +188,16 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
             Verdict::Again(1000 * u64::from(header.misses).pow(2), header.encode().to_vec())
         }
     };
-    let separate_body = job.separate_body();
+    let (nonce, separate_body) = (job.envelope.nonce, job.separate_body());
     // Other software may have written any number to Redis.
     let guard_ms = job.envelope.repeat_ms.clamp(GUARD_MS, LONGEST_DELAY_MS);
     Settlement {
         stream: job.stream,
         entry: job.entry,
         id: job.id,
+        nonce,
         recorded,
+        is_lost,
         unique: job.envelope.unique,
         separate_body,
         guard_ms,
@@ -226,7 +233,7 @@ mod tests {
     fn finished(outcome: Outcome, header: Header) -> Finished {
         let envelope = Envelope { name: "add".into(), unique: Some("ab".into()), ..Envelope::default() };
         let job = Job { stream: 1, entry: "1-0".into(), id: "a".into(), header, envelope, ..Job::default() };
-        Finished { job, outcome, started_ms: 20, finished_ms: 30, recorded: true }
+        Finished { job, outcome, started_ms: 20, finished_ms: 30, recorded: true, is_lost: false }
     }
 
     fn verdict(outcome: Outcome, header: Header) -> Verdict {

@@ -15,7 +15,7 @@ use crate::lock::lock;
 use crate::logs::Level;
 use crate::protocol::info::Info;
 use crate::scripts;
-use crate::scripts::upkeep::{self, Survivor};
+use crate::scripts::upkeep;
 
 /// Pause before a refused renewal is sent again.
 const RENEW_AGAIN: Duration = Duration::from_millis(100);
@@ -81,7 +81,7 @@ async fn extend(state: &State, first: bool, patience: Patience) -> Result<bool> 
     if renewed.held {
         let mut desk = lock(&state.desk);
         desk.extend_lease(asked_ms + i64::try_from(settings.lease_ms).unwrap_or(i64::MAX / 2));
-        if renewed.delivered > desk.known() {
+        if renewed.delivered > desk.delivered() {
             // A request in flight may return the rest. If there is none, a reply was lost although
             // no connection broke.
             desk.must_recover();
@@ -109,8 +109,7 @@ impl State {
             "worker {old} lost its lease with {} jobs held: the outcomes of jobs that still run may be refused",
             lost.held
         );
-        let survivors = lost.survived.into_iter().map(|(id, nonce)| Survivor { id, nonce, worker: old.to_owned() });
-        lock(&self.survived).extend(survivors);
+        lock(&self.survived).extend(lost.survived);
         self.log(Level::Warning, message);
         self.emit(EventKind::Lost, old);
         self.lost.notify_one();
@@ -141,20 +140,26 @@ pub async fn renew(state: Arc<State>) -> Result<()> {
                 Err(error) => return Err(error),
             }
         }
-        let survived = lock(&state.survived).clone();
-        if !survived.is_empty() {
-            let told = upkeep::survive(&state.shared.link, &state.shared.keys, &survived, Patience::Endless).await;
-            match told {
-                Err(error @ Error::Refused(_)) => {
-                    let count = survived.len();
-                    let message = format!("it cannot be recorded that {count} runs outlived their lease: {error}");
-                    state.log(Level::Warning, message);
-                }
-                told => told?,
-            }
-            lock(&state.survived).drain(..survived.len());
-        }
+        record_survivors(&state, Patience::Endless).await?;
     }
+}
+
+/// Record that runs outlived their lease, so that the worker that took them over counts no death.
+async fn record_survivors(state: &State, patience: Patience) -> Result<()> {
+    let survived = lock(&state.survived).clone();
+    if survived.is_empty() {
+        return Ok(());
+    }
+    match upkeep::survive(&state.shared.link, &state.shared.keys, &survived, patience).await {
+        Err(error @ Error::Refused(_)) => {
+            let count = survived.len();
+            let message = format!("it cannot be recorded that {count} runs outlived their lease: {error}");
+            state.log(Level::Warning, message);
+        }
+        told => told?,
+    }
+    lock(&state.survived).drain(..survived.len());
+    Ok(())
 }
 
 /// After every reconnect, read this worker's deliveries back: the reply that contained them may
@@ -198,14 +203,11 @@ pub async fn sign_off(state: &Arc<State>) {
     for task in lock(&state.tasks).drain(..) {
         task.abort();
     }
-    let keys = &state.shared.keys;
-    let left = upkeep::leave(
-        link,
-        keys,
-        &state.identity(),
-        Patience::Until(end.max(Instant::now() + Duration::from_millis(500))),
-    )
-    .await;
+    let patience = Patience::Until(end.max(Instant::now() + Duration::from_millis(500)));
+    if let Err(error) = record_survivors(state, patience).await {
+        state.log(Level::Warning, format!("it is not recorded that runs outlived their lease: {error}"));
+    }
+    let left = upkeep::leave(link, &state.shared.keys, &state.identity(), patience).await;
     let mut detail = String::new();
     match left {
         Ok(0) if !unsettled => {}

@@ -9,6 +9,7 @@ use crate::link::Patience;
 use crate::lock::lock;
 use crate::logs::Level;
 use crate::scripts::deliver::{self, Settlement};
+use crate::scripts::upkeep::Survivor;
 
 /// Pause before outcomes that the server refused are sent again.
 const PAUSE_MS: i64 = 500;
@@ -122,6 +123,12 @@ async fn send(state: &State, batch: &[Settlement]) -> std::result::Result<(), Fa
     let reconnected = before != 0 && *sessions.borrow() != before;
     for one in refused.iter().filter_map(|position| batch.get(*position)) {
         let id = &one.id;
+        if one.recorded {
+            // Whoever took the job over has counted a death, although this process is alive.
+            let (nonce, entry) = (one.nonce, one.entry.clone());
+            lock(&state.survived).push(Survivor { id: id.clone(), nonce, entry });
+            state.lost.notify_one();
+        }
         if reconnected {
             state.log(
                 Level::Info,

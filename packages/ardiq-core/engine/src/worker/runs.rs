@@ -4,9 +4,9 @@
 use std::collections::{HashSet, VecDeque};
 
 use crate::link::LARGE;
-use crate::protocol::keys::Nonce;
 use crate::protocol::state::StartMode;
 use crate::scripts::deliver::Start;
+use crate::scripts::upkeep::Survivor;
 
 use super::desk::Desk;
 use super::job::Job;
@@ -57,9 +57,9 @@ pub(super) struct Run {
     pub since_ms: i64,
     pub recorded: bool,
     pub mode: StartMode,
-    /// The lease was lost while it ran. The worker that takes it over counts a death that did not
-    /// happen.
-    pub survived: bool,
+    /// It was delivered under a lease that was lost. If its start is recorded, the worker that takes
+    /// it over counts a death that did not happen.
+    pub is_lost: bool,
 }
 
 /// Runs by slot.
@@ -104,11 +104,17 @@ impl Runs {
 
     /// Drop the runs that the host does not have, and void those that it has not started. Returns
     /// the runs whose start is recorded.
-    pub fn forget_unbegun(&mut self) -> Vec<(String, Nonce)> {
+    pub fn forget_unbegun(&mut self) -> Vec<Survivor> {
         let mut survived = Vec::new();
-        for (_, run) in self.iter_mut().filter(|(_, run)| run.recorded && !run.survived) {
-            run.survived = true;
-            survived.push((run.job.id.clone(), run.job.envelope.nonce));
+        for (_, run) in self.iter_mut().filter(|(_, run)| !run.is_lost) {
+            run.is_lost = true;
+            if run.recorded {
+                survived.push(Survivor {
+                    id: run.job.id.clone(),
+                    nonce: run.job.envelope.nonce,
+                    entry: run.job.entry.clone(),
+                });
+            }
         }
         self.withdraw_unbegun();
         for slot in 0..self.slots.len() {
@@ -187,7 +193,7 @@ impl Desk {
                 Stage::Out
             };
             let run =
-                Run { job, stage, started_ms: now_ms, since_ms: monotonic_ms, recorded: false, mode, survived: false };
+                Run { job, stage, started_ms: now_ms, since_ms: monotonic_ms, recorded: false, mode, is_lost: false };
             let slot = self.runs.add(run);
             if suspect {
                 continue;
@@ -207,12 +213,12 @@ impl Desk {
         if !self.quarantine.is_empty() {
             // Runs that another worker took over from this one are suspects there, so they do not
             // count here.
-            let counts = |run: &&Run| !run.survived && run.mode != StartMode::Cleared && is_suspected(&run.job.header);
+            let counts = |run: &&Run| !run.is_lost && run.mode != StartMode::Cleared && is_suspected(&run.job.header);
             let suspects = self.runs.iter().filter(counts);
             let suspects: Vec<_> = suspects.map(|run| (run.job.header, run.mode)).collect();
             if let Some((job, mode)) = self.quarantine.next(&suspects, lane) {
                 // It may still kill the process, and the other job must not be blamed for that.
-                let beside = self.runs.iter().any(|run| run.survived && is_suspected(&run.job.header));
+                let beside = self.runs.iter().any(|run| run.is_lost && is_suspected(&run.job.header));
                 return Some((job, if beside { StartMode::Plain } else { mode }));
             }
         }
@@ -273,6 +279,7 @@ impl Desk {
             started_ms: run.started_ms,
             finished_ms: now_ms.max(run.started_ms),
             recorded: run.recorded || is_again,
+            is_lost: run.is_lost,
         };
         if finished.weight() > LARGE { &mut self.finished_large } else { &mut self.finished }.push(finished);
         true
@@ -288,7 +295,11 @@ impl Desk {
             };
             let Some(run) = self.runs.get_mut(slot).filter(asked) else { continue };
             if refused.contains(&position) {
-                self.runs.remove(slot);
+                // The lease is valid: the entry is not where the job's record says, or the record is
+                // damaged. Without an outcome, this worker would read the delivery back forever.
+                if let Some(run) = self.runs.remove(slot) {
+                    self.finish_unstarted(run.job, Outcome::Void, now_ms);
+                }
                 continue;
             }
             run.recorded = true;

@@ -1,6 +1,7 @@
 //! Starts the loops of a worker, and restarts them after an error. The worker fails if a loop
-//! panics or cannot recover for a minute. So a worker works, recovers, or reports that it has
-//! failed. It never stays up without doing any work.
+//! panics, or cannot recover for a minute although the server is there and refuses nothing. So a
+//! worker works, recovers, waits for the server, or reports that it has failed. It never stays up
+//! without saying why it does no work.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{State, idle, lease, outage, scrub, upkeep, work};
-use crate::error::Result;
+use crate::clock::monotonic_ms;
+use crate::error::{Error, Result};
 use crate::link::backoff;
 use crate::lock::lock;
 use crate::logs::Level;
@@ -18,7 +20,7 @@ use crate::logs::Level;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Errors that are further apart than this are separate failures.
-const SEPARATE_BODY: Duration = Duration::from_secs(10);
+const SEPARATE: Duration = Duration::from_secs(10);
 
 /// Start every loop.
 pub fn run_all(state: &Arc<State>) {
@@ -39,7 +41,7 @@ where
     let supervised = Arc::clone(state);
     let task = tokio::spawn(async move {
         let state = supervised;
-        let (mut pauses, mut failing_since, mut last) = (backoff(), None, Instant::now());
+        let (mut pauses, mut failures) = (backoff(), Failures::default());
         loop {
             // Run it as a separate task, so that a panic is noticed here, and the other loops
             // continue until the worker fails.
@@ -47,33 +49,78 @@ where
             let guard = AbortOnDrop(run.abort_handle());
             let ended = run.await;
             drop(guard);
-            match ended {
+            let error = match ended {
                 Ok(Ok(())) => return,
-                Ok(Err(error)) => {
-                    let now = Instant::now();
-                    if now - last > SEPARATE_BODY {
-                        failing_since = None;
-                        pauses = backoff();
-                    }
-                    last = now;
-                    let since = *failing_since.get_or_insert(now);
-                    if now - since > LIMIT {
-                        state.fail(format!("the {name} loop could not recover: {error}"));
-                        return;
-                    }
-                    state.log(Level::Error, format!("the {name} loop failed and is restarted: {error}"));
-                    lock(&state.desk).must_recover();
-                    state.work.notify_one();
-                    sleep(pauses.next().unwrap_or(SEPARATE_BODY)).await;
-                }
+                Ok(Err(error)) => error,
                 Err(panic) => {
                     state.fail(format!("the {name} loop panicked: {panic}"));
                     return;
                 }
+            };
+            match failures.add(&error, Instant::now()) {
+                Reaction::GiveUp => {
+                    state.fail(format!("the {name} loop could not recover: {error}"));
+                    return;
+                }
+                Reaction::Wait if !state.refusals.is_due(monotonic_ms()) => {}
+                Reaction::Wait => {
+                    state.log(
+                        Level::Error,
+                        format!("Redis refuses what the {name} loop needs; it tries again: {error}"),
+                    );
+                }
+                Reaction::Restart => {
+                    state.log(Level::Error, format!("the {name} loop failed and is restarted: {error}"));
+                }
             }
+            if failures.is_first() {
+                pauses = backoff();
+            }
+            lock(&state.desk).must_recover();
+            state.work.notify_one();
+            sleep(pauses.next().unwrap_or(SEPARATE)).await;
         }
     });
     lock(&state.tasks).push(task.abort_handle());
+}
+
+/// What to do after an error of a loop.
+#[derive(Debug, PartialEq, Eq)]
+enum Reaction {
+    Restart,
+    /// Restart it, however long this takes: the server refuses commands, for example because a
+    /// password was changed. As with a server that is away, the worker keeps its outcomes.
+    Wait,
+    GiveUp,
+}
+
+/// Errors of a loop in a row.
+#[derive(Debug, Default)]
+struct Failures {
+    last: Option<Instant>,
+    /// When the first of those came that are no refusals.
+    since: Option<Instant>,
+    first: bool,
+}
+
+impl Failures {
+    fn add(&mut self, error: &Error, now: Instant) -> Reaction {
+        self.first = self.last.is_none_or(|last| now - last > SEPARATE);
+        self.last = Some(now);
+        let is_refused = matches!(error, Error::Refused(_)) && !error.is_about_this_call();
+        if self.first || is_refused {
+            self.since = None;
+        }
+        if is_refused {
+            return Reaction::Wait;
+        }
+        if now - *self.since.get_or_insert(now) > LIMIT { Reaction::GiveUp } else { Reaction::Restart }
+    }
+
+    /// Whether the last error came long after the one before.
+    fn is_first(&self) -> bool {
+        self.first
+    }
 }
 
 struct AbortOnDrop(tokio::task::AbortHandle);
@@ -81,5 +128,31 @@ struct AbortOnDrop(tokio::task::AbortHandle);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refusal::Refusal;
+
+    fn after(failures: &mut Failures, error: &Error, seconds: &[u64]) -> Option<Reaction> {
+        let start = Instant::now();
+        seconds.iter().map(|second| failures.add(error, start + Duration::from_secs(*second))).last()
+    }
+
+    #[test]
+    fn a_loop_that_fails_for_a_minute_gives_up_and_one_that_fails_now_and_then_does_not() {
+        let error = Error::Protocol("garbage".into());
+        let all = |step: usize| (0..=70).step_by(step).collect::<Vec<u64>>();
+        assert_eq!(after(&mut Failures::default(), &error, &all(1)), Some(Reaction::GiveUp));
+        assert_eq!(after(&mut Failures::default(), &error, &all(35)), Some(Reaction::Restart));
+    }
+
+    #[test]
+    fn refusals_are_waited_for_however_long_they_last() {
+        let refused = Error::Refused(Refusal::ours("the password was changed"));
+        let hours: Vec<u64> = (0..10_000).collect();
+        assert_eq!(after(&mut Failures::default(), &refused, &hours), Some(Reaction::Wait));
     }
 }

@@ -176,7 +176,7 @@ impl Queue {
     }
 
     pub async fn kind(&self, id: &str) -> Option<char> {
-        self.record(id).await.map(|record| char::from(record[0]))
+        self.record(id).await.and_then(|record| record.first().copied().map(char::from))
     }
 
     pub async fn length(&self, stream: usize) -> u64 {
@@ -282,7 +282,19 @@ pub fn result_of(entry: &Entry) -> Vec<u8> {
 pub fn settlement(entry: &Entry, verdict: Verdict) -> Settlement {
     let (stream, id) = (entry.stream, entry.id.clone());
     let (recorded, unique, separate_body, guard_ms) = (false, None, None, GUARD_MS);
-    Settlement { stream, entry: entry.entry.clone(), id, recorded, unique, separate_body, guard_ms, verdict }
+    let nonce = entry.envelope.get(1..9).and_then(|nonce| nonce.try_into().ok()).unwrap_or_default();
+    Settlement {
+        stream,
+        entry: entry.entry.clone(),
+        id,
+        nonce,
+        recorded,
+        is_lost: false,
+        unique,
+        separate_body,
+        guard_ms,
+        verdict,
+    }
 }
 
 pub fn done(entry: &Entry, ttl: i64) -> Settlement {
@@ -304,8 +316,8 @@ pub fn again(entry: &Entry, delay_ms: u64) -> Settlement {
 }
 
 /// A run of a job from the enqueue `call` that outlived the lease of this worker.
-pub fn survivor(id: &str, call: u64, worker: &str) -> Survivor {
-    Survivor { id: id.into(), nonce: nonce(call), worker: worker.into() }
+pub fn survivor(id: &str, call: u64, entry: &str) -> Survivor {
+    Survivor { id: id.into(), nonce: nonce(call), entry: entry.into() }
 }
 
 pub fn start_of(entry: &Entry) -> Start {

@@ -6,8 +6,8 @@ from contextvars import ContextVar
 class TaskContext:
     """The run that the calling code belongs to; see `current_task`.
 
-    `tries` counts starts, this one included. `enqueue_time` is in epoch milliseconds by the Redis clock.
-    `headers` are the strings that travel with the job.
+    `tries` counts starts, this one included. `enqueue_time` is in epoch milliseconds by the Redis
+    clock. `headers` are the strings that travel with the job.
     """
 
     __slots__ = ("enqueue_time", "headers", "name", "queue", "task_id", "tries")
@@ -33,5 +33,7 @@ enter = _current.set
 
 
 def current_task() -> TaskContext | None:
-    """The context of the task that the calling code runs in, `async def` or `def`; None outside of one."""
+    """The context of the task that the calling code runs in, `async def` or `def`; None outside of
+    one.
+    """
     return _current.get()

@@ -14,7 +14,9 @@ R = TypeVar("R")
 
 
 class Job(Generic[R]):
-    """An immutable handle to an enqueued job: an app and an id. Two handles to the same job are equal.
+    """An immutable handle to an enqueued job: an app and an id.
+
+    Two handles to the same job are equal.
 
     Example:
         ```python
@@ -43,8 +45,6 @@ class Job(Generic[R]):
     async def result(self, timeout: None = None) -> TaskResult[R] | None: ...
     @overload
     async def result(self, timeout: float | timedelta) -> TaskResult[R]: ...
-    @overload
-    async def result(self, timeout: float | timedelta | None) -> TaskResult[R] | None: ...
     async def result(self, timeout: float | timedelta | None = None) -> TaskResult[R] | None:
         """Return the result of the job, or wait for it.
 
@@ -55,8 +55,8 @@ class Job(Generic[R]):
             The result. None only without a timeout, if there is no result yet.
 
         Raises:
-            TimeoutError: If no result arrives within `timeout`. ResultNotFoundError, a subclass, is raised as soon as it
-                is clear that none can arrive.
+            TimeoutError: If no result arrives within `timeout`. ResultNotFoundError, a subclass, is
+                raised as soon as it is clear that none can arrive.
             BrokerError: If Redis cannot be reached or refuses the request.
             SerializationError: If the value cannot be decoded.
 
@@ -72,8 +72,6 @@ class Job(Generic[R]):
     def result_sync(self, timeout: None = None) -> TaskResult[R] | None: ...
     @overload
     def result_sync(self, timeout: float | timedelta) -> TaskResult[R]: ...
-    @overload
-    def result_sync(self, timeout: float | timedelta | None) -> TaskResult[R] | None: ...
     def result_sync(self, timeout: float | timedelta | None = None) -> TaskResult[R] | None:
         """Do what `result` does, for code without an event loop. Blocks the thread.
 

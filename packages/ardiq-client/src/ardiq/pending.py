@@ -40,14 +40,15 @@ _SPENT = _Spent()
 
 
 class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
-    """Await it, or give it to `asyncio.create_task`, `TaskGroup.create_task` or `gather`, to get the `Job`.
+    """Await it, or give it to `asyncio.create_task`, `TaskGroup.create_task` or `gather`, to get
+    the `Job`.
 
-    The arguments are encoded already; nothing is sent before the first step. All that are started in one turn of the
-    event loop go out together.
+    The arguments are encoded already; nothing is sent before the first step. All that are started
+    in one turn of the event loop go out together.
     """
 
-    # A coroutine without a frame: its only step is to wait for the future that the bridge resolves, and the
-    # iterator of that future does all the rest. `_steps` is None until started.
+    # A coroutine without a frame: its only step is to wait for the future that the bridge resolves,
+    # and the iterator of that future does all the rest. `_steps` is None until started.
     __slots__ = ("_app", "_steps", "_submission")
 
     def __init__(self, app: Ardiq, submission: Submission) -> None:

@@ -155,7 +155,8 @@ class Mailbox:
         """List jobs in the state queued, scheduled, running or dead.
 
         The answer is `list[JobRecord]`; for the state `dead`, `list[tuple[JobRecord, str]]` with
-        the reasons.
+        the reasons. Scheduled jobs come by due time, dead ones newest first, queued ones oldest
+        first within their lane, and running ones in no particular order.
         """
 
 @final

@@ -214,10 +214,10 @@ class Runner:
     def _on_wakeup(self) -> None:
         self._executor.verbose = log.enabled(logging.DEBUG)
         self._watchdog.activity()
-        notices = self._worker.take()
+        events = self._worker.take()
         self._start()
-        for kind, detail in notices:
-            self._notice(kind, detail)
+        for kind, detail in events:
+            self._on_event(kind, detail)
 
     def _flush(self) -> None:
         outcomes = self._executor.take_outcomes()
@@ -265,7 +265,7 @@ class Runner:
 
     # What the engine says
 
-    def _notice(self, kind: str, detail: str) -> None:
+    def _on_event(self, kind: str, detail: str) -> None:
         if kind == "log":
             self._forward_logs()
         elif kind == "drained":

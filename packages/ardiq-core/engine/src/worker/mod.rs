@@ -213,7 +213,7 @@ impl Worker {
     /// A worker on the client's queue. It does nothing before [`Worker::start`].
     ///
     /// # Errors
-    /// [`Error::Closed`] when the client is closed; [`Error::Invalid`] when there are no file
+    /// [`Error::Closed`] when the client is closed; [`Error::System`] when there are no file
     /// descriptors left.
     pub fn new(client: &Client, settings: Settings, burst: bool) -> Result<Self> {
         if client.is_closed() {

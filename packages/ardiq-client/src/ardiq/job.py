@@ -33,7 +33,7 @@ class Job(Generic[R]):
 
     @property
     def app(self) -> Ardiq:
-        """The app that the job belongs to."""
+        """The app that enqueued the job."""
         return self._app
 
     @property
@@ -86,19 +86,28 @@ class Job(Generic[R]):
         return self._app.result_sync(self._id, timeout)
 
     async def status(self) -> TaskStatus:
-        """Where the job stands now."""
+        """Return the state of the job now.
+
+        Raises:
+            BrokerError: If Redis cannot be reached or refuses the request.
+        """
         return await self._app.status(self._id)
 
     def status_sync(self) -> TaskStatus:
-        """As `status`, for code without an event loop."""
+        """Do what `status` does, for code without an event loop. Blocks the thread."""
         return self._app.status_sync(self._id)
 
     async def info(self) -> TaskInfo | None:
-        """A snapshot of the job while it is unfinished, else None."""
+        """Return a snapshot of the job, or None if the job is finished or unknown.
+
+        Raises:
+            BrokerError: If Redis cannot be reached or refuses the request.
+            SerializationError: If the arguments cannot be decoded.
+        """
         return await self._app.info(self._id)
 
     def info_sync(self) -> TaskInfo | None:
-        """As `info`, for code without an event loop."""
+        """Do what `info` does, for code without an event loop. Blocks the thread."""
         return self._app.info_sync(self._id)
 
     def __eq__(self, other: object) -> bool:

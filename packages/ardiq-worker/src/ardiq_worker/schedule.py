@@ -1,9 +1,9 @@
 """Recurring tasks: which occurrence is due, and the timer that fires it.
 
 All arithmetic is in epoch milliseconds by the Redis clock. An occurrence is fired under the id
-`cron:<name>:<fire_ms>`, and the engine fires it once however many workers ask. What nobody looked
-at in time is skipped: only the latest occurrence since the last look counts, and only when it is
-not `MAX_LATE_MS` old.
+`cron:<name>:<fire_ms>`, and the engine fires it once, no matter how many workers ask. Missed
+occurrences are skipped: only the latest one since the last look counts, and only if it is not older
+than `MAX_LATE_MS`.
 """
 
 from __future__ import annotations

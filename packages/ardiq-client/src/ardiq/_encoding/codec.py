@@ -226,4 +226,4 @@ class _Custom:
             args, kwargs = cast(Sequence[object], call)
             if isinstance(args, tuple | list) and isinstance(kwargs, dict):
                 return tuple(cast(Sequence[Any], args)), cast(dict[str, Any], kwargs)
-        raise SerializationError("the app's deserializer must give back a call as (args, kwargs)")
+        raise SerializationError("the app's deserializer must return a call as (args, kwargs)")

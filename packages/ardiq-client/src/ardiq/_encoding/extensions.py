@@ -1,5 +1,4 @@
-"""Values beyond plain msgpack, told apart by extension types, so that they arrive as what they
-were.
+"""Encodes values beyond plain msgpack as extension types, so they arrive with their own type.
 
 A tuple or a set is an array whose first element is an empty extension that says which. So its parts
 are in the message like any others: no message inside a message, one depth limit, and nothing
@@ -7,8 +6,8 @@ recursive here. Every other value is an extension whose bytes are a form that ot
 ISO 8601 with the zone's name in brackets (RFC 9557), decimal digits, big-endian integers. Codes are
 part of the stored format: a code is never given a new meaning.
 
-RFC 9557 reserves names with an underscore for private use. `[_fold=1]` marks a time that its day
-has twice as the later of the two; without a zone nothing else would tell.
+RFC 9557 reserves names with an underscore for private use. When clocks are set back, a time occurs
+twice that day; `[_fold=1]` marks the second one, which nothing else would show without a zone.
 """
 
 from __future__ import annotations

@@ -377,7 +377,7 @@ class Ardiq:
         Raises:
             TypeError: If there is no such option, or its type is wrong.
             WorkerNotInstalledError: If only the client is installed.
-            BrokerError: If Redis cannot be reached at the start, or the worker gives up.
+            BrokerError: If the worker cannot start, or gives up later.
             WorkerExhaustedError: If the process has run out of threads, memory or file descriptors.
 
         Example:

@@ -192,6 +192,9 @@ class Worker:
         `fileno` becomes readable again when there are more, or when a job can start.
         """
 
+    def sign_on_error(self) -> Exception | None:
+        """Return the exception for the event `failed` if the worker could not sign on, else None."""
+
     def next(self) -> Assignment | None:
         """Return the next run, if there is one and a free slot.
 

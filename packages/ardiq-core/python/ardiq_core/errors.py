@@ -17,8 +17,8 @@ class ArdiqError(Exception):
 class BrokerError(ArdiqError, RuntimeError):
     """The base class of the errors that concern Redis. The message says what to look at.
 
-    Each fault has a subclass of its own. `app.run()` raises this class itself when the worker gives
-    up.
+    Each fault has a subclass of its own. `app.run()` raises this class itself when a
+    worker that had started gives up.
 
     Example:
         ```python

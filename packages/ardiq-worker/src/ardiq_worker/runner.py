@@ -281,7 +281,8 @@ class Runner:
             self._signed_off = not detail  # else the engine's log says why
             self._end()
         elif kind in ("stopped", "failed"):
-            self._fail(BrokerError(detail or "the engine has stopped; the log says why"))
+            error = self._worker.sign_on_error()
+            self._fail(error or BrokerError(detail or "the engine has stopped; the log says why"))
 
     def _forward_logs(self) -> None:
         forward_logs(self._core)

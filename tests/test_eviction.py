@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from ardiq import Ardiq, BrokerError
+from ardiq import Ardiq, BrokerError, BrokerUnfitError
 from tests.conftest import FleetFactory, ServerFactory
 from tests.servers import Server
 
@@ -29,7 +29,7 @@ async def test_producers_and_workers_refuse_it(make_server: ServerFactory, polic
         lambda: asyncio.to_thread(task.enqueue_sync),
         app.run,
     ):
-        with pytest.raises((BrokerError, RuntimeError), match=rf"{policy}.*noeviction.*allow_eviction=True"):
+        with pytest.raises(BrokerUnfitError, match=rf"{policy}.*noeviction.*allow_eviction=True"):
             await attempt()
     assert server.client().keys() == [], "no job, no lease"
 

@@ -1,7 +1,9 @@
-"""The version and the pin on the sibling package, both from the one version in the workspace's Cargo.toml.
+"""The version and the pin on the sibling package, both from the one version in the workspace's
+Cargo.toml.
 
-Hatchling calls this in the repository only: in an sdist it takes both from PKG-INFO, so nothing outside it is needed there.
-The Python packages share this file word for word; tests/test_repository.py holds them together.
+Hatchling calls this in the repository only: in an sdist it takes both from PKG-INFO, so nothing
+outside it is needed there. The Python packages share this file word for word;
+tests/test_repository.py holds them together.
 """
 
 import tomllib

@@ -66,7 +66,7 @@ def forge(app: Ardiq, *args: Any, **fields: Any) -> str:
     names = ("id", "name", "lane", "delay_ms", "due_ms", "expire_ms", "unique", "headers", "body")
     submission = dict(zip(names, app.ref("plain").prepare(*args)._submission, strict=True)) | fields
     forged: Any = tuple(submission.values())
-    (job,) = app._connection.ask_sync(lambda port, ticket: port.enqueue(ticket, [forged]))
+    (job,) = app._connection.ask_sync(lambda mailbox, request_id: mailbox.enqueue(request_id, [forged]))
     return str(job)
 
 

@@ -1,4 +1,6 @@
-"""A module of tasks, as an application has it: what looks tasks up by module and name finds these."""
+"""A module of tasks, as an application has it: what looks tasks up by module and name finds
+these.
+"""
 
 import functools
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,6 @@
-"""Blocking calls where an event loop runs: they say so, and the one that could wait for ever is refused."""
+"""Blocking calls where an event loop runs: they say so, and the one that could wait for ever is
+refused.
+"""
 
 import asyncio
 from collections.abc import Callable

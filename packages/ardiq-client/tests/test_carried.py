@@ -1,4 +1,6 @@
-"""What arrives as something else than it was stands in the documentation; everything like it is refused."""
+"""What arrives as something else than it was stands in the documentation; everything like it is
+refused.
+"""
 
 import collections
 import dataclasses

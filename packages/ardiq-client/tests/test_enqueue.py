@@ -1,4 +1,6 @@
-"""Enqueueing against a real server: what arrives, what comes back, what is one job and what is several."""
+"""Enqueueing against a real server: what arrives, what comes back, what is one job and what is
+several.
+"""
 
 import asyncio
 import time

@@ -1,4 +1,6 @@
-"""Many enqueues in few requests: their order, what is under way at a time, and what becomes of it when something fails."""
+"""Many enqueues in few requests: their order, what is under way at a time, and what becomes of it
+when something fails.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -47,20 +49,20 @@ async def test_the_next_calls_are_made_while_those_before_are_under_way(
             yield app.add.options(task_id=f"n{number}").prepare(number, 1)
 
     bridge = app._connection._bridge_of(asyncio.get_running_loop())
-    port = bridge._port
+    mailbox = bridge._mailbox
 
-    class Port:
-        def enqueue(self, ticket: int, jobs: list[Any]) -> None:
+    class Mailbox:
+        def enqueue(self, request_id: int, jobs: list[Any]) -> None:
             nonlocal sent
             ahead.append(made - sent)
             under_way.append(len(bridge._waiting))
             sent += len(jobs)
-            port.enqueue(ticket, jobs)
+            mailbox.enqueue(request_id, jobs)
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(port, name)
+            return getattr(mailbox, name)
 
-    monkeypatch.setattr(bridge, "_port", Port())
+    monkeypatch.setattr(bridge, "_mailbox", Mailbox())
     jobs = await app.enqueue_many(calls())
     assert [job.id for job in jobs] == [f"n{number}" for number in range(10_000)]
     assert ahead == [1000] * 10  # no thousand was made before the one before it had been sent
@@ -77,7 +79,8 @@ async def test_what_was_sent_before_a_call_that_cannot_be_made_stays(app: Any, s
 
     with pytest.raises(SerializationError, match="argument 1"):
         await (asyncio.to_thread(app.enqueue_many_sync, calls()) if sync else app.enqueue_many(calls()))
-    # The two requests before it were under way when the error was raised, and nobody waits for their answers.
+    # The two requests before it were under way when the error was raised, and nobody waits for
+    # their answers.
     async with asyncio.timeout(10):
         while await app.queue_size() < 2000:  # each look is a round trip
             pass

@@ -1,4 +1,6 @@
-"""Each fault has an exception of its own, which programs can tell apart, copy and send to other processes."""
+"""Each fault has an exception of its own, which programs can tell apart, copy and send to other
+processes.
+"""
 
 import copy
 import pickle

@@ -1,4 +1,6 @@
-"""What can be asked about a job on its way: a run, a retry, and waits that cost the server next to nothing."""
+"""What can be asked about a job on its way: a run, a retry, and waits that cost the server next to
+nothing.
+"""
 
 import asyncio
 import re
@@ -167,9 +169,10 @@ async def test_the_state_of_a_queue_has_the_keys_that_are_documented(app: Ardiq)
         (lane,), (worker,) = state["lanes"], state["workers"]
     for found, documented in ((state, QueueState), (lane, LaneState), (worker, WorkerState)):
         assert set(found) == documented.__required_keys__
-    # The answer of the native module, as its stub documents it, lacks the name, which the client adds.
+    # The answer of the native module, as its stub documents it, lacks the name, which the client
+    # adds.
     stub = Path(ardiq_core.__file__).with_name("_core.pyi").read_text()
-    keys = re.search(r"Keys: (.*?)\.\n", stub, re.DOTALL)
+    keys = re.search(r"Keys: (.*?)\. `waiting`", stub, re.DOTALL)
     assert keys is not None
     listed = re.findall(r"\w+", keys[1])
     assert sorted(listed) == sorted([*(set(state) - {"name"}), *lane, *worker])
@@ -191,6 +194,6 @@ async def test_a_wait_asks_once_however_long_it_lasts(make_server: Callable[...,
     await wait(0.01)  # subscribes
     before = asked()
     await asyncio.gather(*(wait(1.5) for _ in range(20)))
-    # A question each, in scripts of a few commands, and perhaps a sign of life; somebody who looks again and again
-    # asks that much with every look.
+    # A question each, in scripts of a few commands, and perhaps a sign of life; somebody who looks
+    # again and again asks that much with every look.
     assert asked() - before < 200

@@ -1,4 +1,6 @@
-"""What the client itself does for `run` and `stop`; what a worker does is tested with the worker."""
+"""What the client itself does for `run` and `stop`; what a worker does is tested with the
+worker.
+"""
 
 import os
 import sys

@@ -1,4 +1,6 @@
-"""The options of one run: the app's own, those given for the run, and those that follow from others."""
+"""The options of one run: the app's own, those given for the run, and those that follow from
+others.
+"""
 
 from datetime import timedelta
 from typing import Any

@@ -145,7 +145,9 @@ parameters = st.lists(
 
 
 def make(chosen: list[tuple[str, Any, bool]], *, wrapped: bool) -> Any:
-    """A function with these parameters, as the compiler makes it, or one whose signature only `inspect` knows."""
+    """A function with these parameters, as the compiler makes it, or one whose signature only
+    `inspect` knows.
+    """
     order: list[inspect.Parameter] = []
     for kind in inspect._ParameterKind:
         names = [(name, optional) for name, its, optional in chosen if its is kind]

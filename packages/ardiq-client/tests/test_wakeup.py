@@ -30,7 +30,9 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 async def another_call() -> None:
-    """Return when a wake-up that was told later has called: one that was told before would have called, too."""
+    """Return when a wake-up that was told later has called: one that was told before would have
+    called, too.
+    """
     ends, called = os.pipe(), asyncio.Event()
     later = WakeUp(asyncio.get_running_loop(), ends[0], called.set)
     os.write(ends[1], b"x")

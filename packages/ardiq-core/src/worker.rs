@@ -109,6 +109,11 @@ impl Worker {
         self.engine.take().into_iter().map(|event| (event.kind.name(), printable(&event.detail).into_owned())).collect()
     }
 
+    /// The exception that says why the worker could not sign on, or None.
+    fn sign_on_error<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.engine.sign_on_error().map(|error| raise(error).into_value(py).into_bound(py).into_any())
+    }
+
     /// The next run, or None if there is none, or no free slot. It starts now, unless its task is
     /// deferred.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {

@@ -78,11 +78,11 @@ async def test_the_schedule_is_looked_at_once_per_poll_and_no_more_often(
     looks: list[float] = []
 
     class Watched(Timer):
-        def _look(self, port: Any) -> None:
+        def _look(self, mailbox: Any) -> None:
             looks.append(clock())
             if len(looks) == 30:
                 app.stop()
-            super()._look(port)
+            super()._look(mailbox)
 
     monkeypatch.setattr("ardiq_worker.runner.Timer", Watched)
 

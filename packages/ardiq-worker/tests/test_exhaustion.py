@@ -1,4 +1,6 @@
-"""A process that has run out of threads, memory or descriptors: no job fails for it, and the worker stops."""
+"""A process that has run out of threads, memory or descriptors: no job fails for it, and the worker
+stops.
+"""
 
 import asyncio
 import errno

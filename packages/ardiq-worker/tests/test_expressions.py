@@ -1,4 +1,6 @@
-"""When expressions come true, against a matcher that shares no code with ours and looks at one day after the other."""
+"""When expressions come true, against a matcher that shares no code with ours and looks at one day
+after the other.
+"""
 
 import calendar
 import re

@@ -1,4 +1,6 @@
-"""A run that has ended holds nothing: neither through the exception, nor through the frames that this came through."""
+"""A run that has ended holds nothing: neither through the exception, nor through the frames that
+this came through.
+"""
 
 import asyncio
 import gc
@@ -48,7 +50,9 @@ def raises(error: BaseException | type[BaseException]) -> Callable[[], None]:
 
 
 def refers_to_itself() -> None:
-    """The usual way into a cycle: a frame that has a variable for the exception that passes through it."""
+    """The usual way into a cycle: a frame that has a variable for the exception that passes through
+    it.
+    """
     kept = large()
     failure = ValueError(kept)
     raise failure

@@ -1,4 +1,6 @@
-"""A call that the function does not take fails at once; a TypeError out of the body is a failure like any other."""
+"""A call that the function does not take fails at once; a TypeError out of the body is a failure
+like any other.
+"""
 
 import functools
 from collections.abc import Callable

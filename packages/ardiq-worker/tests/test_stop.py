@@ -1,4 +1,6 @@
-"""`app.stop()` at every moment of a run: before its first step, while it starts, from other threads, twice."""
+"""`app.stop()` at every moment of a run: before its first step, while it starts, from other
+threads, twice.
+"""
 
 import asyncio
 import threading

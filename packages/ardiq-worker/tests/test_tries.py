@@ -20,7 +20,8 @@ async def test_tries_are_counted_beyond_16_bits(server: Server, queue_name: str)
     job = await fail.options(delay_ms=60_000).enqueue()
     key = f"ardiq:{{{queue_name}}}:"
     record: bytes = server.cli("GET", f"{key}job:{job.id}")
-    # Kind, nonce, the length of the stream's name and that name; then the header, which begins with the tries.
+    # Kind, nonce, the length of the stream's name and that name; then the header, which begins with
+    # the tries.
     header = 10 + record[9]
     server.cli("SET", f"{key}job:{job.id}", record[:header] + b"\xff\xfe" + record[header + 2 :])
     server.cli("ZADD", f"{key}due", 1, job.id)

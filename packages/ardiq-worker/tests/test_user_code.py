@@ -1,4 +1,6 @@
-"""User code that is reached while a run starts or ends, and raises: the outcome is recorded, and the slot is free."""
+"""User code that is reached while a run starts or ends, and raises: the outcome is recorded, and
+the slot is free.
+"""
 
 import asyncio
 import logging
@@ -123,7 +125,9 @@ def made(error_type: type[BaseException]) -> BaseException:
 
 
 async def check(bench: Bench, outcome: Verdict, *expected: int) -> None:
-    """The outcome is of an expected kind and of plain parts, no slot is held, and the next job runs."""
+    """The outcome is of an expected kind and of plain parts, no slot is held, and the next job
+    runs.
+    """
     assert outcome.kind in expected
     assert {type(part) for part in outcome} <= PLAIN, "the engine gets no objects of the user's"
     assert bench.executor.running == 0

@@ -1,4 +1,6 @@
-"""An app's own serializer and deserializer, at the end and the start of a run: whatever they do, the slot is free."""
+"""An app's own serializer and deserializer, at the end and the start of a run: whatever they do,
+the slot is free.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -50,7 +50,8 @@ def _import(name: str) -> ModuleType:
     except (KeyboardInterrupt, Interruption):
         raise
     except BaseException as error:
-        # SystemExit too: a module that calls sys.exit() at import is broken, and must not choose our exit code.
+        # SystemExit too: a module that calls sys.exit() at import is broken, and must not choose
+        # our exit code.
         raise _broken(name, error) from error
 
 
@@ -61,9 +62,11 @@ def _broken(name: str, error: BaseException) -> CommandError:
 
 
 def _place(error: BaseException) -> str | None:
-    """Return file and line of the user's code that failed: the innermost that belongs to no library.
+    """Return file and line of the user's code that failed: the innermost that belongs to no
+    library.
 
-    A library raises for what the user's code passes to it, so its own line would tell the user nothing.
+    A library raises for what the user's code passes to it, so its own line would tell the user
+    nothing.
     """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"

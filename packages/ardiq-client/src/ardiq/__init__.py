@@ -1,4 +1,6 @@
-"""ArdiQ, a distributed task queue over Redis. This is the client: it defines or names tasks, enqueues them, reads results.
+"""ArdiQ, a distributed task queue over Redis.
+
+This is the client: it defines or names tasks, enqueues them, reads results.
 
 Import the public names from here. The modules:
 

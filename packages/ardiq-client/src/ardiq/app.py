@@ -41,7 +41,8 @@ R = TypeVar("R")
 class Ardiq:
     """A task queue: register functions with it, enqueue calls, run a worker.
 
-    An app does no I/O when you create it. It connects on first use, and serves any number of event loops and threads.
+    An app does no I/O when you create it. It connects on first use, and serves any number of event
+    loops and threads.
 
     Args:
         redis_url: Where Redis is. Defaults to `$ARDIQ_REDIS_URL`, then to `redis://localhost:6379`.
@@ -117,7 +118,10 @@ class Ardiq:
 
     @property
     def burst(self) -> bool:
-        """Whether the worker ends when no job is waiting, running or due. You may set this while it runs."""
+        """Whether the worker ends when no job is waiting, running or due.
+
+        You may set this while it runs.
+        """
         return self._burst
 
     @burst.setter
@@ -148,8 +152,8 @@ class Ardiq:
 
         Args:
             fn: The function, `async def` or `def`.
-            **options: `name`, `max_retries`, `backoff_ms`, `timeout`, `priority`, `expire_ms`, `result_ttl_ms`, `unique` and
-                `silent`; see `ardiq.task.TaskOptions`.
+            **options: `name`, `max_retries`, `backoff_ms`, `timeout`, `priority`, `expire_ms`,
+                `result_ttl_ms`, `unique` and `silent`; see `ardiq.task.TaskOptions`.
 
         Raises:
             ValueError: If the name is taken, the app has no such lane, or a number is out of range.
@@ -175,7 +179,9 @@ class Ardiq:
         every: timedelta | float | None = None,
         **options: Unpack[TaskOptions],
     ) -> TaskDecorator:
-        """Register a task that workers enqueue on a schedule. Use it as a decorator, with options as for `task`.
+        """Register a task that workers enqueue on a schedule.
+
+        Use it as a decorator, with options as for `task`.
 
         Args:
             spec: A cron expression, in UTC.
@@ -183,7 +189,8 @@ class Ardiq:
             **options: The options of `task`.
 
         Raises:
-            TypeError: If both or neither of `spec` and `every` are passed, or the function needs arguments.
+            TypeError: If both or neither of `spec` and `every` are passed, or the function needs
+                arguments.
             ValueError: If the expression is malformed or never matches.
 
         Example:
@@ -205,12 +212,9 @@ class Ardiq:
         return cast("TaskDecorator", register)
 
     def ref(self, name: str) -> TaskRef[..., Any]:
-        """Return a task by its name, for a service that does not have its code. The settings of a registered task apply.
+        """Return a task by its name, for a service that does not have its code.
 
-        Example:
-            ```python
-            job = await app.ref("email.welcome").options(priority="high").enqueue(42)
-            ```
+        The settings of a registered task apply.
         """
         task = self._registry.get(check_task_name(name))
         if task is None:
@@ -228,13 +232,12 @@ class Ardiq:
         return self.ref(name).enqueue(*args, **kwargs)
 
     async def enqueue_many(self, calls: Iterable[Prepared[R]]) -> list[Job[R]]:
-        """Enqueue many calls, a thousand to a round trip. Each 250 of them are accepted as a whole.
+        """Enqueue many calls, a thousand to a round trip; return the jobs in the order of the
+        calls.
 
-        A generator is the fastest way to enqueue: it is consumed a thousand calls at a time while earlier ones are in
-        flight. If it raises, or Redis cannot be reached, the jobs that were sent before stay enqueued.
-
-        Returns:
-            The jobs, in the order of the calls.
+        A generator is the fastest way to enqueue: it is consumed a thousand calls at a time while
+        earlier ones are in flight. Each 250 calls are accepted as a whole. If the generator raises,
+        or Redis cannot be reached, the jobs that were sent before stay enqueued.
 
         Example:
             ```python
@@ -253,8 +256,6 @@ class Ardiq:
     async def result(self, task_id: str, timeout: None = None) -> TaskResult[Any] | None: ...
     @overload
     async def result(self, task_id: str, timeout: float | timedelta) -> TaskResult[Any]: ...
-    @overload
-    async def result(self, task_id: str, timeout: float | timedelta | None) -> TaskResult[Any] | None: ...
     async def result(self, task_id: str, timeout: float | timedelta | None = None) -> TaskResult[Any] | None:
         """Return the result of a job, or wait for it.
 
@@ -266,8 +267,8 @@ class Ardiq:
             The result. None only without a timeout, if there is no result yet.
 
         Raises:
-            TimeoutError: If no result arrives within `timeout`. ResultNotFoundError, a subclass, is raised as soon as it
-                is clear that none can arrive.
+            TimeoutError: If no result arrives within `timeout`. ResultNotFoundError, a subclass, is
+                raised as soon as it is clear that none can arrive.
             InvalidIdError: If `task_id` cannot be the id of a job.
             BrokerError: If Redis cannot be reached or refuses the request.
             SerializationError: If the value cannot be decoded.
@@ -284,8 +285,6 @@ class Ardiq:
     def result_sync(self, task_id: str, timeout: None = None) -> TaskResult[Any] | None: ...
     @overload
     def result_sync(self, task_id: str, timeout: float | timedelta) -> TaskResult[Any]: ...
-    @overload
-    def result_sync(self, task_id: str, timeout: float | timedelta | None) -> TaskResult[Any] | None: ...
     def result_sync(self, task_id: str, timeout: float | timedelta | None = None) -> TaskResult[Any] | None:
         """Do what `result` does, for code without an event loop. Blocks the thread.
 
@@ -297,7 +296,9 @@ class Ardiq:
         return results.result_of(self, answer, timeout_ms)
 
     async def status(self, task_id: str) -> TaskStatus:
-        """Return the state of a job now; `not_found` if the job is unknown or its result has expired."""
+        """Return the state of a job now; `not_found` if the job is unknown or its result has
+        expired.
+        """
         return results.status_of(await self._connection.ask(_core.lookup(check_job_id(task_id))))
 
     def status_sync(self, task_id: str) -> TaskStatus:
@@ -313,7 +314,10 @@ class Ardiq:
         return results.info_of(self._codec, self._connection.ask_sync(_core.lookup(check_job_id(task_id)), "info"))
 
     async def queue_size(self) -> int:
-        """Return how many jobs wait to start on all lanes. Scheduled jobs count, running ones do not."""
+        """Return how many jobs wait to start on all lanes.
+
+        Scheduled jobs count, running ones do not.
+        """
         return cast("int", await self._connection.ask(_core.depth))
 
     def queue_size_sync(self) -> int:
@@ -333,22 +337,18 @@ class Ardiq:
     async def jobs(self, state: Literal["dead"], limit: int = 100) -> list[DeadJob]: ...
     @overload
     async def jobs(self, state: Literal["queued", "scheduled", "running"], limit: int = 100) -> list[TaskInfo]: ...
-    @overload
-    async def jobs(self, state: JobState, limit: int = 100) -> list[TaskInfo] | list[DeadJob]: ...
     async def jobs(self, state: JobState, limit: int = 100) -> list[TaskInfo] | list[DeadJob]:
         """Return up to `limit` jobs in one state.
 
-        The order depends on the state: `scheduled` jobs come by due time, `dead` ones from the newest to the oldest,
-        `queued` ones from the oldest to the newest within their lane, and `running` ones in no particular order.
+        The order depends on the state: `scheduled` jobs come by due time, `dead` ones from the
+        newest to the oldest, `queued` ones from the oldest to the newest within their lane, and
+        `running` ones in no particular order.
 
         If the arguments of a job cannot be decoded here, its `args` and `kwargs` are empty.
 
         Args:
             state: `"queued"`, `"scheduled"`, `"running"` or `"dead"`.
             limit: The most jobs to return, from 1 to 1,000,000.
-
-        Returns:
-            A list of `TaskInfo`; for `"dead"`, a list of `DeadJob`.
 
         Raises:
             ValueError: If the state is unknown, or `limit` is out of range.
@@ -361,23 +361,23 @@ class Ardiq:
             ```
         """
         answer = await self._connection.ask(_core.jobs(state, limit))
-        return (
-            results.dead_jobs_of(self._codec, answer) if state == "dead" else results.snapshots_of(self._codec, answer)
-        )
+        return results.jobs_of(self._codec, state, answer)
 
     def run(self, **overrides: Unpack[RunOptions]) -> Coroutine[Any, Any, None]:
-        """Run a worker until `stop` is called or, in burst mode, until no work is left. You may call it again afterwards.
+        """Run a worker until `stop` is called or, in burst mode, until no work is left.
+
+        You may call it again afterwards.
 
         From this call on, `stop` ends the run, even if the return value has not been awaited yet.
 
         Args:
-            **overrides: Replace options of the app for this run: `concurrency`, `prefetch`, `sync_concurrency`,
-                `shutdown_grace_s`, `burst`.
+            **overrides: Replace options of the app for this run: `concurrency`, `prefetch`,
+                `sync_concurrency`, `shutdown_grace_s`, `burst`.
 
         Raises:
             TypeError: If there is no such option, or its type is wrong.
             WorkerNotInstalledError: If only the client is installed.
-            BrokerError: If Redis cannot be reached at the start, or the worker gives up.
+            BrokerError: If the worker cannot start, or gives up later.
             WorkerExhaustedError: If the process has run out of threads, memory or file descriptors.
 
         Example:

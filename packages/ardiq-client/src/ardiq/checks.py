@@ -1,6 +1,7 @@
 """Checks values from the caller. Each check returns the value to use, or raises before any I/O.
 
-A wrong type is a TypeError, a wrong value a ValueError. The message names the option and says what it accepts.
+A wrong type is a TypeError, a wrong value a ValueError. The message names the option and says what
+it accepts.
 """
 
 import math
@@ -17,7 +18,10 @@ LATEST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999: no absolute time may be later."""
 
 MOST_HEADER_BYTES = 8192
-"""The limit for the headers of a job. W3C Baggage, https://www.w3.org/TR/baggage/#limits, has the same."""
+"""The limit for the headers of a job.
+
+W3C Baggage, https://www.w3.org/TR/baggage/#limits, has the same.
+"""
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/")
 
@@ -43,7 +47,9 @@ _ELSEWHERE = {
 
 
 def did_you_mean(name: str, known: Collection[str], *, near: float = _NEAR) -> str:
-    """Return the end of an error message, `; did you mean 'x'?`; empty if no `known` name resembles `name`."""
+    """Return the end of an error message, `; did you mean 'x'?`; empty if no `known` name resembles
+    `name`.
+    """
     from difflib import get_close_matches
 
     elsewhere = _ELSEWHERE.get(name)
@@ -54,7 +60,9 @@ def did_you_mean(name: str, known: Collection[str], *, near: float = _NEAR) -> s
 
 
 def check_known(call: str, given: Iterable[str], known: Collection[str]) -> None:
-    """Raise TypeError for the first of the `given` options that is not known; the message names the closest match."""
+    """Raise TypeError for the first of the `given` options that is not known; the message names the
+    closest match.
+    """
     for name in given:
         if name not in known:
             hint = did_you_mean(name, known) or f"; it accepts {', '.join(known)}"
@@ -94,7 +102,9 @@ def check_bool(label: str, value: object) -> bool:
 
 
 def check_seconds(label: str, value: object, *, zero: bool = False) -> float:
-    """Accept a duration in seconds, as a number or a timedelta: finite, and positive unless `zero` is allowed."""
+    """Accept a duration in seconds, as a number or a timedelta: finite, and positive unless `zero`
+    is allowed.
+    """
     amount = _duration(label, value)
     if not math.isfinite(amount):
         raise ValueError(f"{label} must be a finite number of seconds")
@@ -106,7 +116,10 @@ def check_seconds(label: str, value: object, *, zero: bool = False) -> float:
 
 
 def check_timeout_ms(value: object) -> int | None:
-    """Return how long to wait for a result, in ms; None means not at all. More than 100 years become 100 years."""
+    """Return how long to wait for a result, in ms; None means not at all.
+
+    More than 100 years become 100 years.
+    """
     if value is None:
         return None
     amount = _duration("timeout", value)

@@ -4,10 +4,15 @@ from contextvars import ContextVar
 
 
 class TaskContext:
-    """The run that the calling code belongs to; see `current_task`.
+    """The run that the calling code belongs to; `current_task` returns it.
 
-    `tries` counts starts, this one included. `enqueue_time` is in epoch milliseconds by the Redis clock.
-    `headers` are the strings that travel with the job.
+    Attributes:
+        task_id: The id of the job.
+        name: The name of the task.
+        tries: How often the job has been started, including this run.
+        queue: The name of the queue.
+        headers: The text that is passed along with the job.
+        enqueue_time: When the job was enqueued, in epoch milliseconds by the Redis clock.
     """
 
     __slots__ = ("enqueue_time", "headers", "name", "queue", "task_id", "tries")
@@ -33,5 +38,15 @@ enter = _current.set
 
 
 def current_task() -> TaskContext | None:
-    """The context of the task that the calling code runs in, `async def` or `def`; None outside of one."""
+    """Return the context of the task that calls this, `async def` or `def`; None outside a task.
+
+    Example:
+        ```python
+        @app.task
+        async def work() -> None:
+            context = current_task()
+            if context is not None and context.tries > 1:
+                print(f"attempt {context.tries} of job {context.task_id}")
+        ```
+    """
     return _current.get()

@@ -10,7 +10,8 @@ class Retry(Exception):
 
     Args:
         message: Why. It appears in the value of the failed result if no retry is left.
-        delay_ms: Milliseconds until the next attempt. 0 means at once; None means the task's usual backoff.
+        delay_ms: Milliseconds until the next attempt. 0 means at once; None means the task's usual
+            backoff.
 
     Raises:
         ValueError: If `delay_ms` is negative or longer than a hundred years.

@@ -1,7 +1,7 @@
 """Schedules as they are registered.
 
-The worker computes the times, with croniter; the client needs nothing beyond the standard library, so that a module
-with `@app.cron` in it imports where only the client is installed.
+The worker computes the times, with croniter; the client needs nothing beyond the standard library,
+so that a module with `@app.cron` in it imports where only the client is installed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 class Schedule(NamedTuple):
-    """When a task is to be enqueued by itself: by a cron expression in UTC, or every so many ms since the epoch."""
+    """When a task is to be enqueued by itself: by a cron expression in UTC, or every so many ms
+    since the epoch.
+    """
 
     name: str
     spec: str | None
@@ -25,7 +27,9 @@ class Schedule(NamedTuple):
 
 
 def check_timing(spec: object, every: object) -> tuple[str | None, int | None]:
-    """The expression or the interval in ms, whichever was given; TypeError unless it is exactly one."""
+    """The expression or the interval in ms, whichever was given; TypeError unless it is exactly
+    one.
+    """
     if (spec is None) == (every is None):
         raise TypeError("pass exactly one of a cron expression and every=")
     if spec is None:

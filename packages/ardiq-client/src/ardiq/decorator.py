@@ -12,7 +12,7 @@ R = TypeVar("R")
 
 
 class TaskDecorator(Protocol):
-    """What `@app.task(...)` and `@app.cron(...)` return: applied to a function it gives the task."""
+    """What `@app.task(...)` and `@app.cron(...)` return. It turns a function into a task."""
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload] - the first match counts

@@ -1,7 +1,9 @@
-"""From a call to a submission: what `Task`, a task with options and a task known only by its name have in common.
+"""From a call to a submission: what `Task`, a task with options and a task known only by its name
+have in common.
 
-Public names and the engine's names differ for a few things: `task_id` is the engine's job id, `schedule_ms` its due time,
-`enqueue_time` its time of the enqueue, and a payload its body. Inside the client, the engine's names are used.
+Public names and the engine's names differ for a few things: `task_id` is the engine's job id,
+`schedule_ms` its due time, `enqueue_time` its time of the enqueue, and a payload its body. Inside
+the client, the engine's names are used.
 """
 
 # pyright: reportPrivateUsage=false
@@ -30,7 +32,9 @@ CHUNK = 1000
 """How many jobs one request of `enqueue_many` carries."""
 
 CHUNK_BYTES = 1024 * 1024
-"""A request with this many bytes of arguments is full, so large ones are sent while the next are encoded."""
+"""A request with this many bytes of arguments is full, so large ones are sent while the next are
+encoded.
+"""
 
 CALL_OPTIONS = ("task_id", "priority", "delay_ms", "schedule_ms", "expire_ms", "headers", "unique")
 """The names of the arguments of `options`."""
@@ -50,7 +54,9 @@ class Prepared(Generic[R]):
 
 
 class Dispatch(Generic[P, R]):
-    """All that is known before the arguments: the task, its lane, and the options of the enqueue."""
+    """All that is known before the arguments: the task, its lane, and the options of the
+    enqueue.
+    """
 
     __slots__ = (
         "_app",
@@ -111,12 +117,17 @@ class Dispatch(Generic[P, R]):
         return PendingEnqueue(self._app, self._submission(args, kwargs))
 
     def enqueue_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """Do what `enqueue` does, for code without an event loop. Blocks the thread until the job is accepted."""
+        """Do what `enqueue` does, for code without an event loop.
+
+        Blocks the thread until the job is accepted.
+        """
         app = self._app
         return Job(app, app._connection.enqueue_sync(self._submission(args, kwargs)))
 
     def prepare(self, /, *args: P.args, **kwargs: P.kwargs) -> Prepared[R]:
-        """Encode one call for `app.enqueue_many`. Raises what `enqueue` raises, except for BrokerError.
+        """Encode one call for `app.enqueue_many`.
+
+        Raises what `enqueue` raises, except for BrokerError.
 
         Example:
             ```python
@@ -211,13 +222,14 @@ class Dispatchable(Dispatch[P, R]):
         """Return the task with options for the enqueues that you make through the return value.
 
         Args:
-            task_id: The job's id. While a job with this id is unfinished, another enqueue returns that job.
+            task_id: The job's id. While a job with this id is unfinished, another enqueue returns
+                that job.
             priority: The lane.
             delay_ms: Wait this long before the job may start, in milliseconds.
-            schedule_ms: Start at this time, in epoch milliseconds. It takes precedence over `delay_ms`, and a time in the
-                past means now.
-            expire_ms: Drop the job if it has not started this many milliseconds after its enqueue. 0 keeps the task's own
-                setting.
+            schedule_ms: Start at this time, in epoch milliseconds. It takes precedence over
+                `delay_ms`, and a time in the past means now.
+            expire_ms: Drop the job if it has not started this many milliseconds after its enqueue.
+                0 keeps the task's own setting.
             headers: Text that is passed along with the job, at most 8,192 bytes.
             unique: Replaces the task's own setting.
             **unknown: No other option is accepted.
@@ -244,7 +256,10 @@ class TaskRef(Dispatchable[P, R]):
 
 
 def chunks_of(app: Ardiq, calls: Iterable[object]) -> Iterator[list[Submission]]:
-    """Return the submissions of `calls`, a thousand at a time. Lists and tuples are checked as a whole first."""
+    """Return the submissions of `calls`, a thousand at a time.
+
+    Lists and tuples are checked as a whole first.
+    """
     if isinstance(calls, list | tuple):
         return _chunks([_submission_of(app, call) for call in cast("Sequence[object]", calls)])
     return _chunks(_submission_of(app, call) for call in calls)

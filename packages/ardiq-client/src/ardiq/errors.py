@@ -51,7 +51,9 @@ class WorkerNotInstalledError(ArdiqError, ImportError):
 
 
 class WorkerExhaustedError(ArdiqError, RuntimeError):
-    """`app.run()` has stopped because its process has run out of threads, memory or file descriptors."""
+    """`app.run()` has stopped because its process has run out of threads, memory or file
+    descriptors.
+    """
 
 
 class VersionMismatchError(ArdiqError, ImportError):

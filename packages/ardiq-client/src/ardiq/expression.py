@@ -1,8 +1,8 @@
 """Parses and validates cron expressions.
 
-An expression is split into parts, and matches when one of them does. A part is an unambiguous expression of six fields:
-lists of numbers, and a day rule in one field at most. So the library that computes times on the worker never sees the
-forms that libraries interpret differently.
+An expression is split into parts, and matches when one of them does. A part is an unambiguous
+expression of six fields: lists of numbers, and a day rule in one field at most. So the library that
+computes times on the worker never sees the forms that libraries interpret differently.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ _ALIASES: Final = {
 
 
 def parts(spec: str) -> list[str]:
-    """Return the parts of an expression of five fields, or of six with seconds first. Raises ValueError if it is invalid."""
+    """Return the parts of an expression of five fields, or of six with seconds first.
+
+    Raises ValueError if it is invalid.
+    """
     text = spec.strip().lower()
     words = _ALIASES.get(text, text).split() if spec.isascii() else []
     if len(words) not in (5, 6):
@@ -74,7 +77,9 @@ def _clock(second: str, minute: str, hour: str) -> list[tuple[_Field, str]]:
 
 
 def _days(word: str, months: set[int]) -> list[tuple[str, str]]:
-    """Return the rules of the day-of-month field; none if it restricts nothing or matches no existing day."""
+    """Return the rules of the day-of-month field; none if it restricts nothing or matches no
+    existing day.
+    """
     if _is_open(_DAY, word):
         return []
     items = word.split(",")

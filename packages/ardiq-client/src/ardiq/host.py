@@ -1,4 +1,5 @@
-"""The seam between the client and the worker: `Host`, and what `ardiq_worker` and `ardiq_cli` use of the private rooms.
+"""The seam between the client and the worker: `Host`, and what `ardiq_worker` and `ardiq_cli` use
+of the private rooms.
 
 The client itself does not load this module.
 """
@@ -49,7 +50,10 @@ class Host:
         return self.app._codec
 
     def core(self) -> Core:
-        """Return the app's core; create it on first use. Raises BrokerClosedError if the app is closed."""
+        """Return the app's core; create it on first use.
+
+        Raises BrokerClosedError if the app is closed.
+        """
         return self.app._connection.core()
 
     @property
@@ -59,7 +63,9 @@ class Host:
 
     @property
     def runner(self) -> Runner | None:
-        """The current run of the app's worker; set it when a run starts, and back to None when it ends."""
+        """The current run of the app's worker; set it when a run starts, and back to None when it
+        ends.
+        """
         return self.app._running.runner
 
     @runner.setter

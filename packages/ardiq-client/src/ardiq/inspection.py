@@ -1,4 +1,7 @@
-"""The types of what `app.inspect()` returns and `app.jobs()` accepts. Only type checkers load this module."""
+"""The types of what `app.inspect()` returns and `app.jobs()` accepts.
+
+Only type checkers load this module.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ class WorkerState(TypedDict):
 
 
 class QueueState(TypedDict):
-    """A queue at one moment. `waiting` counts the jobs that have not started; `unfinished` adds the running ones."""
+    """A queue at one moment.
+
+    `waiting` counts the jobs that have not started; `unfinished` adds the running ones.
+    """
 
     name: str
     lanes: list[LaneState]

@@ -14,7 +14,9 @@ R = TypeVar("R")
 
 
 class Job(Generic[R]):
-    """An immutable handle to an enqueued job: an app and an id. Two handles to the same job are equal.
+    """An immutable handle to an enqueued job: an app and an id.
+
+    Two handles to the same job are equal.
 
     Example:
         ```python
@@ -31,7 +33,7 @@ class Job(Generic[R]):
 
     @property
     def app(self) -> Ardiq:
-        """The app that the job belongs to."""
+        """The app that enqueued the job."""
         return self._app
 
     @property
@@ -43,8 +45,6 @@ class Job(Generic[R]):
     async def result(self, timeout: None = None) -> TaskResult[R] | None: ...
     @overload
     async def result(self, timeout: float | timedelta) -> TaskResult[R]: ...
-    @overload
-    async def result(self, timeout: float | timedelta | None) -> TaskResult[R] | None: ...
     async def result(self, timeout: float | timedelta | None = None) -> TaskResult[R] | None:
         """Return the result of the job, or wait for it.
 
@@ -55,8 +55,8 @@ class Job(Generic[R]):
             The result. None only without a timeout, if there is no result yet.
 
         Raises:
-            TimeoutError: If no result arrives within `timeout`. ResultNotFoundError, a subclass, is raised as soon as it
-                is clear that none can arrive.
+            TimeoutError: If no result arrives within `timeout`. ResultNotFoundError, a subclass, is
+                raised as soon as it is clear that none can arrive.
             BrokerError: If Redis cannot be reached or refuses the request.
             SerializationError: If the value cannot be decoded.
 
@@ -72,8 +72,6 @@ class Job(Generic[R]):
     def result_sync(self, timeout: None = None) -> TaskResult[R] | None: ...
     @overload
     def result_sync(self, timeout: float | timedelta) -> TaskResult[R]: ...
-    @overload
-    def result_sync(self, timeout: float | timedelta | None) -> TaskResult[R] | None: ...
     def result_sync(self, timeout: float | timedelta | None = None) -> TaskResult[R] | None:
         """Do what `result` does, for code without an event loop. Blocks the thread.
 
@@ -88,19 +86,28 @@ class Job(Generic[R]):
         return self._app.result_sync(self._id, timeout)
 
     async def status(self) -> TaskStatus:
-        """Where the job stands now."""
+        """Return the state of the job now.
+
+        Raises:
+            BrokerError: If Redis cannot be reached or refuses the request.
+        """
         return await self._app.status(self._id)
 
     def status_sync(self) -> TaskStatus:
-        """As `status`, for code without an event loop."""
+        """Do what `status` does, for code without an event loop. Blocks the thread."""
         return self._app.status_sync(self._id)
 
     async def info(self) -> TaskInfo | None:
-        """A snapshot of the job while it is unfinished, else None."""
+        """Return a snapshot of the job, or None if the job is finished or unknown.
+
+        Raises:
+            BrokerError: If Redis cannot be reached or refuses the request.
+            SerializationError: If the arguments cannot be decoded.
+        """
         return await self._app.info(self._id)
 
     def info_sync(self) -> TaskInfo | None:
-        """As `info`, for code without an event loop."""
+        """Do what `info` does, for code without an event loop. Blocks the thread."""
         return self._app.info_sync(self._id)
 
     def __eq__(self, other: object) -> bool:

@@ -35,7 +35,9 @@ _MOST = 1_000_000
 
 
 class CoreOptions(TypedDict, total=False):
-    """The further options of `Ardiq`; times in ms or seconds as their names say, seconds also as a timedelta."""
+    """The further options of `Ardiq`; times in ms or seconds as their names say, seconds also as a
+    timedelta.
+    """
 
     default_priority: str | None
     concurrency: int
@@ -97,8 +99,8 @@ class RunSettings(NamedTuple):
 def run_settings(app: Ardiq, overrides: RunOptions) -> RunSettings:
     """Return the options of a run: those of `app`, unless `overrides` replace them.
 
-    A new concurrency also changes the options that the app derives from its concurrency. Raises TypeError or ValueError
-    for a value that is not valid.
+    A new concurrency also changes the options that the app derives from its concurrency. Raises
+    TypeError or ValueError for a value that is not valid.
     """
     given = dict[str, Any](overrides)
     concurrency, prefetch, threads, grace_s, burst = map(given.get, RunOptions.__annotations__)
@@ -130,7 +132,9 @@ def _threads(given: object, concurrency: int) -> int:
 
 
 def check_options(given: Mapping[str, object]) -> dict[str, Any]:
-    """All options with their defaults filled in; raises for one that is unknown, of a wrong type or out of bounds."""
+    """All options with their defaults filled in; raises for one that is unknown, of a wrong type or
+    out of bounds.
+    """
     check_known("Ardiq()", given, _DEFAULTS)
     chosen = {**_DEFAULTS, **given}
     url = check_url(chosen["redis_url"])
@@ -179,7 +183,10 @@ _DEFAULTS: dict[str, object] = {
 
 
 def check_url(url: object) -> str:
-    """The URL to use; None means $ARDIQ_REDIS_URL or a local Redis. No error shows any part of it."""
+    """The URL to use; None means $ARDIQ_REDIS_URL or a local Redis.
+
+    No error shows any part of it.
+    """
     label = "redis_url"
     if url is None:
         url = os.environ.get(URL_VARIABLE, DEFAULT_URL)
@@ -193,7 +200,10 @@ def check_url(url: object) -> str:
 
 
 def lane_index(lanes: Mapping[str, int], lane: object) -> int:
-    """Return the index of a lane. Raises TypeError unless it is a str, and ValueError if the app has no such lane."""
+    """Return the index of a lane.
+
+    Raises TypeError unless it is a str, and ValueError if the app has no such lane.
+    """
     if not isinstance(lane, str):
         raise TypeError(f"priority must be a str, not {kind_of(lane)}")
     index = lanes.get(lane)

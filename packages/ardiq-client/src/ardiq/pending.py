@@ -40,14 +40,21 @@ _SPENT = _Spent()
 
 
 class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
-    """Await it, or give it to `asyncio.create_task`, `TaskGroup.create_task` or `gather`, to get the `Job`.
+    """An enqueue that you await to get the `Job`.
 
-    The arguments are encoded already; nothing is sent before the first step. All that are started in one turn of the
-    event loop go out together.
+    You can also pass it to `asyncio.create_task`, `TaskGroup.create_task` or `asyncio.gather`. The
+    arguments are already encoded, and nothing is sent before the first step. Enqueues that start in
+    the same turn of the event loop are sent together.
+
+    Example:
+        ```python
+        pending = add.enqueue(2, 3)
+        job = await pending
+        ```
     """
 
-    # A coroutine without a frame: its only step is to wait for the future that the bridge resolves, and the
-    # iterator of that future does all the rest. `_steps` is None until started.
+    # A coroutine without a frame: its only step is to wait for the future that the bridge resolves,
+    # and the iterator of that future does all the rest. `_steps` is None until started.
     __slots__ = ("_app", "_steps", "_submission")
 
     def __init__(self, app: Ardiq, submission: Submission) -> None:
@@ -57,7 +64,7 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
 
     def __await__(self) -> Generator[Any, Any, Job[R]]:
         steps = self._start()
-        self._steps = _SPENT  # whoever awaits drives the steps
+        self._steps = _SPENT  # the code that awaits drives the steps
         return steps
 
     def send(self, value: Any, /) -> Any:

@@ -1,14 +1,17 @@
 r"""Makes untrusted text safe for a terminal or a log.
 
-Names, ids, results and tracebacks come from Redis. Any Redis user can put terminal escapes, line breaks and bidirectional
-controls into them. Each such character becomes the escape that Python would write: `\x1b`, `\u202e`.
+Names, ids, results and tracebacks come from Redis. Any Redis user can put terminal escapes, line
+breaks and bidirectional controls into them. Each such character becomes the escape that Python
+would write: `\x1b`, `\u202e`.
 """
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """Return `text` on one line, without characters that move the cursor or hide or reorder text."""
+    """Return `text` on one line, without characters that move the cursor or hide or reorder
+    text.
+    """
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escape(char) for char in text)

@@ -1,4 +1,5 @@
-"""What you can learn about a job: its status, a snapshot while it is unfinished, its result afterwards.
+"""What you can learn about a job: its status, a snapshot while it is unfinished, its result
+afterwards.
 
 The functions at the end make these of the records that the engine returns.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from ardiq.errors import SerializationError
 from ardiq.options import shown
@@ -24,7 +25,10 @@ R = TypeVar("R")
 
 
 class TaskStatus(StrEnum):
-    """The state of a job. `scheduled` jobs wait for their time; `not_found` means unknown or expired."""
+    """The state of a job.
+
+    `scheduled` jobs wait for their time; `not_found` means unknown or expired.
+    """
 
     QUEUED = "queued"
     SCHEDULED = "scheduled"
@@ -36,8 +40,9 @@ class TaskStatus(StrEnum):
 class TaskResult(NamedTuple, Generic[R]):
     """How a job ended. All times are in epoch milliseconds by the Redis clock.
 
-    If `success` is true, `value` is what the task returned; otherwise it is the text of the error. `start` is 0 for a
-    job that never started. `tries` counts starts. `aborted` is False for every job: jobs cannot be aborted.
+    If `success` is true, `value` is what the task returned; otherwise it is the text of the error.
+    `start` is 0 for a job that never started. `tries` counts starts. `aborted` is False for every
+    job: jobs cannot be aborted.
 
     Example:
         ```python
@@ -67,10 +72,12 @@ class TaskResult(NamedTuple, Generic[R]):
 
 
 class TaskInfo(NamedTuple):
-    """A snapshot of a job that is queued, scheduled or running. For a dead letter, its status is `complete`.
+    """A snapshot of a job that is queued, scheduled or running.
 
-    `tries` counts starts, including the current run. `scheduled_at` is set while the job waits for its time.
-    `dependencies` and `dependents` are always empty: jobs cannot depend on other jobs.
+    For a dead letter, its status is `complete`.
+
+    `tries` counts starts, including the current run. `scheduled_at` is set while the job waits for
+    its time. `dependencies` and `dependents` are always empty: jobs cannot depend on other jobs.
     """
 
     task_id: str
@@ -97,7 +104,10 @@ _STATUSES = frozenset(TaskStatus)
 
 
 def result_of(app: Ardiq, record: ResultRecord | None, timeout_ms: int | None) -> TaskResult[Any] | None:
-    """Return the result in the answer to a question for one. Raises TimeoutError if a wait has ended without an answer."""
+    """Return the result in the answer to a question for one.
+
+    Raises TimeoutError if a wait has ended without an answer.
+    """
     if record is None:
         if timeout_ms is None:
             return None
@@ -117,20 +127,22 @@ def status_of(records: list[JobRecord]) -> TaskStatus:
 
 
 def info_of(codec: Codec, records: list[JobRecord]) -> TaskInfo | None:
-    """Return the snapshot in the answer to a look-up of one job; None if the job is finished or unknown."""
+    """Return the snapshot in the answer to a look-up of one job; None if the job is finished or
+    unknown.
+    """
     if status_of(records) in (TaskStatus.COMPLETE, TaskStatus.NOT_FOUND):
         return None
     return _snapshot(codec, records[0])
 
 
-def snapshots_of(codec: Codec, records: list[JobRecord]) -> list[TaskInfo]:
-    """Return snapshots of jobs, without the arguments where they cannot be decoded."""
-    return [_snapshot(codec, record, lenient=True) for record in records]
-
-
-def dead_jobs_of(codec: Codec, letters: list[tuple[JobRecord, str]]) -> list[DeadJob]:
-    """Return dead letters, without the arguments where they cannot be decoded."""
-    return [DeadJob(_snapshot(codec, record, lenient=True), reason) for record, reason in letters]
+def jobs_of(codec: Codec, state: str, answer: list[Any]) -> list[TaskInfo] | list[DeadJob]:
+    """Return the jobs in a list of one state, without the arguments where they cannot be
+    decoded.
+    """
+    if state == "dead":
+        letters = cast("list[tuple[JobRecord, str]]", answer)
+        return [DeadJob(_snapshot(codec, record, lenient=True), reason) for record, reason in letters]
+    return [_snapshot(codec, record, lenient=True) for record in cast("list[JobRecord]", answer)]
 
 
 def _snapshot(codec: Codec, record: JobRecord, *, lenient: bool = False) -> TaskInfo:

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 
 class Running:
-    """The worker of one app. `runner` is the current run; `last_stop` is a new object after each call of `stop`."""
+    """The worker of one app.
+
+    `runner` is the current run; `last_stop` is a new object after each call of `stop`.
+    """
 
     __slots__ = ("_id", "last_stop", "runner")
 
@@ -56,7 +59,8 @@ class Running:
 
     def stop(self) -> None:
         """Stop the current run, even before its first step."""
-        # Set this first, then check the runner. A starting run does both in reverse order, so one always sees the other.
+        # Set this first, then check the runner. A starting run does both in reverse order, so one
+        # always sees the other.
         self.last_stop = object()
         if (runner := self.runner) is not None:
             runner.stop()

@@ -46,11 +46,14 @@ class TaskOptions(TypedDict, total=False):
     Attributes:
         name: The task's name; defaults to the function's.
         max_retries: How many attempts may follow the first; defaults to 3.
-        backoff_ms: The base of the delay between attempts, which grows with their square; 0 (the default) means a second.
+        backoff_ms: The base of the delay between attempts, which grows with their square; 0 (the
+            default) means a second.
         timeout: The longest time for one attempt, in seconds; None (the default) means no limit.
         priority: The lane; None (the default) means the app's default lane.
-        expire_ms: Drop a job that has not started this long after its enqueue; 0 (the default) means never.
-        result_ttl_ms: How long the result is kept: None (the default) as the app says, 0 not at all, negative forever.
+        expire_ms: Drop a job that has not started this long after its enqueue; 0 (the default)
+            means never.
+        result_ttl_ms: How long the result is kept: None (the default) as the app says, 0 not at
+            all, negative forever.
         unique: Whether an enqueue with the arguments of an unfinished job returns that job.
         silent: Whether to log nothing about the task's runs.
     """
@@ -67,13 +70,15 @@ class TaskOptions(TypedDict, total=False):
 
 
 class Task(Dispatchable[P, R]):
-    """A function that workers can run. Calling it runs the function here and now, without the queue.
+    """A function that workers can run.
 
-    `name`: the name in the registry and on the wire. `fn`: the function. `priority`: its lane, None for the app's
-    default. `timeout` is in seconds. `result_ttl_ms` None means the app's.
+    Calling it runs the function here and now, without the queue.
 
-    Tools see a task as its function: it has the same name, module, documentation and signature. Tasks are pickled by
-    reference, and tests can patch their methods and `fn`.
+    `name`: the name in the registry and on the wire. `fn`: the function. `priority`: its lane, None
+    for the app's default. `timeout` is in seconds. `result_ttl_ms` None means the app's.
+
+    Tools see a task as its function: it has the same name, module, documentation and signature.
+    Tasks are pickled by reference, and tests can patch their methods and `fn`.
     """
 
     __slots__ = (
@@ -144,7 +149,8 @@ class Task(Dispatchable[P, R]):
         """Run the function here and now."""
         return self.fn(*args, **kwargs)
 
-    # `inspect` and `asyncio` use these to detect a coroutine function. They come from the function that is called.
+    # `inspect` and `asyncio` use these to detect a coroutine function. They come from the function
+    # that is called.
     __code__ = OfTarget("__code__")
     __defaults__ = OfTarget("__defaults__")
     __kwdefaults__ = OfTarget("__kwdefaults__")
@@ -154,7 +160,8 @@ class Task(Dispatchable[P, R]):
     if not TYPE_CHECKING:
 
         def __setattr__(self, name: str, value: object) -> None:
-            # Existing attributes may be replaced, for example by a test. A misspelled name would have no effect, so reject it.
+            # Existing attributes may be replaced, for example by a test. A misspelled name would
+            # have no effect, so reject it.
             if not (name.startswith("__") or hasattr(type(self), name)):
                 known = [known for known in dir(type(self)) if not known.startswith("_")]
                 raise AttributeError(
@@ -228,7 +235,9 @@ def register_task(registry: dict[str, Task[..., Any]], task: Task[..., Any]) -> 
 
 
 def check_schedulable(task: Task[..., Any]) -> None:
-    """Raise when a schedule could not enqueue the task: it passes no arguments, and makes an id of the name."""
+    """Raise when a schedule could not enqueue the task: it passes no arguments, and makes an id of
+    the name.
+    """
     if len(task.name) > _LONGEST_SCHEDULE_NAME:
         raise ValueError(f"the name of a schedule must have at most {_LONGEST_SCHEDULE_NAME} characters")
     if task._signature.problem((), {}) is not None:

@@ -10,14 +10,19 @@ from ardiq.errors import VersionMismatchError
 
 
 def check_core_version() -> str:
-    """Return the version of this installation. Raises VersionMismatchError if client and core differ in theirs."""
+    """Return the version of this installation.
+
+    Raises VersionMismatchError if client and core differ in theirs.
+    """
     core = normal_form(ardiq_core.__version__)
     check_version("ardiq-client", "ardiq-core", core)
     return core
 
 
 def check_version(distribution: str, sibling: str, version: str) -> None:
-    """Raise VersionMismatchError if `distribution` is installed in another version than its `sibling`, which has `version`."""
+    """Raise VersionMismatchError if `distribution` is installed in another version than its
+    `sibling`, which has `version`.
+    """
     installed = installed_version(distribution.replace("-", "_"))
     if installed is not None and normal_form(installed) != version:
         raise VersionMismatchError(
@@ -26,7 +31,8 @@ def check_version(distribution: str, sibling: str, version: str) -> None:
 
 
 def installed_version(distribution: str) -> str | None:
-    """Return the version in the name of the distribution's metadata directory; None if there is none on the path.
+    """Return the version in the name of the distribution's metadata directory; None if there is
+    none on the path.
 
     `importlib.metadata` returns the same, but takes longer to load than all the rest of the client.
     """

@@ -1,4 +1,5 @@
--- list: read one page of the jobs in one state, oldest first (dead jobs: newest first).
+-- list: read one page of the jobs in one state: queued, oldest first within a lane; scheduled, by
+-- due time; running, in no particular order; dead, newest first.
 --
 -- KEYS  due, running, dead, lanes
 -- ARGV  base, state (queued, scheduled, running, dead), most jobs, cursor ("" to begin), prefixes

@@ -155,7 +155,8 @@ class Mailbox:
         """List jobs in the state queued, scheduled, running or dead.
 
         The answer is `list[JobRecord]`; for the state `dead`, `list[tuple[JobRecord, str]]` with
-        the reasons.
+        the reasons. Scheduled jobs come by due time, dead ones newest first, queued ones oldest
+        first within their lane, and running ones in no particular order.
         """
 
 @final
@@ -190,6 +191,9 @@ class Worker:
 
         `fileno` becomes readable again when there are more, or when a job can start.
         """
+
+    def sign_on_error(self) -> Exception | None:
+        """Return the exception for the event `failed` if the worker could not sign on, else None."""
 
     def next(self) -> Assignment | None:
         """Return the next run, if there is one and a free slot.

@@ -17,7 +17,8 @@ class ArdiqError(Exception):
 class BrokerError(ArdiqError, RuntimeError):
     """The base class of the errors that concern Redis. The message says what to look at.
 
-    Each fault has a subclass of its own. `app.run()` raises this class itself when the worker gives up.
+    Each fault has a subclass of its own. `app.run()` raises this class itself when a
+    worker that had started gives up.
 
     Example:
         ```python
@@ -34,13 +35,15 @@ class BrokerError(ArdiqError, RuntimeError):
 class BrokerUnreachableError(BrokerError):
     """Redis did not answer within `connect_timeout_s`.
 
-    A request may have been carried out all the same, because only its reply was lost. Enqueue with a `task_id`, or with
-    `unique=True`, to be able to try again safely.
+    A request may have been carried out all the same, because only its reply was lost. Enqueue with
+    a `task_id`, or with `unique=True`, to be able to try again safely.
     """
 
 
 class BrokerRefusedError(BrokerError):
-    """Redis answered with an error, for example because its memory is full or the user lacks a right."""
+    """Redis answered with an error, for example because its memory is full or the user lacks a
+    right.
+    """
 
 
 class BrokerUnfitError(BrokerError):
@@ -48,7 +51,9 @@ class BrokerUnfitError(BrokerError):
 
 
 class BrokerClosedError(BrokerError):
-    """The app's connection has been closed: the interpreter is about to exit, or the process was forked."""
+    """The app's connection has been closed: the interpreter is about to exit, or the process was
+    forked.
+    """
 
 
 class BrokerDataError(BrokerError):
@@ -56,8 +61,13 @@ class BrokerDataError(BrokerError):
 
 
 class ResultNotFoundError(ArdiqError, TimeoutError):
-    """A call waited for a result that cannot arrive: the job is unknown, or its result is not stored."""
+    """A call waited for a result that cannot arrive: the job is unknown, or its result is not
+    stored.
+    """
 
 
 class SystemResourceError(ArdiqError, OSError):
-    """The operating system refused a file descriptor, a thread or random numbers. `errno` is its error number."""
+    """The operating system refused a file descriptor, a thread or random numbers.
+
+    `errno` is its error number.
+    """

@@ -50,22 +50,25 @@ class Ended(NamedTuple):
     failed: int
     """Jobs that failed permanently in this run."""
     drained: bool
-    """Whether it ended because no job was waiting, running or due in burst mode, rather than by a stop."""
+    """Whether it ended because no job was waiting, running or due in burst mode, rather than by a
+    stop.
+    """
 
 
 async def run_app(
     app: Ardiq, last_stop: object = None, /, *, ends_process: bool = False, **overrides: Unpack[RunOptions]
 ) -> Ended:
-    """Run a worker of `app` on the running event loop, until it is stopped or, in burst mode, drained.
+    """Run a worker of `app` on the running event loop, until it is stopped or, in burst mode,
+    drained.
 
     `app.run` calls this.
 
     Args:
         app: The app whose tasks and schedules to run.
-        last_stop: `Host.last_stop` from when the run was requested; None means now. If the app was stopped since then,
-            the run does not start.
-        ends_process: Whether the process ends after the run. The run then does not wait for coroutines that ignore
-            cancellation.
+        last_stop: `Host.last_stop` from when the run was requested; None means now. If the app was
+            stopped since then, the run does not start.
+        ends_process: Whether the process ends after the run. The run then does not wait for
+            coroutines that ignore cancellation.
         **overrides: Replace options of the app for this run.
 
     Returns:

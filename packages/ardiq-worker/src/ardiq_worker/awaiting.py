@@ -12,7 +12,8 @@ _UNSET = object()
 
 
 async def awaited(value: object, context: contextvars.Context | None = None) -> object:
-    """Return `value`, or its result if it is awaitable: a decorator may return a coroutine without awaiting it.
+    """Return `value`, or its result if it is awaitable: a decorator may return a coroutine without
+    awaiting it.
 
     A coroutine created in a thread sees the variables that were set in the `context` there.
     """

@@ -1,10 +1,11 @@
 """One job, from the assignment to its outcome.
 
-`Executor._run` is the only way that a job runs: decode the arguments, call the function in a context of its own, turn the
-end into an outcome. It never raises, whatever the task does, because asyncio passes some exceptions on into the event
-loop. All steps share one value, the `Run`.
+`Executor._run` is the only way that a job runs: decode the arguments, call the function in a
+context of its own, turn the end into an outcome. It never raises, whatever the task does, because
+asyncio passes some exceptions on into the event loop. All steps share one value, the `Run`.
 
-Most runs finish in the call that starts them (eager start) and cost nothing beyond their `Run` and their asyncio task.
+Most runs finish in the call that starts them (eager start) and cost nothing beyond their `Run` and
+their asyncio task.
 """
 
 from __future__ import annotations
@@ -43,13 +44,17 @@ log = Log("ardiq.worker")
 CLOSE_WAIT_S = 1.0
 """Bound on the wait for coroutines that were closed by force; they need one turn of the loop."""
 
-# With eager start a run that does not wait for anything never goes through the loop's queue. Older loops queue it.
+# With eager start a run that does not wait for anything never goes through the loop's queue. Older
+# loops queue it.
 EAGER = sys.version_info >= (3, 12)
 _TASK_OPTIONS: dict[str, Any] = {"eager_start": True} if EAGER else {}
 
 
 class Engine(Protocol):
-    """The part of the engine used here: it is told when deferred runs start. See `ardiq_core.Worker`."""
+    """The part of the engine used here: it is told when deferred runs start.
+
+    See `ardiq_core.Worker`.
+    """
 
     def begin(self, slot: int) -> bool:
         """Start the run. If it returns False, the run must not start and is over."""
@@ -57,11 +62,12 @@ class Engine(Protocol):
 
 
 class Executor:
-    """Runs jobs of `tasks` on `loop`; outcomes are collected, and `flush` is scheduled once per batch of them.
+    """Runs jobs of `tasks` on `loop`; outcomes are collected, and `flush` is scheduled once per
+    batch of them.
 
-    While `gathering` is true no flush is scheduled: the caller that starts jobs takes the outcomes of those that end at
-    once. A cancelled run may clean up for `cancel_wait_s`; then its slot is given to another job. `failed` counts jobs that
-    failed for good.
+    While `gathering` is true no flush is scheduled: the caller that starts jobs takes the outcomes
+    of those that end at once. A cancelled run may clean up for `cancel_wait_s`; then its slot is
+    given to another job. `failed` counts jobs that failed for good.
     """
 
     def __init__(
@@ -140,7 +146,9 @@ class Executor:
         self._end(slot, outcome.handed_back(slot))
 
     def drop_waiting(self) -> int:
-        """The worker stops, and the engine has taken back the jobs that wait for a thread; return their number."""
+        """The worker stops, and the engine has taken back the jobs that wait for a thread; return
+        their number.
+        """
         return self._threads.drop_line()
 
     def cancel_all(self) -> None:
@@ -152,7 +160,8 @@ class Executor:
     async def close(self, *, by_force: bool = True) -> None:
         """End abandoned coroutines; from now on no outcome of this executor counts.
 
-        `by_force` also ends coroutines that ignore cancellation. Their cleanup may block the event loop.
+        `by_force` also ends coroutines that ignore cancellation. Their cleanup may block the event
+        loop.
         """
         self._closed = True
         runs = {*self._running.values(), *self._cut}
@@ -298,11 +307,16 @@ class Executor:
         return self._failed(run, outcome.raised(run, error), error)
 
     def _cancelled_with_worker(self, error: BaseException) -> bool:
-        """Whether all tasks of the loop are being cancelled, the worker's with them: so does `asyncio.run` at its end."""
+        """Whether all tasks of the loop are being cancelled, the worker's with them: so does
+        `asyncio.run` at its end.
+        """
         return outcome.is_a(error, asyncio.CancelledError) and self._owner is not None and self._owner.cancelling() > 0
 
     def _failed(self, run: Run, ended: Verdict, error: BaseException | None = None) -> Verdict:
-        """Log a failed attempt. The text of an exception may hold arguments: only its type and place are logged."""
+        """Log a failed attempt.
+
+        The text of an exception may hold arguments: only its type and place are logged.
+        """
         if run.task.silent:
             return ended
         again = ended.kind == RETRY
@@ -370,7 +384,8 @@ class Executor:
             self.failed += 1
         outcomes = self._outcomes
         if not outcomes and not self.gathering:
-            # Not in the context of the run that happens to end: what is started next would inherit it.
+            # Not in the context of the run that happens to end: what is started next would inherit
+            # it.
             self._loop.call_soon(self._flush, context=self._context)
         outcomes.append(ended)
 

@@ -1,9 +1,9 @@
 """Detects that the worker's process has run out of threads, memory or file descriptors.
 
-Such an error says nothing about the job that happens to hit it, so it never counts as that job's failure. The job returns
-to the queue and spends no try, and the worker stops gracefully, so that a new process can take its place. An exception
-that a task's own function raises always fails the task: a job that asks for too much must not end one worker after
-another.
+Such an error says nothing about the job that happens to hit it, so it never counts as that job's
+failure. The job returns to the queue and spends no try, and the worker stops gracefully, so that a
+new process can take its place. An exception that a task's own function raises always fails the
+task: a job that asks for too much must not end one worker after another.
 """
 
 from __future__ import annotations
@@ -32,12 +32,17 @@ class NoThreadError(Exception):
 
 
 def most_abandoned(size: int) -> int:
-    """Return how many threads of a pool of `size` may keep running after their calls were abandoned."""
+    """Return how many threads of a pool of `size` may keep running after their calls were
+    abandoned.
+    """
     return max(ABANDONED_PER_THREAD * size, ABANDONED_AT_LEAST)
 
 
 def is_exhaustion(error: BaseException | None) -> bool:
-    """Whether `error` or a cause of it shows that the process ran out of a resource. Only for errors of our own code."""
+    """Whether `error` or a cause of it shows that the process ran out of a resource.
+
+    Only for errors of our own code.
+    """
     for _ in range(_DEPTH):
         if error is None:
             break

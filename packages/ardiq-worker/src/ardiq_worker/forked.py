@@ -1,7 +1,7 @@
 """Ends the process that a task has forked when the task ends there.
 
-`os.fork()` in a task copies the worker. The copy must not run other jobs or report an outcome: both belong to the
-parent. So the end of the task is the end of the child process.
+`os.fork()` in a task copies the worker. The copy must not run other jobs or report an outcome: both
+belong to the parent. So the end of the task is the end of the child process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from contextlib import suppress
 from typing import NoReturn
 
 is_child = False
-"""Whether this process was forked from one with a running worker, and has not started a worker of its own."""
+"""Whether this process was forked from one with a running worker, and has not started a worker of
+its own.
+"""
 
 
 def own() -> None:

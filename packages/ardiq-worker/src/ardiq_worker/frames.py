@@ -1,9 +1,9 @@
 """Frees the memory of a failed run: the variables of its frames.
 
-An exception refers to its traceback, the traceback to its frames, and each frame to all its variables. If one of these
-refers back to the exception (`failure = error`, a future, a group of exceptions), they all stay in memory until Python's
-cycle collector runs, which may be many large jobs later. So the worker clears the frames when the outcome of the run is
-known.
+An exception refers to its traceback, the traceback to its frames, and each frame to all its
+variables. If one of these refers back to the exception (`failure = error`, a future, a group of
+exceptions), they all stay in memory until Python's cycle collector runs, which may be many large
+jobs later. So the worker clears the frames when the outcome of the run is known.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 MOST_EXCEPTIONS = 64
 MOST_FRAMES = 1024
-"""Limits on the walk: chains of exceptions grow, and so does the traceback of an exception raised repeatedly."""
+"""Limits on the walk: chains of exceptions grow, and so does the traceback of an exception raised
+repeatedly.
+"""
 
 _RELATED: tuple[Any, ...] = (vars(BaseException)["__cause__"], vars(BaseException)["__context__"])
 _MEMBERS: Any = vars(BaseExceptionGroup)["exceptions"]
@@ -61,9 +63,11 @@ def _clear_all(trace: TracebackType | None) -> None:
 
 
 def _may_go_on(frame: FrameType) -> bool:
-    """Whether this may be the frame of a paused generator or coroutine, which caught the exception: clearing ends it.
+    """Whether this may be the frame of a paused generator or coroutine, which caught the exception:
+    clearing ends it.
 
-    Newer versions of Python refuse to clear it. In older ones, a paused frame points at the instruction that pauses it.
+    Newer versions of Python refuse to clear it. In older ones, a paused frame points at the
+    instruction that pauses it.
     """
     return bool(
         not _REFUSES and frame.f_code.co_flags & _PAUSES and frame.f_code.co_code[max(frame.f_lasti, 0)] == _PAUSE

@@ -1,7 +1,9 @@
-"""The worker's log. It contains all exceptions from the application's handlers, filters and loggers.
+"""The worker's log.
 
-The worker logs while runs start and end and in event loop callbacks. An exception there would lose a job's outcome or
-break the worker's loop.
+It contains all exceptions from the application's handlers, filters and loggers.
+
+The worker logs while runs start and end and in event loop callbacks. An exception there would lose
+a job's outcome or break the worker's loop.
 """
 
 from __future__ import annotations
@@ -17,11 +19,16 @@ if TYPE_CHECKING:
     from ardiq_core import Core
 
 _CALLER = 4
-"""Stack frames between the code that logs and the code that reads the stack, so that records name the right line."""
+"""Stack frames between the code that logs and the code that reads the stack, so that records name
+the right line.
+"""
 
 
 class Log:
-    """The logger `name`, whose methods never raise. Errors go to standard error, as in `logging`."""
+    """The logger `name`, whose methods never raise.
+
+    Errors go to standard error, as in `logging`.
+    """
 
     def __init__(self, name: str) -> None:
         self._logger = getLogger(name)

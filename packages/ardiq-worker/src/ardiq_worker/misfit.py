@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def is_misfit(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException) -> bool:
-    """Whether `error` means that the call does not match the function, unlike a TypeError raised in its body."""
+    """Whether `error` means that the call does not match the function, unlike a TypeError raised in
+    its body.
+    """
     if type(error) is not TypeError:
         return False
     try:

@@ -1,10 +1,11 @@
 """Decides what the end of a run means for its job: no I/O, one function for each way to end.
 
-Everything that can fail a job passes through here, so the texts are also made safe here. Whatever a task raises, the
-outcome is short enough to store and can be encoded, and nothing that the exception itself does can hurt the worker. An
-exception is user code: its class may compute `__class__`, `__traceback__`, `__repr__`, even its own name, and may return
-strings and numbers whose methods are user code again. So this module uses `type()` for types, the built-in classes for
-attributes, and copies what they return into a plain `str` or `int`.
+Everything that can fail a job passes through here, so the texts are also made safe here. Whatever a
+task raises, the outcome is short enough to store and can be encoded, and nothing that the exception
+itself does can hurt the worker. An exception is user code: its class may compute `__class__`,
+`__traceback__`, `__repr__`, even its own name, and may return strings and numbers whose methods are
+user code again. So this module uses `type()` for types, the built-in classes for attributes, and
+copies what they return into a plain `str` or `int`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 DEFAULT_BACKOFF_MS = 1000
 MAX_BACKOFF_MS = 3_600_000
 MAX_DELAY_MS = 2**45
-"""About a thousand years: a larger number asked for by a task must not overflow a sum on the server."""
+"""About a thousand years: a larger number asked for by a task must not overflow a sum on the
+server.
+"""
 
 _TRACEBACK: Any = vars(BaseException)["__traceback__"]
 _QUALNAME: Any = vars(type)["__qualname__"]
@@ -114,7 +117,10 @@ def misfit(run: Attempt, error: BaseException) -> Verdict:
 
 
 def timed_out(run: Attempt, error: BaseException | None, seconds: float) -> Verdict:
-    """The attempt was cancelled after `seconds`. `error` is how it ended, or None while it has not."""
+    """The attempt was cancelled after `seconds`.
+
+    `error` is how it ended, or None while it has not.
+    """
     overrun = TimeoutError(f"timed out after {seconds:g}s")
     if error is not None:
         overrun.__traceback__ = trace_of(error)  # where it was when the time was up
@@ -148,7 +154,10 @@ def undecodable(run: Attempt, error: BaseException) -> Verdict:
 
 
 def unknown_task(slot: int) -> Verdict:
-    """This worker has no code for the task. The engine delays the job or, in the end, makes it a dead letter."""
+    """This worker has no code for the task.
+
+    The engine delays the job or, in the end, makes it a dead letter.
+    """
     return Verdict(slot, UNKNOWN_TASK)
 
 
@@ -163,7 +172,9 @@ def retry_delay_ms(backoff_ms: int, tries: int) -> int:
 
 
 def asked_delay_ms(error: BaseException) -> int | None:
-    """Return the delay that a `Retry` requests; None if it uses the backoff or is not an integer."""
+    """Return the delay that a `Retry` requests; None if it uses the backoff or is not an
+    integer.
+    """
     try:
         delay_ms = cast(Retry, error).delay_ms
     except BaseException:  # noqa: BLE001 - a subclass may compute it
@@ -174,17 +185,23 @@ def asked_delay_ms(error: BaseException) -> int | None:
 
 
 def is_a(error: BaseException, kind: type[BaseException]) -> bool:
-    """Whether `error` really is a `kind`; `isinstance` also checks its `__class__`, which may be a property."""
+    """Whether `error` really is a `kind`; `isinstance` also checks its `__class__`, which may be a
+    property.
+    """
     return issubclass(type(error), kind)
 
 
 def trace_of(error: BaseException) -> TracebackType | None:
-    """Return the traceback that Python recorded for `error`, even if its class overrides that attribute."""
+    """Return the traceback that Python recorded for `error`, even if its class overrides that
+    attribute.
+    """
     return cast("TracebackType | None", _TRACEBACK.__get__(error))
 
 
 def safe_repr(error: BaseException) -> str:
-    """Return `repr(error)`, whatever that does, bounded and without characters that cannot be encoded."""
+    """Return `repr(error)`, whatever that does, bounded and without characters that cannot be
+    encoded.
+    """
     try:
         return safe_text(repr(error), MAX_TEXT)
     except BaseException:  # noqa: BLE001 - user code, and it may raise anything
@@ -194,7 +211,8 @@ def safe_repr(error: BaseException) -> str:
 def type_name(error: BaseException) -> str:
     """Return the qualified name of the type of `error`, without the module for built-in types."""
     try:
-        # Bypass the class attributes, which a metaclass may compute. A class may lack or replace its module.
+        # Bypass the class attributes, which a metaclass may compute. A class may lack or replace
+        # its module.
         name, module = (str.__str__(part.__get__(type(error))) for part in (_QUALNAME, _MODULE))
     except (AttributeError, TypeError):
         return "BaseException"
@@ -202,7 +220,9 @@ def type_name(error: BaseException) -> str:
 
 
 def traceback_text(error: BaseException) -> str | None:
-    """Return the traceback of `error` from the task's own frames on, the end of a very long one; None if it has no text."""
+    """Return the traceback of `error` from the task's own frames on, the end of a very long one;
+    None if it has no text.
+    """
     try:
         lines = traceback.format_exception(type(error), error, skip_own_frames(trace_of(error)))
         text = "".join(lines)
@@ -214,7 +234,9 @@ def traceback_text(error: BaseException) -> str | None:
 
 
 def place(error: BaseException) -> str:
-    """Return where in the task's own function `error` came up, as ` at file:line`; empty if it did not get that far."""
+    """Return where in the task's own function `error` came up, as ` at file:line`; empty if it did
+    not get that far.
+    """
     trace = skip_own_frames(trace_of(error))
     return f" at {str.__str__(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace is not None else ""
 
@@ -227,7 +249,9 @@ def skip_own_frames(trace: TracebackType | None) -> TracebackType | None:
 
 
 def safe_text(text: str, limit: int) -> str:
-    """Return `text` in at most `limit` characters that can be encoded: a lone surrogate would fail a whole batch."""
+    """Return `text` in at most `limit` characters that can be encoded: a lone surrogate would fail
+    a whole batch.
+    """
     text = str.__str__(text)  # make it a plain str: the methods of a subclass may be user code
     if len(text) > limit:
         text = text[: limit - 1] + "…"

@@ -1,4 +1,6 @@
-"""Makes log lines safe to show: names and ids from Redis could contain line breaks that forge other lines."""
+"""Makes log lines safe to show: names and ids from Redis could contain line breaks that forge other
+lines.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One attempt of one job, as one value: the context that the task sees, and what only the worker needs to know."""
+"""One attempt of one job, as one value: the context that the task sees, and what only the worker
+needs to know.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,9 @@ class Cut(enum.Enum):
 class Run(TaskContext):
     """One attempt. `slot` is the engine's name for it; `task` is the registered task.
 
-    `asyncio_task` is set while the run is suspended. `cut` says why the run was cut short, and `overdue` is the timer that
-    then gives up waiting for its end. Code of the task may keep this object for as long as it likes, so it refers to
-    nothing large.
+    `asyncio_task` is set while the run is suspended. `cut` says why the run was cut short, and
+    `overdue` is the timer that then gives up waiting for its end. Code of the task may keep this
+    object for as long as it likes, so it refers to nothing large.
     """
 
     __slots__ = ("asyncio_task", "cut", "overdue", "slot", "task")

@@ -1,13 +1,15 @@
 """One run of a worker, from start to sign-off, on the event loop that called it.
 
-The worker pulls one job at a time with `Worker.next`, when the engine wakes the loop and whenever outcomes
-were submitted, so a job begins when its code does. Jobs that end while they are started are submitted as a batch, and
-others are pulled in their place, for `TURN_S` at most, so I/O, timers and signals always get their turn. Outcomes of jobs
-that end later are collected and submitted once per turn.
+The worker pulls one job at a time with `Worker.next`, when the engine wakes the loop and whenever
+outcomes were submitted, so a job begins when its code does. Jobs that end while they are started
+are submitted as a batch, and others are pulled in their place, for `TURN_S` at most, so I/O, timers
+and signals always get their turn. Outcomes of jobs that end later are collected and submitted once
+per turn.
 
-Shutdown happens in this order. Nothing more is fetched or fired, and jobs that have not started return to the queue.
-Running tasks have the grace period; then they are cancelled and returned. After the last outcome the engine settles and
-signs off. Only then are the wake-up, the coroutines that ignore their cancellation, and the threads closed.
+Shutdown happens in this order. Nothing more is fetched or fired, and jobs that have not started
+return to the queue. Running tasks have the grace period; then they are cancelled and returned.
+After the last outcome the engine settles and signs off. Only then are the wake-up, the coroutines
+that ignore their cancellation, and the threads closed.
 """
 
 from __future__ import annotations
@@ -36,13 +38,17 @@ if TYPE_CHECKING:
 log = Log("ardiq.worker")
 
 TURN_S = 0.005
-"""Starting jobs may take this long before the loop gets its turn: tasks that do not wait run within their start."""
+"""Starting jobs may take this long before the loop gets its turn: tasks that do not wait run within
+their start.
+"""
 
 CANCEL_WAIT_S = 5.0
 """How long a cancelled task may take to clean up before it is given up."""
 
 SETTLE_MARGIN_S = 10.0
-"""The engine bounds its sign-off by the connect timeout; so much later it is given up, whatever it does."""
+"""The engine bounds its sign-off by the connect timeout; so much later it is given up, whatever it
+does.
+"""
 
 
 class _Phase(enum.Enum):
@@ -56,7 +62,8 @@ class _Phase(enum.Enum):
 class Runner:
     """One run of a worker of `host`; create it on the loop that is to run it.
 
-    `stop`, `skip_grace` and `set_burst` may be called from any thread or signal handler, at any time, repeatedly.
+    `stop`, `skip_grace` and `set_burst` may be called from any thread or signal handler, at any
+    time, repeatedly.
     """
 
     def __init__(self, host: Host, settings: RunSettings, *, ends_process: bool = False) -> None:
@@ -136,7 +143,9 @@ class Runner:
 
     @property
     def abandoned(self) -> int:
-        """Tasks that were cut short and go on all the same: in threads, or by ignoring their cancellation."""
+        """Tasks that were cut short and go on all the same: in threads, or by ignoring their
+        cancellation.
+        """
         return self._executor.abandoned
 
     def stop(self) -> None:
@@ -154,8 +163,8 @@ class Runner:
     async def run(self) -> None:
         """Work until stopped, or drained in burst mode.
 
-        Cancelling stops in order, a second cancellation skips the grace period; either is raised at the end. Raises
-        BrokerError when the engine gives up.
+        Cancelling stops in order, a second cancellation skips the grace period; either is raised at
+        the end. Raises BrokerError when the engine gives up.
         """
         wakeup = WakeUp(self._loop, self._worker.fileno(), self._guarded(self._on_wakeup))
         interruption: asyncio.CancelledError | None = None
@@ -172,7 +181,8 @@ class Runner:
             self._timer.close()
             wakeup.close()
             if not self._has_stopped:
-                # Nobody will run what the engine fetches from now on: others get it as soon as it can tell them.
+                # Nobody will run what the engine fetches from now on: others get it as soon as it
+                # can tell them.
                 with suppress(Exception):
                     self._worker.finish_stop()
             try:
@@ -204,10 +214,10 @@ class Runner:
     def _on_wakeup(self) -> None:
         self._executor.verbose = log.enabled(logging.DEBUG)
         self._watchdog.activity()
-        notices = self._worker.take()
+        events = self._worker.take()
         self._start()
-        for kind, detail in notices:
-            self._notice(kind, detail)
+        for kind, detail in events:
+            self._on_event(kind, detail)
 
     def _flush(self) -> None:
         outcomes = self._executor.take_outcomes()
@@ -255,7 +265,7 @@ class Runner:
 
     # What the engine says
 
-    def _notice(self, kind: str, detail: str) -> None:
+    def _on_event(self, kind: str, detail: str) -> None:
         if kind == "log":
             self._forward_logs()
         elif kind == "drained":
@@ -271,7 +281,8 @@ class Runner:
             self._signed_off = not detail  # else the engine's log says why
             self._end()
         elif kind in ("stopped", "failed"):
-            self._fail(BrokerError(detail or "the engine has stopped; the log says why"))
+            error = self._worker.sign_on_error()
+            self._fail(error or BrokerError(detail or "the engine has stopped; the log says why"))
 
     def _forward_logs(self) -> None:
         forward_logs(self._core)
@@ -300,9 +311,11 @@ class Runner:
             self._loop.call_soon(self._executor.cancel_all)
 
     def _exhausted(self, why: str) -> None:
-        """The process has run out of a resource: stop gracefully and then fail, so that another process replaces it.
+        """The process has run out of a resource: stop gracefully and then fail, so that another
+        process replaces it.
 
-        Called while runs start and end, so the stop waits for the next turn. Until then the engine returns no jobs.
+        Called while runs start and end, so the stop waits for the next turn. Until then the engine
+        returns no jobs.
         """
         if self._phase is not _Phase.RUNNING or self._failure is not None:
             return
@@ -357,7 +370,9 @@ class Runner:
             log.debug("the worker's loop is closed")
 
     def _guarded(self, step: Callable[[], object]) -> Callable[[], None]:
-        """`step` for use as a callback of the loop: an error ends the run instead of leaving it deaf."""
+        """`step` for use as a callback of the loop: an error ends the run instead of leaving it
+        deaf.
+        """
 
         def guarded() -> None:
             if self._phase is _Phase.ENDED:

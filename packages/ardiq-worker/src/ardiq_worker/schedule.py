@@ -1,8 +1,9 @@
 """Recurring tasks: which occurrence is due, and the timer that fires it.
 
 All arithmetic is in epoch milliseconds by the Redis clock. An occurrence is fired under the id
-`cron:<name>:<fire_ms>`, and the engine fires it once however many workers ask. What nobody looked at in time is
-skipped: only the latest occurrence since the last look counts, and only when it is not `MAX_LATE_MS` old.
+`cron:<name>:<fire_ms>`, and the engine fires it once, no matter how many workers ask. Missed
+occurrences are skipped: only the latest one since the last look counts, and only if it is not older
+than `MAX_LATE_MS`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ log = Log("ardiq.worker")
 
 MAX_LATE_MS = 60_000
 MIN_SLEEP_S = 0.001
-"""A timer may ring a little early; sleeping at least this long keeps that from becoming a busy loop."""
+"""A timer may ring a little early; sleeping at least this long keeps that from becoming a busy
+loop.
+"""
 
 CLOCK_REQUEST = 0
 FIRED_AGAIN = 2
@@ -81,7 +84,10 @@ class Interval:
 
 
 class Cron:
-    """A cron expression, in UTC. Raises ValueError for one that is malformed or never comes true."""
+    """A cron expression, in UTC.
+
+    Raises ValueError for one that is malformed or never comes true.
+    """
 
     def __init__(self, spec: str) -> None:
         # Here, because they cost a worker without schedules several megabytes.
@@ -127,7 +133,9 @@ class Due:
         self.next_ms = moments.after(now_ms)
 
     def failed(self, fire_ms: int) -> None:
-        """The occurrence could not be fired; the next look tries it again, unless a later one has come or it is too old."""
+        """The occurrence could not be fired; the next look tries it again, unless a later one has
+        come or it is too old.
+        """
         self._failed_ms = fire_ms
 
     def look(self, now_ms: int) -> int | None:
@@ -145,7 +153,8 @@ class Due:
 class Timer:
     """Fires the occurrences of `schedules` through a mailbox of its own, until `close`.
 
-    `now_ms` is the Redis time, `submission` makes the job of one occurrence, and `paused` says that none is wanted.
+    `now_ms` is the Redis time, `submission` makes the job of one occurrence, and `paused` says that
+    none is wanted.
     """
 
     def __init__(

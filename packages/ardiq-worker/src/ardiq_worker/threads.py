@@ -1,14 +1,18 @@
-"""The threads for `def` tasks: a pool of our own, so that it neither starves nor is starved by the loop's executor.
+"""The threads for `def` tasks: a pool of our own, so that it neither starves nor is starved by the
+loop's executor.
 
-The event loop passes a call to a thread only when one is free; other calls wait in a queue on the loop. So the loop knows
-when a call starts and can still refuse it then, and a call that is abandoned before that never runs.
+The event loop passes a call to a thread only when one is free; other calls wait in a queue on the
+loop. So the loop knows when a call starts and can still refuse it then, and a call that is
+abandoned before that never runs.
 
-A running thread cannot be stopped. When its call is given up (timeout, end of the grace period) the thread is
-abandoned: its late return is ignored, it ends afterwards, and a fresh thread takes its place, so that capacity does
-not shrink. All are daemon threads: an abandoned one must not keep the interpreter from exiting.
+A running thread cannot be stopped. When its call is given up (timeout, end of the grace period) the
+thread is abandoned: its late return is ignored, it ends afterwards, and a fresh thread takes its
+place, so that capacity does not shrink. All are daemon threads: an abandoned one must not keep the
+interpreter from exiting.
 
-The system may refuse a thread. The existing threads then serve the whole queue, and the pool tries again from time to
-time. If there is no thread at all, the calls raise `NoThreadError`: they have not started.
+The system may refuse a thread. The existing threads then serve the whole queue, and the pool tries
+again from time to time. If there is no thread at all, the calls raise `NoThreadError`: they have
+not started.
 """
 
 from __future__ import annotations
@@ -77,8 +81,8 @@ class _Work:
 class ThreadPool:
     """At most `size` calls at a time for one event loop; threads are started when first needed.
 
-    All methods are for the loop's thread. `exhausted` is called with the reason when no thread can be started at all,
-    or when too many run on although their calls were given up.
+    All methods are for the loop's thread. `exhausted` is called with the reason when no thread can
+    be started at all, or when too many run on although their calls were given up.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
@@ -111,10 +115,12 @@ class ThreadPool:
         begun: Callable[[], bool] | None = None,
         context: contextvars.Context | None = None,
     ) -> Any:
-        """Run `fn` in a thread, in `context` or a copy of the caller's, and return or raise its outcome.
+        """Run `fn` in a thread, in `context` or a copy of the caller's, and return or raise its
+        outcome.
 
-        `begun` is called on the loop when a thread is free for the call. If it returns False, the call is dropped with a
-        NotBegunError. Cancelling abandons the call. Raises NoThreadError if the call could not start.
+        `begun` is called on the loop when a thread is free for the call. If it returns False, the
+        call is dropped with a NotBegunError. Cancelling abandons the call. Raises NoThreadError if
+        the call could not start.
         """
         work = _Work(fn, args, kwargs, self._loop.create_future(), begun, context)
         self._line.append(work)
@@ -123,14 +129,16 @@ class ThreadPool:
         try:
             await work.future
         finally:
-            # Cancelled or closed from outside, as opposed to a CancelledError that fn itself has raised.
+            # Cancelled or closed from outside, as opposed to a CancelledError that fn itself has
+            # raised.
             if work.future.cancelled() or not work.future.done():
                 self._give_up(work)
         error, work.error = work.error, None
         if error is None:
             return work.value
         try:
-            # Do not use the future, which would keep it: the exception refers to this frame, and the frame to the future.
+            # Do not use the future, which would keep it: the exception refers to this frame, and
+            # the frame to the future.
             raise error
         finally:
             del error
@@ -230,7 +238,8 @@ class ThreadPool:
             self._line.remove(work)
 
     def _collect(self) -> None:
-        # Cleared first: a thread that finds it set can rely on this loop to see what it has appended before.
+        # Cleared first: a thread that finds it set can rely on this loop to see what it has
+        # appended before.
         self._rung = False
         while self._ended:
             work = self._ended.popleft()
@@ -292,8 +301,8 @@ def _forget(work: _Work) -> None:
 
 
 def _not_stop_iteration(error: StopIteration) -> RuntimeError:
-    # A coroutine cannot raise it; a coroutine function that tries ends in the same way. Made in a frame of its own: the
-    # traceback of `error` refers to that of the caller.
+    # A coroutine cannot raise it; a coroutine function that tries ends in the same way. Made in a
+    # frame of its own: the traceback of `error` refers to that of the caller.
     replacement = RuntimeError("task raised StopIteration")
     replacement.__cause__ = error
     return replacement

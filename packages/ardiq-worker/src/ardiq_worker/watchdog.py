@@ -1,8 +1,8 @@
 """Logs when the event loop is blocked: for how long, by which run, and where.
 
-A blocked loop cannot log this, so a thread does. While jobs arrive or run, it pings the loop once a second, and inspects
-the stack of the loop's thread if there is no response. While the worker is idle, the thread sleeps too. It adds no work
-to any single job.
+A blocked loop cannot log this, so a thread does. While jobs arrive or run, it pings the loop once a
+second, and inspects the stack of the loop's thread if there is no response. While the worker is
+idle, the thread sleeps too. It adds no work to any single job.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _ASYNCIO = asyncio.__file__.removesuffix("__init__.py")
 class Watchdog:
     """Watches the event loop of the thread that creates it.
 
-    `busy` returns whether any job runs; it is called from another thread. A run is recognized by its frame of code
-    `run`, whose variable `run` is the `Run`.
+    `busy` returns whether any job runs; it is called from another thread. A run is recognized by
+    its frame of code `run`, whose variable `run` is the `Run`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, busy: Callable[[], object], run: CodeType) -> None:

@@ -7,8 +7,8 @@
 | `thread_bridge` | requests and answers of one thread without an event loop |
 | `wakeup` | wakes an event loop when answers have arrived |
 
-A request is a function that puts one question into a mailbox of the engine, under the request id that it is passed. The
-functions below make such requests.
+A request is a function that puts one question into a mailbox of the engine, under the request id
+that it is passed. The functions below make such requests.
 """
 
 from __future__ import annotations
@@ -29,14 +29,19 @@ STATES = ("queued", "scheduled", "running", "dead")
 """The states of jobs that can be listed."""
 
 AHEAD = 3
-"""How many requests follow the one whose answer is awaited: while Redis works on one, the next is made."""
+"""How many requests follow the one whose answer is awaited: while Redis works on one, the next is
+made.
+"""
 
 Request = Callable[["Mailbox", int], None]
 """Sends one request; the arguments are the mailbox for the answer and the request id."""
 
 
 def enqueue(submissions: list[Submission]) -> Request:
-    """Enqueue jobs. Answer: their ids, or a tuple with an exception for each that was not accepted."""
+    """Enqueue jobs.
+
+    Answer: their ids, or a tuple with an exception for each that was not accepted.
+    """
     return lambda mailbox, request_id: mailbox.enqueue(request_id, submissions)
 
 
@@ -51,7 +56,10 @@ def lookup(job_id: str) -> Request:
 
 
 def jobs(state: str, limit: int) -> Request:
-    """List jobs in one state. Answer: JobRecords; for dead letters, each with its reason. Raises ValueError or TypeError."""
+    """List jobs in one state.
+
+    Answer: JobRecords; for dead letters, each with its reason. Raises ValueError or TypeError.
+    """
     check_choice("state", state, STATES)
     check_int("limit", limit, 1, 1_000_000)
     return lambda mailbox, request_id: mailbox.jobs(request_id, state, limit)
@@ -77,8 +85,8 @@ def in_order(
 ) -> Generator[T, Any, list[Any]]:
     """Send requests, `AHEAD` of them ahead of the oldest; return the answers in order.
 
-    Yields what `send` returned for the oldest request in flight and takes its answer in exchange. However this ends,
-    `give_up` is called for each request whose answer has not been taken.
+    Yields what `send` returned for the oldest request in flight and takes its answer in exchange.
+    However this ends, `give_up` is called for each request whose answer has not been taken.
     """
     answers: list[Any] = []
     in_flight: deque[T] = deque()

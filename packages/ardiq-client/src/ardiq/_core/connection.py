@@ -1,4 +1,6 @@
-"""The link of one app to the engine: made on first use, with one bridge for each event loop and each thread."""
+"""The link of one app to the engine: made on first use, with one bridge for each event loop and
+each thread.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    """Cheap to create from the options of an app; does nothing before the first request. Serves all loops and threads."""
+    """Cheap to create from the options of an app; does nothing before the first request.
+
+    Serves all loops and threads.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -93,7 +98,9 @@ class Connection:
         return ids[0]
 
     async def enqueue_many(self, chunks: Iterable[list[Submission]]) -> list[list[str]]:
-        """Submit jobs from the running loop, several chunks in flight at a time; return their ids."""
+        """Submit jobs from the running loop, several chunks in flight at a time; return their
+        ids.
+        """
         return _all_ids(await self._bridge_of(self._running_loop()).ask_in_order(map(enqueue, chunks)))
 
     def enqueue_many_sync(self, chunks: Iterable[list[Submission]]) -> list[list[str]]:
@@ -117,7 +124,10 @@ class Connection:
         return self._thread_bridge().ask(request)
 
     def close(self) -> None:
-        """Close the connection for good: the app is gone, or the interpreter exits. Any thread may call it; takes 2 s at most."""
+        """Close the connection for good: the app is gone, or the interpreter exits.
+
+        Any thread may call it; takes 2 s at most.
+        """
         with self._lock:
             self._closed = True
             core, self._core = self._core, None
@@ -143,7 +153,8 @@ class Connection:
         self._reset()
 
     def _first_loop(self) -> AbstractEventLoop:
-        # Load asyncio on the first use of a loop: code that only makes blocking calls never needs it.
+        # Load asyncio on the first use of a loop: code that only makes blocking calls never needs
+        # it.
         from asyncio import get_running_loop
 
         self._running_loop = get_running_loop
@@ -172,7 +183,9 @@ class Connection:
 
 
 def _all_ids(answers: list[Any]) -> list[list[str]]:
-    """Return the ids of chunks, or raise the first error of a chunk of which only some jobs were accepted."""
+    """Return the ids of chunks, or raise the first error of a chunk of which only some jobs were
+    accepted.
+    """
     for answer in answers:
         if type(answer) is tuple:
             raise next(one for one in cast("tuple[object, ...]", answer) if isinstance(one, BaseException))
@@ -185,8 +198,8 @@ _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 def finalize(app: Ardiq, connection: Connection) -> None:
     """Close the connection when its app is gone, at the latest when the interpreter ends."""
     weakref.finalize(app, connection.close)
-    # Functions that are registered last are called first. So this one comes after the first finalizer: closing the
-    # connections must not wake the threads that wait for answers.
+    # Functions that are registered last are called first. So this one comes after the first
+    # finalizer: closing the connections must not wake the threads that wait for answers.
     atexit.unregister(interpreter_ends)
     atexit.register(interpreter_ends)
 

@@ -1,7 +1,8 @@
 """Requests and answers of one event loop.
 
-All enqueues of one turn of the loop leave in one request. All answers that have arrived when the loop looks are taken in
-one call. The loop is woken through a file descriptor; for a loop that cannot watch one, a thread watches it.
+All enqueues of one turn of the loop leave in one request. All answers that have arrived when the
+loop looks are taken in one call. The loop is woken through a file descriptor; for a loop that
+cannot watch one, a thread watches it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class LoopBridge:
         self._wakeup = WakeUp(loop, self._mailbox.fileno(), self._drain)
 
     def enqueue(self, app: Ardiq, loop: AbstractEventLoop, submission: Submission) -> Generator[Any, None, Job[Any]]:
-        """Submit one job together with all others of this turn; return the steps of the wait for it."""
+        """Submit one job together with all others of this turn; return the steps of the wait for
+        it.
+        """
         future: Future[Job[Any]] = loop.create_future()
         submissions = self._submissions
         if not submissions:
@@ -65,7 +68,10 @@ class LoopBridge:
             self._give_up(sent)
 
     async def ask_in_order(self, requests: Iterable[Request]) -> list[Any]:
-        """Make requests, several in flight at a time, and wait for all. The answers are in order."""
+        """Make requests, several in flight at a time, and wait for all.
+
+        The answers are in order.
+        """
         steps = in_order(requests, self._send, self._give_up)
         try:
             sent = next(steps)

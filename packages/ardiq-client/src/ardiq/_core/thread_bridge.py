@@ -1,4 +1,6 @@
-"""Requests and answers of one thread without an event loop: make a request, block until its answer arrives."""
+"""Requests and answers of one thread without an event loop: make a request, block until its answer
+arrives.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,22 @@ if TYPE_CHECKING:
     from ardiq_core import Core, Mailbox
 
 LOOK_MS = 1000
-"""How often a waiting thread checks whether the core has been closed. The core itself limits how long a call takes."""
+"""How often a waiting thread checks whether the core has been closed.
+
+The core itself limits how long a call takes.
+"""
 
 abandoned: list[object] = []
-"""Objects of the process that this one was forked from. They are never dropped: the threads that they wait for are not here."""
+"""Objects of the process that this one was forked from.
+
+They are never dropped: the threads that they wait for are not here.
+"""
 
 
 class ThreadBridge:
     """Serves one thread."""
 
-    __slots__ = ("_answers", "_core", "_open", "_pid", "_mailbox", "_request_id")
+    __slots__ = ("_answers", "_core", "_mailbox", "_open", "_pid", "_request_id")
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -36,7 +44,9 @@ class ThreadBridge:
         self._answers: dict[int, Any] = {}
 
     def ask(self, request: Request) -> Any:
-        """Make one request and wait for its answer; a signal's exception, such as KeyboardInterrupt, ends the wait."""
+        """Make one request and wait for its answer; a signal's exception, such as
+        KeyboardInterrupt, ends the wait.
+        """
         request_id = self._send(request)
         try:
             return self._answer(request_id)
@@ -45,7 +55,10 @@ class ThreadBridge:
             raise
 
     def ask_in_order(self, requests: Iterable[Request]) -> list[Any]:
-        """Make requests, several in flight at a time, and wait for all. The answers are in order."""
+        """Make requests, several in flight at a time, and wait for all.
+
+        The answers are in order.
+        """
         steps = in_order(requests, self._send, self._give_up)
         try:
             request_id = next(steps)
@@ -87,20 +100,24 @@ class ThreadBridge:
         if not events and self._core.closed:
             raise BrokerClosedError("the app's connection was closed")
         for request_id, answer in events:
-            # A signal handler may make a request of its own during a wait: keep the answer to the other.
+            # A signal handler may make a request of its own during a wait: keep the answer to the
+            # other.
             if request_id in self._open:
                 self._answers[request_id] = answer
 
     def __del__(self) -> None:
-        # In a forked child the bridges of all other threads are dropped before any of our code can run.
+        # In a forked child the bridges of all other threads are dropped before any of our code can
+        # run.
         if os.getpid() != self._pid:
             abandoned.append(self._mailbox)
 
 
 def check_thread(call: str, *, waits: bool = False) -> None:
-    """Warn when the thread has a running event loop, or raise RuntimeError if the call `waits` for a job.
+    """Warn when the thread has a running event loop, or raise RuntimeError if the call `waits` for
+    a job.
 
-    The call would block that loop. A worker on it could not run the job, and the wait would last until its timeout.
+    The call would block that loop. A worker on it could not run the job, and the wait would last
+    until its timeout.
     """
     asyncio = sys.modules.get("asyncio.events")
     if asyncio is None or asyncio._get_running_loop() is None:  # the public function raises instead of returning None

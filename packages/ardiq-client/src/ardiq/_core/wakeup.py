@@ -15,10 +15,12 @@ WATCH_S = 1.0
 
 
 class WakeUp:
-    """Calls `callback` on `loop` whenever `fd` is readable, until `close`. It does not keep the loop alive.
+    """Calls `callback` on `loop` whenever `fd` is readable, until `close`.
 
-    Most loops watch descriptors themselves. For a loop that cannot, a thread waits in its place. The thread looks again
-    only after `callback` has run, so it does not flood a slow loop.
+    It does not keep the loop alive.
+
+    Most loops watch descriptors themselves. For a loop that cannot, a thread waits in its place.
+    The thread looks again only after `callback` has run, so it does not flood a slow loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, callback: Callable[[], object]) -> None:

@@ -1,7 +1,8 @@
 """Arguments and results as bytes, and back.
 
-By default msgpack with the extensions of `ardiq._encoding.extensions`: it can carry data, never code. An app may bring a
-serializer and a deserializer of its own; they see `(args, kwargs)` of a call, and plain values of results.
+By default msgpack with the extensions of `ardiq._encoding.extensions`: it can carry data, never
+code. An app may bring a serializer and a deserializer of its own; they see `(args, kwargs)` of a
+call, and plain values of results.
 """
 
 from __future__ import annotations
@@ -23,22 +24,31 @@ _ADVICE = (
 )
 
 SMALL = 4096
-"""Below this size no input can make the decoder reserve much memory, so it is decoded without a look ahead."""
+"""Below this size no input can make the decoder reserve much memory, so it is decoded without a
+look ahead.
+"""
 
 MARK = MARKED[0]
 """To look for one byte takes a tenth of the time, and most messages do not have it."""
 
 DEEPEST = 1000
-"""A result that is larger than this could nest too deep to be read; a smaller one has no room to."""
+"""A result that is larger than this could nest too deep to be read; a smaller one has no room
+to.
+"""
 
 
 _FLAT: frozenset[type] = frozenset({bytes, str, int, float, bool, type(None)})
-"""Values of these types do not nest, however large they are: a megabyte of bytes need not be walked over."""
+"""Values of these types do not nest, however large they are: a megabyte of bytes need not be walked
+over.
+"""
 
 NIL = b"\xc0"
 
 BUFFER = 1024
-"""Where a message begins to be written; it grows with it. The library's own choice, 256 KB, takes longer to get than to fill."""
+"""Where a message begins to be written; it grows with it.
+
+The library's own choice, 256 KB, takes longer to get than to fill.
+"""
 
 
 class Codec:
@@ -133,7 +143,9 @@ def _check_readable(data: bytes) -> None:
 
 
 def _look_ahead(data: bytes) -> None:
-    """Walk over `data` without building anything: fails unless every length that it announces is really there."""
+    """Walk over `data` without building anything: fails unless every length that it announces is
+    really there.
+    """
     unpacker = Unpacker(max_buffer_size=len(data))
     unpacker.feed(data)
     unpacker.skip()
@@ -214,4 +226,4 @@ class _Custom:
             args, kwargs = cast(Sequence[object], call)
             if isinstance(args, tuple | list) and isinstance(kwargs, dict):
                 return tuple(cast(Sequence[Any], args)), cast(dict[str, Any], kwargs)
-        raise SerializationError("the app's deserializer must give back a call as (args, kwargs)")
+        raise SerializationError("the app's deserializer must return a call as (args, kwargs)")

@@ -1,12 +1,13 @@
-"""Values beyond plain msgpack, told apart by extension types, so that they arrive as what they were.
+"""Encodes values beyond plain msgpack as extension types, so they arrive with their own type.
 
-A tuple or a set is an array whose first element is an empty extension that says which. So its parts are in the message
-like any others: no message inside a message, one depth limit, and nothing recursive here. Every other value is an
-extension whose bytes are a form that others can read too: ISO 8601 with the zone's name in brackets (RFC 9557), decimal
-digits, big-endian integers. Codes are part of the stored format: a code is never given a new meaning.
+A tuple or a set is an array whose first element is an empty extension that says which. So its parts
+are in the message like any others: no message inside a message, one depth limit, and nothing
+recursive here. Every other value is an extension whose bytes are a form that others can read too:
+ISO 8601 with the zone's name in brackets (RFC 9557), decimal digits, big-endian integers. Codes are
+part of the stored format: a code is never given a new meaning.
 
-RFC 9557 reserves names with an underscore for private use. `[_fold=1]` marks a time that its day has twice as the later
-of the two; without a zone nothing else would tell.
+RFC 9557 reserves names with an underscore for private use. When clocks are set back, a time occurs
+twice that day; `[_fold=1]` marks the second one, which nothing else would show without a zone.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ class _Mark:
 
 
 def encode_other(value: object) -> object:
-    """What msgpack is to pack in place of a value that it does not know; TypeError when there is nothing."""
+    """What msgpack is to pack in place of a value that it does not know; TypeError when there is
+    nothing.
+    """
     encoder = _encoders.get(type(value))
     if encoder is None:
         encoder = _encoder_of_base(value)
@@ -150,8 +153,8 @@ _encoders: dict[type, Callable[[Any], object]] = {
     int: _encode_int,
 }
 
-# An instance of a subclass arrives as the base class if that loses no information; docs/how-to/defining-tasks.md lists
-# these. A named tuple carries more than a tuple.
+# An instance of a subclass arrives as the base class if that loses no information;
+# docs/how-to/defining-tasks.md lists these. A named tuple carries more than a tuple.
 _by_base: list[tuple[type, Callable[[Any], object]]] = [
     (str, str.__str__),
     (int, _encode_int),
@@ -180,14 +183,17 @@ def _time_of(value: datetime | time) -> time:
 
 
 def _equal(base: T, value: T) -> T:
-    """Return `base` if it equals `value`, an instance of a subclass: some subclasses count nanoseconds."""
+    """Return `base` if it equals `value`, an instance of a subclass: some subclasses count
+    nanoseconds.
+    """
     if not base == value:  # not `!=`: the subclass may define equality alone
         raise TypeError(f"a {type(value).__name__} that is more exact than a {type(base).__name__} cannot be carried")
     return base
 
 
 def _encoder_of_base(value: object) -> Callable[[Any], object]:
-    # No value of these types can exist before their modules, which are not worth loading for nothing.
+    # No value of these types can exist before their modules, which are not worth loading for
+    # nothing.
     kind = type(value)  # a proxy may lie about its `__class__`
     if (module := sys.modules.get("uuid")) is not None and issubclass(kind, module.UUID):
         return _encode_uuid
@@ -240,7 +246,9 @@ def _decode_time(data: bytes) -> time:
 
 
 def _offset_below_a_second(text: str) -> timezone | None:
-    """Return the UTC offset at the end of `text` if it is below a second: `fromisoformat` reads such an offset as UTC."""
+    """Return the UTC offset at the end of `text` if it is below a second: `fromisoformat` reads
+    such an offset as UTC.
+    """
     sign, seconds, microseconds = text[-16:-15], text[-15:-6], text[-6:]
     if not sign or sign not in "+-" or seconds != "00:00:00.":
         return None

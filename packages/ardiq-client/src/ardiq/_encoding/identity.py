@@ -1,4 +1,6 @@
-"""What makes two enqueues of a `unique` task the same: the task's name and the arguments in canonical form."""
+"""What makes two enqueues of a `unique` task the same: the task's name and the arguments in
+canonical form.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ def identity(
 ) -> bytes:
     """The digest of a call: order of keywords, dicts and sets does not matter.
 
-    With `fn` known, an argument counts the same by position and by keyword. Defaults are not filled in: what a
-    caller leaves out may change with the next release, and would change the identity of waiting jobs with it.
+    With `fn` known, an argument counts the same by position and by keyword. Defaults are not filled
+    in: what a caller leaves out may change with the next release, and would change the identity of
+    waiting jobs with it.
     """
     from hashlib import blake2b
 

@@ -15,7 +15,8 @@ _COROUTINE, _GENERATOR, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x80, 0x20, 0x10
 def is_async(fn: Callable[..., Any]) -> bool:
     """Whether `fn` is a coroutine function. Raises TypeError for a generator function.
 
-    False is not conclusive: a plain decorator around a coroutine function looks like an ordinary function.
+    False is not conclusive: a plain decorator around a coroutine function looks like an ordinary
+    function.
     """
     target = call_target(fn)
     flags = target.__code__.co_flags if isinstance(target, FunctionType) else 0
@@ -30,7 +31,9 @@ def is_async(fn: Callable[..., Any]) -> bool:
 
 
 def call_target(fn: object) -> object:
-    """Return the function that runs when `fn` is called; unwraps partials, methods, static methods and callable objects."""
+    """Return the function that runs when `fn` is called; unwraps partials, methods, static methods
+    and callable objects.
+    """
     for _ in range(100):  # an object's `__call__` may be another such object, even itself
         if isinstance(fn, partial):
             fn = fn.func
@@ -60,7 +63,9 @@ def written_function(fn: object) -> object:
 
 
 class OfTarget:
-    """A task attribute that returns the same attribute of its function's call target; missing if that has none."""
+    """A task attribute that returns the same attribute of its function's call target; missing if
+    that has none.
+    """
 
     __slots__ = ("_name",)
 
@@ -86,7 +91,10 @@ def source(fn: Callable[..., Any]) -> str:
 
 
 def global_name(value: Any) -> str:
-    """Return the global name of `value` in `value.__module__`. Raises PicklingError if there is none."""
+    """Return the global name of `value` in `value.__module__`.
+
+    Raises PicklingError if there is none.
+    """
     module = sys.modules.get(value.__module__)
     qualname: str = value.__qualname__
     found: object = module

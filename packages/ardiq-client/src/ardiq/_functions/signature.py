@@ -1,7 +1,8 @@
-"""Checks calls against a function's signature: when a call is enqueued, and again when one fails on the worker.
+"""Checks calls against a function's signature: when a call is enqueued, and again when one fails on
+the worker.
 
-The signature of the registered callable decides. A decorator with `*args, **kwargs` accepts every call, even if it sets
-`__wrapped__`: it may pass on different arguments than it receives.
+The signature of the registered callable decides. A decorator with `*args, **kwargs` accepts every
+call, even if it sets `__wrapped__`: it may pass on different arguments than it receives.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from ardiq.checks import did_you_mean
 _VARARGS, _VARKEYWORDS = 0x04, 0x08  # of code.co_flags; `inspect` names them and loads slowly
 
 _VERY_NEAR = 0.7
-"""How similar a keyword must be to a parameter, from 0 to 1, to be taken for a misspelling of it."""
+"""How similar a keyword must be to a parameter, from 0 to 1, to be taken for a misspelling of
+it.
+"""
 
 MOST_FORMS = 256
 """The most keyword combinations to cache: a function with `**kwargs` accepts any number of them."""
@@ -25,8 +28,9 @@ MOST_FORMS = 256
 class Signature:
     """The calls that `fn` accepts. If `fn` is None, the signature is unknown and every call fits.
 
-    A purely positional call fits if the number of arguments is in `counts`. `known` caches the calls with keywords that
-    were checked: the keywords, and the numbers of positional arguments that go with them.
+    A purely positional call fits if the number of arguments is in `counts`. `known` caches the
+    calls with keywords that were checked: the keywords, and the numbers of positional arguments
+    that go with them.
     """
 
     __slots__ = (
@@ -57,7 +61,9 @@ class Signature:
             self.counts: Sequence[int] = ()  # the first call looks the parameters up
 
     def check(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise a TypeError that names the task if the call does not fit; otherwise cache that it does."""
+        """Raise a TypeError that names the task if the call does not fit; otherwise cache that it
+        does.
+        """
         if (problem := self.problem(args, kwargs)) is not None:
             raise TypeError(f"the task {name!r} {problem}")
         if kwargs and self._room:
@@ -66,7 +72,9 @@ class Signature:
             self.known[keywords] = (*self.known.get(keywords, ()), len(args))
 
     def problem(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-        """Return why the call does not fit, as the rest of a sentence about the task; None if it fits."""
+        """Return why the call does not fit, as the rest of a sentence about the task; None if it
+        fits.
+        """
         positional = self._look_up() if self._positional is None else self._positional
         given = len(args)
         if given > self._most:
@@ -159,7 +167,9 @@ class Signature:
 
 
 def _option_hint(keyword: str) -> str:
-    """Return the end of an error message if `keyword` looks like an option of the enqueue, else an empty string."""
+    """Return the end of an error message if `keyword` looks like an option of the enqueue, else an
+    empty string.
+    """
     from ardiq.dispatch import CALL_OPTIONS
 
     if keyword in CALL_OPTIONS:

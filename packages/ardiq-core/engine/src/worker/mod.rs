@@ -141,6 +141,8 @@ struct State {
     blocked: Mutex<Option<i64>>,
     burst: AtomicBool,
     phase: Mutex<Phase>,
+    /// Why the worker could not sign on.
+    refused: Mutex<Option<Error>>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -213,7 +215,7 @@ impl Worker {
     /// A worker on the client's queue. It does nothing before [`Worker::start`].
     ///
     /// # Errors
-    /// [`Error::Closed`] when the client is closed; [`Error::Invalid`] when there are no file
+    /// [`Error::Closed`] when the client is closed; [`Error::System`] when there are no file
     /// descriptors left.
     pub fn new(client: &Client, settings: Settings, burst: bool) -> Result<Self> {
         if client.is_closed() {
@@ -238,6 +240,7 @@ impl Worker {
             blocked: Mutex::default(),
             burst: AtomicBool::new(burst),
             phase: Mutex::default(),
+            refused: Mutex::default(),
             tasks: Mutex::default(),
         });
         Ok(Self { state, handle: client.handle().clone() })
@@ -249,6 +252,7 @@ impl Worker {
         let alarm = Alarm { state: Arc::clone(&state), covers_sign_off: false };
         let task = self.handle.spawn(async move {
             if let Err(error) = lease::sign_on(&state).await {
+                *lock(&state.refused) = Some(error.clone());
                 state.fail(error.to_string());
                 return;
             }
@@ -258,6 +262,11 @@ impl Worker {
             std::future::pending::<()>().await;
         });
         lock(&self.state.tasks).push(task.abort_handle());
+    }
+
+    /// Why the worker could not sign on, if it could not.
+    pub fn sign_on_error(&self) -> Option<Error> {
+        lock(&self.state.refused).clone()
     }
 
     /// The current incarnation.

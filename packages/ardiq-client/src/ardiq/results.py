@@ -69,7 +69,9 @@ class TaskResult(NamedTuple, Generic[R]):
 class TaskInfo(NamedTuple):
     """A snapshot of a job that is queued, scheduled or running. For a dead letter, its status is `complete`.
 
-    `tries` counts starts, including the current run. `scheduled_at` is set while the job waits for its time.
+    `tries` counts starts, including the current run. `scheduled_at` is set while the job waits for its time. `worker_id`
+    and `start` (epoch milliseconds by the Redis clock) are set while it runs. `deaths` counts worker processes that died
+    while they ran it, `misses` the times that a worker returned it because it does not know the task.
     `dependencies` and `dependents` are always empty: jobs cannot depend on other jobs.
     """
 
@@ -84,6 +86,11 @@ class TaskInfo(NamedTuple):
     headers: Mapping[str, str] = MappingProxyType({})
     dependencies: tuple[str, ...] = ()
     dependents: tuple[str, ...] = ()
+    lane: str = ""
+    worker_id: str | None = None
+    start: int | None = None
+    deaths: int = 0
+    misses: int = 0
 
 
 class DeadJob(NamedTuple):
@@ -134,7 +141,7 @@ def dead_jobs_of(codec: Codec, letters: list[tuple[JobRecord, str]]) -> list[Dea
 
 
 def _snapshot(codec: Codec, record: JobRecord, *, lenient: bool = False) -> TaskInfo:
-    job_id, status, name, body, enqueued_ms, tries, due_ms, headers, _lane, _worker = record
+    job_id, status, name, body, enqueued_ms, tries, due_ms, headers, lane, worker, start_ms, deaths, misses = record
     try:
         args, kwargs = codec.decode_call(body)
     except SerializationError:
@@ -142,4 +149,11 @@ def _snapshot(codec: Codec, record: JobRecord, *, lenient: bool = False) -> Task
             raise
         args, kwargs = (), {}
     known = TaskStatus(status) if status in _STATUSES else TaskStatus.NOT_FOUND
-    return TaskInfo(job_id, name, args, kwargs, enqueued_ms, tries, known, due_ms, headers)
+    return TaskInfo(
+        *(job_id, name, args, kwargs, enqueued_ms, tries, known, due_ms, headers),
+        lane=lane,
+        worker_id=worker,
+        start=start_ms,
+        deaths=deaths,
+        misses=misses,
+    )

@@ -8,7 +8,8 @@
 --       the two kinds of stream (returned, lane), then pairs (worker, lease) that an earlier call
 --       returned as expired
 -- out   now, dead worker ("" when there is none), jobs taken over, how many of these had started, 1
---       when none of its work is left, then pairs (worker, lease) whose lease has expired
+--       when none of its work is left, ids of some that had started, then pairs (worker, lease)
+--       whose lease has expired
 -- A worker is declared dead when two calls find the same lease expired. A renewal that was delayed
 -- on its way to the server can arrive in between. The dead worker gets the score -1, so that it
 -- cannot renew while its work is being moved. Only a worker whose own lease is valid may take over:
@@ -19,14 +20,14 @@ local FIRST_STREAM = 6
 local base, job_prefix, group, asker, left = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local sweep, expected, returned_prefix, lane_prefix = ARGV[6] == '1', ARGV[7], ARGV[8], ARGV[9]
 local FIRST_SEEN = 10
-local MOST_SUSPECTS = 100
+local MOST_SUSPECTS, MOST_NAMED = 100, 10
 expect('zset', workers)
 need(workers, 'ZADD', 'ZRANGEBYSCORE', 'GET', 'SET')
 keep_time(pulse, workers, expected)
 local own = call('ZSCORE', workers, asker)
-if not own or tonumber(own) < now then return { now, '', 0, 0, 1 } end
+if not own or tonumber(own) < now then return { now, '', 0, 0, 1, {} } end
 
-local seen, victim, out = {}, nil, { now, '', 0, 0, 1 }
+local seen, victim, out = {}, nil, { now, '', 0, 0, 1, {} }
 for n = FIRST_SEEN, #ARGV, 2 do seen[ARGV[n]] = ARGV[n + 1] end
 local expired = call('ZRANGEBYSCORE', workers, '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, MOST_SUSPECTS)
 for n = 1, #expired, 2 do
@@ -99,6 +100,7 @@ local function take_over(s, entry)
     -- The run had been cleared of suspicion, so its deaths are counted from 1 again.
     tries, deaths, started = math.min(tries + 1, 4294967295), mode == 'c' and 1 or math.min(deaths + 1, 255), started + 1
     flags = flags - flags % (2 * ALONE) + flags % ALONE + (mode == 'a' and ALONE or 0)
+    if #out[6] < MOST_NAMED then out[6][#out[6] + 1] = id end
   end
   if flags % 2 == 0 then flags = flags + SUSPECT end
   local header = struct.pack(HEADER_FORMAT, tries % 65536, deaths, misses, flags, math.floor(tries / 65536), enqueued)

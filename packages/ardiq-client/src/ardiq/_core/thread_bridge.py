@@ -25,7 +25,7 @@ abandoned: list[object] = []
 class ThreadBridge:
     """Serves one thread."""
 
-    __slots__ = ("_answers", "_core", "_open", "_pid", "_mailbox", "_request_id")
+    __slots__ = ("_answers", "_core", "_mailbox", "_open", "_pid", "_request_id")
 
     def __init__(self, core: Core) -> None:
         self._core = core

@@ -147,9 +147,11 @@ class Mailbox:
 
         Keys: lanes [{lane, waiting, held, workers}], scheduled, running, dead, unfinished, waiting,
         workers [{id, host, pid, concurrency, prefetch, held, running, started_ms, lease_left_ms,
-        version, lanes}], now_ms. `waiting` counts all jobs that have not started, and `unfinished`
-        those and the running ones. Lanes are in the order in which they are served; `workers` of a
-        lane is None if it is not known.
+        version, lanes}], now_ms.
+
+        `waiting` counts all jobs that have not started, and `unfinished` those and the running
+        ones. Lanes are in the order in which they are served; `workers` of a lane is None if it is
+        not known.
         """
 
     def jobs(self, request_id: int, state: str, limit: int) -> None:

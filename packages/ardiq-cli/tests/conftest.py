@@ -107,11 +107,11 @@ def ask_here(monkeypatch: pytest.MonkeyPatch) -> Ask:
 
 @pytest.fixture
 def on_terminal(project: Path, environment: dict[str, str]) -> OnTerminal:
-    """As `ask`, but on a real terminal of 120 columns: the status, and all that was written to the screen."""
+    """As `ask`, but on a real terminal: the status, and all that was written to the screen."""
 
-    def run(*arguments: str, **variables: str) -> tuple[int, str]:
+    def run(*arguments: str, columns: int = 120, **variables: str) -> tuple[int, str]:
         ours, theirs = os.openpty()
-        termios.tcsetwinsize(theirs, (40, 120))
+        termios.tcsetwinsize(theirs, (40, columns))
         process = subprocess.Popen(
             [sys.executable, "-m", "ardiq_cli", *arguments],
             cwd=project,

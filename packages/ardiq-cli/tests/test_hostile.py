@@ -6,8 +6,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from ardiq import Ardiq
@@ -194,6 +195,36 @@ def test_foreign_names_of_queues_do_not_hide_the_others(app: Ardiq, server: Serv
     assert "hostile" in ask("inspect", "queues", "--url", server.url).stdout
     done = ask("inspect", "queues", "--queue", "typo", "--url", server.url)
     assert harmless(done.stderr)
+
+
+def test_foreign_names_of_queues_are_not_chosen(app: Ardiq, server: Server, ask: Ask) -> None:
+    job = app.ref("some.task").enqueue_sync()
+    server.cli("SADD", "ardiq:queues", b"\xff\xfe", EVIL.encode(), b"", b"two words")
+    done = ask("inspect", "jobs", "--url", server.url)
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert job.id in done.stdout
+    assert done.stderr == "ardiq: this is queue 'hostile', the only one in Redis\n"
+
+
+def test_names_in_notes_about_trouble_are_shown_with_escapes(app: Ardiq, server: Server, ask: Ask) -> None:
+    app.ref("some.task").enqueue_sync()
+    key = "ardiq:{hostile}:"
+    server.cli("SADD", f"{key}lanes", EVIL)
+    server.cli("XADD", f"{key}lane:{EVIL}", "*", "label", "envelope")
+    now_ms = int(server.cli("TIME")[0]) * 1000
+    for worker, lease_ms in ((EVIL, now_ms - 5000), ("alive", now_ms + 60_000)):
+        info = [EVIL, 1, 1, 1, 0, 0, 0, EVIL, ["default", f"2{EVIL}"]]
+        server.cli("ZADD", f"{key}workers", lease_ms, worker)
+        server.cli("HSET", f"{key}worker-info", worker, cast(bytes, msgpack.packb(info)))
+    for options in ((), ("--json",)):
+        for what, count in (("queues", 3), ("workers", 4)):
+            done = ask("inspect", what, "--queue", "hostile", "--url", server.url, *options)
+            assert done.returncode == ExitCode.OK, done.stderr
+            assert harmless(done.stdout)
+            assert done.stdout.count("12:00:00 INFO forged") >= count
+    said = ask("inspect", "queues", "--queue", "hostile", "--url", server.url).stdout
+    assert f"1 job waits in lane {SHOWN}, which no worker serves." in said
+    assert f"worker {SHOWN} has not renewed its lease" in said
 
 
 def test_names_that_are_no_text_do_not_hide_the_others(app: Ardiq, server: Server, ask: Ask) -> None:

@@ -168,3 +168,55 @@ logging.root.handlers[0].addFilter(Redacted())
 """
     )
     assert {line.split(":")[-1] for line in lines} == {"this adds a handler", "redacted"}
+
+
+def records(lines: list[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in lines]
+
+
+def test_json_lines_about_a_job_have_its_facts_as_fields(run: Run) -> None:
+    lines = records(run("", "--log-format", "json", "--verbose", task="import asyncio\nawait asyncio.sleep(0.05)"))
+    (done,) = [line for line in lines if "finished in attempt" in str(line["message"])]
+    assert (done["task"], done["attempt"], done["outcome"]) == ("job", 1, "succeeded")
+    assert f"job[{done['job_id']}]" in str(done["message"])
+    assert isinstance(done["duration_ms"], int)
+    assert 40 <= done["duration_ms"] < 30_000
+    lines = records(run("", "--log-format", "json", task="raise ValueError"))
+    (failed,) = [line for line in lines if "failed in attempt" in str(line["message"])]
+    assert (failed["task"], failed["attempt"], failed["outcome"]) == ("job", 1, "failed")
+    assert {"job_id", "duration_ms"} <= set(failed)
+    (start,) = [line for line in lines if " serves " in str(line["message"])]
+    assert set(start) == {"time", "level", "logger", "pid", "message"}
+
+
+def test_json_lines_of_the_application_have_its_extra_fields_and_the_job_that_they_belong_to(run: Run) -> None:
+    body = """
+import asyncio
+log = logging.getLogger("shop")
+def tell():
+    log.info("in a thread", extra={"task": "mine"})
+async def child():
+    log.info("from a child")
+log.info("paid", extra={"amount": 3, "items": ["a", b"b"], "time": 5})
+await asyncio.create_task(child())
+await asyncio.to_thread(tell)
+"""
+    lines = records(
+        run("logging.getLogger('shop').info('loading', extra={'stage': 1})", "--log-format", "json", task=body)
+    )
+    said = {str(line["message"]): line for line in lines}
+    assert said["loading"]["stage"] == 1
+    assert "job_id" not in said["loading"]
+    paid = said["paid"]
+    assert (paid["amount"], paid["items"], paid["extra.time"]) == (3, ["a", "b'b'"], 5)
+    assert str(paid["time"]).startswith("20")
+    assert (paid["task"], paid["attempt"]) == ("job", 1)
+    assert paid["job_id"] == said["from a child"]["job_id"] == said["in a thread"]["job_id"]
+    assert said["in a thread"]["task"] == "mine", "what the caller passes counts"
+
+
+def test_console_lines_stay_readable(run: Run) -> None:
+    lines = run("", task="logging.getLogger('shop').info('paid', extra={'amount': 3})\nraise ValueError")
+    assert one(lines, "shop").endswith(" shop: paid")
+    assert "failed in attempt 1 of 1, for good: ValueError at " in one(lines, "failed in attempt")
+    assert "duration" not in one(lines, "failed in attempt")

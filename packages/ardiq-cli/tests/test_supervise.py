@@ -186,6 +186,16 @@ def test_child_that_crashes_at_its_end_is_replaced(supervise: StartProgram) -> N
     assert supervisor.end() == ExitCode.OK
 
 
+def test_children_whose_jobs_cannot_be_looked_up_are_replaced_all_the_same(supervise: StartProgram) -> None:
+    serves = {"url": "unix:///nonexistent/ardiq.sock", "queue": "shop", "worker": "w"}
+    supervisor = supervise(child(then=f"reporter.started({serves})\nos._exit(3)").replace("reporter.started()", ""), 2)
+    supervisor.await_output("starting another in", 4)
+    supervisor.send(signal.SIGTERM)
+    assert supervisor.end() == ExitCode.OK
+    assert "Traceback" not in supervisor.output
+    assert "ran in it" not in supervisor.output
+
+
 @pytest.mark.parametrize("code", [ExitCode.USAGE, ExitCode.UNREACHABLE])
 def test_first_child_that_cannot_start_ends_everything_with_its_status(supervise: StartProgram, code: ExitCode) -> None:
     supervisor = supervise(f"import sys; print('no way', flush=True); sys.exit({int(code)})", 4)

@@ -66,10 +66,15 @@ async def test_a_running_job_says_so_and_waits_no_more(app: Ardiq) -> None:
         info = await job.info()
         assert info is not None
         assert (info.status, info.tries, info.args, info.scheduled_at) == (TaskStatus.RUNNING, 1, (7,), None)
+        assert (info.lane, info.worker_id, info.deaths, info.misses) == ("default", app.worker_id, 0, 0)
+        assert info.start is not None
+        assert info.start >= info.enqueue_time
         assert [found.task_id for found in await app.jobs("running")] == [job.id]
         assert await app.queue_size() == 1
         state = await app.inspect()
         assert (state["running"], state["waiting"], state["unfinished"]) == (1, 1, 2)
+        assert [worker["lanes"] for worker in state["workers"]] == [["default"]]
+        assert [(lane["lane"], lane["workers"]) for lane in state["lanes"]] == [("default", 1)]
         assert await job.result() is None
         release.set()
         assert await job.result(timeout=20) is not None

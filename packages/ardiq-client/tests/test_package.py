@@ -66,11 +66,11 @@ def test_results_and_snapshots_have_their_fields_in_order() -> None:
     )
     assert info._fields == (
         *("task_id", "fn_name", "args", "kwargs", "enqueue_time", "tries", "status", "scheduled_at"),
-        *("headers", "dependencies", "dependents"),
+        *("headers", "dependencies", "dependents", "lane", "worker_id", "start", "deaths", "misses"),
     )
     # What the further ones are where nobody gives them.
     assert result(True, 1, 1, 10, 20, 50)[6:] == ("", "", "", False, None, None)
-    assert info("i", "f", (), {}, 1, 0, ardiq.TaskStatus.QUEUED, None)[8:] == ({}, (), ())
+    assert info("i", "f", (), {}, 1, 0, ardiq.TaskStatus.QUEUED, None)[8:] == ({}, (), (), "", None, None, 0, 0)
     assert result(True, 1, 1, 10, 20, 50).duration_ms == 30
     assert result(False, "expired", 0, 10, 0, 50).duration_ms == 0
 

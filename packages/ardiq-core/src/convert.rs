@@ -5,6 +5,7 @@ use ardiq_engine::jobs::JobRecord;
 use ardiq_engine::protocol::info::Info;
 use ardiq_engine::protocol::record::{self, ResultRecord};
 use ardiq_engine::scripts::look::QueueView;
+use ardiq_engine::service::service;
 use ardiq_engine::submit::{LARGE_BODY, Submission};
 use ardiq_engine::worker::judge::{Fault, Outcome};
 use bytes::Bytes;
@@ -182,37 +183,39 @@ fn result_record<'py>(py: Python<'py>, result: &ResultRecord) -> PyResult<Bound<
 }
 
 fn job_record<'py>(py: Python<'py>, job: &JobRecord) -> PyResult<Bound<'py, PyTuple>> {
-    (
-        &job.id,
-        job.state.name(),
-        &job.name,
-        new_bytes(py, &job.body)?,
-        job.enqueued_ms,
-        job.tries,
-        job.due_ms,
-        header_dict(py, &job.headers)?,
-        &job.lane,
-        job.worker.as_deref(),
-    )
-        .into_pyobject(py)
+    let fields = [
+        PyString::new(py, &job.id).into_any(),
+        PyString::new(py, job.state.name()).into_any(),
+        PyString::new(py, &job.name).into_any(),
+        new_bytes(py, &job.body)?.into_any(),
+        job.enqueued_ms.into_pyobject(py)?.into_any(),
+        job.tries.into_pyobject(py)?.into_any(),
+        job.due_ms.into_pyobject(py)?.into_any(),
+        header_dict(py, &job.headers)?.into_any(),
+        PyString::new(py, &job.lane).into_any(),
+        job.worker.as_deref().into_pyobject(py)?.into_any(),
+        job.started_ms.into_pyobject(py)?.into_any(),
+        job.deaths.into_pyobject(py)?.into_any(),
+        job.misses.into_pyobject(py)?.into_any(),
+    ];
+    PyTuple::new(py, fields)
 }
 
 fn queue<'py>(py: Python<'py>, view: &QueueView) -> PyResult<Bound<'py, PyDict>> {
+    // A worker of another version may describe itself in a way that we cannot read; it is there all the same.
+    let infos: Vec<Info> = view.workers.iter().map(|one| Info::decode(&one.info).unwrap_or_default()).collect();
+    let entries: i64 = view.lanes.iter().map(|lane| lane.entries).sum();
     let lanes = PyList::empty(py);
-    let mut entries = 0;
-    for lane in &view.lanes {
-        entries += lane.entries;
+    for (lane, workers) in service(&view.lanes, &infos) {
         let dict = PyDict::new(py);
         dict.set_item("lane", &lane.lane)?;
         dict.set_item("waiting", (lane.entries - lane.delivered).max(0))?;
         dict.set_item("held", lane.delivered)?;
+        dict.set_item("workers", workers)?;
         lanes.append(dict)?;
     }
     let workers = PyList::empty(py);
-    for worker in &view.workers {
-        // A worker of another version may publish a description that this version cannot read. List
-        // the worker anyway.
-        let info = Info::decode(&worker.info).unwrap_or_default();
+    for (worker, info) in view.workers.iter().zip(infos) {
         let dict = PyDict::new(py);
         dict.set_item("id", &worker.id)?;
         dict.set_item("host", info.host)?;
@@ -224,6 +227,7 @@ fn queue<'py>(py: Python<'py>, view: &QueueView) -> PyResult<Bound<'py, PyDict>>
         dict.set_item("started_ms", info.started_ms)?;
         dict.set_item("lease_left_ms", worker.lease_ms - view.now_ms)?;
         dict.set_item("version", info.version)?;
+        dict.set_item("lanes", info.lanes)?;
         workers.append(dict)?;
     }
     let dict = PyDict::new(py);

@@ -4,10 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ardiq_engine::client::Client;
+use ardiq_engine::logs::Line;
 use pyo3::prelude::*;
 
 use crate::error::raise;
 use crate::mailbox::Mailbox;
+
+/// A log line as Python gets it.
+type LogLine = (u8, &'static str, String, Option<(String, String, u64, &'static str)>);
 
 /// One queue as seen from one process: its connections, its subscription, and the I/O thread.
 #[pyclass(frozen, module = "ardiq_core._core")]
@@ -43,10 +47,15 @@ impl Core {
         Mailbox::new(Arc::clone(&self.client))
     }
 
-    /// Take the log lines of the engine: level as in `logging`, logger suffix, message.
-    fn take_logs(&self) -> Vec<(u8, &'static str, String)> {
+    /// Take the log lines of the engine: level as in `logging`, logger suffix, message, and the job
+    /// that the line is about: id, task, tries, outcome.
+    fn take_logs(&self) -> Vec<LogLine> {
         let lines = self.client.shared().logs.take();
-        lines.into_iter().map(|line| (line.level as u8, line.logger, line.message)).collect()
+        let line = |line: Line| {
+            let subject = line.subject.map(|one| (one.job_id, one.task, one.tries, one.outcome));
+            (line.level as u8, line.logger, line.message, subject)
+        };
+        lines.into_iter().map(line).collect()
     }
 
     /// End all connections, and join the I/O thread if no other core uses it. This takes 2 s at

@@ -140,6 +140,11 @@ impl Worker {
         self.engine.begin(slot)
     }
 
+    /// How long a run has lasted; nothing when it has not started.
+    fn elapsed_ms(&self, slot: usize) -> Option<i64> {
+        self.engine.elapsed_ms(slot)
+    }
+
     /// Submit the outcomes of finished runs. It accepts only a list, for the same reason as
     /// `Mailbox::enqueue`.
     fn complete(&self, outcomes: &Bound<'_, PyList>) -> PyResult<()> {

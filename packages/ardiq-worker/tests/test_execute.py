@@ -270,6 +270,10 @@ async def test_the_log_names_failures_without_arguments(bench: Bench, caplog: py
     assert second.levelno == logging.ERROR
     assert "test_execute.py" in second.getMessage()
     assert "secret" not in caplog.text
+    # The bench has no engine, which would know how long the attempt took.
+    facts = ("task", "job_id", "attempt", "outcome", "duration_ms")
+    assert [vars(first).get(name) for name in facts] == ["charge", "id-1", 1, "retry", None]
+    assert [vars(second).get(name) for name in facts] == ["rejected", "id-2", 1, "failed", None]
 
 
 async def test_a_silent_task_logs_nothing(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

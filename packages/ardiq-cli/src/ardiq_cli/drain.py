@@ -9,9 +9,11 @@ import typer
 from ardiq_cli.exits import CommandError, ExitCode, boundary, complain
 from ardiq_cli.json_text import json_text
 from ardiq_cli.run import Verbose
-from ardiq_cli.target import Url, look, open_queue
+from ardiq_cli.target import OneQueue, Url, choose_queue, look
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ardiq import Ardiq
 
 _WINDOW_S = 10.0
@@ -19,7 +21,7 @@ _WINDOW_S = 10.0
 
 
 def drain(
-    queue: Annotated[str, typer.Option("--queue", help="Queue to wait for.")] = "default",
+    queue: OneQueue = None,
     url: Url = None,
     timeout: Annotated[
         float | None, typer.Option("--timeout", min=0.0, help="Give up after this many seconds, with exit code 5.")
@@ -39,10 +41,7 @@ def drain(
         from ardiq_cli.terminal import take_any_text
 
         take_any_text()
-        app = open_queue(url, queue)
-        report: Report = Bar(queue) if sys.stdout.isatty() else JsonLines(queue)
-        with report:
-            asyncio.run(_wait(app, report, timeout, interval))
+        asyncio.run(_drain(url, queue, Bar if sys.stdout.isatty() else JsonLines, timeout, interval))
 
 
 @dataclass(frozen=True)
@@ -90,13 +89,24 @@ class Report(Protocol):
     def show(self, look: Look, *, drained: bool) -> None: ...
 
 
+async def _drain(
+    url: str | None, queue: str | None, kind: "Callable[[str], Report]", timeout: float | None, interval: float
+) -> None:
+    app = await choose_queue(url, queue)
+    report = kind(app.queue_name)
+    with report:
+        await _wait(app, report, timeout, interval)
+
+
 async def _wait(app: "Ardiq", report: Report, timeout: float | None, interval: float) -> None:
     import asyncio
     import time
 
+    from ardiq_cli import trouble
+
     pace = Pace()
     start = time.monotonic()
-    warned = False
+    warned, told = False, list[str]()
     while True:
         seen = await look(app)
         elapsed = time.monotonic() - start
@@ -108,6 +118,10 @@ async def _wait(app: "Ardiq", report: Report, timeout: float | None, interval: f
         if not seen["workers"] and not warned:
             complain(f"no worker is running for queue {app.queue_name!r}")
             warned = True
+        if not told:
+            told = trouble.of_lanes(seen)
+            for sentence in told:
+                complain(sentence)
         rest = interval if timeout is None else min(interval, timeout - elapsed)
         if rest <= 0:
             raise CommandError(

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ardiq_cli import complete
 from ardiq_cli.exits import CommandError, ExitCode, boundary, complain
 from ardiq_cli.run import Verbose
-from ardiq_cli.target import Url, look, open_queue
+from ardiq_cli.target import DEFAULT_QUEUE, OneQueue, Url, choose_queue, look, open_queue
 
 if TYPE_CHECKING:
     from ardiq import Ardiq
@@ -18,8 +19,13 @@ if TYPE_CHECKING:
 inspect_app = typer.Typer(help="Inspect queues, workers and jobs.", no_args_is_help=True, rich_markup_mode=None)
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines instead of a table for people.")]
-AnyQueue = Annotated[str | None, typer.Option("--queue", help="Only this queue. Default: all queues in Redis.")]
-OneQueue = Annotated[str, typer.Option("--queue", help="Queue to inspect.")]
+AnyQueue = Annotated[
+    str | None,
+    typer.Option("--queue", help="Only this queue. Default: all in Redis.", autocompletion=complete.queues),
+]
+
+_SEARCHED = 1000
+"""Jobs of each state among which those of one task are looked for."""
 
 
 class State(StrEnum):
@@ -39,7 +45,8 @@ def queues(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, ver
 
         seen = asyncio.run(_inspect_all(url, queue))
         rows = [tables.queue_row(one.name, one.state) for one in seen]
-        tables.show(tables.QUEUES, rows, [one.facts() for one in seen], as_json=as_json)
+        notes = [*([tables.QUEUE_COUNTS] if rows else []), *(note for one in seen for note in one.trouble())]
+        tables.show(tables.QUEUES, rows, [one.facts() for one in seen], as_json=as_json, notes=notes)
         _complain_of(seen)
 
 
@@ -49,7 +56,7 @@ def workers(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, ve
     with boundary(verbose=verbose):
         import asyncio
 
-        from ardiq_cli import tables
+        from ardiq_cli import tables, trouble
 
         seen = asyncio.run(_inspect_all(url, queue))
         known = [(one.name, one.state) for one in seen if one.state is not None]
@@ -57,7 +64,13 @@ def workers(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, ve
             tables.worker_row(name, worker, state["now_ms"]) for name, state in known for worker in state["workers"]
         ]
         found = [{"queue": name, **worker} for name, state in known for worker in state["workers"]]
-        tables.show(tables.WORKERS, rows, found, as_json=as_json)
+        notes = [
+            f"queue {name}: {trouble.of_worker(worker)}"
+            for name, state in known
+            for worker in state["workers"]
+            if worker["lease_left_ms"] < 0
+        ]
+        tables.show(tables.WORKERS, rows, found, as_json=as_json, notes=notes)
         _complain_of(seen)
 
 
@@ -67,8 +80,12 @@ def jobs(
     state: Annotated[
         list[State] | None, typer.Option("--state", help="Only jobs in this state; may be repeated.")
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="Only this task, of the first 1000 jobs per state.", autocompletion=complete.tasks),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="Jobs to list per state.")] = 50,
-    queue: OneQueue = "default",
+    queue: OneQueue = None,
     url: Url = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -79,13 +96,12 @@ def jobs(
 
         from ardiq_cli import tables
 
-        app = open_queue(url, queue)
         if job_id is not None:
-            found = asyncio.run(_one_job(app, job_id))
+            found = asyncio.run(_one_job(url, queue, job_id))
             tables.show_one(found, as_json=as_json)
             return
-        listed = asyncio.run(_jobs(app, state or list(State), limit))
-        tables.show(tables.JOBS, [tables.job_row(job) for job in listed], listed, as_json=as_json)
+        listed = asyncio.run(_jobs(url, queue, state or list(State), task, limit))
+        tables.show(tables.JOBS, listed.rows, listed.facts, as_json=as_json, notes=listed.notes)
 
 
 @dataclass(frozen=True)
@@ -94,12 +110,20 @@ class _Seen:
 
     name: str
     state: "QueueState | None" = None
-    trouble: str = ""
+    error: str = ""
     foreign: bool = False
     """Not a valid queue name: another program has written it into the set of names."""
 
     def facts(self) -> "Row":
-        return {"queue": self.name, "error": self.trouble} if self.state is None else {"queue": self.name, **self.state}
+        if self.state is None:
+            return {"queue": self.name, "error": self.error}
+        return {"queue": self.name, **self.state, "trouble": self.trouble()}
+
+    def trouble(self) -> list[str]:
+        """What is wrong with the queue, in sentences."""
+        from ardiq_cli import trouble
+
+        return [] if self.state is None else trouble.of_queue(self.state)
 
 
 async def _inspect_all(url: str | None, queue: str | None) -> list[_Seen]:
@@ -116,35 +140,71 @@ async def _inspect_one(url: str | None, name: str, every: "Ardiq") -> _Seen:
     try:
         app = open_queue(url, name)
     except CommandError:
-        return _Seen(name, trouble="this is not the name of a queue", foreign=True)
+        return _Seen(name, error="this is not the name of a queue", foreign=True)
     try:
         return _Seen(name, await app.inspect())
     except BrokerError as error:
         await every.queues()  # raises if the server is unreachable, not just this queue unreadable
-        return _Seen(name, trouble=str(error))
+        return _Seen(name, error=str(error))
 
 
 def _complain_of(seen: list[_Seen]) -> None:
     """Report what could not be read; exit code 1 if a queue was among it."""
-    troubled = [one for one in seen if one.trouble]
+    troubled = [one for one in seen if one.error]
     for one in troubled:
-        complain(f"queue {one.name!r}: {one.trouble}")
+        complain(f"queue {one.name!r}: {one.error}")
     if not all(one.foreign for one in troubled):
         raise SystemExit(ExitCode.FAILED)
 
 
-async def _jobs(app: "Ardiq", states: list[State], limit: int) -> "list[Row]":
-    from ardiq_cli import tables
+@dataclass(frozen=True)
+class _Jobs:
+    """A list of jobs: table rows, the same for machines, and what there is to say about the list."""
 
-    listed = [tables.job_facts(job) for state in states for job in await app.jobs(state.value, limit)]
-    if not listed:
-        await look(app)
+    rows: list[list[str]]
+    facts: "list[Row]"
+    notes: list[str]
+
+
+async def _jobs(url: str | None, queue: str | None, states: list[State], task: str | None, limit: int) -> _Jobs:
+    from ardiq import DeadJob, TaskInfo
+    from ardiq_cli import tables, trouble
+
+    app = await choose_queue(url, queue)
+    listed = _Jobs([], [], [])
+    looked_at = limit if task is None else max(limit, _SEARCHED)
+    shown: list[TaskInfo | DeadJob] = []
+    for state in states:
+        found = await app.jobs(state.value, looked_at)
+        jobs = [job for job in found if task in (None, (job if isinstance(job, TaskInfo) else job.info).fn_name)]
+        if len(jobs) > limit or len(found) == looked_at:
+            listed.notes.append(f"There may be more {state.value} jobs: use --limit.")
+        shown += jobs[:limit]
+    # After the jobs: a worker may have started meanwhile.
+    seen = await look(app)
+    for job in shown:
+        note = trouble.of_job(job, seen["workers"]) if isinstance(job, TaskInfo) else ""
+        facts = tables.job_facts(job, note)
+        listed.facts.append(facts)
+        listed.rows.append(tables.job_row(facts, seen["now_ms"]))
     return listed
 
 
-async def _one_job(app: "Ardiq", job_id: str) -> "Row":
+async def _one_job(url: str | None, queue: str | None, job_id: str) -> "Row":
+    app = open_queue(url, DEFAULT_QUEUE if queue is None else queue)
+    found = await _find(app, job_id)
+    if found is None and queue is None:
+        app = await choose_queue(url, queue)
+        found = await _find(app, job_id) if app.queue_name != DEFAULT_QUEUE else None
+    if found is None:
+        await look(app)
+        raise CommandError(f"queue {app.queue_name!r} has no job {job_id!r} (results expire)", ExitCode.NOT_FOUND)
+    return found
+
+
+async def _find(app: "Ardiq", job_id: str) -> "Row | None":
     from ardiq.errors import SerializationError
-    from ardiq_cli import tables
+    from ardiq_cli import tables, trouble
 
     # The result first: a job that ends between the two questions is then found by neither the wrong way round.
     for _ in range(2):
@@ -156,6 +216,5 @@ async def _one_job(app: "Ardiq", job_id: str) -> "Row":
         except SerializationError as error:  # its arguments are not those of a call
             return {"task_id": job_id, "status": str(await app.status(job_id)), "error": str(error)}
         if info is not None:
-            return tables.job_facts(info)
-    await look(app)
-    raise CommandError(f"queue {app.queue_name!r} has no job {job_id!r} (results expire)", ExitCode.NOT_FOUND)
+            return tables.job_facts(info, trouble.of_job(info, (await app.inspect())["workers"]))
+    return None

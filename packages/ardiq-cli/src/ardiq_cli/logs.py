@@ -19,20 +19,41 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+_OF_EVERY_RECORD = {*vars(logging.LogRecord("", 0, "", 0, "", None, None)), "message", "asctime", "taskName"}
+
+
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line."""
+    """One JSON object per line, with whatever the caller passed as `extra`, and the job in which the line was logged."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "pid": os.getpid(),
             "message": record.getMessage(),
         }
+        line |= _job_of_this_context()
+        for name, value in vars(record).items():
+            if name not in _OF_EVERY_RECORD:
+                line[f"extra.{name}" if name in _OWN else name] = value
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = self.formatStack(record.stack_info)
         return json_text(line)
+
+
+_OWN = ("time", "level", "logger", "pid", "message", "traceback", "stack")
+"""The fields of a line; what a caller passes as `extra` under such a name is renamed."""
+
+
+def _job_of_this_context() -> dict[str, object]:
+    """Return the job that the calling code belongs to: a handler formats a record where it is logged."""
+    # Not imported: the supervisor logs too, and has no use for the package.
+    context = sys.modules.get("ardiq.context")
+    job = context.current_task() if context is not None else None
+    return {} if job is None else {"task": job.name, "job_id": job.task_id, "attempt": job.tries}
 
 
 class FallbackHandler(logging.StreamHandler[TextIO]):

@@ -1,11 +1,13 @@
 """Messages from a worker process to its supervisor: it has started, or it has emptied the queue.
 
-The exit status cannot say either. Any code in the process may exit with status 0 while jobs are still waiting.
+The exit status cannot say either. Any code in the process may exit with status 0 while jobs are still waiting. Each message
+is a line: one letter, and after the first one what the process serves, as JSON.
 """
 
 import asyncio
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 _STARTED = b"s"
@@ -33,8 +35,16 @@ class Reports:
     @property
     def drained(self) -> bool:
         """Whether the child has reported that it emptied the queue."""
-        self._read()
-        return _DRAINED in self._said
+        return any(line.startswith(_DRAINED) for line in self._lines())
+
+    @property
+    def serves(self) -> dict[str, str]:
+        """What the child has reported to serve; empty if it has not."""
+        for line in self._lines():
+            if line.startswith(_STARTED) and len(line) > 1:
+                found: dict[str, str] = json.loads(line[1:])
+                return found
+        return {}
 
     def close(self) -> None:
         self._unwatch()
@@ -47,9 +57,14 @@ class Reports:
             on_word()
         # Otherwise the child died before it sent a message. The supervisor handles its exit.
 
+    def _lines(self) -> list[bytes]:
+        """The complete messages so far."""
+        self._read()
+        return self._said.split(b"\n")[:-1]
+
     def _read(self) -> None:
         with suppress(BlockingIOError):
-            while piece := os.read(self._readable, 64):
+            while piece := os.read(self._readable, 4096):
                 self._said += piece
 
     def _unwatch(self) -> None:
@@ -65,12 +80,13 @@ class Reporter:
         self._descriptor = descriptor
         os.set_inheritable(descriptor, False)
 
-    def started(self) -> None:
-        self._say(_STARTED)
+    def started(self, serves: Mapping[str, str] | None = None) -> None:
+        """Report the start, and what this process serves: server, queue and worker id."""
+        self._say(_STARTED + (json.dumps(serves).encode() if serves else b""))
 
     def drained(self) -> None:
         self._say(_DRAINED)
 
     def _say(self, word: bytes) -> None:
         with suppress(BrokenPipeError):  # the supervisor is gone, and takes this process with it
-            os.write(self._descriptor, word)
+            os.write(self._descriptor, word + b"\n")

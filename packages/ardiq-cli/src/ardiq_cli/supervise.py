@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ardiq_cli.exits import ExitCode
+from ardiq_cli.post_mortem import describe_jobs
 from ardiq_cli.reports import Reports
 from ardiq_cli.signals import STOP_SIGNALS, held_back, stop_signals, survive
 from ardiq_cli.tether import Tether
@@ -63,6 +64,9 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._signals = 0
         self._tether = Tether()
+        self._examinations: set[asyncio.Task[None]] = set()
+        # Each takes the memory of a process, and memory may be what the children have died of.
+        self._room = asyncio.Semaphore(2)
 
     async def run(self) -> int:
         """Run until all children have emptied the queue or the supervisor is stopped; return the exit status."""
@@ -80,6 +84,9 @@ class Supervisor:
             for number in stops:
                 loop.remove_signal_handler(number)
             self._tether.close()
+            for examination in tuple(self._examinations):
+                examination.cancel()
+            await asyncio.gather(*self._examinations, return_exceptions=True)
         return next((code for code in codes if code != ExitCode.OK), ExitCode.OK)
 
     async def _keep_all(self) -> list[int]:
@@ -107,7 +114,7 @@ class Supervisor:
         pause: float | None = None
         while True:
             started = time.monotonic()
-            code, drained = await self._run_child(slot)
+            code, drained, serves = await self._run_child(slot)
             if self._stopping.is_set():
                 return self._end_of_stopped(slot, code)
             if drained and code in _OF_DRAINED:
@@ -121,11 +128,30 @@ class Supervisor:
             # Jitter, lest a fault that hit all children at once makes them come back at once.
             seconds = pause * random.uniform(0.75, 1.25)
             log.error("worker process %d %s; starting another in %.1f s", slot, _death(code), seconds)
+            if serves:
+                self._examine(slot, serves)
             if await self._stopped_within(seconds):
                 return ExitCode.OK
 
-    async def _run_child(self, slot: int) -> tuple[int, bool]:
-        """Return the child's exit status, and whether it reported an empty queue."""
+    def _examine(self, slot: int, serves: dict[str, str]) -> None:
+        """Log which jobs ran in a child that has died, while the next one starts."""
+
+        async def examine() -> None:
+            try:
+                async with self._room:
+                    jobs = await describe_jobs(serves)
+            except (OSError, ValueError) as error:
+                log.debug("the jobs of worker process %d cannot be looked up: %s", slot, error)
+                return
+            if jobs is not None:
+                log.error("worker process %d: %s", slot, jobs)
+
+        examination = asyncio.create_task(examine())
+        self._examinations.add(examination)
+        examination.add_done_callback(self._examinations.discard)
+
+    async def _run_child(self, slot: int) -> tuple[int, bool, dict[str, str]]:
+        """Return the child's exit status, whether it reported an empty queue, and what it served."""
         reports = Reports()
         try:
             child = await self._start_child(reports)
@@ -136,7 +162,7 @@ class Supervisor:
                 # The stop came while this child was starting, so it was not signaled.
                 _send_signal(child, signal.SIGTERM)
             try:
-                return await child.wait(), reports.drained
+                return await child.wait(), reports.drained, reports.serves
             finally:
                 del self._children[slot]
         finally:

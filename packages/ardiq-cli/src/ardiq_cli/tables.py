@@ -1,6 +1,7 @@
 """How `ardiq inspect` presents what it has seen: rich tables for people, JSON for machines."""
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -9,37 +10,86 @@ from ardiq.printable import printable, printable_lines
 from ardiq_cli.drain import clock
 from ardiq_cli.foreign import Unknown
 from ardiq_cli.json_text import json_text, python_form
+from ardiq_cli.layout import Column, arrange
 from ardiq_cli.terminal import take_any_text
 
 if TYPE_CHECKING:
     from ardiq import DeadJob, TaskInfo, TaskResult
-    from ardiq.inspection import QueueState, WorkerState
+    from ardiq.inspection import LaneState, QueueState, WorkerState
 
 Row: TypeAlias = dict[str, Any]
 """Facts about one job: JSON, or nearly, for arguments and results may be anything."""
 
-QUEUES = ("queue", "waiting", "scheduled", "running", "dead", "workers", "lanes (waiting)")
-WORKERS = ("queue", "worker", "host", "pid", "running", "held", "concurrency", "up", "lease left", "version")
-JOBS = ("id", "status", "task", "tries", "enqueued", "due", "reason")
+NOTE = Column("note", 4, wraps=True, may_be_empty=False)
+"""The last column of a table of jobs. Where it has no room, its notes stand below the table."""
+
+_MOST_NOTES = 20
+
+QUEUES = (
+    Column("queue", 0),
+    Column("waiting", 1),
+    Column("of these\nscheduled", 6),
+    Column("running", 3),
+    Column("dead", 4),
+    Column("workers", 5),
+    Column("lanes (waiting)", 2, wraps=True),
+)
+QUEUE_COUNTS = (
+    "waiting includes scheduled jobs, and jobs that a worker has fetched and not started. "
+    "Lanes, highest first, count only what no worker has fetched."
+)
+WORKERS = (
+    Column("queue", 6),
+    Column("worker", 0),
+    Column("host", 9),
+    Column("pid", 3),
+    Column("held", 5),
+    Column("of these\nrunning", 1),
+    Column("at once", 4),
+    Column("up", 7),
+    Column("lease left", 2),
+    Column("lanes", 8, wraps=True, may_be_empty=False),
+    Column("version", 10),
+)
+JOBS = (
+    Column("id", 0),
+    Column("status", 1),
+    Column("task", 2, wraps=True),
+    Column("age", 3),
+    Column("lane", 6, may_be_empty=False),
+    Column("worker", 5, may_be_empty=False),
+    Column("start", 7, may_be_empty=False),
+    Column("due", 8, may_be_empty=False),
+    Column("tries", 9),
+    Column("enqueued", 10),
+    NOTE,
+)
 
 
 def queue_row(name: str, state: "QueueState | None") -> list[str]:
     if state is None:
         return [name, *"?" * (len(QUEUES) - 1)]
-    lanes = ", ".join(f"{lane['lane']} {lane['waiting']}" for lane in state["lanes"])
     counts = (state["waiting"], state["scheduled"], state["running"], state["dead"], len(state["workers"]))
+    lanes = ", ".join(_lane(lane, any_worker=bool(state["workers"])) for lane in state["lanes"])
     return [name, *(str(count) for count in counts), lanes]
 
 
+def _lane(lane: "LaneState", *, any_worker: bool) -> str:
+    unserved = any_worker and lane["workers"] == 0 and lane["waiting"] + lane["held"] > 0
+    return f"{lane['lane']} {lane['waiting']}{' (no worker)' if unserved else ''}"
+
+
 def worker_row(queue: str, worker: "WorkerState", now_ms: int) -> list[str]:
-    counts = (worker["pid"], worker["running"], worker["held"], worker["concurrency"])
+    counts = (worker["pid"], worker["held"], worker["running"], worker["concurrency"])
     up = clock(max(0, now_ms - worker["started_ms"]) / 1000)
-    lease = f"{worker['lease_left_ms'] / 1000:.1f} s"
-    return [queue, worker["id"], worker["host"], *(str(count) for count in counts), up, lease, worker["version"]]
+    left = worker["lease_left_ms"] / 1000
+    lease = f"{left:.1f} s" if left >= 0 else f"expired {-left:.0f} s ago"
+    lanes = ", ".join(worker["lanes"])
+    return [queue, worker["id"], worker["host"], *map(str, counts), up, lease, lanes, worker["version"]]
 
 
-def job_facts(job: "TaskInfo | DeadJob") -> Row:
-    """An unfinished or dead job."""
+def job_facts(job: "TaskInfo | DeadJob", note: str = "") -> Row:
+    """An unfinished or dead job; `note` says what is wrong with it."""
     from ardiq import DeadJob
 
     if isinstance(job, DeadJob):
@@ -54,6 +104,12 @@ def job_facts(job: "TaskInfo | DeadJob") -> Row:
         "enqueue_time": job.enqueue_time,
         "scheduled_at": job.scheduled_at,
         "headers": dict(job.headers),
+        "lane": job.lane,
+        "worker_id": job.worker_id,
+        "start": job.start,
+        "deaths": job.deaths,
+        "misses": job.misses,
+        "note": note,
     }
 
 
@@ -63,30 +119,59 @@ def result_facts(result: "TaskResult[Any]") -> Row:
     return {"status": "complete", **result._asdict(), "value": value, "duration_ms": result.duration_ms}
 
 
-def job_row(job: Row) -> list[str]:
-    due = job["scheduled_at"]
+def job_row(job: Row, now_ms: int) -> list[str]:
+    due, start = job["scheduled_at"], job["start"]
     return [
         job["task_id"],
         job["status"],
         job["fn_name"],
+        age(now_ms - job["enqueue_time"]),
+        job["lane"],
+        job["worker_id"] or "",
+        moment(start) if start is not None else "",
+        moment(due) if due is not None else "",
         str(job["tries"]),
         moment(job["enqueue_time"]),
-        moment(due) if due is not None else "",
-        job.get("reason", ""),
+        job.get("reason", "") or job["note"],
     ]
 
 
-def show(columns: Sequence[str], rows: Sequence[Sequence[str]], facts: Sequence[object], *, as_json: bool) -> None:
-    """Print several things: `facts` as a JSON array, or `rows` as a table."""
+def show(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    facts: Sequence[object],
+    *,
+    as_json: bool,
+    notes: Sequence[str] = (),
+) -> None:
+    """Print several things: `facts` as a JSON array, or `rows` as a table with `notes` below it."""
     if as_json:
         print(json_text(facts, indent=2))
         return
     from rich.table import Table
 
-    table = Table(*columns)
+    rows = [[printable(cell) for cell in row] for row in rows]
+    width = _width()
+    layout = arrange(columns, rows, width)
+    table = Table()
+    for position, room in zip(layout.positions, layout.widths, strict=True):
+        wraps = columns[position].wraps
+        table.add_column(columns[position].name, width=room, no_wrap=not wraps, overflow="fold" if wraps else "ignore")
     for row in rows:
-        table.add_row(*(_plain(printable(cell)) for cell in row))
-    _print(table)
+        table.add_row(*(_plain(row[position]) for position in layout.positions))
+    _print(table, width=max(width, layout.width))
+    lines = list(notes)
+    if NOTE.title in layout.left_out:
+        noted = [f"{row[0]}: {row[-1]}" for row in rows if row[-1]]
+        lines += noted[:_MOST_NOTES]
+        if len(noted) > _MOST_NOTES:
+            lines.append(f"and {len(noted) - _MOST_NOTES} more notes")
+    left_out = ", ".join(title for title in layout.left_out if title != NOTE.title)
+    if left_out:
+        lines.append(f"Left out: {left_out}. To see all: --json, or a terminal of {layout.needed} columns.")
+    for line in lines:
+        # Commands in it can be copied: nothing is broken but between words.
+        print(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False))
 
 
 def show_one(facts: Row, *, as_json: bool) -> None:
@@ -97,19 +182,30 @@ def show_one(facts: Row, *, as_json: bool) -> None:
     from rich.table import Table
 
     table = Table(show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in facts.items():
-        if _is_empty(value):
+        if _is_empty(value) or (name in ("deaths", "misses") and value == 0):
             continue
         if name in ("enqueue_time", "start", "finish", "scheduled_at"):
             value = moment(value) if value else "-"
         text = value if isinstance(value, str) else python_form(value)
         table.add_row(name, _plain(printable_lines(text) if name == "traceback" else printable(text)))
-    _print(table)
+    _print(table, width=_width())
 
 
 def _is_empty(value: object) -> bool:
     # Not by comparison, which is up to the value.
     return value is None or (isinstance(value, str | tuple | dict) and len(cast("Sequence[object]", value)) == 0)
+
+
+def age(elapsed_ms: int) -> str:
+    """`90_000` → `1 min`: the largest unit, rounded down."""
+    seconds = max(0, elapsed_ms) // 1000
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
 
 
 def moment(epoch_ms: int) -> str:
@@ -129,9 +225,15 @@ def _plain(text: str) -> Any:  # a rich Text; the name would cost an import wher
     return Text(text)
 
 
-def _print(table: Any) -> None:
+def _width() -> int:
+    from rich.console import Console
+
+    # Into a pipe nothing is cut off at a width that nobody sees.
+    return Console().width if sys.stdout.isatty() else 1000
+
+
+def _print(table: Any, *, width: int) -> None:
     from rich.console import Console
 
     take_any_text()
-    # Into a pipe nothing is cut off at a width that nobody sees.
-    Console(width=None if sys.stdout.isatty() else 1000, soft_wrap=False).print(table)
+    Console(width=width, soft_wrap=False).print(table)

@@ -1,11 +1,12 @@
 """The queue that an operator's command looks at, through an application object that has no tasks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ardiq_cli.exits import CommandError, ExitCode
+from ardiq_cli import complete
+from ardiq_cli.exits import CommandError, ExitCode, complain
 
 if TYPE_CHECKING:
     from ardiq import Ardiq
@@ -18,16 +19,68 @@ Url = Annotated[
     typer.Option("--url", metavar="URL", help="Redis to use, else $ARDIQ_REDIS_URL, else redis://localhost:6379."),
 ]
 
+OneQueue = Annotated[
+    str | None,
+    typer.Option(
+        "--queue", help="The queue. Default: `default`, else the only one in Redis.", autocompletion=complete.queues
+    ),
+]
+DEFAULT_QUEUE = "default"
 
-def open_queue(url: str | None, queue: str) -> "Ardiq":
+
+def open_queue(url: str | None, queue: str, *, connect_timeout_s: float = 5.0) -> "Ardiq":
     """An application object for `queue`. Raises CommandError (exit code 2) for a bad URL or name; does no I/O."""
     from ardiq import Ardiq
     from ardiq_cli.foreign import decode, encode
 
     try:
-        return Ardiq(redis_url=url, queue_name=queue, serializer=encode, deserializer=decode)
+        return Ardiq(
+            redis_url=url,
+            queue_name=queue,
+            serializer=encode,
+            deserializer=decode,
+            connect_timeout_s=connect_timeout_s,
+        )
     except (ValueError, TypeError) as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
+
+
+def _is_queue(name: str) -> bool:
+    """Whether `name` may be that of a queue: other programs may have written into the set of names."""
+    try:
+        open_queue(None, name)
+    except CommandError:
+        return False
+    return True
+
+
+async def choose_queue(url: str | None, queue: str | None, *, connect_timeout_s: float = 5.0) -> "Ardiq":
+    """Open the queue that a command means: `queue`, else "default", else the only one that there is.
+
+    Says on standard error which queue it is, if there are others or if it is not "default". Raises CommandError (exit
+    code 4) if there are several and none of them is "default".
+    """
+    app = open_queue(url, DEFAULT_QUEUE if queue is None else queue, connect_timeout_s=connect_timeout_s)
+    if queue is not None:
+        return app
+    await app.inspect()  # an error of the connection is raised here
+    from ardiq.errors import BrokerError
+
+    try:
+        names = await app.queues()
+    except BrokerError:  # this user may not read the names
+        return app
+    others = sorted(name for name in names if name != DEFAULT_QUEUE and _is_queue(name))
+    if not others:
+        return app
+    if DEFAULT_QUEUE in names:
+        complain(f"this is queue {DEFAULT_QUEUE!r}; with --queue NAME: {_some(others)}")
+        return app
+    if len(others) > 1:
+        message = f"there is no queue {DEFAULT_QUEUE!r}; choose one with --queue NAME: {_some(others)}"
+        raise CommandError(message, ExitCode.NOT_FOUND)
+    complain(f"this is queue {others[0]!r}, the only one in Redis")
+    return open_queue(url, others[0], connect_timeout_s=connect_timeout_s)
 
 
 async def look(app: "Ardiq") -> "QueueState":
@@ -53,6 +106,9 @@ def _those(names: Iterable[str], wanted: str) -> str:
     if not known:
         return "a queue is created by its first job or worker"
     near = get_close_matches(wanted, known, n=_MOST_NAMES)
-    ordered = [*near, *(name for name in sorted(known) if name not in near)]
-    more = f" and {len(known) - _MOST_NAMES} more" if len(known) > _MOST_NAMES else ""
-    return f"Redis has {', '.join(map(repr, ordered[:_MOST_NAMES]))}{more}"
+    return f"Redis has {_some([*near, *(name for name in sorted(known) if name not in near)])}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{', '.join(map(repr, names[:_MOST_NAMES]))}{more}"

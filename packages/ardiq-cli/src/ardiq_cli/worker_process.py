@@ -4,11 +4,15 @@ It does not go through the command line's parser, whose libraries a worker has n
 """
 
 import sys
+from typing import TYPE_CHECKING
 
 from ardiq_cli.exits import boundary
 from ardiq_cli.reports import Reporter
 from ardiq_cli.tether import tie
 from ardiq_cli.worker import NoSteps, WorkerOptions, run_worker
+
+if TYPE_CHECKING:
+    from ardiq import Ardiq
 
 
 class Report(NoSteps):
@@ -17,8 +21,13 @@ class Report(NoSteps):
     def __init__(self, descriptor: int) -> None:
         self._reporter = Reporter(descriptor)
 
+    def loaded(self, app: "Ardiq") -> None:
+        self._app = app
+
     def connected(self) -> None:
-        self._reporter.started()
+        app = self._app
+        serves = {"url": app.redis_url, "queue": app.queue_name, "worker": app.worker_id}
+        self._reporter.started(serves)
 
     def drained(self) -> None:
         self._reporter.drained()

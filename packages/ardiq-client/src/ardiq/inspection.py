@@ -12,15 +12,24 @@ JobState = Literal["queued", "scheduled", "running", "dead"]
 
 
 class LaneState(TypedDict):
-    """One lane: how many jobs wait in it, and how many of its jobs workers hold."""
+    """One lane.
+
+    `waiting` counts jobs that no worker has fetched, `held` those that a worker has fetched and not finished. `workers`
+    counts the workers that serve the lane; it is None if that is not known, because a worker does not say what it serves.
+    """
 
     lane: str
     waiting: int
     held: int
+    workers: int | None
 
 
 class WorkerState(TypedDict):
-    """One worker, as of the last renewal of its lease."""
+    """One worker, as of its last sign of life.
+
+    `held` counts the jobs that it has fetched and not finished, the `running` ones included. `lease_left_ms` is negative
+    if the lease has expired: the worker is frozen, cut off, or dead. `lanes` are those that it serves, highest first.
+    """
 
     id: str
     host: str
@@ -32,12 +41,14 @@ class WorkerState(TypedDict):
     started_ms: int
     lease_left_ms: int
     version: str
+    lanes: list[str]
 
 
 class QueueState(TypedDict):
     """A queue at one moment.
 
-    `waiting` counts the jobs that have not started; `unfinished` adds the running ones.
+    The counts overlap: `waiting` counts all jobs that have not started, so it includes the `scheduled` ones, and
+    `unfinished` is `waiting` and `running` together. `lanes` are in the order in which workers serve them.
     """
 
     name: str

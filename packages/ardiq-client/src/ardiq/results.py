@@ -76,8 +76,10 @@ class TaskInfo(NamedTuple):
 
     For a dead letter, its status is `complete`.
 
-    `tries` counts starts, including the current run. `scheduled_at` is set while the job waits for
-    its time. `dependencies` and `dependents` are always empty: jobs cannot depend on other jobs.
+    `tries` counts starts, including the current run. `scheduled_at` is set while the job waits for its time. `worker_id`
+    and `start` (epoch milliseconds by the Redis clock) are set while it runs. `deaths` counts worker processes that died
+    while they ran it, `misses` the times that a worker returned it because it does not know the task.
+    `dependencies` and `dependents` are always empty: jobs cannot depend on other jobs.
     """
 
     task_id: str
@@ -91,6 +93,11 @@ class TaskInfo(NamedTuple):
     headers: Mapping[str, str] = MappingProxyType({})
     dependencies: tuple[str, ...] = ()
     dependents: tuple[str, ...] = ()
+    lane: str = ""
+    worker_id: str | None = None
+    start: int | None = None
+    deaths: int = 0
+    misses: int = 0
 
 
 class DeadJob(NamedTuple):
@@ -146,7 +153,7 @@ def jobs_of(codec: Codec, state: str, answer: list[Any]) -> list[TaskInfo] | lis
 
 
 def _snapshot(codec: Codec, record: JobRecord, *, lenient: bool = False) -> TaskInfo:
-    job_id, status, name, body, enqueued_ms, tries, due_ms, headers, _lane, _worker = record
+    job_id, status, name, body, enqueued_ms, tries, due_ms, headers, lane, worker, start_ms, deaths, misses = record
     try:
         args, kwargs = codec.decode_call(body)
     except SerializationError:
@@ -154,4 +161,11 @@ def _snapshot(codec: Codec, record: JobRecord, *, lenient: bool = False) -> Task
             raise
         args, kwargs = (), {}
     known = TaskStatus(status) if status in _STATUSES else TaskStatus.NOT_FOUND
-    return TaskInfo(job_id, name, args, kwargs, enqueued_ms, tries, known, due_ms, headers)
+    return TaskInfo(
+        *(job_id, name, args, kwargs, enqueued_ms, tries, known, due_ms, headers),
+        lane=lane,
+        worker_id=worker,
+        start=start_ms,
+        deaths=deaths,
+        misses=misses,
+    )

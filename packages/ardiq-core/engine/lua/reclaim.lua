@@ -8,7 +8,8 @@
 --       the two kinds of stream (returned, lane), then pairs (worker, lease) that an earlier call
 --       returned as expired
 -- out   now, dead worker ("" when there is none), jobs taken over, how many of these had started, 1
---       when none of its work is left, then pairs (worker, lease) whose lease has expired
+--       when none of its work is left, ids of some that had started, then pairs (worker, lease)
+--       whose lease has expired
 -- A worker is declared dead when two calls find the same lease expired. A renewal that was delayed
 -- on its way to the server can arrive in between. The dead worker gets the score -1, so that it
 -- cannot renew while its work is being moved. Only a worker whose own lease is valid may take over:
@@ -20,14 +21,14 @@ local FIRST_STREAM = 6
 local base, job_prefix, group, asker, left = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local sweep, expected, returned_prefix, lane_prefix = ARGV[6] == '1', ARGV[7], ARGV[8], ARGV[9]
 local FIRST_SEEN = 10
-local MOST_SUSPECTS = 100
+local MOST_SUSPECTS, MOST_NAMED = 100, 10
 expect('zset', workers)
 need(workers, 'ZADD', 'ZRANGEBYSCORE', 'GET', 'SET')
 keep_time(pulse, workers, expected)
 local own = call('ZSCORE', workers, asker)
-if not own or tonumber(own) < now then return { now, '', 0, 0, 1 } end
+if not own or tonumber(own) < now then return { now, '', 0, 0, 1, {} } end
 
-local seen, victim, signed_off, out = {}, nil, false, { now, '', 0, 0, 1 }
+local seen, victim, signed_off, out = {}, nil, false, { now, '', 0, 0, 1, {} }
 for n = FIRST_SEEN, #ARGV, 2 do seen[ARGV[n]] = ARGV[n + 1] end
 local expired = call('ZRANGEBYSCORE', workers, '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, MOST_SUSPECTS)
 for n = 1, #expired, 2 do
@@ -95,7 +96,10 @@ local function take_over(s, entry)
   if is_elsewhere(ask('GET', job_key), entry, sub(streams[s], #base + 1)) then return end
   local low, deaths, misses, flags, high, enqueued = struct.unpack(HEADER_FORMAT, label)
   local tries = high * 65536 + low
-  if had_begun then started = started + 1 end
+  if had_begun then
+    started = started + 1
+    if #out[6] < MOST_NAMED then out[6][#out[6] + 1] = id end
+  end
   if had_begun and not signed_off then
     local mode = string.match(run, ' (%a)$')
     -- The run had been cleared of suspicion, so its deaths are counted from 1 again.

@@ -35,6 +35,12 @@ pub struct JobRecord {
     pub lane: String,
     /// The worker that is running it.
     pub worker: Option<String>,
+    /// Epoch milliseconds of the start, when running.
+    pub started_ms: Option<u64>,
+    /// Worker processes that died while they ran it.
+    pub deaths: u8,
+    /// Deliveries to workers that did not know its task.
+    pub misses: u8,
 }
 
 /// Read the state of jobs. Returns one record per id, in the order of the ids.
@@ -122,9 +128,11 @@ fn snapshot(id: &str, found: &Found) -> (JobRecord, Option<Nonce>) {
             job.state = JobState::Queued;
             job.lane = lane_of(stream);
             separate_body = fill(&mut job, &found.value);
-            if let Some(worker) = found.run.split(' ').nth(1) {
+            let mut run = found.run.split(' ').skip(1);
+            if let Some(worker) = run.next() {
                 job.state = JobState::Running;
                 job.worker = Some(worker.to_owned());
+                job.started_ms = run.next().and_then(|started| started.parse().ok());
                 job.tries += 1;
             }
         }
@@ -150,6 +158,7 @@ fn fill(job: &mut JobRecord, value: &[u8]) -> Option<Nonce> {
     let (header, envelope) = Header::split(value)?;
     job.tries = u64::from(header.tries);
     job.enqueued_ms = header.enqueued_ms;
+    (job.deaths, job.misses) = (header.deaths, header.misses);
     match Envelope::decode(envelope) {
         Ok(envelope) => {
             job.name = envelope.name;
@@ -170,7 +179,7 @@ mod tests {
     use crate::protocol::entry::SEPARATE_BODY;
 
     fn value() -> Vec<u8> {
-        let header = Header { tries: 1, enqueued_ms: 99, ..Header::default() };
+        let header = Header { tries: 1, deaths: 2, misses: 3, enqueued_ms: 99, ..Header::default() };
         let envelope = Envelope { name: "add".into(), body: b"args".to_vec(), ..Envelope::default() };
         [&header.encode()[..], &envelope.encode()].concat()
     }
@@ -189,6 +198,8 @@ mod tests {
         );
         let running = snapshot("a", &found(Some(b"q12345678170-0 lane:low"), value(), "170-0 w1 5 2"));
         assert_eq!((running.state, running.tries, running.worker.as_deref()), (JobState::Running, 2, Some("w1")));
+        assert_eq!((running.started_ms, running.deaths, running.misses), (Some(5), 2, 3));
+        assert_eq!(queued.started_ms, None);
         let record = [b"d12345678\x08lane:low", &value()[..]].concat();
         let scheduled = snapshot("a", &found(Some(&record), Vec::new(), ""));
         assert_eq!((scheduled.state, scheduled.due_ms, scheduled.enqueued_ms), (JobState::Scheduled, Some(7), 99));

@@ -31,6 +31,7 @@ pub mod results;
 pub mod runtime;
 pub mod scripts;
 pub mod server;
+pub mod service;
 pub mod shared;
 pub mod submit;
 mod tls;

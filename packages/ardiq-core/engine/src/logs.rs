@@ -20,6 +20,19 @@ pub enum Level {
     Error = 40,
 }
 
+/// The job that a line is about, for machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// Job id.
+    pub job_id: String,
+    /// Task name.
+    pub task: String,
+    /// Starts so far.
+    pub tries: u64,
+    /// What became of it.
+    pub outcome: &'static str,
+}
+
 /// A log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
@@ -29,6 +42,8 @@ pub struct Line {
     pub logger: &'static str,
     /// The text. It never contains arguments, results or credentials.
     pub message: String,
+    /// The job that it is about, if it is about one.
+    pub subject: Option<Subject>,
 }
 
 /// The most lines that are kept until they are taken.
@@ -48,13 +63,23 @@ impl Logs {
     /// Add a line, and make it printable. If the queue is full, the oldest line is dropped and
     /// counted.
     pub fn push(&self, level: Level, logger: &'static str, message: String) {
+        self.push_about(level, logger, message, None);
+    }
+
+    /// As [`Logs::push`], with the job that the line is about, whose names are made printable too.
+    pub fn push_about(&self, level: Level, logger: &'static str, message: String, subject: Option<Subject>) {
+        let subject = subject.map(|subject| Subject {
+            job_id: printable(&subject.job_id).into_owned(),
+            task: printable(&subject.task).into_owned(),
+            ..subject
+        });
         let message = printable(&message).into_owned();
         let mut queue = lock(&self.0);
         if queue.lines.len() == KEPT {
             queue.lines.pop_front();
             queue.dropped += 1;
         }
-        queue.lines.push_back(Line { level, logger, message });
+        queue.lines.push_back(Line { level, logger, message, subject });
     }
 
     /// Take all lines.
@@ -63,7 +88,7 @@ impl Logs {
         let mut lines: Vec<Line> = queue.lines.drain(..).collect();
         if queue.dropped > 0 {
             let message = format!("{} older log lines were dropped", queue.dropped);
-            lines.push(Line { level: Level::Warning, logger: "engine", message });
+            lines.push(Line { level: Level::Warning, logger: "engine", message, subject: None });
             queue.dropped = 0;
         }
         lines
@@ -97,7 +122,13 @@ mod tests {
     fn no_line_can_forge_another() {
         let logs = Logs::default();
         logs.push(Level::Info, "worker", "job a\n12:00:00 INFO forged\x1b[2J".to_owned());
-        assert_eq!(logs.take()[0].message, "job a\\n12:00:00 INFO forged\\x1b[2J");
+        let forged = || "a\nforged".to_owned();
+        let subject = Subject { job_id: forged(), task: forged(), tries: 1, outcome: "dead" };
+        logs.push_about(Level::Info, "worker", String::new(), Some(subject));
+        let lines = logs.take();
+        assert_eq!(lines[0].message, "job a\\n12:00:00 INFO forged\\x1b[2J");
+        let subject = lines[1].subject.as_ref().map(|subject| (subject.job_id.as_str(), subject.task.as_str()));
+        assert_eq!(subject, Some(("a\\nforged", "a\\nforged")));
     }
 
     #[test]

@@ -132,6 +132,7 @@ async fn reclaim_spends_a_try_and_a_death_on_what_had_started_and_none_on_the_re
     queue.sign_on("heir").await;
     let done_ = queue.reclaim("heir", 10, false).await;
     assert_eq!((done_.victim.as_str(), done_.taken, done_.started, done_.finished), ("dead", 3, 1, true));
+    assert_eq!(done_.named, [b"started"]);
     let found = queue.fetch("heir", 10).await.entries;
     let headers: Vec<(&str, Header)> = found.iter().map(|entry| (entry.id.as_str(), header_of(entry))).collect();
     let enqueued_ms = header_of(&sent[0]).enqueued_ms;

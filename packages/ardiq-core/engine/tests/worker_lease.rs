@@ -140,6 +140,9 @@ fn a_job_that_kills_its_worker_three_times_is_dead_lettered() {
     last.take();
     assert!(last.taken.is_empty(), "it was not tried a fourth time");
     last.stop();
+    let lines: Vec<String> = host.log().into_iter().map(|line| line.message).collect();
+    let expected = "echo[a] is now a dead letter and will not run: 3 worker processes died while running it.";
+    assert!(lines.iter().any(|line| line.starts_with(expected)), "{lines:?}");
 }
 
 /// Complete the runs of this worker until all of these jobs have run.

@@ -7,7 +7,7 @@ milliseconds by the Redis clock.
 from collections.abc import Sequence
 from typing import Final, final
 
-from ardiq_core.shapes import Assignment, Event, Outcome, Reply, Submission
+from ardiq_core.shapes import Assignment, Event, LogLine, Outcome, Reply, Submission
 
 __all__ = [
     "DEAD",
@@ -74,8 +74,8 @@ class Core:
     def mailbox(self) -> Mailbox:
         """Return a new mailbox, for one event loop or one thread."""
 
-    def take_logs(self) -> list[tuple[int, str, str]]:
-        """Take the log lines of the engine: level as in `logging`, logger suffix, message."""
+    def take_logs(self) -> list[LogLine]:
+        """Take the log lines of the engine."""
 
     def close(self) -> None:
         """End all connections, and join the I/O thread if no other core uses it.
@@ -145,10 +145,13 @@ class Mailbox:
     def inspect(self, request_id: int) -> None:
         """Summarize the queue. The answer is a dict.
 
-        Keys: lanes [{lane, waiting, held}], scheduled, running, dead, unfinished, waiting, workers
-        [{id, host, pid, concurrency, prefetch, held, running, started_ms, lease_left_ms, version}],
-        now_ms. `waiting` counts all jobs that have not started, and `unfinished` those and the
-        running ones.
+        Keys: lanes [{lane, waiting, held, workers}], scheduled, running, dead, unfinished, waiting,
+        workers [{id, host, pid, concurrency, prefetch, held, running, started_ms, lease_left_ms,
+        version, lanes}], now_ms.
+
+        `waiting` counts all jobs that have not started, and `unfinished` those and the running
+        ones. Lanes are in the order in which they are served; `workers` of a lane is None if it is
+        not known.
         """
 
     def jobs(self, request_id: int, state: str, limit: int) -> None:
@@ -217,6 +220,9 @@ class Worker:
 
         If this returns False, it must not start: it is over, and has no outcome.
         """
+
+    def elapsed_ms(self, slot: int) -> int | None:
+        """Return how long a run has lasted, in milliseconds; None if there is no such run, or it has not started."""
 
     def complete(self, outcomes: list[Outcome]) -> None:
         """Submit the outcomes of finished runs and free their slots."""

@@ -48,6 +48,9 @@ JobRecord: TypeAlias = tuple[
     dict[str, str],  # headers
     str,  # lane
     str | None,  # worker id, if running
+    int | None,  # start time when running
+    int,  # worker processes that died while they ran it
+    int,  # deliveries to workers that did not know its task
 ]
 
 Assignment: TypeAlias = tuple[
@@ -70,6 +73,13 @@ Outcome: TypeAlias = tuple[
     int | None,
     str | None,  # error type
     str | None,  # traceback
+]
+
+LogLine: TypeAlias = tuple[
+    int,  # level as in `logging`
+    str,  # name of the logger below `ardiq`
+    str,  # message
+    tuple[str, str, int, str] | None,  # the job that it is about: job id, task name, tries, outcome
 ]
 
 Event: TypeAlias = tuple[str, str]

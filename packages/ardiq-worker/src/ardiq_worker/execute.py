@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import sys
 from collections.abc import Callable, Mapping
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ardiq.context import enter
-from ardiq.control import Reject, Retry
-from ardiq_core import FAILURE, RETRY
+from ardiq.control import Reject
 from ardiq_worker import forked, outcome
 from ardiq_worker.awaiting import PLAIN, awaited
 from ardiq_worker.exhaustion import NoThreadError, is_exhaustion
+from ardiq_worker.failures import log_failure, log_unknown
 from ardiq_worker.frames import clear_frames
-from ardiq_worker.logs import Log
+from ardiq_worker.logs import Log, job_facts
 from ardiq_worker.misfit import is_misfit
 from ardiq_worker.outcome import Verdict
 from ardiq_worker.run import Cut, Run
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from ardiq.host import Codec
     from ardiq.task import Task
     from ardiq_core.shapes import Assignment, Outcome
+    from ardiq_worker.logs import Facts
 
 _COROUTINE: Any = CoroutineType  # of any type, so that type checkers know nothing of what it returns
 _Call: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
@@ -81,6 +81,7 @@ class Executor:
         codec: Codec,
         queue: str,
         cancel_wait_s: float,
+        elapsed_ms: Callable[[int], int | None] = lambda _slot: None,
     ) -> None:
         self.gathering = False
         self.verbose = False
@@ -96,6 +97,7 @@ class Executor:
         self._flush = flush
         self._engine = engine
         self._cancel_wait_s = cancel_wait_s
+        self._elapsed_ms = elapsed_ms
         self._running: dict[int, Run] = {}
         self._cut: set[Run] = set()
         self._owner = asyncio.current_task(loop)
@@ -127,7 +129,7 @@ class Executor:
         slot, job_id, name, body, tries, enqueued_ms, headers, _lane = assignment
         task = self._tasks.get(name)
         if task is None:
-            log.warning("%s[%s] is not a task of this worker", name, job_id)
+            log_unknown(name, job_id, tries)
             self._end(slot, outcome.unknown_task(slot))
             return
         try:
@@ -249,12 +251,13 @@ class Executor:
     def _undecoded(self, run: Run, error: BaseException) -> Verdict:
         if is_exhaustion(error):
             return self._exhausted(run, error)
-        log.error("%s[%s] has arguments that cannot be decoded and becomes a dead letter", run.name, run.task_id)
         return outcome.undecodable(run, error)
 
     def _exhausted(self, run: Run, error: BaseException) -> Verdict:
         """The job could not start, through no fault of its own."""
-        log.warning("%s[%s] is returned to the queue: this process has run out of resources", run.name, run.task_id)
+        facts = job_facts(run.name, run.task_id, run.tries, "returned")
+        message = "%s[%s] is returned to the queue: this process has run out of resources"
+        log.warning(message, run.name, run.task_id, facts=facts)
         if type(error) is not NoThreadError:  # the pool has already logged it
             self._threads.exhausted(f"the process has run out of resources ({outcome.safe_repr(error)})")
         return outcome.handed_back(run.slot)
@@ -270,10 +273,12 @@ class Executor:
         try:
             encoded = self._encode(value)
         except BaseException as error:  # noqa: BLE001 - a serializer of the user's may raise anything
-            log.error("%s[%s] returned a value that cannot be serialized", run.name, run.task_id)
+            facts = self._facts(run, "failed")
+            log.error("%s[%s] returned a value that cannot be serialized", run.name, run.task_id, facts=facts)
             return outcome.unserialisable(run, error)
         if self.verbose and not run.task.silent:
-            log.debug("%s[%s] finished in attempt %d", run.name, run.task_id, run.tries)
+            facts = self._facts(run, "succeeded")
+            log.debug("%s[%s] finished in attempt %d", run.name, run.task_id, run.tries, facts=facts)
         return outcome.returned(run, encoded)
 
     def _after_error(self, run: Run, error: BaseException, call: _Call) -> Verdict | None:
@@ -300,7 +305,8 @@ class Executor:
             return self._failed(run, outcome.timed_out(run, error, run.task.timeout or 0), error)
         if (cut is Cut.STOPPING and not outcome.is_a(error, Reject)) or self._cancelled_with_worker(error):
             # Whatever it raised, it did so because it was cancelled.
-            log.info("%s[%s] is returned to the queue: it did not end within the grace period", run.name, run.task_id)
+            message = "%s[%s] is returned to the queue: it did not end within the grace period"
+            log.info(message, run.name, run.task_id, facts=self._facts(run, "returned"))
             return outcome.handed_back(run.slot)
         if is_misfit(run.task, *call, error):
             return self._failed(run, outcome.misfit(run, error), error)
@@ -313,24 +319,13 @@ class Executor:
         return outcome.is_a(error, asyncio.CancelledError) and self._owner is not None and self._owner.cancelling() > 0
 
     def _failed(self, run: Run, ended: Verdict, error: BaseException | None = None) -> Verdict:
-        """Log a failed attempt.
-
-        The text of an exception may hold arguments: only its type and place are logged.
-        """
-        if run.task.silent:
-            return ended
-        again = ended.kind == RETRY
-        asked = again and error is not None and outcome.is_a(error, Retry)
-        level = logging.INFO if asked else logging.ERROR if ended.kind == FAILURE else logging.WARNING
-        if log.enabled(level):
-            then = f"again in {ended.ttl_or_delay_ms} ms" if again else "for good"
-            place = outcome.place(error) if error is not None else ""
-            log.log(
-                level,
-                "%s[%s] failed in attempt %d of %d, %s: %s%s",
-                *(run.name, run.task_id, run.tries, run.task.max_retries + 1, then, ended.error_type, place),
-            )
+        """Log a failed attempt."""
+        if not run.task.silent:
+            log_failure(run, ended, error, self._elapsed_ms(run.slot))
         return ended
+
+    def _facts(self, run: Run, ended: str) -> Facts:
+        return job_facts(run.name, run.task_id, run.tries, ended, self._elapsed_ms(run.slot))
 
     # Runs that are cut short
 

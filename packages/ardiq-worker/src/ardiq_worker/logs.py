@@ -15,8 +15,15 @@ from contextlib import suppress
 from logging import getLogger
 from typing import TYPE_CHECKING
 
+from ardiq.printable import printable
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TypeAlias
+
     from ardiq_core import Core
+
+    Facts: TypeAlias = Mapping[str, str | int]
 
 _CALLER = 4
 """Stack frames between the code that logs and the code that reads the stack, so that records name
@@ -41,37 +48,58 @@ class Log:
             _show()
             return False
 
-    def log(self, level: int, message: str, *args: object) -> None:
-        """Log one line."""
-        self._write(level, message, args)
+    def log(self, level: int, message: str, *args: object, facts: Facts | None = None) -> None:
+        """Log one line. The `facts` become attributes of the record, for formatters and handlers."""
+        self._write(level, message, args, facts)
 
-    def debug(self, message: str, *args: object) -> None:
+    def debug(self, message: str, *args: object, facts: Facts | None = None) -> None:
         """Log one line for developers."""
-        self._write(logging.DEBUG, message, args)
+        self._write(logging.DEBUG, message, args, facts)
 
-    def info(self, message: str, *args: object) -> None:
+    def info(self, message: str, *args: object, facts: Facts | None = None) -> None:
         """Log one line about normal operation."""
-        self._write(logging.INFO, message, args)
+        self._write(logging.INFO, message, args, facts)
 
-    def warning(self, message: str, *args: object) -> None:
+    def warning(self, message: str, *args: object, facts: Facts | None = None) -> None:
         """Log one line about something unusual."""
-        self._write(logging.WARNING, message, args)
+        self._write(logging.WARNING, message, args, facts)
 
-    def error(self, message: str, *args: object) -> None:
+    def error(self, message: str, *args: object, facts: Facts | None = None) -> None:
         """Log one line about a failure."""
-        self._write(logging.ERROR, message, args)
+        self._write(logging.ERROR, message, args, facts)
 
-    def _write(self, level: int, message: str, args: tuple[object, ...]) -> None:
+    def _write(self, level: int, message: str, args: tuple[object, ...], facts: Facts | None) -> None:
         try:
-            self._logger.log(level, message, *args, stacklevel=_CALLER - 1)
+            self._logger.log(level, message, *args, stacklevel=_CALLER - 1, extra=facts)
         except BaseException:  # noqa: BLE001 - a handler may raise anything, and must not affect the job or the worker
             _show()
 
 
 def forward_logs(core: Core) -> None:
     """Give what waits in the core to the loggers `ardiq.*`."""
-    for level, suffix, message in core.take_logs():
-        Log(f"ardiq.{suffix}").log(level, "%s", message)
+    for level, suffix, message, subject in core.take_logs():
+        facts = None
+        if subject is not None:
+            job_id, task, attempt, outcome = subject
+            facts = job_facts(task, job_id, attempt, outcome)
+        Log(f"ardiq.{suffix}").log(level, "%s", message, facts=facts)
+
+
+def job_facts(task: str, job_id: str, attempt: int, outcome: str, duration_ms: int | None = None) -> Facts:
+    """Return the attributes of a log record about a job.
+
+    `outcome` is `succeeded`, `retry`, `failed`, `dead`, `returned` (to the queue) or `unknown_task`. An attempt that has
+    not started has no `duration_ms`.
+    """
+    facts: dict[str, str | int] = {
+        "task": printable(task),
+        "job_id": printable(job_id),
+        "attempt": attempt,
+        "outcome": outcome,
+    }
+    if duration_ms is not None:
+        facts["duration_ms"] = duration_ms
+    return facts
 
 
 def _show() -> None:

@@ -96,6 +96,7 @@ class Runner:
             codec=host.codec,
             queue=app.queue_name,
             cancel_wait_s=CANCEL_WAIT_S,
+            elapsed_ms=self._worker.elapsed_ms,
         )
         self._watchdog = Watchdog(self._loop, lambda: self._executor.running, Executor.RUN_CODE)
         self._timer = Timer(

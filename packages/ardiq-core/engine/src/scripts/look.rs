@@ -156,6 +156,9 @@ pub struct LaneView {
     pub delivered: i64,
 }
 
+/// Most workers that `inspect` reads.
+pub const MOST_WORKERS: usize = 1000;
+
 /// The figures of a queue.
 #[derive(Debug, Clone)]
 pub struct QueueView {
@@ -167,7 +170,7 @@ pub struct QueueView {
     pub running: i64,
     /// Dead letters.
     pub dead: i64,
-    /// Workers, at most 1000.
+    /// Workers, at most [`MOST_WORKERS`].
     pub workers: Vec<WorkerView>,
     /// All lanes that were ever used.
     pub lanes: Vec<LaneView>,

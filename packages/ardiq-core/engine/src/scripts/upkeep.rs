@@ -88,6 +88,8 @@ pub struct Reclaimed {
     pub taken: u64,
     /// How many of these jobs had started.
     pub started: u64,
+    /// The ids of some that had started.
+    pub named: Vec<Vec<u8>>,
     /// Whether none of that worker's jobs are left.
     pub finished: bool,
     /// Workers whose lease has expired. They are declared dead if a later call finds the same lease
@@ -121,7 +123,7 @@ pub async fn reclaim(link: &Link, keys: &Keys, search: Search<'_>, patience: Pat
         cmd.arg(worker).arg(lease);
     }
     let mut items = reply::array(link.call(&RECLAIM, &cmd, patience).await?)?.into_iter();
-    let [now, victim, taken, started, finished] = reply::head(&mut items)?;
+    let [now, victim, taken, started, finished, named] = reply::head(&mut items)?;
     let mut expired = Vec::new();
     while let (Some(worker), Some(lease)) = (items.next(), items.next()) {
         expired.push((reply::bytes(worker)?, reply::bytes(lease)?));
@@ -132,6 +134,7 @@ pub async fn reclaim(link: &Link, keys: &Keys, search: Search<'_>, patience: Pat
         taken: u64::try_from(reply::int(&taken)?).unwrap_or_default(),
         started: u64::try_from(reply::int(&started)?).unwrap_or_default(),
         finished: reply::int(&finished)? == 1,
+        named: reply::array(named)?.into_iter().map(reply::bytes).collect::<Result<_>>()?,
         expired,
     })
 }

@@ -68,6 +68,7 @@ async fn extend(state: &State, first: bool, patience: Patience) -> Result<bool> 
         running: running as u64,
         started_ms: *lock(&state.started_ms),
         version: crate::VERSION.to_owned(),
+        lanes: state.shared.keys.lanes.iter().rev().cloned().collect(),
     };
     // The lease counts from the time of the request, not of the reply.
     let asked_ms = monotonic_ms();

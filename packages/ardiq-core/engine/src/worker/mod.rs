@@ -13,15 +13,18 @@
 //! | `judge` | turns an outcome into what is written (no I/O) |
 //! | `work` | the loop that settles, records starts and fetches |
 //! | `outcomes` | writing outcomes, repeatedly if necessary |
+//! | `burial` | log lines about dead letters |
 //! | `idle` | the blocking read while there is no work |
 //! | `lease` | signing on, renewing, signing off |
 //! | `pulse` | when the server should receive the next call |
 //! | `outage` | log lines while the server is unreachable |
 //! | `upkeep` | promoting due jobs, taking over from dead workers |
+//! | `unserved` | log lines about lanes that no worker serves |
 //! | `scrub` | repairing damage from faults and manual changes |
 //! | `phase` | the phases of a worker's life |
 //! | `supervise` | how all loops start, fail and restart |
 
+mod burial;
 pub mod desk;
 mod idle;
 pub mod incomplete;
@@ -39,6 +42,7 @@ pub mod quarantine;
 mod runs;
 mod scrub;
 mod supervise;
+mod unserved;
 mod upkeep;
 mod work;
 
@@ -322,6 +326,11 @@ impl Worker {
             self.state.work.notify_one();
         }
         begins
+    }
+
+    /// How long a run has lasted. `None` if there is no such run, or it has not started.
+    pub fn elapsed_ms(&self, slot: usize) -> Option<i64> {
+        lock(&self.state.desk).elapsed_ms(slot, monotonic_ms())
     }
 
     /// Accept outcomes. Their slots become free for other runs.

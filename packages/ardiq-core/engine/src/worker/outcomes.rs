@@ -2,6 +2,7 @@
 //! jobs. Only an outcome that the server will never accept is replaced, by a failure that says so.
 
 use super::State;
+use super::burial;
 use super::judge::{Finished, judge, unwritable};
 use crate::clock::monotonic_ms;
 use crate::error::Result;
@@ -118,6 +119,8 @@ async fn send(state: &State, batch: &[Settlement]) -> std::result::Result<(), Fa
         Err(error) if error.is_about_this_call() => return Err(Fault::Theirs(error.to_string())),
         Err(error) => return Err(Fault::ForNow(error.to_string())),
     };
+    let accepted = batch.iter().enumerate().filter(|(position, _)| !refused.contains(position)).map(|(_, one)| one);
+    burial::tell(state, accepted).await;
     // After a reconnect, the first try may have been written although its reply was lost. The lease
     // is not lost then.
     let reconnected = before != 0 && *sessions.borrow() != before;

@@ -253,6 +253,12 @@ impl Desk {
         true
     }
 
+    /// How long a run has lasted. `None` if there is no such run, or it has not started.
+    pub fn elapsed_ms(&self, slot: usize, monotonic_ms: i64) -> Option<i64> {
+        let run = self.runs.slots.get(slot)?.as_ref()?;
+        (run.stage == Stage::Out).then(|| (monotonic_ms - run.since_ms).max(0))
+    }
+
     /// End a run that the host has not started. The recorded start of a suspect is removed with it.
     fn end_unbegun(&mut self, slot: usize, outcome: Outcome, now_ms: u64) {
         if let Some(mut run) = self.runs.remove(slot) {

@@ -1,6 +1,7 @@
 //! Every worker maintains the queue: it promotes due jobs and takes over the work of dead workers.
 //! Neither needs a lock: each is one script call, and a second call finds nothing to do.
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,10 @@ use crate::clock::monotonic_ms;
 use crate::error::{Error, Result};
 use crate::link::Patience;
 use crate::logs::{Level, LogThrottle};
-use crate::scripts::upkeep;
+use crate::printable::text_of;
+use crate::protocol::entry::Header;
+use crate::protocol::envelope::Envelope;
+use crate::scripts::{look, upkeep};
 
 /// Jobs that one promotion moves. It takes well under a millisecond of the server's time.
 const PROMOTE_LIMIT: usize = 50;
@@ -24,6 +28,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
 /// The same for a worker that may not subscribe.
 const LONGEST_UNSUBSCRIBED_SLEEP: Duration = Duration::from_secs(1);
+
+/// Jobs that a log line names.
+const NAMED: usize = 10;
 
 /// How often the worker looks for dead workers.
 const RECLAIM_PERIOD: Duration = Duration::from_secs(1);
@@ -94,10 +101,24 @@ pub async fn reclaim(state: Arc<State>) -> Result<()> {
     }
 }
 
+/// Jobs as `task[id]`; as the id alone if the job has moved on.
+async fn name(state: &State, ids: &[Vec<u8>]) -> Vec<String> {
+    let (link, keys) = (&state.shared.link, &state.shared.keys);
+    let found = look::lookup(link, keys, ids, Patience::within(link.connect_limit())).await.unwrap_or_default();
+    let task = |position: usize| {
+        let (_, envelope) = Header::split(&found.get(position)?.value)?;
+        Envelope::decode(envelope).ok().map(|envelope| envelope.name)
+    };
+    ids.iter()
+        .enumerate()
+        .map(|(position, id)| format!("{}[{}]", task(position).unwrap_or_default(), text_of(id.clone())))
+        .collect()
+}
+
 /// Take over all available work. Returns the workers to check again.
 async fn take_over(state: &State, seen: &[upkeep::Expired], sweep: bool) -> Result<Vec<upkeep::Expired>> {
     let (link, keys) = (&state.shared.link, &state.shared.keys);
-    let (mut victim, mut taken, mut started) = (String::new(), 0, 0);
+    let (mut victim, mut taken, mut started, mut named) = (String::new(), 0, 0, Vec::new());
     let expired = loop {
         let (worker, sent_ms) = (state.identity(), monotonic_ms());
         let expected_ms = state.pulse.expected(sent_ms);
@@ -111,11 +132,19 @@ async fn take_over(state: &State, seen: &[upkeep::Expired], sweep: bool) -> Resu
         victim = done.victim;
         taken += done.taken;
         started += done.started;
+        named.extend(done.named);
+        named.truncate(NAMED);
     };
     if taken > 0 {
-        let message = format!(
+        let mut message = format!(
             "took over {taken} jobs ({started} of them started), the last ones from worker {victim}, whose lease expired"
         );
+        if started > 0 {
+            let named = name(state, &named).await;
+            let more = started.saturating_sub(named.len() as u64);
+            let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let _ = write!(message, ". Started jobs, which run again: {}{rest}", named.join(", "));
+        }
         state.log(Level::Warning, message);
     }
     Ok(expired)

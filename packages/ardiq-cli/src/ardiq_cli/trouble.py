@@ -1,0 +1,64 @@
+"""What is wrong with a queue, in sentences that say what to do. It is judged from what `Ardiq.inspect` returns."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ardiq.printable import printable
+
+if TYPE_CHECKING:
+    from ardiq import TaskInfo
+    from ardiq.inspection import QueueState, WorkerState
+
+_MOST_WORKERS = 1000
+"""`Ardiq.inspect` returns no more of them, so others may be missing."""
+
+
+def of_queue(state: "QueueState") -> list[str]:
+    """Return a sentence for each thing that needs attention."""
+    name, found = state["name"], list[str]()
+    if not state["workers"] and state["waiting"]:
+        found.append(f"{_jobs(state['waiting'])} and no worker runs. Start one: ardiq run MODULE:APP")
+    found += of_lanes(state)
+    found += [of_worker(worker) for worker in state["workers"] if worker["lease_left_ms"] < 0]
+    if state["dead"]:
+        letters = "1 dead letter" if state["dead"] == 1 else f"{state['dead']} dead letters"
+        found.append(f"{letters}. To see why: ardiq inspect jobs --queue {name} --state dead")
+    return [f"queue {name}: {one}" for one in found]
+
+
+def of_lanes(state: "QueueState") -> list[str]:
+    """Return a sentence for each lane that has jobs and that no worker serves, if there are workers."""
+    return [
+        f"{_jobs(lane['waiting'] + lane['held'])} in lane {printable(lane['lane'])}, which no worker serves. "
+        "Add the lane to the `priorities` of a worker's app"
+        for lane in state["lanes"]
+        if state["workers"] and lane["workers"] == 0 and lane["waiting"] + lane["held"] > 0
+    ]
+
+
+def of_worker(worker: "WorkerState") -> str:
+    """Describe a worker whose lease has expired."""
+    seconds = -worker["lease_left_ms"] / 1000
+    return (
+        f"worker {printable(worker['id'])} has not renewed its lease, which expired {seconds:.0f} s ago. It has died, is "
+        f"frozen, or is cut off. Another worker takes its jobs over ({worker['held']} when it last renewed)"
+    )
+
+
+def of_job(job: "TaskInfo", workers: "Sequence[WorkerState]") -> str:
+    """Describe what is wrong with an unfinished job; empty if nothing is."""
+    notes: list[str] = []
+    is_held = any(worker["id"] == job.worker_id and worker["lease_left_ms"] >= 0 for worker in workers)
+    if job.worker_id is not None and not is_held and len(workers) < _MOST_WORKERS:
+        notes.append("its worker has died or is frozen; another one runs it again")
+    if job.deaths:
+        count = "1 worker process" if job.deaths == 1 else f"{job.deaths} worker processes"
+        notes.append(f"{count} died while running it")
+    if job.misses:
+        times = "once" if job.misses == 1 else f"{job.misses} times"
+        notes.append(f"its task is unknown: returned {times} by workers that do not have it")
+    return "; ".join(notes)
+
+
+def _jobs(count: int) -> str:
+    return "1 job waits" if count == 1 else f"{count} jobs wait"

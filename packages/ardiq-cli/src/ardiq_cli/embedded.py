@@ -21,6 +21,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ardiq.development import DIRECTORY, MARKS
+from ardiq_cli import dev_file
 from ardiq_cli.exits import CommandError, ExitCode
 from ardiq_cli.tether import Tether
 
@@ -60,14 +62,12 @@ class Place:
 def project_place(start: Path | None = None) -> Place:
     """The place that all commands of one project share.
 
-    The project is the nearest directory, from `start` (default: the current one) upwards, that has a pyproject.toml or
-    is a repository; without either it is `start` itself. Data goes to `.ardiq` there; the socket to a short path.
+    The project is the nearest directory, from `start` (default: the current one) upwards, that has one of `MARKS`; without either it is `start` itself. Data goes to `.ardiq` there; the socket to a short path.
     """
     start = (start or Path.cwd()).resolve()
-    marks = ("pyproject.toml", ".git")
-    project = next((d for d in (start, *start.parents) if any((d / mark).exists() for mark in marks)), start)
+    project = next((d for d in (start, *start.parents) if any((d / mark).exists() for mark in MARKS)), start)
     digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:16]
-    return Place(data=project / ".ardiq", socket=_socket_directory() / f"{digest}.sock")
+    return Place(data=project / DIRECTORY, socket=_socket_directory() / f"{digest}.sock")
 
 
 def temporary_place(directory: Path) -> Place:
@@ -137,14 +137,17 @@ def answers(path: Path) -> bool:
 class EmbeddedServer:
     """The server at one place, ours or shared, for as long as this process wants it.
 
+    With `announces`, the process that runs it says so in a file, through which other programs find the server.
+
     Where another process of the project already runs it, it is shared; when that process ends, whoever gets the
     lock first starts the server again over the same data, and clients reconnect.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *, announces: bool = False) -> None:
         if len(os.fsencode(place.socket)) > MAX_SOCKET_PATH:
             raise CommandError(f"the socket path {place.socket} is longer than {MAX_SOCKET_PATH} bytes")
         self.place = place
+        self._announces = announces
         self._tether = Tether()
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -159,6 +162,11 @@ class EmbeddedServer:
     def pid(self) -> int | None:
         """Process id of the server when this process runs it, None while it is another's."""
         return None if self._process is None else self._process.pid
+
+    @property
+    def has_started(self) -> bool:
+        """Whether `start` has been called."""
+        return self._lock is not None
 
     def start(self) -> None:
         """Return when the server answers. Raises CommandError when it does not within 10 s."""
@@ -183,6 +191,7 @@ class EmbeddedServer:
             self._closing.set()
             process = self._process
         if process is not None:
+            dev_file.remove(self.place.data)
             process.terminate()
             try:
                 process.wait(_STOP_TIMEOUT_S)
@@ -196,6 +205,7 @@ class EmbeddedServer:
     def _prepare_data(self) -> None:
         try:
             self.place.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.place.data.chmod(0o700)  # who can write here could send this user's jobs to another server
             ignore = self.place.data / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n")
@@ -245,6 +255,8 @@ class EmbeddedServer:
                 # A group of its own: Ctrl-C is for us, and the server has to outlive the worker that we stop first.
                 process_group=0,
             )
+            if self._announces:
+                dev_file.write(place.data, place.url)
 
     def _await_answer(self, deadline: float) -> None:
         process = self._process

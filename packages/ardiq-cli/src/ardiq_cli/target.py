@@ -1,11 +1,12 @@
 """The queue that an operator's command looks at, through an application object that has no tasks."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ardiq_cli.exits import CommandError, ExitCode
+from ardiq_cli.exits import CommandError, ExitCode, complain
 
 if TYPE_CHECKING:
     from ardiq import Ardiq
@@ -15,7 +16,7 @@ _MOST_NAMES = 20
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="Redis to use, else $ARDIQ_REDIS_URL, else redis://localhost:6379."),
+    typer.Option("--url", metavar="URL", help="Redis. Default: $ARDIQ_REDIS_URL, `ardiq dev`, redis://localhost:6379."),
 ]
 
 
@@ -25,9 +26,26 @@ def open_queue(url: str | None, queue: str) -> "Ardiq":
     from ardiq_cli.foreign import decode, encode
 
     try:
-        return Ardiq(redis_url=url, queue_name=queue, serializer=encode, deserializer=decode)
+        return Ardiq(redis_url=_server(url), queue_name=queue, serializer=encode, deserializer=decode)
     except (ValueError, TypeError) as error:
         raise CommandError(str(error), ExitCode.USAGE) from error
+
+
+@cache
+def _server(url: str | None) -> str | None:
+    """Return the URL to use, and say so if nobody has named it: it is that of this project's development server."""
+    from ardiq.development import find_server
+    from ardiq.options import DEFAULT_URL, names_server
+
+    if names_server(url):
+        return url
+    server, unused = find_server()
+    if server is not None:
+        complain(f"using the development server of {server.project}, {server.url}")
+        return server.url
+    if unused is not None:
+        complain(f"no development server runs for {unused} (start it with `ardiq dev`); using {DEFAULT_URL}")
+    return url
 
 
 async def look(app: "Ardiq") -> "QueueState":

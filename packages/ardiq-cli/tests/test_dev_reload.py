@@ -1,4 +1,6 @@
-"""`ardiq dev` starts its worker again: after a change, and after a death, which the server outlives."""
+"""`ardiq dev` starts its worker again: after a change, and after a death, which the server
+outlives.
+"""
 
 import os
 import re
@@ -77,7 +79,8 @@ def test_a_new_module_in_a_new_directory_is_noticed(ardiq: StartProgram, client:
     number = 0
 
     def noticed() -> bool:
-        # The directory is watched soon after it has appeared, and what was written before is not reported.
+        # The directory is watched soon after it has appeared, and what was written before is not
+        # reported.
         nonlocal number
         number += 1
         (package / "api.py").write_text(f"# {number}\n")
@@ -99,7 +102,8 @@ def test_a_directory_that_is_removed_ends_no_watch(
     number = 0
 
     def noticed() -> bool:
-        # The others are watched anew after a removal, and what is written meanwhile is not reported.
+        # The others are watched anew after a removal, and what is written meanwhile is not
+        # reported.
         nonlocal number
         number += 1
         module(f"{TASKS}    # {number}")

@@ -1,4 +1,6 @@
-"""`ardiq run` becomes a process that has only what a worker needs, and remains the process that was started."""
+"""`ardiq run` becomes a process that has only what a worker needs, and remains the process that was
+started.
+"""
 
 import os
 import signal
@@ -88,7 +90,8 @@ def test_a_file_named_like_a_module_of_python_breaks_no_start(
 def test_a_stop_during_the_start_is_an_orderly_end(
     client: Ardiq, server: Server, ardiq: StartProgram, project: Path
 ) -> None:
-    # The signal is pending before the worker's program has begun, as when it comes while that program starts.
+    # The signal is pending before the worker's program has begun, as when it comes while that
+    # program starts.
     code = (
         "import os, signal, sys\n"
         "from ardiq_cli.signals import held_back\n"

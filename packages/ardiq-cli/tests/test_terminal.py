@@ -1,4 +1,6 @@
-"""Ctrl-C, and input, on a real terminal: the kernel sends its signals to every process that the terminal runs."""
+"""Ctrl-C, and input, on a real terminal: the kernel sends its signals to every process that the
+terminal runs.
+"""
 
 import os
 import subprocess

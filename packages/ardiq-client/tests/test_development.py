@@ -44,7 +44,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def describe() -> Describe:
-    """A function that writes the file of a server that this process keeps: takes the directory and other facts."""
+    """A function that writes the file of a server that this process keeps: takes the directory and
+    other facts.
+    """
 
     def write(place: Path, **facts: object) -> Path:
         directory = place / DIRECTORY

@@ -1,4 +1,6 @@
-"""What a worker says at its start: which server, queue and lanes it serves, with which tasks and schedules."""
+"""What a worker says at its start: which server, queue and lanes it serves, with which tasks and
+schedules.
+"""
 
 import logging
 from collections.abc import Iterable
@@ -15,7 +17,10 @@ MOST_NAMES = 50
 
 
 def announce(app: Ardiq, target: str) -> None:
-    """Log what a worker of `app`, which `target` names, serves. No line contains a user or a password."""
+    """Log what a worker of `app`, which `target` names, serves.
+
+    No line contains a user or a password.
+    """
     lanes = " > ".join(reversed(app.priorities))
     log.info("serving queue %s at %s, lanes %s", app.queue_name, printable(shown(app.redis_url)), lanes)
     if not app.tasks:

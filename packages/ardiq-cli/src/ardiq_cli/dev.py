@@ -24,9 +24,9 @@ def dev(
 ) -> None:
     """Run a worker for development: it reloads, and shows every job.
 
-    Brings a Redis server for this project, unless $ARDIQ_REDIS_URL or the application names one. Programs and ardiq
-    commands that run in this project use that server. All `ardiq dev` of one project share it, and its data stays in
-    the project's `.ardiq` directory.
+    Brings a Redis server for this project, unless $ARDIQ_REDIS_URL or the application names one.
+    Programs and ardiq commands that run in this project use that server. All `ardiq dev` of one
+    project share it, and its data stays in the project's `.ardiq` directory.
     """
     with boundary(verbose=verbose):
         import asyncio
@@ -46,7 +46,8 @@ def dev(
         server = None
         if not environment.get("ARDIQ_REDIS_URL"):
             server = EmbeddedServer(project_place(), announces=True)
-            # The application picks the URL up when it is imported; the server is started after that, if it was.
+            # The application picks the URL up when it is imported; the server is started after
+            # that, if it was.
             environment |= {"ARDIQ_REDIS_URL": server.url, SERVER_VARIABLE: server.url}
         supervisor = DevSupervisor(options, environment, lambda: _start(server), Path.cwd() if reload else None)
         try:

@@ -1,4 +1,6 @@
-"""The file through which programs of a project find its development server; `ardiq.development` reads it."""
+"""The file through which programs of a project find its development server; `ardiq.development`
+reads it.
+"""
 
 import json
 import os
@@ -9,7 +11,10 @@ from ardiq.development import FILE, identity
 
 
 def write(directory: Path, url: str) -> None:
-    """Say in `directory` that this process runs the server at `url`. A reader sees the old file or the new one."""
+    """Say in `directory` that this process runs the server at `url`.
+
+    A reader sees the old file or the new one.
+    """
     text = json.dumps({"url": url, **(identity(os.getpid()) or {})})
     unfinished = directory / f"{FILE}.{os.getpid()}"
     unfinished.unlink(missing_ok=True)

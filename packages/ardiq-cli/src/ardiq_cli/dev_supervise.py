@@ -1,8 +1,8 @@
 """Keeps the worker of `ardiq dev` running: starts it again when a file changes or when it has died.
 
-The supervisor owns the development server, which therefore outlives every worker. It never imports the application. The
-worker stays in the process group of the terminal, so that a task may read from it (`breakpoint()`); Ctrl-C reaches both
-processes, and only the supervisor acts on it.
+The supervisor owns the development server, which therefore outlives every worker. It never imports
+the application. The worker stays in the process group of the terminal, so that a task may read from
+it (`breakpoint()`); Ctrl-C reaches both processes, and only the supervisor acts on it.
 """
 
 import asyncio
@@ -41,7 +41,10 @@ MOST_FILES = 3
 
 
 class DevSupervisor:
-    """Runs one worker at a time. `start_server` is called when the first worker asks for a server."""
+    """Runs one worker at a time.
+
+    `start_server` is called when the first worker asks for a server.
+    """
 
     def __init__(
         self,
@@ -67,8 +70,9 @@ class DevSupervisor:
         """Run until stopped, or until the first worker cannot start; return the exit status."""
         loop = asyncio.get_running_loop()
         survive(on_quit=lambda: self._call(loop, lambda: self._pass_on(signal.SIGQUIT)))
-        # Not by `add_signal_handler`, which would restore the default action when the loop is closed: the server is
-        # stopped after that. The loop wakes for these signals because of the handlers below.
+        # Not by `add_signal_handler`, which would restore the default action when the loop is
+        # closed: the server is stopped after that. The loop wakes for these signals because of the
+        # handlers below.
         for number in stop_signals():
             signal.signal(number, lambda _number, _frame: self._call(loop, self._stop))
         for number in (signal.SIGUSR1, signal.SIGUSR2):

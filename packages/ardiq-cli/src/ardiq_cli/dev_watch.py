@@ -7,14 +7,18 @@ from pathlib import Path
 from watchfiles import Change, awatch  # pyright: ignore[reportUnknownVariableType] - of one parameter
 
 SKIPPED = {"__pycache__", "node_modules", "site-packages", "build", "dist", "target"}
-"""Directories that have no sources of the application, besides hidden ones and virtual environments."""
+"""Directories that have no sources of the application, besides hidden ones and virtual
+environments.
+"""
 
 MOST_DIRECTORIES = 5000
 """A watch on more directories would use up what the system allows to one user."""
 
 
 def directories(root: Path) -> list[Path]:
-    """Return `root` and the directories below it that may have sources, at most `MOST_DIRECTORIES`; none without `root`."""
+    """Return `root` and the directories below it that may have sources, at most `MOST_DIRECTORIES`;
+    none without `root`.
+    """
     found: list[Path] = []
     for place, names, _ in os.walk(root):
         names[:] = sorted(name for name in names if _may_have_sources(Path(place, name)))
@@ -25,7 +29,9 @@ def directories(root: Path) -> list[Path]:
 
 
 async def changes(root: Path) -> AsyncIterator[list[Path]]:
-    """Yield the Python files at `root` and below that have changed, sorted, after each group of changes."""
+    """Yield the Python files at `root` and below that have changed, sorted, after each group of
+    changes.
+    """
     while watched := set(directories(root)):
 
         def concerns(_change: Change, path: str, watched: set[Path] = watched) -> bool:

@@ -1,6 +1,7 @@
 """The worker process of `ardiq dev`: `python -m ardiq_cli.dev_worker TETHER DESCRIPTOR OPTIONS`.
 
-It asks its supervisor for the development server once the application is imported, and shows every job that ends.
+It asks its supervisor for the development server once the application is imported, and shows every
+job that ends.
 """
 
 import logging
@@ -28,7 +29,9 @@ GO = b"g"
 """The supervisor's only word: the server answers."""
 
 SERVER_VARIABLE = "ARDIQ_DEV_SERVER"
-"""In the worker's environment, the URL of the development server; no such variable when another server is named."""
+"""In the worker's environment, the URL of the development server; no such variable when another
+server is named.
+"""
 
 log = logging.getLogger("ardiq.dev")
 
@@ -45,7 +48,8 @@ class DevSteps(NoSteps):
         self.observer = show
 
     def stop_signals(self) -> tuple[signal.Signals, ...]:
-        # The terminal sends Ctrl-C to every process of the command. The supervisor answers it, with SIGTERM for us.
+        # The terminal sends Ctrl-C to every process of the command. The supervisor answers it, with
+        # SIGTERM for us.
         ignore(STOP_SIGNALS)
         return (signal.SIGTERM,)
 

@@ -1,7 +1,7 @@
 """The program of one worker process: `python -m ardiq_cli.worker_process TETHER REPORTS OPTIONS`.
 
-It does not go through the command line's parser, whose libraries a worker has no use for but would keep in memory. So
-`ardiq run` becomes this program too (`become`).
+It does not go through the command line's parser, whose libraries a worker has no use for but would
+keep in memory. So `ardiq run` becomes this program too (`become`).
 """
 
 import os
@@ -35,7 +35,9 @@ class Report(NoSteps):
 
 
 def command_line(options: WorkerOptions, tether: str | None, reports: int | None) -> list[str]:
-    """Return the command line of one such process; it writes its reports to the descriptor `reports`."""
+    """Return the command line of one such process; it writes its reports to the descriptor
+    `reports`.
+    """
     descriptor = _NONE if reports is None else str(reports)
     return [*interpreter(), "-m", "ardiq_cli.worker_process", tether or _NONE, descriptor, options.to_argument()]
 
@@ -44,13 +46,14 @@ def interpreter() -> list[str]:
     """Return the beginning of a command line for this interpreter, with its own options."""
     flags = cast("list[str]", cast(Any, subprocess)._args_from_interpreter_flags())  # as multiprocessing does
     unbuffered = ["-u"] if getattr(sys.stdout, "write_through", False) else []
-    # -P: until the application is imported, the current directory is not on the path. A file such as `signal.py` there
-    # would hide a module of the standard library.
+    # -P: until the application is imported, the current directory is not on the path. A file such
+    # as `signal.py` there would hide a module of the standard library.
     return [sys.executable, *flags, *unbuffered, "-P"]
 
 
 def become(options: WorkerOptions) -> None:
-    """Replace this process by a worker that has only what a worker needs in memory, under the same process id.
+    """Replace this process by a worker that has only what a worker needs in memory, under the same
+    process id.
 
     Returns only if that is impossible.
     """
@@ -66,7 +69,9 @@ def become(options: WorkerOptions) -> None:
 
 
 def _is_found_at_start() -> bool:
-    """Whether a new interpreter finds this package: one in a zip file, say, is found by what prepares the path for it."""
+    """Whether a new interpreter finds this package: one in a zip file, say, is found by what
+    prepares the path for it.
+    """
     here = Path(__file__).parents[1]
     if sys.flags.no_site:
         return False

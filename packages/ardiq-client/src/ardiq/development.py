@@ -1,8 +1,10 @@
-"""The development server of the project that a program runs in, which `ardiq dev` describes in `.ardiq/dev.json`.
+"""The development server of the project that a program runs in, which `ardiq dev` describes in
+`.ardiq/dev.json`.
 
-An app that no argument and no environment variable gives a server looks for this file when it first connects. A file is
-used only if this user owns it, no other user can write to it, and the `ardiq dev` that wrote it still runs on this
-machine. A file that is left over, copied from elsewhere or written by somebody else is ignored.
+An app that no argument and no environment variable gives a server looks for this file when it first
+connects. A file is used only if this user owns it, no other user can write to it, and the
+`ardiq dev` that wrote it still runs on this machine. A file that is left over, copied from
+elsewhere or written by somebody else is ignored.
 
 Apps that name their server never load this module.
 """
@@ -45,9 +47,11 @@ class Search(NamedTuple):
 
 
 def find_server(start: str | None = None) -> Search:
-    """Look for a running development server, from the directory `start` (default: the current one) upwards.
+    """Look for a running development server, from the directory `start` (default: the current one)
+    upwards.
 
-    The search ends at the top of the project, and never enters the home directory or a directory of another user.
+    The search ends at the top of the project, and never enters the home directory or a directory of
+    another user.
     """
     unused = None
     for project in _places(start):
@@ -61,7 +65,8 @@ def find_server(start: str | None = None) -> Search:
 
 
 def identity(pid: int) -> dict[str, object] | None:
-    """Return what tells the process `pid` from any other, here and elsewhere, before and after; None if there is none.
+    """Return what tells the process `pid` from any other, here and elsewhere, before and after;
+    None if there is none.
 
     The number alone is not enough: it is used again, and means another process on another machine.
     """

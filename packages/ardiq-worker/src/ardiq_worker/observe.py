@@ -1,4 +1,7 @@
-"""An executor that reports every attempt that ends, for `ardiq dev`. Other workers do not load this module."""
+"""An executor that reports every attempt that ends, for `ardiq dev`.
+
+Other workers do not load this module.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +46,11 @@ class Attempt(NamedTuple):
 
 
 class ObservedExecutor(Executor):
-    """Calls `observer` for each attempt of a task that is not silent, in place of the log line about a failure.
+    """Calls `observer` for each attempt of a task that is not silent, in place of the log line
+    about a failure.
 
-    Jobs that are returned to the queue, and those whose task is unknown, are no attempts: the log describes them.
+    Jobs that are returned to the queue, and those whose task is unknown, are no attempts: the log
+    describes them.
     """
 
     def __init__(
@@ -74,7 +79,8 @@ class ObservedExecutor(Executor):
         self._open[slot] = (assignment, time.monotonic())
 
     def _after_error(self, run: Run, error: BaseException, call: Any) -> Verdict | None:
-        # The frames are cleared below, and the outcome of an attempt that is repeated has no traceback.
+        # The frames are cleared below, and the outcome of an attempt that is repeated has no
+        # traceback.
         self._error, self._traceback = error, outcome.traceback_text(error) or ""
         ended = super()._after_error(run, error, call)
         if ended is None:

@@ -60,7 +60,7 @@ def test_siblings_are_pinned_exactly(package: str, sibling: str) -> None:
         ("ardiq-core", set[str]()),
         ("ardiq-client", {"msgpack"}),
         ("ardiq-worker", {"croniter"}),
-        ("ardiq-cli", {"typer", "rich"}),
+        ("ardiq-cli", {"typer", "rich", "watchfiles"}),
     ],
 )
 def test_each_distribution_depends_on_little(package: str, others: set[str]) -> None:

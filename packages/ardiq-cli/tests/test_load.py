@@ -22,9 +22,25 @@ def complaint(ask: Ask, target: str, *options: str) -> str:
     return lines[-1]
 
 
-@pytest.mark.parametrize("target", ["tasks", "tasks:", ":app", "a/b.py:app", "a..b:app", ""])
+@pytest.mark.parametrize("target", [":app", "a..b:app", ""])
 def test_target_of_another_form(ask: Ask, target: str) -> None:
-    assert "is not MODULE:APP, such as shop.tasks:app" in complaint(ask, target)
+    assert complaint(ask, target).endswith("is not MODULE:APP, such as shop.tasks:app")
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [
+        ("tasks", "tasks:app"),
+        ("tasks:", "tasks:app"),
+        ("tasks.app", "tasks:app"),
+        ("shop.tasks.app", "shop.tasks:app"),
+        ("a/b.py:queue", "a.b:queue"),
+        ("./tasks.py", "tasks:app"),
+        ("tasks.py:app", "tasks:app"),
+    ],
+)
+def test_target_whose_meaning_can_be_guessed(ask: Ask, target: str, meant: str) -> None:
+    assert complaint(ask, target).endswith(f"did you mean {meant}?")
 
 
 def test_module_that_does_not_exist(ask: Ask, project: Path) -> None:

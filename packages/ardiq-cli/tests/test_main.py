@@ -25,6 +25,20 @@ def test_help_names_every_command(ask: Ask) -> None:
         assert f"  {command} " in done.stdout
 
 
+COMMANDS = ["", "run", "dev", "demo", "drain", "inspect", "inspect queues", "inspect workers", "inspect jobs"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_a_terminal_of_80_columns_uncut_and_shows_examples(ask: Ask, command: str) -> None:
+    done = ask(*command.split(), "--help", COLUMNS="80")
+    assert done.returncode == ExitCode.OK
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    # A summary that is too long for its line would end like this; so does a usage line, in brackets.
+    assert "..." not in done.stdout.replace("[ARGS]...", "")
+    if command != "inspect":
+        assert f"Examples:\n    ardiq {command}".rstrip() in done.stdout
+
+
 def test_help_loads_neither_the_queue_nor_rich() -> None:
     code = """
 import sys

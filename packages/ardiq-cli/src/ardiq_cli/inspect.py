@@ -8,6 +8,7 @@ import typer
 
 from ardiq_cli import complete
 from ardiq_cli.exits import CommandError, ExitCode, boundary, complain
+from ardiq_cli.help_text import examples
 from ardiq_cli.run import Verbose
 from ardiq_cli.target import DEFAULT_QUEUE, OneQueue, Url, choose_queue, look, open_queue
 
@@ -35,7 +36,10 @@ class State(StrEnum):
     DEAD = "dead"
 
 
-@inspect_app.command()
+@inspect_app.command(
+    short_help="How many jobs wait, run, are scheduled or dead.",
+    epilog=examples("ardiq inspect queues", "ardiq inspect queues --queue shop --json"),
+)
 def queues(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """How much waits, runs, is scheduled or dead, per queue and lane (exit code 4: there is no such queue)."""
     with boundary(verbose=verbose):
@@ -50,7 +54,9 @@ def queues(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, ver
         _complain_of(seen)
 
 
-@inspect_app.command()
+@inspect_app.command(
+    epilog=examples("ardiq inspect workers", "ardiq inspect workers --queue shop --json"),
+)
 def workers(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """The workers that hold a lease, and what they are doing."""
     with boundary(verbose=verbose):
@@ -74,7 +80,10 @@ def workers(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, ve
         _complain_of(seen)
 
 
-@inspect_app.command()
+@inspect_app.command(
+    short_help="Unfinished and dead jobs, or all about one job.",
+    epilog=examples("ardiq inspect jobs --queue shop --state dead", "ardiq inspect jobs --queue shop JOB_ID"),
+)
 def jobs(
     job_id: Annotated[str | None, typer.Argument(metavar="ID", help="One job; without it, a list.")] = None,
     state: Annotated[

@@ -21,7 +21,8 @@ def load_app(target: str) -> Ardiq:
     """
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute or not all(part.isidentifier() for part in module_name.split(".")):
-        raise CommandError(f"{target!r} is not MODULE:APP, such as shop.tasks:app", ExitCode.USAGE)
+        meant = _meant(target) or "such as shop.tasks:app"
+        raise CommandError(f"{target!r} is not MODULE:APP, {meant}", ExitCode.USAGE)
     module = _import(module_name)
     found: object = module
     for part in attribute.split("."):
@@ -35,6 +36,17 @@ def load_app(target: str) -> Ardiq:
     return found
 
 
+def _meant(target: str) -> str:
+    """What a path or a name with a dot in place of the colon may be meant to say."""
+    path, _, attribute = target.partition(":")
+    module = path.removeprefix("./").removesuffix(".py").replace("/", ".")
+    if not attribute and not path.endswith(".py") and "." in module:
+        module, _, attribute = module.rpartition(".")
+    meant = f"{module}:{attribute or 'app'}"
+    names = meant.replace(":", ".").split(".")
+    return f"did you mean {meant}?" if meant != target and all(name.isidentifier() for name in names) else ""
+
+
 def _import(name: str) -> ModuleType:
     directory = os.fspath(Path.cwd())
     if directory not in sys.path:
@@ -43,8 +55,9 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            meant = f"; {_meant(f'{name}:app')}" if name.endswith(".py") else ""
             raise CommandError(
-                f"there is no module {error.name!r} (looked in {directory} and the Python path)", ExitCode.USAGE
+                f"there is no module {error.name!r} (looked in {directory} and the Python path){meant}", ExitCode.USAGE
             ) from error
         raise _broken(name, error) from error
     except (KeyboardInterrupt, Interruption):

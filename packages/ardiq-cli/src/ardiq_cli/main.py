@@ -10,6 +10,7 @@ import typer
 from ardiq_cli.demo import demo
 from ardiq_cli.dev import dev
 from ardiq_cli.drain import drain
+from ardiq_cli.help_text import examples
 from ardiq_cli.inspect import inspect_app
 from ardiq_cli.run import run
 
@@ -23,12 +24,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples("ardiq dev shop.tasks:app", "ardiq run --help", "ardiq inspect queues"),
 )
-app.command()(run)
+# The list of commands has a line for each, so every command has a summary that fits.
+app.command(
+    short_help="Run a worker, or several, for an application.",
+    epilog=examples(
+        "ardiq run shop.tasks:app",
+        "ardiq run shop.tasks:app --workers 4 --concurrency 32",
+        "ardiq run shop.tasks:app --burst --log-format json",
+    ),
+)(run)
 app.add_typer(inspect_app, name="inspect")
-app.command()(drain)
-app.command()(dev)
-app.command()(demo)
+app.command(
+    short_help="Wait until nothing in a queue waits or runs.",
+    epilog=examples("ardiq drain --queue shop", "ardiq drain --queue shop --timeout 60"),
+)(drain)
+app.command(
+    short_help="Run a worker that reloads, with a server of its own.",
+    epilog=examples("ardiq dev shop.tasks:app", "ARDIQ_REDIS_URL=redis://localhost:6379 ardiq dev shop.tasks:app"),
+)(dev)
+app.command(
+    short_help="Kill a worker in the middle, and lose nothing.",
+    epilog=examples("ardiq demo"),
+)(demo)
 
 
 def _print_version(wanted: bool) -> None:
@@ -49,5 +68,5 @@ def options(
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    app()
+    """Entry point of the console script, and of `python -m ardiq`."""
+    app(prog_name="ardiq")

@@ -41,14 +41,18 @@ def run(
     """
     with boundary(verbose=verbose):
         from ardiq_cli.worker import WorkerOptions, run_worker
+        from ardiq_cli.worker_process import become
 
         options = WorkerOptions(target, burst, concurrency, grace, verbose, quiet, log_format)
-        raise SystemExit(run_worker(options) if workers == 1 else _supervise(options, workers))
+        if workers == 1:
+            become(options)
+            raise SystemExit(run_worker(options))  # there is no interpreter to start
+        raise SystemExit(_supervise(options, workers))
 
 
 def _supervise(options: "WorkerOptions", workers: int) -> int:
     import asyncio
-    from functools import partial
+    from dataclasses import replace
 
     from ardiq_cli.logs import configure, settle
     from ardiq_cli.supervise import Supervisor
@@ -56,4 +60,12 @@ def _supervise(options: "WorkerOptions", workers: int) -> int:
 
     configure(options.log_format, verbose=options.verbose, quiet=options.quiet)
     settle()
-    return asyncio.run(Supervisor(partial(command_line, options), workers).run())
+    announces = True
+
+    def command(tether: str, reports: int) -> list[str]:
+        nonlocal announces
+        child = replace(options, announces=announces, is_supervised=True)
+        announces = False
+        return command_line(child, tether, reports)
+
+    return asyncio.run(Supervisor(command, workers).run())

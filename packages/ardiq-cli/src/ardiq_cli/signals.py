@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, cast
@@ -24,6 +24,12 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 PASSED_ON = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that a supervisor passes on to its children, and that never end them."""
+
+NEXT_SIGNALS = (
+    "stopping gracefully; press Ctrl-C again, or send SIGTERM, to return running tasks to the queue at once; "
+    "a third time ends the process"
+)
+"""What the first stop signal says about the next ones."""
 
 MOST_TASKS = 200
 """The most tasks to show. A worker may have thousands, but this many show what it is doing."""
@@ -60,9 +66,12 @@ def survive(on_quit: Callable[[], object] | None = None) -> None:
 
 
 @contextmanager
-def held_back() -> Generator[None, None, None]:
-    """Start a child in this block, and it gets the signals of `PASSED_ON` only once it has called `survive`."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+def held_back(numbers: Iterable[signal.Signals]) -> Generator[None, None, None]:
+    """Start a child in this block, or become another program, and it gets these signals only once it handles them.
+
+    `survive` lets the signals of `PASSED_ON` in, `ardiq_cli.worker.run_worker` the stop signals too.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:

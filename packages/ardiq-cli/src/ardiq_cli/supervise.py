@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from ardiq_cli.exits import ExitCode
 from ardiq_cli.post_mortem import describe_jobs
 from ardiq_cli.reports import Reports
-from ardiq_cli.signals import STOP_SIGNALS, held_back, stop_signals, survive
+from ardiq_cli.signals import NEXT_SIGNALS, PASSED_ON, STOP_SIGNALS, held_back, stop_signals, survive
 from ardiq_cli.tether import Tether
 
 log = logging.getLogger("ardiq.supervisor")
@@ -67,6 +67,7 @@ class Supervisor:
         self._examinations: set[asyncio.Task[None]] = set()
         # Each takes the memory of a process, and memory may be what the children have died of.
         self._room = asyncio.Semaphore(2)
+        self._starting = asyncio.Lock()
 
     async def run(self) -> int:
         """Run until all children have emptied the queue or the supervisor is stopped; return the exit status."""
@@ -100,6 +101,8 @@ class Supervisor:
 
     def _stop(self, number: signal.Signals) -> None:
         self._signals += 1
+        if self._signals == 1:
+            log.info(NEXT_SIGNALS)
         self._stopping.set()
         self._go.set()
         # Two polite requests did not end them (a blocked loop cannot hear them): what they hold is redelivered.
@@ -108,7 +111,7 @@ class Supervisor:
     def _pass_on(self, number: signal.Signals) -> None:
         log.info("%s: passing it on to %d worker processes", number.name, len(self._children))
         for child in self._children.values():
-            _send_signal(child, number)
+            send_signal(child, number)
 
     async def _keep(self, slot: int) -> int:
         pause: float | None = None
@@ -127,7 +130,7 @@ class Supervisor:
             pause = self._backoff.after(pause, time.monotonic() - started)
             # Jitter, lest a fault that hit all children at once makes them come back at once.
             seconds = pause * random.uniform(0.75, 1.25)
-            log.error("worker process %d %s; starting another in %.1f s", slot, _death(code), seconds)
+            log.error("worker process %d %s; starting another in %.1f s", slot, death(code), seconds)
             if serves:
                 self._examine(slot, serves)
             if await self._stopped_within(seconds):
@@ -160,7 +163,7 @@ class Supervisor:
             reports.watch(self._go.set)
             if self._stopping.is_set():
                 # The stop came while this child was starting, so it was not signaled.
-                _send_signal(child, signal.SIGTERM)
+                send_signal(child, signal.SIGTERM)
             try:
                 return await child.wait(), reports.drained, reports.serves
             finally:
@@ -169,15 +172,18 @@ class Supervisor:
             reports.close()
 
     async def _start_child(self, reports: Reports) -> asyncio.subprocess.Process:
-        with held_back():
-            try:
-                return await asyncio.create_subprocess_exec(
-                    *self._command(self._tether.argument, reports.descriptor),
-                    pass_fds=(*self._tether.fds, reports.descriptor),
-                    process_group=0,
-                )
-            finally:
-                reports.handed_over()
+        try:
+            # One at a time: the signal mask is the whole process's, and each start would restore that of another.
+            async with self._starting:
+                # A stop that comes while the child starts must end it in order, and not in the middle of an import.
+                with held_back({*STOP_SIGNALS, *PASSED_ON}):
+                    return await asyncio.create_subprocess_exec(
+                        *self._command(self._tether.argument, reports.descriptor),
+                        pass_fds=(*self._tether.fds, reports.descriptor),
+                        process_group=0,
+                    )
+        finally:
+            reports.handed_over()
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:
@@ -191,11 +197,11 @@ class Supervisor:
         # A child killed by the very signal that we passed on had not come far enough to handle it.
         if code == ExitCode.OK or -code in STOP_SIGNALS:
             return ExitCode.OK
-        log.error("worker process %d %s", slot, _death(code))
+        log.error("worker process %d %s", slot, death(code))
         return ExitCode.FAILED
 
 
-def _send_signal(child: asyncio.subprocess.Process, number: signal.Signals) -> None:
+def send_signal(child: asyncio.subprocess.Process, number: signal.Signals) -> None:
     """Signal a child whose death may have gone unnoticed so far; then do nothing.
 
     The `send_signal` of asyncio first asks whether the child is still alive. When it has just died, that question takes
@@ -206,7 +212,7 @@ def _send_signal(child: asyncio.subprocess.Process, number: signal.Signals) -> N
             os.kill(child.pid, number)
 
 
-def _death(code: int) -> str:
+def death(code: int) -> str:
     if code >= 0:
         return f"ended with status {code}"
     try:

@@ -1,6 +1,7 @@
 """The queue that an operator's command looks at, through an application object that has no tasks."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +17,7 @@ _MOST_NAMES = 20
 
 Url = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="Redis to use, else $ARDIQ_REDIS_URL, else redis://localhost:6379."),
+    typer.Option("--url", metavar="URL", help="Redis. Default: $ARDIQ_REDIS_URL, `ardiq dev`, redis://localhost:6379."),
 ]
 
 OneQueue = Annotated[
@@ -35,7 +36,7 @@ def open_queue(url: str | None, queue: str, *, connect_timeout_s: float = 5.0) -
 
     try:
         return Ardiq(
-            redis_url=url,
+            redis_url=_server(url),
             queue_name=queue,
             serializer=encode,
             deserializer=decode,
@@ -45,10 +46,29 @@ def open_queue(url: str | None, queue: str, *, connect_timeout_s: float = 5.0) -
         raise CommandError(str(error), ExitCode.USAGE) from error
 
 
+@cache
+def _server(url: str | None) -> str | None:
+    """Return the URL to use, and say so if nobody has named it: it is that of this project's development server."""
+    from ardiq.development import find_server
+    from ardiq.options import DEFAULT_URL, names_server
+
+    if names_server(url):
+        return url
+    server, unused = find_server()
+    if server is not None:
+        complain(f"using the development server of {server.project}, {server.url}")
+        return server.url
+    if unused is not None:
+        complain(f"no development server runs for {unused} (start it with `ardiq dev`); using {DEFAULT_URL}")
+    return url
+
+
 def _is_queue(name: str) -> bool:
     """Whether `name` may be that of a queue: other programs may have written into the set of names."""
+    from ardiq.options import DEFAULT_URL
+
     try:
-        open_queue(None, name)
+        open_queue(DEFAULT_URL, name)
     except CommandError:
         return False
     return True

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import signal
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ardiq_cli import ending
 from ardiq_cli.exits import ExitCode, Interruption, explain, safe_repr
 from ardiq_cli.logs import LogFormat, configure, settle
-from ardiq_cli.signals import stop_signals, survive
+from ardiq_cli.signals import NEXT_SIGNALS, STOP_SIGNALS, stop_signals, survive
 from ardiq_cli.stopping import StopSignals, ignore
 
 if TYPE_CHECKING:
     from ardiq import Ardiq
     from ardiq.options import RunOptions
+    from ardiq_worker.observe import Attempt
 
 
 log = logging.getLogger("ardiq.worker")
@@ -34,6 +35,10 @@ class WorkerOptions:
     verbose: bool = False
     quiet: bool = False
     log_format: LogFormat = LogFormat.CONSOLE
+    announces: bool = True
+    """Whether to log what is served; of several processes, one does."""
+    is_supervised: bool = False
+    """Whether another process handles the signals of the terminal, and explains them."""
 
     def to_argument(self) -> str:
         """As one command-line word, for a child process."""
@@ -53,6 +58,14 @@ class WorkerOptions:
 class Steps(Protocol):
     """What the caller does between the steps of a worker's start."""
 
+    @property
+    def observer(self) -> "Callable[[Attempt], object] | None":
+        """Called for each attempt that ends; None leaves failures to the worker's log."""
+
+    def stop_signals(self) -> tuple[signal.Signals, ...]:
+        """Return the signals that stop the worker. Called first of all, so it may install handlers for others."""
+        ...
+
     def loaded(self, app: "Ardiq") -> None:
         """The application is imported, nothing is connected."""
 
@@ -68,6 +81,11 @@ class Steps(Protocol):
 
 class NoSteps:
     """A caller with nothing to do in between."""
+
+    observer: "Callable[[Attempt], object] | None" = None
+
+    def stop_signals(self) -> tuple[signal.Signals, ...]:
+        return stop_signals()
 
     def loaded(self, app: "Ardiq") -> None:
         pass
@@ -90,13 +108,15 @@ def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
     """Run the worker until it is told to stop (or, in burst, until the queue is empty); the exit status."""
     configure(options.log_format, verbose=options.verbose, quiet=options.quiet)
     steps = steps or NoSteps()
-    stops = stop_signals()
+    stops = steps.stop_signals()
     try:
         # Until the event loop takes over, a stop signal just ends the process with status 0: no job has been taken.
         # The default action would not do, for as process 1 of a container it ignores SIGTERM.
         for number in stops:
             signal.signal(number, _leave)
         survive()
+        # Whoever started this process may have held them back until the handlers were there.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         # Imported only now, because it takes a while and the signals above may come meanwhile.
         from ardiq_cli.load import load_app
 
@@ -152,6 +172,7 @@ async def _serve_to_the_end(app: "Ardiq", options: WorkerOptions, steps: Steps, 
 
 async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals]) -> int:
     from ardiq.host import Host
+    from ardiq_cli.banner import announce
     from ardiq_worker import run_app
 
     host = Host(app)
@@ -167,6 +188,8 @@ async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iter
         if runner is None:
             running.cancel()
         elif asked == 1:
+            if not options.is_supervised:
+                log.info(NEXT_SIGNALS)
             app.stop()
         else:
             runner.skip_grace()
@@ -176,8 +199,10 @@ async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iter
     try:
         # Without Redis a start fails, with status 3; a worker that has started waits for Redis to come back.
         await app.queue_size()
+        if options.announces:
+            announce(app, options.target)
         steps.connected()
-        ended = await run_app(app, ends_process=True, **options.overrides())
+        ended = await run_app(app, ends_process=True, observer=steps.observer, **options.overrides())
         if ended.drained:
             steps.drained()
         if ended.failed and (options.burst or app.burst):

@@ -20,11 +20,13 @@ Import the public names from here. The modules:
 | `cron` | schedules as they are registered |
 | `expression` | parses cron expressions |
 | `running` | whether the app's own worker runs, and how to stop it |
+| `development` | finds the server of a running `ardiq dev` |
 | `host` | the seam to `ardiq_worker` |
 | `errors` | the exceptions |
 | `checks` | checks values that callers pass |
 | `printable` | makes text safe for terminals and logs |
 | `version` | checks that the installed distributions have the same version |
+| `__main__` | `python -m ardiq`, the command line if it is installed |
 | `_encoding` | arguments and results as bytes |
 | `_functions` | inspects functions and their signatures |
 | `_core` | the way to the engine |

@@ -21,7 +21,7 @@ from ardiq.checks import (
 from ardiq.cron import Schedule, check_timing
 from ardiq.dispatch import Prepared, TaskRef, chunks_of
 from ardiq.job import Job
-from ardiq.options import CoreOptions, Option, RunOptions, check_options
+from ardiq.options import CoreOptions, Option, RunOptions, check_options, development_locator
 from ardiq.running import Running, run
 from ardiq.task import AsyncTask, SyncTask, Task, TaskOptions, check_schedulable, make_task, register_task
 
@@ -45,7 +45,7 @@ class Ardiq:
     loops and threads.
 
     Args:
-        redis_url: Where Redis is. Defaults to `$ARDIQ_REDIS_URL`, then to `redis://localhost:6379`.
+        redis_url: Defaults to `$ARDIQ_REDIS_URL`, this project's running `ardiq dev`, or `redis://localhost:6379`.
         queue_name: The queue. Apps with the same name and Redis share a queue.
         priorities: The lanes, lowest first. Defaults to the single lane `default`.
         serializer: Replaces msgpack for arguments and results; goes together with `deserializer`.
@@ -108,7 +108,7 @@ class Ardiq:
         self._registry: dict[str, Task[..., Any]] = {}
         self._schedules: dict[str, Schedule] = {}
         self._running = Running()
-        self._connection = Connection(self._options)
+        self._connection = Connection(self._options, development_locator(redis_url, self._options))
         finalize(self, self._connection)
 
     @property

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Never, TypedDict, TypeVar, overload
 
 import ardiq_core
@@ -197,6 +197,54 @@ def check_url(url: object) -> str:
         raise ValueError(f"{label} must not be blank; write it like {DEFAULT_URL!r}, or leave it out for that one")
     ardiq_core.check_url(url)
     return url
+
+
+def names_server(redis_url: object) -> bool:
+    """Whether an argument or the environment says which server to use; else a development server may be used."""
+    return redis_url is not None or URL_VARIABLE in os.environ
+
+
+def development_locator(redis_url: object, options: dict[str, Any]) -> Callable[[], None] | None:
+    """Return the function that an app calls before it connects, or None if its server is named.
+
+    Its first call looks for a development server and sets the URL in `options`. An environment variable that was set
+    after the app was created prevents that.
+    """
+    if names_server(redis_url):
+        return None
+    is_settled = False
+
+    def locate() -> None:
+        nonlocal is_settled
+        if not is_settled:
+            is_settled = True  # before anything is logged: a log handler may itself use the app
+            if not names_server(None):
+                _use_development_server(options)
+
+    return locate
+
+
+def _use_development_server(options: dict[str, Any]) -> None:
+    # Loaded only here: an app that names its server has no use for it.
+    from ardiq.development import find_server
+
+    server, unused = find_server()
+    if server is None and unused is None:
+        return
+    from logging import getLogger
+
+    from ardiq.printable import printable
+
+    log = getLogger("ardiq.client")
+    if server is not None:
+        options["redis_url"] = server.url
+        place = printable(server.project)
+        log.info("using the development server of %s, %s (ardiq dev, pid %d)", place, server.url, server.pid)
+    else:
+        log.warning(
+            "no development server runs for %s, so %s is used: start `ardiq dev` there, or set $%s",
+            *(printable(unused or ""), DEFAULT_URL, URL_VARIABLE),
+        )
 
 
 def lane_index(lanes: Mapping[str, int], lane: object) -> int:

@@ -8,7 +8,9 @@ use crate::refusal::{Refusal, Subject};
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The broker did not answer in time, or the connection was lost and did not come back in time.
-    #[error("cannot reach Redis at {address}: {reason}. Check that the server runs and that the URL is right")]
+    #[error(
+        "cannot reach Redis at {address}: {reason}. Check that the server runs and that the URL (redis_url or $ARDIQ_REDIS_URL) is right"
+    )]
     Unreachable {
         /// The server's address, without credentials.
         address: String,

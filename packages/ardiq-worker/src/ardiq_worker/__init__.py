@@ -15,6 +15,7 @@ You do not call this package directly. `await app.run()` and the command `ardiq 
 | `exhaustion` | detects that the process has run out of a resource |
 | `forked` | ends a process that a task has forked |
 | `frames` | frees the memory that a failed task's traceback holds |
+| `observe` | reports every attempt that ends, for `ardiq dev` |
 | `schedule` | recurring tasks |
 | `watchdog` | reports a blocked event loop |
 | `logs` | the log, which never raises |
@@ -34,8 +35,11 @@ from ardiq_worker.printable_log import protect
 from ardiq_worker.runner import Runner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ardiq.app import Ardiq
     from ardiq.options import RunOptions
+    from ardiq_worker.observe import Attempt
 
 check_version("ardiq-worker", "ardiq-client", ardiq.__version__)
 __version__ = ardiq.__version__
@@ -57,7 +61,13 @@ class Ended(NamedTuple):
 
 
 async def run_app(
-    app: Ardiq, last_stop: object = None, /, *, ends_process: bool = False, **overrides: Unpack[RunOptions]
+    app: Ardiq,
+    last_stop: object = None,
+    /,
+    *,
+    ends_process: bool = False,
+    observer: Callable[[Attempt], object] | None = None,
+    **overrides: Unpack[RunOptions],
 ) -> Ended:
     """Run a worker of `app` on the running event loop, until it is stopped or, in burst mode,
     drained.
@@ -70,6 +80,8 @@ async def run_app(
             stopped since then, the run does not start.
         ends_process: Whether the process ends after the run. The run then does not wait for
             coroutines that ignore cancellation.
+        observer: Called on the event loop for each attempt that ends. The worker then logs no
+            failures itself.
         **overrides: Replace options of the app for this run.
 
     Returns:
@@ -93,7 +105,7 @@ async def run_app(
         Log("ardiq.worker").info("the worker of queue %s was told to stop before it started", app.queue_name)
         return Ended(failed=0, drained=False)
     host.runner = None
-    runner = Runner(host, settings, ends_process=ends_process)
+    runner = Runner(host, settings, ends_process=ends_process, observer=observer)
     host.runner = runner
     if host.last_stop is not last_stop:  # by another thread, which may not have seen the runner
         runner.stop()

@@ -20,6 +20,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ardiq.errors import BrokerError, WorkerExhaustedError
@@ -34,6 +35,7 @@ from ardiq_worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from ardiq.options import RunSettings
+    from ardiq_worker.observe import Attempt
 
 log = Log("ardiq.worker")
 
@@ -66,7 +68,14 @@ class Runner:
     time, repeatedly.
     """
 
-    def __init__(self, host: Host, settings: RunSettings, *, ends_process: bool = False) -> None:
+    def __init__(
+        self,
+        host: Host,
+        settings: RunSettings,
+        *,
+        ends_process: bool = False,
+        observer: Callable[[Attempt], object] | None = None,
+    ) -> None:
         forked.own()
         app = self._app = host.app
         self._settings = settings
@@ -87,7 +96,7 @@ class Runner:
         self._worker.defer([name for name, task in host.tasks.items() if not (EAGER and task.is_async)])
         self._threads = ThreadPool(self._loop, settings.sync_concurrency)
         self._threads.exhausted = self._exhausted
-        self._executor = Executor(
+        self._executor = _executor_class(observer)(
             self._loop,
             self._threads,
             self._flush,
@@ -384,3 +393,11 @@ class Runner:
                 self._fail(error)
 
         return guarded
+
+
+def _executor_class(observer: Callable[[Attempt], object] | None) -> Callable[..., Executor]:
+    if observer is None:
+        return Executor
+    from ardiq_worker.observe import ObservedExecutor
+
+    return partial(ObservedExecutor, observer)

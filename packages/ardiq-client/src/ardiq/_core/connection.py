@@ -31,6 +31,8 @@ class Connection:
     """Cheap to create from the options of an app; does nothing before the first request.
 
     Serves all loops and threads.
+
+    `locate` is called before each core is created, and may set the URL in `options`.
     """
 
     __slots__ = (
@@ -40,13 +42,14 @@ class Connection:
         "_closed",
         "_core",
         "_local",
+        "_locate",
         "_lock",
         "_make",
         "_pid",
         "_running_loop",
     )
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], locate: Callable[[], object] | None = None) -> None:
         def make() -> Core:
             return Core(
                 url=options["redis_url"],
@@ -57,6 +60,7 @@ class Connection:
             )
 
         self._make = make
+        self._locate = locate
         self._running_loop: Callable[[], AbstractEventLoop] = self._first_loop
         self._reset()
         _connections.add(self)
@@ -76,6 +80,8 @@ class Connection:
             self.forget()  # forked by something that did not tell Python
         core = self._core
         if core is None:
+            if self._locate is not None:
+                self._locate()  # without the lock, because it logs: a log handler may use the app
             with self._lock:
                 if self._closed:
                     raise BrokerClosedError("the app's connection is closed: the interpreter is about to exit")

@@ -1,0 +1,42 @@
+"""What a worker says at its start: which server, queue and lanes it serves, with which tasks and
+schedules.
+"""
+
+import logging
+from collections.abc import Iterable
+
+from ardiq import Ardiq
+from ardiq.host import Host
+from ardiq.options import shown
+from ardiq.printable import printable
+
+log = logging.getLogger("ardiq.worker")
+
+MOST_NAMES = 50
+"""The most tasks, and the most schedules, to name."""
+
+
+def announce(app: Ardiq, target: str) -> None:
+    """Log what a worker of `app`, which `target` names, serves.
+
+    No line contains a user or a password.
+    """
+    lanes = " > ".join(reversed(app.priorities))
+    log.info("serving queue %s at %s, lanes %s", app.queue_name, printable(shown(app.redis_url)), lanes)
+    if not app.tasks:
+        log.warning("%s has no tasks: import the modules that define them in the one that is named here", target)
+        return
+    log.info("tasks: %s", _listed(app.tasks))
+    schedules = Host(app).schedules
+    if schedules:
+        log.info("schedules: %s", _listed(f"{one.name} ({_timing(one.spec, one.every_ms)})" for one in schedules))
+
+
+def _timing(spec: str | None, every_ms: int | None) -> str:
+    return f"every {every_ms / 1000:g} s" if every_ms is not None else f"{spec} UTC"
+
+
+def _listed(names: Iterable[str]) -> str:
+    known = [printable(name) for name in names]
+    more = f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
+    return ", ".join(known[:MOST_NAMES]) + more

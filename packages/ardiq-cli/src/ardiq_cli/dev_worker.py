@@ -1,0 +1,127 @@
+"""The worker process of `ardiq dev`: `python -m ardiq_cli.dev_worker TETHER DESCRIPTOR OPTIONS`.
+
+It asks its supervisor for the development server once the application is imported, and shows every
+job that ends.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from ardiq_cli.exits import CommandError, boundary
+from ardiq_cli.signals import STOP_SIGNALS
+from ardiq_cli.stopping import ignore
+from ardiq_cli.tether import tie
+from ardiq_cli.worker import NoSteps, WorkerOptions, run_worker
+from ardiq_cli.worker_process import interpreter
+
+if TYPE_CHECKING:
+    from ardiq import Ardiq
+    from ardiq_worker.observe import Attempt
+
+NEEDS_SERVER = b"n"
+STARTED = b"s"
+DRAINED = b"d"
+GO = b"g"
+"""The supervisor's only word: the server answers."""
+
+SERVER_VARIABLE = "ARDIQ_DEV_SERVER"
+"""In the worker's environment, the URL of the development server; no such variable when another
+server is named.
+"""
+
+log = logging.getLogger("ardiq.dev")
+
+
+class DevSteps(NoSteps):
+    """The worker's end of the conversation."""
+
+    def __init__(self, options: WorkerOptions, descriptor: int, server_url: str | None) -> None:
+        self._options = options
+        self._app: Ardiq | None = None
+        self._supervisor = socket.socket(fileno=descriptor)
+        self._supervisor.set_inheritable(False)
+        self._server_url = server_url
+        self.observer = show
+
+    def stop_signals(self) -> tuple[signal.Signals, ...]:
+        # The terminal sends Ctrl-C to every process of the command. The supervisor answers it, with
+        # SIGTERM for us.
+        ignore(STOP_SIGNALS)
+        return (signal.SIGTERM,)
+
+    def loaded(self, app: "Ardiq") -> None:
+        self._app = app
+        if self._server_url is None:
+            return
+        if app.redis_url != self._server_url:
+            log.info("the application names its own Redis: no development server is needed")
+            return
+        self._supervisor.sendall(NEEDS_SERVER)
+        if self._supervisor.recv(1) != GO:
+            raise CommandError("there is no development server")  # and the supervisor has said why
+
+    def connected(self) -> None:
+        if self._options.announces and self._app is not None:
+            log.info("try, in another terminal: %s", ", ".join(_hints(self._app, self._options.target)))
+        self._supervisor.sendall(STARTED)
+
+    def drained(self) -> None:
+        self._supervisor.sendall(DRAINED)
+
+
+def _hints(app: "Ardiq", target: str) -> list[str]:
+    """Return commands that show something about this queue."""
+    queue = f" --queue {app.queue_name}" if app.queue_name != "default" else ""
+    return [f"ardiq inspect queues{queue}", f"ardiq inspect jobs{queue}", f"ardiq drain{queue}", f"ardiq run {target}"]
+
+
+def show(attempt: "Attempt") -> None:
+    """Log one line about an attempt, and after a failure the traceback."""
+    from ardiq.printable import printable, printable_lines
+
+    job = f"{printable(attempt.task)}[{printable(attempt.job_id)}]"
+    count = f"attempt {attempt.number} of {attempt.most}"
+    took = duration(attempt.seconds)
+    facts = {
+        "task": attempt.task,
+        "job_id": attempt.job_id,
+        "attempt": attempt.number,
+        "duration_ms": round(attempt.seconds * 1000, 1),
+        "outcome": attempt.outcome,
+    }
+    if attempt.outcome == "succeeded":
+        log.info("%s succeeded in %s (%s)", job, took, count, extra=facts)
+        return
+    then = {"retry": f", again in {duration(attempt.delay_ms / 1000)}", "dead": ", dead"}.get(attempt.outcome, "")
+    trace = f"\n{printable_lines(attempt.traceback.rstrip())}" if attempt.traceback else ""
+    level = logging.WARNING if attempt.outcome == "retry" else logging.ERROR
+    error = printable(attempt.error)
+    log.log(level, "%s failed after %s (%s%s): %s%s", job, took, count, then, error, trace, extra=facts)
+
+
+def duration(seconds: float) -> str:
+    """`0.0123` → `12 ms`; with three digits at most below an hour."""
+    if seconds < 1:
+        return f"{seconds * 1000:.{1 if seconds < 0.01 else 0}f} ms"
+    return f"{seconds:.{1 if seconds < 100 else 0}f} s"
+
+
+def command_line(options: WorkerOptions, tether: str, descriptor: int) -> list[str]:
+    """Return the command line of the worker; `descriptor` is its socket to the supervisor."""
+    return [*interpreter(), "-m", "ardiq_cli.dev_worker", tether, str(descriptor), options.to_argument()]
+
+
+def main(tether: str, descriptor: str, word: str) -> int:
+    tie(tether)
+    options = WorkerOptions.from_argument(word)
+    sys.argv = ["ardiq", "dev", options.target]
+    with boundary(verbose=options.verbose):
+        return run_worker(options, DevSteps(options, int(descriptor), os.environ.pop(SERVER_VARIABLE, None)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

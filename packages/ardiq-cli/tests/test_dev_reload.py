@@ -1,0 +1,277 @@
+"""`ardiq dev` starts its worker again: after a change, and after a death, which the server
+outlives.
+"""
+
+import os
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ardiq import Ardiq, TaskStatus
+from ardiq_cli.dev_watch import directories
+from ardiq_cli.embedded import project_place
+from ardiq_cli.exits import ExitCode
+from tests.programs import Program, StartProgram, alive, eventually
+from tests.servers import Server
+
+Module = Callable[[str], None]
+
+TASKS = """
+    import asyncio, os, pathlib
+    from ardiq import Ardiq
+    app = Ardiq(queue_name="shop")
+
+    @app.task
+    async def version(): return 1
+
+    @app.task
+    async def nap(seconds):
+        pathlib.Path("started").touch()
+        await asyncio.sleep(seconds)
+
+    @app.task(max_retries=0)
+    def die(): os._exit(7)
+"""
+
+
+@pytest.fixture
+def client(project: Path, module: Module, without_url: None) -> Ardiq:
+    """The test's own end of the queue whose tasks are in the project's `tasks.py`."""
+    module(TASKS)
+    return Ardiq(redis_url=project_place(project).url, queue_name="shop")
+
+
+def workers(program: Program) -> list[int]:
+    return [int(pid) for pid in re.findall(r"\[(\d+)\] ardiq\.worker: worker \S+ serves", program.output)]
+
+
+def server_pids(program: Program) -> list[int]:
+    return [int(pid) for pid in re.findall(r"development server \(pid (\d+)\)", program.output)]
+
+
+def ends(program: Program) -> None:
+    program.send(signal.SIGTERM)
+    assert program.end() == ExitCode.OK, program.output
+
+
+def test_a_change_brings_the_new_code(ardiq: StartProgram, client: Ardiq, module: Module) -> None:
+    program = ardiq("dev", "tasks:app")
+    program.await_output(" serves ")
+    module(TASKS.replace("return 1", "return 2"))
+    program.await_output("tasks.py changed: starting the worker again")
+    program.await_output(" serves ", 2)
+    result = client.ref("version").enqueue_sync().result_sync(timeout=20)
+    assert result is not None
+    assert result.value == 2
+    assert len(set(workers(program))) == 2
+    assert program.output.count("development server (") == 1
+    ends(program)
+
+
+def test_a_new_module_in_a_new_directory_is_noticed(ardiq: StartProgram, client: Ardiq, project: Path) -> None:
+    program = ardiq("dev", "tasks:app")
+    program.await_output(" serves ")
+    package = project / "orders"
+    package.mkdir()
+    number = 0
+
+    def noticed() -> bool:
+        # The directory is watched soon after it has appeared, and what was written before is not
+        # reported.
+        nonlocal number
+        number += 1
+        (package / "api.py").write_text(f"# {number}\n")
+        return "orders/api.py changed" in program.output
+
+    eventually(noticed, lambda: program.output)
+    ends(program)
+
+
+def test_a_directory_that_is_removed_ends_no_watch(
+    ardiq: StartProgram, client: Ardiq, project: Path, module: Module
+) -> None:
+    for name in ("orders", "stock"):
+        (project / name).mkdir()
+    program = ardiq("dev", "tasks:app")
+    program.await_output(" serves ")
+    for name in ("orders", "stock"):
+        (project / name).rmdir()
+    number = 0
+
+    def noticed() -> bool:
+        # The others are watched anew after a removal, and what is written meanwhile is not
+        # reported.
+        nonlocal number
+        number += 1
+        module(f"{TASKS}    # {number}")
+        return "tasks.py changed" in program.output
+
+    eventually(noticed, lambda: program.output)
+    assert "not noticed any more" not in program.output
+    program.send(signal.SIGTERM)
+    assert program.end() == ExitCode.OK, program.output
+
+
+def test_other_files_change_nothing(ardiq: StartProgram, client: Ardiq, project: Path, module: Module) -> None:
+    program = ardiq("dev", "tasks:app")
+    program.await_output(" serves ")
+    (project / "notes.txt").write_text("x")
+    (project / ".#tasks.py").write_text("x")
+    hidden = project / ".venv" / "lib"
+    hidden.mkdir(parents=True)
+    (hidden / "x.py").write_text("x")
+    module(TASKS.replace("return 1", "return 2"))
+    program.await_output(" serves ", 2)
+    # Changes come in order, so the others would have been noticed before.
+    assert [line.rpartition("ardiq.dev: ")[2] for line in program.output.splitlines() if "changed" in line] == [
+        "tasks.py changed: starting the worker again"
+    ]
+    ends(program)
+
+
+def test_a_running_task_runs_again_with_the_new_code(
+    ardiq: StartProgram, client: Ardiq, module: Module, project: Path
+) -> None:
+    program = ardiq("dev", "tasks:app")
+    program.await_output(" serves ")
+    job = client.ref("nap").enqueue_sync(600)
+    eventually(lambda: (project / "started").exists(), "the start of the task")
+    module(TASKS.replace("await asyncio.sleep(seconds)", "return 'new'"))
+    result = job.result_sync(timeout=20)
+    assert result is not None
+    assert (result.value, result.tries) == ("new", 1)
+    ends(program)
+
+
+def test_a_broken_change_is_shown_and_mended_by_the_next_one(
+    ardiq: StartProgram, client: Ardiq, module: Module
+) -> None:
+    program = ardiq("dev", "tasks:app")
+    program.await_output(" serves ")
+    module("def broken(")
+    program.await_output("importing tasks failed")
+    program.await_output("it is started again when a file changes")
+    module(TASKS)
+    program.await_output(" serves ", 2)
+    ends(program)
+
+
+def test_without_reload_a_change_is_ignored(ardiq: StartProgram, client: Ardiq, module: Module, project: Path) -> None:
+    program = ardiq("dev", "tasks:app", "--no-reload")
+    program.await_output(" serves ")
+    assert "inotify" not in "".join(str(fd.readlink()) for fd in Path(f"/proc/{program.pid}/fd").iterdir())
+    module(TASKS.replace("return 1", "return 2"))
+    result = client.ref("version").enqueue_sync().result_sync(timeout=20)
+    assert result is not None
+    assert result.value == 1
+    ends(program)
+
+
+def test_the_server_survives_the_death_of_the_worker(ardiq: StartProgram, client: Ardiq) -> None:
+    program = ardiq("dev", "tasks:app")
+    program.await_output(" serves ")
+    (server,) = server_pids(program)
+    os.kill(workers(program)[0], signal.SIGKILL)
+    program.await_output("the worker was killed by SIGKILL; another starts in")
+    program.await_output(" serves ", 2)
+    assert alive(server)
+    assert server_pids(program) == [server]
+    result = client.ref("version").enqueue_sync().result_sync(timeout=20)
+    assert result is not None
+    assert result.value == 1
+    ends(program)
+    assert not alive(server)
+
+
+def test_a_task_that_ends_the_process_does_not_end_the_command(ardiq: StartProgram, client: Ardiq) -> None:
+    program = ardiq("dev", "tasks:app")
+    program.await_output(" serves ")
+    client.ref("die").enqueue_sync()
+    program.await_output("the worker ended with status 7")
+    program.await_output(" serves ", 2)
+    ends(program)
+
+
+def test_a_worker_that_outlives_the_command_would_be_an_orphan(ardiq: StartProgram, client: Ardiq) -> None:
+    program = ardiq("dev", "tasks:app")
+    program.await_output(" serves ")
+    (worker,) = workers(program)
+    program.send(signal.SIGKILL)
+    program.end()
+    eventually(lambda: not alive(worker), "the end of the worker")
+
+
+def test_the_second_signal_returns_running_tasks_and_the_third_ends_everything(
+    ardiq: StartProgram, client: Ardiq, project: Path, module: Module
+) -> None:
+    program = ardiq("dev", "tasks:app")
+    program.await_output(" serves ")
+    client.ref("nap").enqueue_sync(600)
+    eventually(lambda: (project / "started").exists(), "the start of the task")
+    program.send(signal.SIGINT)
+    program.await_output("press Ctrl-C again")
+    program.await_output("1 running tasks have 30s to finish")
+    program.send(signal.SIGINT)
+    assert program.end() == ExitCode.OK
+    assert "has signed off" in program.output
+
+
+def test_the_third_signal_ends_a_worker_whose_loop_is_blocked(
+    ardiq: StartProgram, client: Ardiq, project: Path, module: Module
+) -> None:
+    module(TASKS.replace("await asyncio.sleep(seconds)", "__import__('time').sleep(seconds)"))
+    program = ardiq("dev", "tasks:app")
+    program.await_output(" serves ")
+    client.ref("nap").enqueue_sync(600)
+    eventually(lambda: (project / "started").exists(), "the start of the task")
+    for answer in ("press Ctrl-C again", "second signal", "third signal"):
+        # Signals that come at one time may count as one.
+        program.send(signal.SIGTERM)
+        program.await_output(answer)
+    assert program.end() == ExitCode.FAILED
+    assert not any(alive(pid) for pid in (*workers(program), *server_pids(program)))
+
+
+def test_a_drained_burst_application_ends_the_command(ardiq: StartProgram, client: Ardiq, module: Module) -> None:
+    module(TASKS.replace('queue_name="shop"', 'queue_name="shop", burst=True'))
+    program = ardiq("dev", "tasks:app")
+    assert program.end() == ExitCode.OK, program.output
+    assert "has signed off" in program.output
+
+
+def test_it_reloads_beside_a_server_that_the_environment_names(
+    ardiq: StartProgram, client: Ardiq, server: Server, queue_name: str, module: Module
+) -> None:
+    module(TASKS.replace('"shop"', repr(queue_name)))
+    program = ardiq("dev", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    program.await_output(" serves ")
+    module(TASKS.replace('"shop"', repr(queue_name)).replace("return 1", "return 2"))
+    program.await_output(" serves ", 2)
+    job = Ardiq(server.url, queue_name).ref("version").enqueue_sync()
+    eventually(lambda: job.status_sync() is TaskStatus.COMPLETE, "the job")
+    ends(program)
+
+
+def test_a_server_that_cannot_start_ends_the_command_and_says_why(
+    ardiq: StartProgram, client: Ardiq, project: Path
+) -> None:
+    (project / ".ardiq").write_text("in the way")
+    program = ardiq("dev", "tasks:app")
+    assert program.end() == ExitCode.FAILED
+    assert f"ardiq: cannot keep data in {project / '.ardiq'}: File exists" in program.output
+    (project / ".ardiq").unlink()
+    (project / ".ardiq" / "lock").mkdir(parents=True)
+    program = ardiq("dev", "tasks:app")
+    assert program.end() == ExitCode.FAILED
+    assert "ardiq: IsADirectoryError" in program.output
+    assert "Traceback" not in program.output
+
+
+def test_directories_without_sources_are_not_watched(tmp_path: Path) -> None:
+    for name in ("src/shop", ".git/objects", "venv/lib", "node_modules/x", "src/__pycache__"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "venv" / "pyvenv.cfg").touch()
+    assert directories(tmp_path) == [tmp_path, tmp_path / "src", tmp_path / "src" / "shop"]

@@ -1,0 +1,182 @@
+"""The development server of the project that a program runs in, which `ardiq dev` describes in
+`.ardiq/dev.json`.
+
+An app that no argument and no environment variable gives a server looks for this file when it first
+connects. A file is used only if this user owns it, no other user can write to it, and the
+`ardiq dev` that wrote it still runs on this machine. A file that is left over, copied from
+elsewhere or written by somebody else is ignored.
+
+Apps that name their server never load this module.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple, cast
+
+DIRECTORY = ".ardiq"
+"""The directory in a project that belongs to its development server."""
+
+FILE = "dev.json"
+
+MARKS = ("pyproject.toml", ".git")
+"""A directory with one of these is the top of a project."""
+
+_MOST_BYTES = 4096
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+class DevServer(NamedTuple):
+    """A development server that runs."""
+
+    url: str
+    project: str
+    """The directory that has the file."""
+    pid: int
+    """The process of `ardiq dev`, which starts the server again when it dies."""
+
+
+class Search(NamedTuple):
+    """What was found from one directory upwards."""
+
+    server: DevServer | None
+    unused: str | None
+    """A project whose `ardiq dev` does not run, if no server was found."""
+
+
+def find_server(start: str | None = None) -> Search:
+    """Look for a running development server, from the directory `start` (default: the current one)
+    upwards.
+
+    The search ends at the top of the project, and never enters the home directory or a directory of
+    another user.
+    """
+    unused = None
+    for project in _places(start):
+        directory = os.path.join(project, DIRECTORY)
+        server = _read(directory, project)
+        if server is not None:
+            return Search(server, None)
+        if unused is None and os.path.isdir(directory):
+            unused = project
+    return Search(None, unused)
+
+
+def identity(pid: int) -> dict[str, object] | None:
+    """Return what tells the process `pid` from any other, here and elsewhere, before and after;
+    None if there is none.
+
+    The number alone is not enough: it is used again, and means another process on another machine.
+    """
+    started = _start_of(pid)
+    return None if started is None else {"pid": pid, "started": started, "machine": _machine()}
+
+
+def _places(start: str | None) -> Iterator[str]:
+    try:
+        place = os.path.realpath(start or os.getcwd())
+    except OSError:  # the current directory has been removed
+        return
+    home = os.path.realpath(os.path.expanduser("~"))
+    first = True
+    while first or (place != home and _is_own(place)):
+        yield place
+        if any(os.path.exists(os.path.join(place, mark)) for mark in MARKS):
+            return
+        above = os.path.dirname(place)
+        if above == place:
+            return
+        place, first = above, False
+
+
+def _is_own(place: str) -> bool:
+    try:
+        return os.stat(place).st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
+def _read(directory: str, project: str) -> DevServer | None:
+    text = _private_text(directory)
+    if text is None:
+        return None
+    import json
+
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict):
+        return None
+    facts = cast("dict[str, object]", said)
+    url, pid = facts.get("url"), facts.get("pid")
+    # Only a socket in this machine's file system: the file can never send jobs to another host.
+    if not isinstance(url, str) or not url.startswith("unix:///") or type(pid) is not int or pid <= 0:
+        return None
+    known = identity(pid)
+    if known is None or any(facts.get(name) != value for name, value in known.items()):
+        return None
+    return DevServer(url, project, pid)
+
+
+def _private_text(directory: str) -> bytes | None:
+    """Return the content of the file in `directory`, if only this user can have written it."""
+    try:
+        place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if not _is_private(os.fstat(place)):
+            return None
+        # Without O_NONBLOCK the open of a named pipe would wait for a writer.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        file = os.open(FILE, flags, dir_fd=place)
+        try:
+            found = os.fstat(file)
+            if not stat.S_ISREG(found.st_mode) or not _is_private(found):
+                return None
+            return os.read(file, _MOST_BYTES)
+        finally:
+            os.close(file)
+    except OSError:
+        return None
+    finally:
+        os.close(place)
+
+
+def _is_private(found: os.stat_result) -> bool:
+    return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _machine() -> str:
+    """Return what no other machine has, and not this one after its next start."""
+    try:
+        with open(_BOOT_ID) as file:
+            return file.read().strip()
+    except OSError:
+        return os.uname().nodename
+
+
+def _start_of(pid: int) -> str | None:
+    """Return when the process `pid` started; None if it does not run."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The second field, the program's name in parentheses, may contain anything.
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None if os.path.exists("/proc/self/stat") else _start_by_ps(pid)
+    return None if fields[0] in (b"Z", b"X") else fields[19].decode()
+
+
+def _start_by_ps(pid: int) -> str | None:
+    import subprocess
+
+    environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC0"}
+    command = ["ps", "-o", "lstart=", "-p", str(pid)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=5, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

@@ -277,9 +277,9 @@ class Page:
         assert name in self._modules or name not in sys.modules, f"{name} is a module already"
         sys.modules.pop(name, None)
         importlib.invalidate_caches()
-        module = self._modules[name] = importlib.import_module(name)
-        vars(self._session).update({key: value for key, value in vars(module).items() if not key.startswith("__")})
-        self._serve(vars(module), name, serves=self._lends_workers and name not in self._served)
+        loaded = self._modules[name] = importlib.import_module(name)
+        vars(self._session).update({key: value for key, value in vars(loaded).items() if not key.startswith("__")})
+        self._serve(vars(loaded), name, serves=self._lends_workers and name not in self._served)
 
     def _type(self, statement: ast.stmt, filename: str) -> None:
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT

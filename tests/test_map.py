@@ -69,9 +69,12 @@ def resolved(path: str) -> str:
 
 def test_the_list_of_decisions_is_complete() -> None:
     page = (DOCS / "adr" / "README.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^- \[(.+)\]\((.+)\)$", page, re.MULTILINE)
+    listed = re.findall(r"^\| (\d{4}) \| \[(.+)\]\((.+)\) \|$", page, re.MULTILINE)
     records = sorted((DOCS / "adr").glob("0*.md"))
-    assert listed == [(path.read_text(encoding="utf-8").splitlines()[0][2:], path.name) for path in records]
+    titles = [path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for path in records]
+    assert [(f"{number}. {title}", file) for number, title, file in listed] == [
+        (title, path.name) for title, path in zip(titles, records, strict=True)
+    ]
 
 
 def test_the_api_page_has_every_public_name() -> None:

@@ -1,4 +1,6 @@
-"""A headless Chromium for tests, driven over its debugging pipe: no driver and no further library is needed."""
+"""A headless Chromium for tests, driven over its debugging pipe: no driver and no further library
+is needed.
+"""
 
 import base64
 import json
@@ -35,7 +37,8 @@ class Browser:
         executable = program()
         if executable is None:
             raise RuntimeError(f"there is no browser on this machine: none of {', '.join(PROGRAMS)} is on PATH")
-        # The browser reads commands from descriptor 3 and writes answers to 4: JSON, each ended by a zero byte.
+        # The browser reads commands from descriptor 3 and writes answers to 4: JSON, each ended by
+        # a zero byte.
         commands, self._out = os.pipe()
         self._in, answers = os.pipe()
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe"]

@@ -1,13 +1,14 @@
 """A reader of the documentation who does what a page says, in order, in an empty directory.
 
-Python blocks with a title are files: `title="shop.py"` writes one and `title="append to shop.py"` adds to it. Each is
-imported as the module that it claims to be; one with a main part is also run as a program. Python blocks without a
-title are typed into one session that has the names of the files so far; `await` may stand at the top.
+Python blocks with a title are files: `title="shop.py"` writes one and `title="append to shop.py"`
+adds to it. Each is imported as the module that it claims to be; one with a main part is also run as
+a program. Python blocks without a title are typed into one session that has the names of the files
+so far; `await` may stand at the top.
 
-Console blocks go to one shell. The lines below a command are the output to expect, where `…` stands for anything, and
-a line of its own for any number of lines.
-Servers and workers run in the background until the page ends, or until the page starts the same one again, and `PID`
-stands for the process id of the last one. Nothing of a block below `<!-- not run: REASON -->` is run.
+Console blocks go to one shell. The lines below a command are the output to expect, where `…` stands
+for anything, and a line of its own for any number of lines. Servers and workers run in the
+background until the page ends, or until the page starts the same one again, and `PID` stands for
+the process id of the last one. Nothing of a block below `<!-- not run: REASON -->` is run.
 """
 
 import ast
@@ -122,7 +123,9 @@ class Worker:
 
 
 class Shell:
-    """The reader's terminals: one shell in the foreground, and programs that keep running beside it."""
+    """The reader's terminals: one shell in the foreground, and programs that keep running beside
+    it.
+    """
 
     def __init__(self, directory: Path, environment: dict[str, str], logs: Path) -> None:
         self._directory = directory
@@ -141,7 +144,9 @@ class Shell:
         )
 
     def run(self, command: str, expected: list[str]) -> None:
-        """Run one command and compare its output; start it in the background if it is a server or a worker."""
+        """Run one command and compare its output; start it in the background if it is a server or a
+        worker.
+        """
         words = shlex.split(command, comments=True)
         if is_background(words):
             self._start(words)

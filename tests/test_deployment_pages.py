@@ -1,4 +1,6 @@
-"""What the deployment pages show, as far as it can be checked without Docker and systemd: they cannot run in a test."""
+"""What the deployment pages show, as far as it can be checked without Docker and systemd: they
+cannot run in a test.
+"""
 
 import configparser
 import json

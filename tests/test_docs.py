@@ -1,4 +1,5 @@
-"""The pages are followed as a reader would, each with a server of its own; tests/reader.py says how.
+"""The pages are followed as a reader would, each with a server of its own; tests/reader.py says
+how.
 
 Pages leave the URL of Redis out, so that they find the server of the test.
 """

@@ -1,7 +1,8 @@
 """Every Python block of the README and of the documentation passes `mypy --strict`.
 
-The files of a page are checked as they are once the page has been followed to its end. The blocks without a title
-are one more module: a session, in which `await` may stand at the top and a variable may change its type.
+The files of a page are checked as they are once the page has been followed to its end. The blocks
+without a title are one more module: a session, in which `await` may stand at the top and a variable
+may change its type.
 """
 
 import os

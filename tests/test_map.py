@@ -1,4 +1,6 @@
-"""The lists of the repository are complete: the file map, the words of the glossary, the decisions, the Python API."""
+"""The lists of the repository are complete: the file map, the words of the glossary, the decisions,
+the Python API.
+"""
 
 import re
 from pathlib import Path

@@ -1,6 +1,8 @@
-"""The built site, page by page: no broken link or picture, no raw markup, nothing wider than the window.
+"""The built site, page by page: no broken link or picture, no raw markup, nothing wider than the
+window.
 
-`nox -s docs` builds the site and runs these tests. The last ones need a browser, and are skipped without one.
+`nox -s docs` builds the site and runs these tests. The last ones need a browser, and are skipped
+without one.
 """
 
 import functools

@@ -1,4 +1,6 @@
-"""Write the file map of ARCHITECTURE.md from the first sentence of each file; with --check, only compare."""
+"""Write the file map of ARCHITECTURE.md from the first sentence of each file; with --check, only
+compare.
+"""
 
 import argparse
 import ast

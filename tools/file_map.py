@@ -1,6 +1,4 @@
-"""Write the file map of ARCHITECTURE.md from the first sentence of each file; with --check, only
-compare.
-"""
+"""Write the file map of ARCHITECTURE.md from the first sentence of each file; --check compares."""
 
 import argparse
 import ast

@@ -74,7 +74,8 @@ COMMANDS = commands(typer.main.get_command(command_line))
 
 @pytest.mark.parametrize(("name", "command"), COMMANDS, ids=lambda value: value if isinstance(value, str) else "")
 def test_the_command_line_page_lists_every_option(name: str, command: Any) -> None:
-    options = {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
+    names = [name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]]
+    options = {name for name in names if name.startswith("-")}
     page = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
     part = re.split(rf"^## `ardiq {re.escape(name)}.*`$", page, flags=re.MULTILINE)[1]
     part = re.split(r"^## ", part, flags=re.MULTILINE)[0]

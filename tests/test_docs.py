@@ -7,6 +7,7 @@ Pages leave the URL of Redis out, so that they find the server of the test.
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,13 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=named)
+def followed() -> list[Any]:
+    """The pages with blocks. In the tutorial, the reader waits for slow jobs and for a lease."""
+    slow = {DOCS / "tutorial.md": [pytest.mark.slow, pytest.mark.timeout(300)]}
+    return [pytest.param(page, marks=slow.get(page, []), id=named(page)) for page in PAGES if blocks(page)]
+
+
+@pytest.mark.parametrize("page", followed())
 def test_a_page_can_be_followed(page: Path, server_url: str, directory: Path, tmp_path: Path) -> None:
     with reading(blocks(page), server_url, directory, tmp_path) as reader:
         reader.follow()

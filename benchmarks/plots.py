@@ -13,7 +13,8 @@ from benchmarks.page import FIGURES
 PLACE = ROOT / "docs" / "images"
 COLOURS = {OURS.name: "#b7410e", DEFAULT.name: "#d98a66", FLOOR.name: "#8d99ae", CEILING.name: "#5c677d"}
 PEERS = "#c9ced6"
-# Readers may prefer a dark page: the background is the page's, and lines and letters stand out from either.
+# Readers may prefer a dark page: the background is the page's, and lines and letters stand out from
+# either.
 SCHEMES = """<style type="text/css">
    @media (prefers-color-scheme: dark) {
     text { fill: #e2e4e9 !important }
@@ -48,7 +49,9 @@ def main() -> None:
 def draw(
     path: Path, title: str, scenario: Mapping[str, Sequence[report.Figures]], figure: str, *, more_is_better: bool
 ) -> None:
-    """One chart: a bar per contender, the best on top, medians with the lowest and the highest round."""
+    """One chart: a bar per contender, the best on top, medians with the lowest and the highest
+    round.
+    """
     # By name: whoever only checks or runs the harness need not have it.
     mpl: Any = import_module("matplotlib")
     mpl.use("svg")

@@ -82,3 +82,17 @@ def test_the_list_of_decisions_is_complete() -> None:
 def test_the_api_page_has_every_public_name() -> None:
     page = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^::: ardiq\.(\w+)$", page, re.MULTILINE)) == set(ardiq.__all__) - {"__version__"}
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md"]
+)
+def test_the_links_of_a_page_outside_the_site_lead_somewhere(name: str) -> None:
+    page = ROOT / name
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    places = [link.partition("#")[0] for link in links if not re.match(r"https?:|#", link)]
+    assert [place for place in places if not (page.parent / place).exists()] == []
+    anchors = [link[1:] for link in links if link.startswith("#")]
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    slugs = {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+    assert set(anchors) <= slugs

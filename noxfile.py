@@ -113,7 +113,7 @@ def types(session: nox.Session) -> None:
     session.run("mypy", *harness, "benchmarks/actors/probe.py")
     session.run("pyright", "--pythonpath", str(Path(session.bin, "python")))
     session.run("stubtest", "ardiq_core", "--mypy-config-file", "pyproject.toml")
-    session.run("pytest", "packages/ardiq-client/tests/test_typing.py")
+    session.run("pytest", "packages/ardiq-client/tests/test_typing.py", "tests/test_docs_types.py")
 
 
 @nox.session(python=PYTHON)
@@ -159,9 +159,11 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def docs(session: nox.Session) -> None:
-    """The site, into site/; a broken link is an error."""
-    session.install("--group", "docs")
+    """The site, into site/, and a look at every page of it, in a browser where there is one."""
+    session.install("--group", "docs", "--group", "test")
     session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+    # The fixtures of the other tests need the packages, which the site does not.
+    session.run("pytest", "--noconftest", "tests/test_site.py", env={"ARDIQ_SITE": str(ROOT / "site")})
 
 
 @nox.session(python=PYTHON)

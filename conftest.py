@@ -1,4 +1,6 @@
-"""What every test of the repository can ask for: a server, a queue name of its own, further servers to break."""
+"""What every test of the repository can ask for: a server, a queue name of its own, further servers
+to break.
+"""
 
 import os
 import signal
@@ -12,8 +14,8 @@ from tests.servers import KINDS, Kind, Server, binary
 
 ServerFactory = Callable[..., Server]
 
-# A shell starts background programs with SIGINT ignored, and nohup starts programs with SIGHUP ignored. All programs that
-# the tests start would inherit that.
+# A shell starts background programs with SIGINT ignored, and nohup starts programs with SIGHUP
+# ignored. All programs that the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
@@ -22,7 +24,9 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session")
 def server_kind() -> Kind:
-    """Which server the tests run against: $ARDIQ_TEST_SERVER, else Redis where there is one, else Valkey."""
+    """Which server the tests run against: $ARDIQ_TEST_SERVER, else Redis where there is one, else
+    Valkey.
+    """
     asked = os.environ.get("ARDIQ_TEST_SERVER")
     if not asked:
         return "redis" if binary("redis") else "valkey"
@@ -34,14 +38,18 @@ def server_kind() -> Kind:
 
 @pytest.fixture(scope="session")
 def server(server_kind: Kind) -> Iterator[Server]:
-    """The server that the tests of one session share; whoever stops or empties one takes `make_server`."""
+    """The server that the tests of one session share; whoever stops or empties one takes
+    `make_server`.
+    """
     with Server(server_kind) as shared:
         yield shared
 
 
 @pytest.fixture
 def make_server(server_kind: Kind) -> Iterator[ServerFactory]:
-    """A function that starts further servers for one test: takes the keyword arguments of `Server`."""
+    """A function that starts further servers for one test: takes the keyword arguments of
+    `Server`.
+    """
     with ExitStack() as servers:
 
         def start(**options: object) -> Server:

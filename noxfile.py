@@ -1,6 +1,7 @@
 """Everything that is checked before a change goes in.
 
-`nox` runs all of it, each interpreter with one server; `nox -s tests-3.12` one part; `nox -l` lists the parts.
+`nox` runs all of it, each interpreter with one server; `nox -s tests-3.12` one part; `nox -l` lists
+the parts.
 
 The sessions need uv (it comes with `nox[uv]`) and a Rust toolchain; servers they start themselves.
 """
@@ -33,7 +34,9 @@ os.environ["UV_PYTHON_DOWNLOADS"] = "never"
 
 
 def is_cpython(executable: Path, version: str) -> bool:
-    """Whether `executable` really is CPython `version`; a shim of pyenv may be there and still run nothing."""
+    """Whether `executable` really is CPython `version`; a shim of pyenv may be there and still run
+    nothing.
+    """
     probe = "import sys; print(sys.implementation.name, '{}.{}'.format(*sys.version_info))"
     try:
         answer = subprocess.run([executable, "-c", probe], capture_output=True, text=True, timeout=30)
@@ -43,7 +46,9 @@ def is_cpython(executable: Path, version: str) -> bool:
 
 
 def candidates(version: str) -> Iterator[Path]:
-    """Where CPython `version` may be: on PATH, then among pyenv's versions, the newest first; or it runs nox itself."""
+    """Where CPython `version` may be: on PATH, then among pyenv's versions, the newest first; or it
+    runs nox itself.
+    """
     on_path = shutil.which(f"python{version}")
     if on_path:
         yield Path(on_path)
@@ -75,7 +80,8 @@ PYTHONS = interpreters()
 PYTHON = "3.12" if "3.12" in PYTHONS else PYTHONS[-1]
 SERVERS = ["redis", "valkey"] if shutil.which("redis-server") else ["valkey"]
 
-# By default every interpreter meets one server, and the newest both: each pair is tested in CI, or by `nox -s tests`.
+# By default every interpreter meets one server, and the newest both: each pair is tested in CI, or
+# by `nox -s tests`.
 PAIRS = [
     *((version, SERVERS[number % len(SERVERS)]) for number, version in enumerate(PYTHONS[:-1])),
     *((PYTHONS[-1], server) for server in SERVERS),
@@ -101,14 +107,16 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Types of the Python code by two checkers, and the native module against its stubs."""
     install(session, "types")
-    # One run per package: several have a tests/conftest.py, and mypy wants module names to be unique.
+    # One run per package: several have a tests/conftest.py, and mypy wants module names to be
+    # unique.
     for package in [CORE, *PYTHON_PACKAGES]:
         parts = [package / name for name in ("python", "src", "tests", "hatch_build.py")]
         session.run("mypy", *(str(part) for part in parts if any(part.rglob("*.py")) or part.is_file()))
     session.run(
         "mypy", "tests", "tools", "conftest.py", "noxfile.py", *(["examples"] if (ROOT / "examples").is_dir() else [])
     )
-    # The actors run in the environments of others; what the harness shares with them is checked with it.
+    # The actors run in the environments of others; what the harness shares with them is checked
+    # with it.
     harness = sorted(str(path) for path in (ROOT / "benchmarks").glob("*.py"))
     session.run("mypy", *harness, "benchmarks/actors/probe.py")
     session.run("pyright", "--pythonpath", str(Path(session.bin, "python")))
@@ -138,21 +146,26 @@ def tests(session: nox.Session, server: str) -> None:
     for line in left_out():
         session.warn(line)
     install(session, "test")
-    # Most tests wait for processes, leases and servers: more of them at a time than there are cores.
+    # Most tests wait for processes, leases and servers: more of them at a time than there are
+    # cores.
     parallel = [] if session.posargs else ["-n", "4"]
     session.run("pytest", *parallel, *session.posargs, env={"ARDIQ_TEST_SERVER": server})
 
 
 @nox.session(python=PYTHON)
 def chaos(session: nox.Session) -> None:
-    """Breaks processes, links and the server while jobs run; `-- --minutes 30` is the long form, `-- --help` tells the rest."""
+    """Breaks processes, links and the server while jobs run; `-- --minutes 30` is the long form,
+    `-- --help` tells the rest.
+    """
     install(session, "test")
     session.run("python", "-m", "tests.chaos", *session.posargs)
 
 
 @nox.session(python=PYTHON)
 def bench(session: nox.Session) -> None:
-    """Measures ArdiQ beside its peers, its floor and its ceiling; `-- --quick` only shows that all of it runs."""
+    """Measures ArdiQ beside its peers, its floor and its ceiling; `-- --quick` only shows that all
+    of it runs.
+    """
     install(session, "bench", editable=False)
     session.run("python", "-m", "benchmarks", *session.posargs)
 
@@ -192,7 +205,9 @@ def dist(session: nox.Session) -> None:
 
 
 def install(session: nox.Session, group: str, *, editable: bool = True) -> None:
-    """All four packages and a dependency group: the core from its wheel, the others as links to their sources."""
+    """All four packages and a dependency group: the core from its wheel, the others as links to
+    their sources.
+    """
     wheel = next(path for path in core_artefacts(session) if path.suffix == ".whl")
     others = [part for package in PYTHON_PACKAGES for part in (["--editable"] if editable else []) + [str(package)]]
     renewed = [
@@ -202,7 +217,10 @@ def install(session: nox.Session, group: str, *, editable: bool = True) -> None:
 
 
 def core_artefacts(session: nox.Session) -> list[Path]:
-    """The core's sdist and wheel. Any Python can use the wheel (abi3), so it is built once for one state of the sources."""
+    """The core's sdist and wheel.
+
+    Any Python can use the wheel (abi3), so it is built once for one state of the sources.
+    """
     out = ROOT / ".nox" / "core" / core_digest()
     if not out.is_dir():
         unfinished = out.with_suffix(".unfinished")
@@ -213,7 +231,9 @@ def core_artefacts(session: nox.Session) -> list[Path]:
 
 
 def build(session: nox.Session, package: Path, out: Path) -> None:
-    """Build the sdist, and the wheel from that sdist, which uv unpacks outside the repository: so it stands by itself."""
+    """Build the sdist, and the wheel from that sdist, which uv unpacks outside the repository: so
+    it stands by itself.
+    """
     python = str(Path(session.bin, "python"))
     session.run("uv", "build", "--python", python, "--out-dir", str(out), str(package), external=True)
 

@@ -1,8 +1,8 @@
 """Who takes part: versions, environments, how each is started.
 
-Every peer has a virtual environment of its own with pinned versions, made on first use below `.bench/`. ArdiQ and the
-floor run in the environment of the harness; the ceiling is an example program of the engine, behind an actor like the
-others.
+Every peer has a virtual environment of its own with pinned versions, made on first use below
+`.bench/`. ArdiQ and the floor run in the environment of the harness; the ceiling is an example
+program of the engine, behind an actor like the others.
 """
 
 import json
@@ -25,12 +25,13 @@ ENVIRONMENTS = ROOT / ".bench"
 class Contender:
     """One program that is measured, in one setting.
 
-    `packages`: what its environment holds, none for that of the harness. `example`: a program of the engine that its
-    actor runs. `variant_of`: the contender that this is another setting of. `imports`: what a program that enqueues has
-    to import. `tasks`: what its actor can run. `concurrency`: of a worker for short tasks; fewer than the usual hundred
-    where it is threads, more of which make it slower. `measures`: the only figures that mean something, where not all
-    do. `polls`: it looks for results seldom. `one_thread`: no thread but that of its event loop ever takes the GIL.
-    `settings`: for its actor, as `BENCH_<NAME>`.
+    `packages`: what its environment holds, none for that of the harness. `example`: a program of
+    the engine that its actor runs. `variant_of`: the contender that this is another setting of.
+    `imports`: what a program that enqueues has to import. `tasks`: what its actor can run.
+    `concurrency`: of a worker for short tasks; fewer than the usual hundred where it is threads,
+    more of which make it slower. `measures`: the only figures that mean something, where not all
+    do. `polls`: it looks for results seldom. `one_thread`: no thread but that of its event loop
+    ever takes the GIL. `settings`: for its actor, as `BENCH_<NAME>`.
     """
 
     name: str
@@ -73,11 +74,15 @@ class Contender:
         return replace(self, settings={**self.settings, **{name: str(value) for name, value in settings.items()}})
 
     def is_among(self, names: Collection[str]) -> bool:
-        """Whether it was asked for: by its own name, or by that of the contender of which it is a variant."""
+        """Whether it was asked for: by its own name, or by that of the contender of which it is a
+        variant.
+        """
         return self.name in names or self.variant_of in names
 
     def prepare(self) -> None:
-        """Make its environment and build its program, unless they are there in these very versions."""
+        """Make its environment and build its program, unless they are there in these very
+        versions.
+        """
         if self.packages:
             self._install()
         if self.example:
@@ -115,7 +120,9 @@ class Contender:
 
 
 def prepare(contenders: Collection[Contender]) -> None:
-    """Prepare all of them at the same time: most of it is waiting for disk and network, and the longest is a compiler."""
+    """Prepare all of them at the same time: most of it is waiting for disk and network, and the
+    longest is a compiler.
+    """
     with ThreadPoolExecutor(max(1, len(contenders))) as pool:
         for made in [pool.submit(one.prepare) for one in contenders]:
             made.result()

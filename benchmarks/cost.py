@@ -1,4 +1,6 @@
-"""What a job costs in its whole life, by exact counters, and what the client costs the process that imports it."""
+"""What a job costs in its whole life, by exact counters, and what the client costs the process that
+imports it.
+"""
 
 from importlib.metadata import distribution
 from pathlib import Path
@@ -9,7 +11,10 @@ from benchmarks.scenario import Scenario, Size, jobs_for, one_row
 from benchmarks.stage import Stage
 
 MOST = {"round trips/job": 0.1, "commands/job": 4.0, "script calls/job": 0.1}
-"""What a job of ours may cost at most when drained in bulk. These are counted, not timed: more is a regression."""
+"""What a job of ours may cost at most when drained in bulk.
+
+These are counted, not timed: more is a regression.
+"""
 
 
 @one_row
@@ -33,14 +38,17 @@ def counters(stage: Stage, contender: Contender, size: Size) -> Figures:
     if scripts := spent.calls.get("evalsha", 0):
         figures["script calls/job"] = scripts / count
     if contender.one_thread:
-        # Only its loop's thread has the GIL, and gives it up where the loop asks its selector: once in each turn.
+        # Only its loop's thread has the GIL, and gives it up where the loop asks its selector: once
+        # in each turn.
         figures["GIL acquisitions/job"] = worker.turns / count
     return figures
 
 
 @one_row
 def imported(stage: Stage, contender: Contender, size: Size) -> Figures:
-    """Beyond an interpreter that has asyncio: best of five processes, since others only ever make it slower."""
+    """Beyond an interpreter that has asyncio: best of five processes, since others only ever make
+    it slower.
+    """
     program = (
         "import asyncio, json, resource, time\n"
         "def rss():\n"

@@ -1,8 +1,10 @@
-"""What a job costs when more waits, in more lanes, beside jobs that are scheduled or held by another worker.
+"""What a job costs when more waits, in more lanes, beside jobs that are scheduled or held by
+another worker.
 
-A job should cost the same in every row. So that rows can be compared, the worker is warm, and stands still while the
-backlog grows; small backlogs come several times, until about as many jobs were run as in a large one; and the server never
-waits for a processor, so that its longest call is as long as the call is and not as the pauses of a busy machine are.
+A job should cost the same in every row. So that rows can be compared, the worker is warm, and
+stands still while the backlog grows; small backlogs come several times, until about as many jobs
+were run as in a large one; and the server never waits for a processor, so that its longest call is
+as long as the call is and not as the pauses of a busy machine are.
 """
 
 import time
@@ -18,7 +20,9 @@ WARM = 1_000
 FAR_MS = 24 * 3_600_000
 
 PORTION = 100_000
-"""Jobs that are enqueued without a pause. The kernel stops whoever has real-time priority and is busy for more than 95 % of a
+"""Jobs that are enqueued without a pause.
+
+The kernel stops whoever has real-time priority and is busy for more than 95 % of a
 second for what is left of it (`sched_rt_runtime_us`, sched(7))."""
 
 SMALL_NODES = 10
@@ -98,7 +102,8 @@ def growth_pending(stage: Stage, contender: Contender, size: Size) -> Rows:
         if nodes:
             row += f", nodes of {nodes}"
             stage.cli("CONFIG", "SET", "stream-node-max-entries", nodes)
-        # Another living worker, which holds as many jobs as it may and so takes none of those that are measured.
+        # Another living worker, which holds as many jobs as it may and so takes none of those that
+        # are measured.
         holder = contender.at(pending).having(prefetch=pending)
         with stage.worker(holder) if pending else nullcontext() as holding:
             if holding:

@@ -22,7 +22,9 @@ SPINS = 5
 """As long, all in all, as the pings of a row."""
 
 PING_EVERY_S = 0.001
-"""Often enough to meet each pause worth the name, seldom enough to leave the processors to those that are measured."""
+"""Often enough to meet each pause worth the name, seldom enough to leave the processors to those
+that are measured.
+"""
 
 
 IDLE_PAUSE_S = 0.01
@@ -73,7 +75,9 @@ def _ping_ms(stage: Stage, pause_s: float) -> float:
 
 
 def lateness(stage: Stage, contender: Contender, size: Size) -> Rows:
-    """Single jobs with moments of their own, then what others wait for: as ever, and when a processor is always free for them."""
+    """Single jobs with moments of their own, then what others wait for: as ever, and when a
+    processor is always free for them.
+    """
     with stage.worker(contender) as worker:
         stage.produce(contender, "bulk", "noop", 1, 0)
         stage.wait_for([worker], 2)
@@ -95,9 +99,11 @@ def lateness(stage: Stage, contender: Contender, size: Size) -> Rows:
 
 
 def _delays_of_others(stage: Stage, contender: Contender, worker: Worker, count: int, how: str) -> Rows:
-    """The slowest PING of another client while many jobs are run that are due in one millisecond, or that are simply ready.
+    """The slowest PING of another client while many jobs are run that are due in one millisecond,
+    or that are simply ready.
 
-    The last row is the measure for the one before: what other clients wait for while a worker is busy, whatever with.
+    The last row is the measure for the one before: what other clients wait for while a worker is
+    busy, whatever with.
     """
     rows: Rows = {}
     goal = worker.count + count
@@ -121,7 +127,9 @@ def _delays_of_others(stage: Stage, contender: Contender, worker: Worker, count:
 
 
 def _delay(stage: Stage, contender: Contender, count: int, ahead_ms: int, spread_ms: int) -> int:
-    """Enqueue jobs that are due from so long after now on; gives how long after their enqueue the first is due."""
+    """Enqueue jobs that are due from so long after now on; gives how long after their enqueue the
+    first is due.
+    """
     first_ms = int(time.time() * 1000) + ahead_ms
     stage.produce(contender, "delayed", count, first_ms, spread_ms)
     early_ms = first_ms - int(time.time() * 1000)
@@ -143,7 +151,9 @@ def _pings(stage: Stage, done: Callable[[], bool]) -> Figures:
 
 
 def _longest_pause_ms() -> float:
-    """The longest time for which this process, which does nothing but read the clock, was not run."""
+    """The longest time for which this process, which does nothing but read the clock, was not
+    run.
+    """
     longest_ns = 0
     for _ in range(SPINS):
         last_ns = started_ns = time.perf_counter_ns()

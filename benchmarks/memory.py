@@ -75,7 +75,9 @@ def _children(parent: int) -> list[int]:
 
 
 def _figures(process: int) -> Figures:
-    """RSS counts pages that processes share in each of them; PSS counts each page once, in equal parts."""
+    """RSS counts pages that processes share in each of them; PSS counts each page once, in equal
+    parts.
+    """
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines[1:]}
     return {"RSS MB": kilobytes["Rss"] / 1024, "PSS MB": kilobytes["Pss"] / 1024}

@@ -1,7 +1,9 @@
-"""`python -m benchmarks.page`: writes the tables of docs/performance.md from the figures; `--check` only compares.
+"""`python -m benchmarks.page`: writes the tables of docs/performance.md from the figures; `--check`
+only compares.
 
-A place for a table is what stands between `<!-- figures: SCENARIO -->` and `<!-- end of figures -->`, or between
-`<!-- ratios: SCENARIO -->` and `<!-- end of ratios -->` for the ratios of its rows.
+A place for a table is what stands between `<!-- figures: SCENARIO -->` and
+`<!-- end of figures -->`, or between `<!-- ratios: SCENARIO -->` and `<!-- end of ratios -->` for
+the ratios of its rows.
 """
 
 import argparse

@@ -12,10 +12,14 @@ from typing import Any
 from benchmarks.contenders import CEILING, DEFAULT, FLOOR, OURS, PEERS
 
 Figures = dict[str, float]
-"""Of one round; empty when it failed, so that the others keep their places beside those of the same round."""
+"""Of one round; empty when it failed, so that the others keep their places beside those of the same
+round.
+"""
 
 Rounds = dict[str, dict[str, list[Figures]]]
-"""By scenario, then row of its table, which is a contender where several take part: the figures of each round."""
+"""By scenario, then row of its table, which is a contender where several take part: the figures of
+each round.
+"""
 
 PAIRS = ((OURS, FLOOR), (OURS, CEILING), (DEFAULT, OURS))
 """Contenders whose ratio says something."""
@@ -78,10 +82,11 @@ def table(scenario: Mapping[str, Sequence[Figures]]) -> str:
 
 
 def ratios(scenario: Mapping[str, Sequence[Figures]]) -> dict[str, list[Figures]]:
-    """Rows that are ratios of rows, each taken within one round: only there both had the same machine.
+    """Rows that are ratios of rows, each taken within one round: only there both had the same
+    machine.
 
-    Where contenders take part, ours over the floor, the ceiling and the peer that was best in that round; elsewhere
-    each row over the first.
+    Where contenders take part, ours over the floor, the ceiling and the peer that was best in that
+    round; elsewhere each row over the first.
     """
     if OURS.name in scenario:
         pairs = [(over.name, under.name) for over, under in PAIRS]

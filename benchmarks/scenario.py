@@ -1,7 +1,9 @@
-"""What a scenario is: a function that runs one contender once and gives its figures, and who takes part.
+"""What a scenario is: a function that runs one contender once and gives its figures, and who takes
+part.
 
-All figures of one round are taken with nothing else running; the harness goes through the contenders in turn, round by
-round, so that a machine that changes its speed changes it for all. Ratios are taken within a round for the same reason.
+All figures of one round are taken with nothing else running; the harness goes through the
+contenders in turn, round by round, so that a machine that changes its speed changes it for all.
+Ratios are taken within a round for the same reason.
 """
 
 import sys
@@ -74,7 +76,9 @@ class Scenario:
     contenders: tuple[Contender, ...]
     run: Run
     shown_by: str = ""
-    """Another scenario that runs the same code of the peers; a quick run leaves them to that one."""
+    """Another scenario that runs the same code of the peers; a quick run leaves them to that
+    one.
+    """
     compared: bool = True
     """Its rows are of one kind, so that their ratios mean something."""
 
@@ -96,14 +100,18 @@ def one_row(measure: Callable[[Stage, Contender, Size], Figures]) -> Run:
 
 
 def jobs_for(contender: Contender, size: Size) -> int:
-    """Peers get fewer jobs: what they take per job does not depend on it, and the run would take minutes."""
+    """Peers get fewer jobs: what they take per job does not depend on it, and the run would take
+    minutes.
+    """
     return size.peer_jobs if contender.is_peer else size.jobs
 
 
 def longest_call(stage: Stage, row: str) -> Figures:
-    """The call that took the server longest since it was last told to forget; which scripts took long is said besides.
+    """The call that took the server longest since it was last told to forget; which scripts took
+    long is said besides.
 
-    It is the server's own clock: where the machine has too few processors for all that runs, its pauses are in it.
+    It is the server's own clock: where the machine has too few processors for all that runs, its
+    pauses are in it.
     """
     calls = stage.longest_calls()
     each = ", ".join(f"{name} {ms:.2f}" for name, ms in sorted(calls.items(), key=lambda call: -call[1]))

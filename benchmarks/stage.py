@@ -178,7 +178,9 @@ class Stage:
         self.cli("SLOWLOG", "RESET")
 
     def longest_calls(self) -> dict[str, float]:
-        """By script or command of clients: milliseconds of its longest call, where one took longer than `SLOW_US`."""
+        """By script or command of clients: milliseconds of its longest call, where one took longer
+        than `SLOW_US`.
+        """
         noted: Any = self._server.client().slowlog_get(-1)
         longest: dict[str, float] = {}
         for one in noted:
@@ -195,7 +197,8 @@ class Stage:
 
     @contextmanager
     def ahead(self) -> Iterator[bool]:
-        """The server and this process get a processor as soon as they want one: they wait for nothing but each other.
+        """The server and this process get a processor as soon as they want one: they wait for
+        nothing but each other.
 
         False where that is not allowed; then nothing is changed.
         """
@@ -259,7 +262,9 @@ class Stage:
                 process.wait()
 
     def wait_for(self, workers: Sequence[Worker], count: int, limit_s: float = LIMIT_S) -> None:
-        """Return when these workers have run `count` tasks in all, and the server has nothing more to do."""
+        """Return when these workers have run `count` tasks in all, and the server has nothing more
+        to do.
+        """
         end = time.monotonic() + limit_s
         while sum(worker.count for worker in workers) < count:
             if time.monotonic() > end or any(worker.process.poll() is not None for worker in workers):

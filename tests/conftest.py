@@ -55,7 +55,9 @@ def fleet(server: Server, tmp_path: Path) -> Iterator[Fleet]:
 
 @pytest.fixture
 def make_fleet(server: Server, tmp_path: Path) -> Iterator[FleetFactory]:
-    """A function that makes one: takes the app's options, and another server than the shared one."""
+    """A function that makes one: takes the app's options, and another server than the shared
+    one.
+    """
     with ExitStack() as made:
 
         def make(own: Server | None = None, **options: Any) -> Fleet:

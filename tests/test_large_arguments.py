@@ -1,4 +1,6 @@
-"""Arguments that are too large for a script: kept apart from the call, and yet the same to those who enqueue and run."""
+"""Arguments that are too large for a script: kept apart from the call, and yet the same to those
+who enqueue and run.
+"""
 
 import asyncio
 import signal
@@ -128,7 +130,9 @@ def test_they_survive_the_death_and_the_stop_of_their_worker(make_fleet: FleetFa
 
 
 class Late(Toll):
-    """A way to the server on which the first body runs out before the call that it belongs to comes."""
+    """A way to the server on which the first body runs out before the call that it belongs to
+    comes.
+    """
 
     WAITS = b"$2\r\nPX\r\n$5\r\n"
     """What stands before the time to live of a body, which has five digits."""

@@ -1,4 +1,6 @@
-"""What a lease is for: work of the dead runs again, and work of the living does not, wherever the server was meanwhile."""
+"""What a lease is for: work of the dead runs again, and work of the living does not, wherever the
+server was meanwhile.
+"""
 
 import signal
 import time
@@ -145,7 +147,9 @@ def test_a_delivery_that_the_worker_never_saw_is_found_by_a_renewal(make_fleet: 
 
 
 def deliver_unseen(fleet: Fleet, job: str, worker: str) -> None:
-    """Deliver a scheduled job to a worker that is not told, as when the answer to its read is lost."""
+    """Deliver a scheduled job to a worker that is not told, as when the answer to its read is
+    lost.
+    """
     lane, client = fleet.key("lane:default"), fleet.server.client()
     record = client.get(fleet.key(f"job:{job}"))
     assert isinstance(record, bytes)

@@ -58,7 +58,8 @@ async def test_a_drained_queue_has_no_keys_but_the_standing_ones(server: Server,
     assert keys(server, queue_name) == {"lanes", *streams, *records}
     assert {left_in(server, stream) == (0, [(0, 0)]) for stream in streams.values()} == {True}
     assert leftovers(server, queue_name) == []
-    # Records end by themselves: results after their time, and what stands for those not stored soon.
+    # Records end by themselves: results after their time, and what stands for those not stored
+    # soon.
     lifetimes = [server.cli("PTTL", f"ardiq:{{{queue_name}}}:{record}") for record in records]
     assert all(0 < lifetime <= app.result_ttl_ms for lifetime in lifetimes)
 

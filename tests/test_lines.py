@@ -1,4 +1,6 @@
-"""Slow, far and forgetful lines to Redis: what takes long is not broken, and what is broken is found soon."""
+"""Slow, far and forgetful lines to Redis: what takes long is not broken, and what is broken is
+found soon.
+"""
 
 import asyncio
 import logging
@@ -94,7 +96,8 @@ async def test_a_large_result_over_a_slow_line_is_recorded(server: Server, queue
             result = await sized(server.url, queue_name).result(job.id, 30)
     assert result is not None
     assert (len(result.value), result.tries) == (1_600_000, 1)
-    # On a busy machine the main connection may be made again; the transfer is not begun again for it.
+    # On a busy machine the main connection may be made again; the transfer is not begun again for
+    # it.
     assert line.connections <= 5
 
 

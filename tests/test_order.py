@@ -1,4 +1,6 @@
-"""In which order jobs run, when, and what an enqueue means: seen from outside, with a worker in burst mode."""
+"""In which order jobs run, when, and what an enqueue means: seen from outside, with a worker in
+burst mode.
+"""
 
 import asyncio
 from collections.abc import Callable

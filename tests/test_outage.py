@@ -1,4 +1,6 @@
-"""Redis goes away, comes back, or forgets: workers and producers find their way back by themselves."""
+"""Redis goes away, comes back, or forgets: workers and producers find their way back by
+themselves.
+"""
 
 import asyncio
 import threading

@@ -1,4 +1,6 @@
-"""What the protocol's catalogue says, what the client calls it, and what a server then holds are one thing."""
+"""What the protocol's catalogue says, what the client calls it, and what a server then holds are
+one thing.
+"""
 
 import asyncio
 import re

@@ -1,4 +1,6 @@
-"""Servers that refuse: what they say reaches the user together with what to do, and advice that is denied stops nothing."""
+"""Servers that refuse: what they say reaches the user together with what to do, and advice that is
+denied stops nothing.
+"""
 
 import asyncio
 import logging

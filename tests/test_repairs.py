@@ -1,4 +1,6 @@
-"""What somebody's hand, or a fault of the server, has broken is repaired by the workers, and callers are told."""
+"""What somebody's hand, or a fault of the server, has broken is repaired by the workers, and
+callers are told.
+"""
 
 import asyncio
 

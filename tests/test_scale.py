@@ -32,7 +32,8 @@ async def test_ten_thousand_enqueues_and_ten_thousand_waits_at_once(fleet: Fleet
         assert connections(server) <= connected + 1
     assert len({job.id for job in jobs}) == MANY
     assert [result.value for result in results] == list(range(MANY))
-    # One subscription, on a connection of its own (which takes it up when it is made), serves all who wait.
+    # One subscription, on a connection of its own (which takes it up when it is made), serves all
+    # who wait.
     assert calls(server, "subscribe") - subscriptions <= 2
 
 

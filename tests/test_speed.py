@@ -1,4 +1,7 @@
-"""A first check that the hot path is the one that was designed. Times are only shown; what is counted is asserted."""
+"""A first check that the hot path is the one that was designed.
+
+Times are only shown; what is counted is asserted.
+"""
 
 import json
 import os
@@ -40,14 +43,17 @@ def test_one_worker_drains_twenty_thousand_jobs_with_few_commands(
     measured("script calls per thousand jobs", 1000 * per_job("evalsha"))
     # Script calls of the whole life of a job, its enqueue included, and all blocking reads.
     assert per_job("evalsha") + per_job("xreadgroup") <= 0.2
-    # One result each, and nothing read; records of new jobs, acknowledgements and deletions go in batches.
+    # One result each, and nothing read; records of new jobs, acknowledgements and deletions go in
+    # batches.
     assert 1 <= per_job("psetex") + per_job("set") <= 1.01
     assert per_job("xadd") == 1
     assert per_job("msetnx") <= 0.01
-    # On a busy machine some runs last so long that their starts are recorded, and are looked at for that.
+    # On a busy machine some runs last so long that their starts are recorded, and are looked at for
+    # that.
     assert per_job("get") <= 0.1
     assert per_job("xack") <= 0.1
-    # What is settled is cut off by whole nodes: deleting entries one by one is the dearest part of a drain.
+    # What is settled is cut off by whole nodes: deleting entries one by one is the dearest part of
+    # a drain.
     assert per_job("xtrim") <= 0.1
     assert per_job("xdel") <= 0.1
     assert per_job("hset") <= 0.1
@@ -64,5 +70,6 @@ def test_how_long_help_takes(measured: Measured) -> None:
         return time.perf_counter() - start
 
     once()  # writes the byte code
-    # The best of several: other processes on the machine only ever make it longer. What it loads is asserted elsewhere.
+    # The best of several: other processes on the machine only ever make it longer. What it loads is
+    # asserted elsewhere.
     measured("ms until `ardiq --help` has answered (300 at most)", 1000 * min(once() for _ in range(5)))

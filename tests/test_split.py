@@ -63,7 +63,8 @@ def test_the_client_imports_nothing_of_the_worker_or_the_command_line() -> None:
     assert {name.partition(".")[0] for name in ours} == {"ardiq", "ardiq_core"}
     # Of others, msgpack alone: everything else is the interpreter's own.
     foreign = {name.partition(".")[0] for name in loaded} - set(sys.stdlib_module_names) - {"ardiq", "ardiq_core"}
-    # `cython_runtime` and the like are what compiled msgpack registers; hooks of editable installs begin with an underscore.
+    # `cython_runtime` and the like are what compiled msgpack registers; hooks of editable installs
+    # begin with an underscore.
     assert {name for name in foreign if not name.startswith("_")} <= {"msgpack", "cython_runtime", "sitecustomize"}
     assert "asyncio" not in loaded
 

@@ -8,7 +8,9 @@ from tests.monitor import Monitor
 from tests.programs import eventually
 
 PROMPT_MS = 1000
-"""Far above what it takes (100 ms are promised), far below every pause of the engine that could stand in for a wake-up."""
+"""Far above what it takes (100 ms are promised), far below every pause of the engine that could
+stand in for a wake-up.
+"""
 
 
 def test_sigterm_under_load_hands_back_at_once_what_has_not_started(

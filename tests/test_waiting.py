@@ -1,4 +1,7 @@
-"""Waiting callers get the result, or an error at once if there is none. Callers that give up leave nothing in Redis."""
+"""Waiting callers get the result, or an error at once if there is none.
+
+Callers that give up leave nothing in Redis.
+"""
 
 import asyncio
 import subprocess

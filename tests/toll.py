@@ -11,7 +11,8 @@ CALL = b"EVALSHA\r\n"
 class Toll:
     """Passes on what programs and the server say to each other: `url` is where programs connect.
 
-    `calls`: how many calls of scripts have passed. `answers`: while it is not set, the server is not heard.
+    `calls`: how many calls of scripts have passed. `answers`: while it is not set, the server is
+    not heard.
     """
 
     def __init__(self, server: Server) -> None:
@@ -48,7 +49,8 @@ class Toll:
         while data := await program.read(65536):
             seen = tail + data
             self.calls += seen.count(CALL)
-            # A word that is cut in two is found with its end; one that ends here must not be found again.
+            # A word that is cut in two is found with its end; one that ends here must not be found
+            # again.
             tail = seen[-(len(CALL) - 1) :]
             to_server.write(data)
             await to_server.drain()

@@ -1,4 +1,6 @@
-"""Write the tables of docs/protocol.md from what the core exports; with --check, only say whether they are up to date."""
+"""Write the tables of docs/protocol.md from what the core exports; with --check, only say whether
+they are up to date.
+"""
 
 import argparse
 import re
@@ -20,7 +22,9 @@ _SECTION = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end of table -->)"
 
 
 def render(page: str, tables: Tables) -> str:
-    """The page with every marked section written anew; raises KeyError for a section that nothing fills."""
+    """The page with every marked section written anew; raises KeyError for a section that nothing
+    fills.
+    """
     sections = sections_of(tables)
     return _SECTION.sub(lambda match: f"{match[1]}\n{sections[match[2]]()}\n{match[3]}", page)
 

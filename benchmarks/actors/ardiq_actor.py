@@ -1,4 +1,7 @@
-"""ArdiQ. `BENCH_LANES` spreads its jobs over so many lanes; `BENCH_PREFETCH` bounds what a worker holds."""
+"""ArdiQ.
+
+`BENCH_LANES` spreads its jobs over so many lanes; `BENCH_PREFETCH` bounds what a worker holds.
+"""
 
 import asyncio
 import itertools

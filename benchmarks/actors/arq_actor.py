@@ -1,4 +1,6 @@
-"""arq: a pool with `enqueue_job`, a worker with `max_jobs`; it has no bulk enqueue, so `gather` is its fastest way."""
+"""arq: a pool with `enqueue_job`, a worker with `max_jobs`; it has no bulk enqueue, so `gather` is
+its fastest way.
+"""
 
 import asyncio
 import time

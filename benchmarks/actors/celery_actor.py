@@ -1,4 +1,6 @@
-"""Celery: a pool of threads, Redis as broker and result backend, acknowledgements late as at-least-once asks for."""
+"""Celery: a pool of threads, Redis as broker and result backend, acknowledgements late as
+at-least-once asks for.
+"""
 
 import time
 from collections.abc import Sequence

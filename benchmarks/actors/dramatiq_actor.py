@@ -16,7 +16,8 @@ from work import crunch as compute
 
 class Actor:
     def __init__(self, url: str, concurrency: int) -> None:
-        # More threads than its default of 8 made it slower for short tasks; for naps they are what it needs.
+        # More threads than its default of 8 made it slower for short tasks; for naps they are what
+        # it needs.
         self.concurrency = concurrency
         self.broker = RedisBroker(url=url)
         self.broker.add_middleware(Results(backend=RedisBackend(url=url)))

@@ -1,6 +1,8 @@
-"""Runs one role of one contender: `driver.py ACTOR ROLE [ARGUMENT...]`; what it has to say is one line of JSON.
+"""Runs one role of one contender: `driver.py ACTOR ROLE [ARGUMENT...]`; what it has to say is one
+line of JSON.
 
-An actor is a module with a class `Actor`. Its methods are coroutines, for contenders without a loop too:
+An actor is a module with a class `Actor`. Its methods are coroutines, for contenders without a loop
+too:
 
     Actor(url, concurrency)
     bulk(task, payloads)         enqueue one job per payload by the fastest way that its documentation shows
@@ -11,8 +13,9 @@ An actor is a module with a class `Actor`. Its methods are coroutines, for conte
     delayed(count, ms, spread)   jobs that are due at moments evenly spread over `spread` ms from `ms` (epoch) on
     work()                       run a worker until killed
 
-Tasks are `noop`, `blocking`, `nap` and `crunch`; what a contender cannot do it does not define. A `bulk` whose work is
-done by a program with a clock of its own gives the seconds. With `BENCH_TURNS` a worker's event loop counts its turns.
+Tasks are `noop`, `blocking`, `nap` and `crunch`; what a contender cannot do it does not define. A
+`bulk` whose work is done by a program with a clock of its own gives the seconds. With `BENCH_TURNS`
+a worker's event loop counts its turns.
 """
 
 import asyncio
@@ -59,7 +62,10 @@ async def _idle_round_trips(actor: Any, count: int, pause_s: float) -> list[floa
 
 
 def _peak_kb() -> int:
-    """The largest resident size of this program. What `getrusage` says would be that of the harness, if it is larger."""
+    """The largest resident size of this program.
+
+    What `getrusage` says would be that of the harness, if it is larger.
+    """
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

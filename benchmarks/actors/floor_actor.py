@@ -1,8 +1,9 @@
 """The floor: what a batch worker in a hundred lines of Python gets out of the same machine.
 
-It deduplicates, checks the owner and stores results, and has no lanes, delays, retries or leases. A queue with all of
-those, whose Redis traffic stays off the interpreter, should not be slower. Nothing in it is done twice or kept longer
-than needed: flat replies of the older protocol, which the client reads fastest, and outcomes that go out as they lie.
+It deduplicates, checks the owner and stores results, and has no lanes, delays, retries or leases. A
+queue with all of those, whose Redis traffic stays off the interpreter, should not be slower.
+Nothing in it is done twice or kept longer than needed: flat replies of the older protocol, which
+the client reads fastest, and outcomes that go out as they lie.
 """
 
 import asyncio
@@ -26,7 +27,8 @@ for n = 1, #ARGV, 2 do
 end
 """
 
-# ARGV worker, most jobs, lifetime of results, then per outcome: entry, id, result. Gives entry, id, call of each job.
+# ARGV worker, most jobs, lifetime of results, then per outcome: entry, id, result. Gives entry, id,
+# call of each job.
 TURN = """
 local me, stream = ARGV[1], '{floor}:stream'
 local entries, jobs, n = {}, {}, 0

@@ -1,4 +1,5 @@
-"""Counts the tasks that run in this process where the harness can see it: in a file that both have in memory.
+"""Counts the tasks that run in this process where the harness can see it: in a file that both have
+in memory.
 
 The same call stands in every contender's tasks and costs about 0.1 us.
 """

@@ -1,4 +1,6 @@
-"""RQ: `SimpleWorker`, which runs jobs in its own process (the default forks for each), and `enqueue_many` for bulk."""
+"""RQ: `SimpleWorker`, which runs jobs in its own process (the default forks for each), and
+`enqueue_many` for bulk.
+"""
 
 import time
 from collections.abc import Sequence

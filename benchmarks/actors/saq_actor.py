@@ -1,4 +1,6 @@
-"""SAQ: a queue with `enqueue`, a worker with `concurrency`; several at once is its fastest way to enqueue."""
+"""SAQ: a queue with `enqueue`, a worker with `concurrency`; several at once is its fastest way to
+enqueue.
+"""
 
 import asyncio
 import time

@@ -1,4 +1,6 @@
-"""taskiq with taskiq-redis: the stream broker, which its documentation recommends, and the asyncio result backend."""
+"""taskiq with taskiq-redis: the stream broker, which its documentation recommends, and the asyncio
+result backend.
+"""
 
 import asyncio
 import time
@@ -16,7 +18,8 @@ class Actor:
     def __init__(self, url: str, concurrency: int) -> None:
         self.concurrency = concurrency
         backend: Any = RedisAsyncResultBackend(url, result_ex_time=300)
-        # From 0: a group that starts at the end of the stream would not see what was enqueued before the worker.
+        # From 0: a group that starts at the end of the stream would not see what was enqueued
+        # before the worker.
         self.broker = RedisStreamBroker(url, queue_name="bench", consumer_id="0").with_result_backend(backend)
         task = self.broker.task
 

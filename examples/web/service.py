@@ -1,6 +1,9 @@
-"""A web service that hands work to a queue. Its environment has the client only: pip install ardiq-client fastapi uvicorn.
+"""A web service that hands work to a queue.
 
-Run it with `uvicorn service:api`; the worker, with the task's code, is `worker.py` and runs elsewhere.
+Its environment has the client only: pip install ardiq-client fastapi uvicorn.
+
+Run it with `uvicorn service:api`; the worker, with the task's code, is `worker.py` and runs
+elsewhere.
 """
 
 from typing import Any
@@ -36,7 +39,10 @@ class Report(BaseModel):
 
 @api.post("/reports", status_code=202)
 async def order_report(order: Order) -> Report:
-    """Enqueue a report and return at once. A caller that tries again gets the same job while it is unfinished."""
+    """Enqueue a report and return at once.
+
+    A caller that tries again gets the same job while it is unfinished.
+    """
     lane = "urgent" if order.urgent else "default"
     job = await word_report.options(priority=lane, expire_ms=600_000, unique=True).enqueue(order.text)
     return Report(id=job.id, status=TaskStatus.QUEUED)
@@ -61,7 +67,10 @@ async def get_report(report_id: str, wait: float = Query(0, ge=0, le=30)) -> Rep
 
 @api.exception_handler(BrokerError)
 async def redis_is_away(_request: Request, _error: BrokerError) -> JSONResponse:
-    """Redis has not confirmed the request. If only its reply was lost, the order is already in the queue."""
+    """Redis has not confirmed the request.
+
+    If only its reply was lost, the order is already in the queue.
+    """
     return JSONResponse(
         {"detail": "the queue did not confirm this; try again"}, status_code=503, headers={"Retry-After": "5"}
     )

@@ -1,4 +1,7 @@
-"""The worker of the web service: the task's code lives here only. Run it with `ardiq run worker:app`."""
+"""The worker of the web service: the task's code lives here only.
+
+Run it with `ardiq run worker:app`.
+"""
 
 from typing import TypedDict
 

@@ -1,4 +1,6 @@
-"""Programs that the tests start as processes of their own: workers, producers, and what speed is compared with."""
+"""Programs that the tests start as processes of their own: workers, producers, and what speed is
+compared with.
+"""
 
 EXITS = {
     "client": 0,

@@ -1,6 +1,8 @@
-"""Programs that end with work under way, each in its own way: `python -m tests.actors.exits NAME [TIMES]`.
+"""Programs that end with work under way, each in its own way:
+`python -m tests.actors.exits NAME [TIMES]`.
 
-With TIMES it ends so often, in forked children, each of which goes through the whole end of the interpreter.
+With TIMES it ends so often, in forked children, each of which goes through the whole end of the
+interpreter.
 """
 
 import asyncio
@@ -21,7 +23,8 @@ async def _requests() -> None:
     await asyncio.gather(*(noop.enqueue() for _ in range(50)))
     _kept.extend(asyncio.create_task(app.result(f"nobody-{number}", 3600)) for number in range(50))
     _kept.extend(asyncio.ensure_future(noop.enqueue()) for _ in range(50))
-    # Large arguments are not copied: the I/O thread holds on to objects of an interpreter that ends.
+    # Large arguments are not copied: the I/O thread holds on to objects of an interpreter that
+    # ends.
     _kept.extend(asyncio.ensure_future(app.ref("echo").enqueue(b"x" * 500_000)) for _ in range(10))
     await asyncio.sleep(0)
 

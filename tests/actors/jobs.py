@@ -1,4 +1,7 @@
-"""The app of the tests' workers. Where and how it works comes from the environment, see `tests.fleet`."""
+"""The app of the tests' workers.
+
+Where and how it works comes from the environment, see `tests.fleet`.
+"""
 
 import asyncio
 import json
@@ -15,7 +18,9 @@ _journal = os.open(os.environ["ARDIQ_TEST_JOURNAL"], os.O_WRONLY | os.O_APPEND |
 
 
 def note(event: str) -> None:
-    """Append to the journal that all processes share; one write is one line, also with many writers."""
+    """Append to the journal that all processes share; one write is one line, also with many
+    writers.
+    """
     run = current_task()
     assert run is not None
     os.write(_journal, f"{event} {run.task_id} {run.tries} {os.getpid()}\n".encode())

@@ -1,4 +1,7 @@
-"""A worker without the command line: `python -m tests.actors.worker`. Signals do what they do by default."""
+"""A worker without the command line: `python -m tests.actors.worker`.
+
+Signals do what they do by default.
+"""
 
 import asyncio
 import logging

@@ -1,4 +1,6 @@
-"""`python -m tests.chaos`: break things for some minutes, and say whether anything was lost, done twice, or left behind."""
+"""`python -m tests.chaos`: break things for some minutes, and say whether anything was lost, done
+twice, or left behind.
+"""
 
 import argparse
 import asyncio

@@ -1,11 +1,12 @@
 """Checks the evidence of a run, without processes, a server or a clock.
 
 - Each accepted job has one result, written once, and the caller received that result.
-- Each start of a job after the first is explained by a fault of the process that started it before: it ended, was told to
-  stop, or was frozen or cut off past its lease. Otherwise the task must have asked for another attempt. Faults of the
-  server or of all processes at once explain nothing.
+- Each start of a job after the first is explained by a fault of the process that started it before:
+  it ended, was told to stop, or was frozen or cut off past its lease. Otherwise the task must have
+  asked for another attempt. Faults of the server or of all processes at once explain nothing.
 - Each result comes from a run that was started, with the number of tries of that run.
-- A call that the server refused has created no job, and a caller that waits for a result gets an answer.
+- A call that the server refused has created no job, and a caller that waits for a result gets an
+  answer.
 - No process was deaf, failed to stop, or ended without a fault.
 - No keys are left in Redis.
 """
@@ -52,8 +53,9 @@ class Final(NamedTuple):
 class Evidence:
     """All the evidence of a run.
 
-    `results`: of every job that a producer knows, None when there is none. `stored`: jobs that the server accepted, by its
-    own account; `commits`: the results it wrote, in order. `states`: what is known of jobs without a result.
+    `results`: of every job that a producer knows, None when there is none. `stored`: jobs that the
+    server accepted, by its own account; `commits`: the results it wrote, in order. `states`: what
+    is known of jobs without a result.
     """
 
     notes: list[Note]
@@ -75,7 +77,9 @@ class Finding(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """A process may have lost its work: runs that it had begun by `until` may be started again from `since` on."""
+    """A process may have lost its work: runs that it had begun by `until` may be started again from
+    `since` on.
+    """
 
     why: str
     since: float
@@ -86,8 +90,8 @@ class Loss(NamedTuple):
 class Verdict:
     """The findings and the statistics.
 
-    `extra`: starts that were explained, by explanation. `recovery_s`: the longest time from the death of a worker to the
-    next start of a job that it had, while the server was there.
+    `extra`: starts that were explained, by explanation. `recovery_s`: the longest time from the
+    death of a worker to the next start of a job that it had, while the server was there.
     """
 
     findings: list[Finding]
@@ -154,7 +158,10 @@ def _told_wrong(evidence: Evidence, told: list[Note]) -> Iterable[Finding]:
 
 
 def _untold(untold: list[Note], faults: list[Note]) -> Iterable[Finding]:
-    """A caller may get an error while the server was unavailable. Without a channel, callers poll for their results."""
+    """A caller may get an error while the server was unavailable.
+
+    Without a channel, callers poll for their results.
+    """
     for note in untold:
         if note.detail["by_server"]:
             honest = "channel" not in note.detail["error"]
@@ -167,7 +174,10 @@ def _untold(untold: list[Note], faults: list[Note]) -> Iterable[Finding]:
 
 
 def _refused_and_done(evidence: Evidence, by_event: dict[str, list[Note]]) -> Iterable[Finding]:
-    """A call that the server refused has created no job. A call without a reply may have, since it is retried."""
+    """A call that the server refused has created no job.
+
+    A call without a reply may have, since it is retried.
+    """
     asked = {note.job: note.at for note in by_event["ask"]}
     others = [note for note in by_event["fault"] if not note.detail["kind"].startswith(REFUSALS)]
     for note in by_event["refuse"]:
@@ -215,7 +225,10 @@ def _processes(notes: list[Note]) -> Iterable[Finding]:
 
 
 def _may_end_so(end: Note, sent: set[str]) -> bool:
-    """A worker may give up with an error. No other process exits unless told to, and none crashes."""
+    """A worker may give up with an error.
+
+    No other process exits unless told to, and none crashes.
+    """
     code = end.detail["code"]
     if "SIGKILL" in sent:
         return True
@@ -245,7 +258,9 @@ class _Runs:
                 self._raised[note.job, note.pid, note.tries] = note.at
 
     def unexplained(self) -> Iterable[Finding]:
-        """Walk through the starts of each job: every one but the first uses up an earlier run that was lost."""
+        """Walk through the starts of each job: every one but the first uses up an earlier run that
+        was lost.
+        """
         for job, starts in self.starts.items():
             open_runs = starts[:1]
             for start in starts[1:]:
@@ -263,13 +278,17 @@ class _Runs:
         return any(loss.why in DEADLY and start.at <= loss.until for loss in self.losses[start.pid])
 
     def unseen(self, job: str) -> int:
-        """Processes lost while the job was unfinished: each may have recorded a start without noting it in the journal."""
+        """Processes lost while the job was unfinished: each may have recorded a start without
+        noting it in the journal.
+        """
         first, last = self._first[job], self.starts[job][-1].at if self.starts[job] else float("inf")
         deadly = (loss for losses in self.losses.values() for loss in losses if loss.why in DEADLY)
         return sum(loss.until >= first and loss.since <= last for loss in deadly)
 
     def _disturbed(self, since: float, until: float) -> bool:
-        """Whether the server was away shortly before or meanwhile: then no worker is declared dead for a while."""
+        """Whether the server was away shortly before or meanwhile: then no worker is declared dead
+        for a while.
+        """
         return any(ended >= since - TRUCE_S and began <= until for began, ended in self._away)
 
     def _why(self, run: Note, start: Note) -> str:

@@ -1,7 +1,8 @@
 """The faults by name: the effect on the target, and the duration.
 
-A fault returns when it has healed. It notes itself in the journal with the process that it hit, if it hit a single one,
-its beginning and its end: that note is what may explain a second start of a job.
+A fault returns when it has healed. It notes itself in the journal with the process that it hit, if
+it hit a single one, its beginning and its end: that note is what may explain a second start of a
+job.
 """
 
 import asyncio
@@ -44,7 +45,9 @@ class Stage:
 
     @contextmanager
     def noted(self, kind: str, place: Place | None = None) -> Iterator[None]:
-        """Note what happens inside as a fault; it concerns the process that `place` has at the beginning."""
+        """Note what happens inside as a fault; it concerns the process that `place` has at the
+        beginning.
+        """
         began, pid = time.monotonic(), place.pid if place else 0
         try:
             yield
@@ -53,7 +56,9 @@ class Stage:
             self.journal.note("fault", pid=pid, kind=kind, target=target, began=began, ended=time.monotonic())
 
     async def enqueue(self, name: str, lane: str, *args: object) -> str:
-        """Enqueue a job of the run's own, however long the server takes to accept it; return its id."""
+        """Enqueue a job of the run's own, however long the server takes to accept it; return its
+        id.
+        """
         job = uuid.uuid4().hex
         value = uuid.uuid4().int & 0xFFFF
         async with asyncio.timeout(ENQUEUE_S):
@@ -72,7 +77,10 @@ DoToServer = Callable[[Stage, Random], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fault. `costs`: whether a process may lose its work, so that others start it again."""
+    """One kind of fault.
+
+    `costs`: whether a process may lose its work, so that others start it again.
+    """
 
     name: str
     scope: Scope
@@ -98,7 +106,9 @@ def to_process(scope: Literal["worker", "producer"], name: str, *, costs: bool =
 
 
 def to_server(name: str) -> Callable[[DoToServer], DoToServer]:
-    """Register a fault of the server, or of what it grants: none of these may cost a worker its work."""
+    """Register a fault of the server, or of what it grants: none of these may cost a worker its
+    work.
+    """
 
     def register(do: DoToServer) -> DoToServer:
         async def run(stage: Stage, _place: Place | None, random: Random) -> None:

@@ -1,4 +1,6 @@
-"""The processes of a run: each has a place, a link to the server, and a successor when it has ended."""
+"""The processes of a run: each has a place, a link to the server, and a successor when it has
+ended.
+"""
 
 import asyncio
 import signal
@@ -23,11 +25,16 @@ PAUSE_S = 0.2
 """Between the end of a process and the start of its successor."""
 
 ENDS_S = 25.0
-"""How long a stopping process may take: grace period, cleanup, and a sign-off while the server is away."""
+"""How long a stopping process may take: grace period, cleanup, and a sign-off while the server is
+away.
+"""
 
 
 class Place:
-    """One worker or producer after the other, over one link. `lane` is served by this worker alone."""
+    """One worker or producer after the other, over one link.
+
+    `lane` is served by this worker alone.
+    """
 
     def __init__(self, role: Role, number: int, link: Link) -> None:
         self.role: Role = role
@@ -53,7 +60,10 @@ class Place:
 
 
 class Fleet:
-    """All places of a run. While `keeping`, an ended process gets a successor; each start and end is noted."""
+    """All places of a run.
+
+    While `keeping`, an ended process gets a successor; each start and end is noted.
+    """
 
     def __init__(self, store: Store, settings: Settings, journal: Journal, directory: Path) -> None:
         self._store = store
@@ -135,7 +145,9 @@ class Fleet:
         return place.pid
 
     async def end(self, role: Role) -> None:
-        """Stop all processes of a role by SIGTERM; a process that does not end is a complaint, and killed."""
+        """Stop all processes of a role by SIGTERM; a process that does not end is a complaint, and
+        killed.
+        """
         self.keeping[role] = False
         for place in self.of(role):
             if place.running():

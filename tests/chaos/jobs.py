@@ -1,4 +1,7 @@
-"""The app of the run's workers, for `ardiq run tests.chaos.jobs:app`. Every task notes its start and its end."""
+"""The app of the run's workers, for `ardiq run tests.chaos.jobs:app`.
+
+Every task notes its start and its end.
+"""
 
 import asyncio
 import threading
@@ -82,7 +85,9 @@ async def large(value: int, data: bytes) -> dict[str, int | bytes]:
 
 
 def _pulse() -> None:
-    """Note each time in which this process did not run: it was frozen, or the machine had no time for it."""
+    """Note each time in which this process did not run: it was frozen, or the machine had no time
+    for it.
+    """
     last = time.monotonic()
     while True:
         time.sleep(PULSE_S)

@@ -1,7 +1,8 @@
 """The journal that all processes of a run share: their actions, in order.
 
-One line is one write with O_APPEND, so lines of many processes never mix, and a line survives the death of its writer.
-Times are those of the monotonic clock, which is the same for all processes of a machine.
+One line is one write with O_APPEND, so lines of many processes never mix, and a line survives the
+death of its writer. Times are those of the monotonic clock, which is the same for all processes of
+a machine.
 """
 
 import json
@@ -14,8 +15,8 @@ from typing import Any, NamedTuple
 class Note(NamedTuple):
     """One line.
 
-    Workers note `start`, `end`, `raise`, `cancelled` and `stall`; producers `ask`, `accept`, `refuse` and `told`; the run
-    itself `spawn`, `exit`, `fault` and `complaint`.
+    Workers note `start`, `end`, `raise`, `cancelled` and `stall`; producers `ask`, `accept`,
+    `refuse` and `told`; the run itself `spawn`, `exit`, `fault` and `complaint`.
     """
 
     at: float
@@ -39,7 +40,9 @@ class Journal:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def note(self, event: str, job: str = "", tries: int = 0, worker: str = "", pid: int = 0, **detail: Any) -> None:
-        """Append a line; `pid` is the process that it is about, by default the one that writes it."""
+        """Append a line; `pid` is the process that it is about, by default the one that writes
+        it.
+        """
         line = [time.monotonic(), event, pid or os.getpid(), job, tries, worker, detail]
         os.write(self._file, json.dumps(line).encode() + b"\n")
 

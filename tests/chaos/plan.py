@@ -1,4 +1,6 @@
-"""Computes the order of the faults from a seed: the same seed and selection produce the same faults in the same order."""
+"""Computes the order of the faults from a seed: the same seed and selection produce the same faults
+in the same order.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +13,9 @@ MOST = 3
 
 
 def selection(words: str) -> list[str]:
-    """Return the kinds that `words` selects: `all`, names or prefixes (`worker`, `acl-`); `-name` excludes one."""
+    """Return the kinds that `words` selects: `all`, names or prefixes (`worker`, `acl-`); `-name`
+    excludes one.
+    """
     chosen: list[str] = []
     for word in words.split(","):
         word = word.strip()
@@ -29,7 +33,8 @@ def selection(words: str) -> list[str]:
 def rounds(seed: int, names: Iterable[str], most: Mapping[Scope, int]) -> Iterator[list[Fault]]:
     """Endless rounds of one to `MOST` faults. Every kind comes before one comes again.
 
-    `most`: how many faults of each scope a round may have, for a process or the server suffers one at a time.
+    `most`: how many faults of each scope a round may have, for a process or the server suffers one
+    at a time.
     """
     random = Random(f"{seed}/plan")
     deck: list[str] = []

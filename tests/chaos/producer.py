@@ -16,7 +16,9 @@ from tests.chaos.settings import Settings
 
 WAIT_S = 600.0
 LAST_WAIT_S = 20.0
-"""How long a stopping producer waits for results: longer than any of its jobs may be delayed, run, and be recovered."""
+"""How long a stopping producer waits for results: longer than any of its jobs may be delayed, run,
+and be recovered.
+"""
 
 REFUSED = "Redis refused"
 """The prefix of the error for a call that the server refused."""

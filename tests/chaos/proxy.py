@@ -1,4 +1,6 @@
-"""A way from one process to the server that can be cut, slowed, delayed, or closed without a word."""
+"""A way from one process to the server that can be cut, slowed, delayed, or closed without a
+word.
+"""
 
 import asyncio
 import time
@@ -14,7 +16,9 @@ Direction = Literal["request", "reply"]
 
 @dataclass
 class Cut:
-    """The connection that carries the next `after` bytes in `direction` breaks behind the last of them."""
+    """The connection that carries the next `after` bytes in `direction` breaks behind the last of
+    them.
+    """
 
     direction: Direction
     after: int
@@ -24,8 +28,8 @@ class Cut:
 class Link:
     """Listens at `port` and passes everything on to the server at `server_port`.
 
-    `latency_s`: how long a byte is in flight. `bytes_per_s`: how many of them pass in a second and direction, 0 for as many
-    as may be. Both may be changed at any time.
+    `latency_s`: how long a byte is in flight. `bytes_per_s`: how many of them pass in a second and
+    direction, 0 for as many as may be. Both may be changed at any time.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -64,7 +68,9 @@ class Link:
             each.cancel()
 
     def cut(self, direction: Direction, after: int) -> Cut:
-        """Break the connection that carries the byte `after` from now on; `done` of what this returns is set then."""
+        """Break the connection that carries the byte `after` from now on; `done` of what this
+        returns is set then.
+        """
         self._cut = Cut(direction, after)
         return self._cut
 

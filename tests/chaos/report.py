@@ -39,7 +39,9 @@ def summary(verdict: Verdict, notes: list[Note], *, title: str, repeat: str, sec
 
 
 def histories(verdict: Verdict, notes: list[Note], store: Store, directory: Path) -> str:
-    """Return the findings, with details of the first ones: journal, append-only file, logs, and the faults at the time."""
+    """Return the findings, with details of the first ones: journal, append-only file, logs, and the
+    faults at the time.
+    """
     parts: list[str] = []
     for kind, number in sorted(_kinds(verdict.findings).items()):
         alike = [finding for finding in verdict.findings if finding.kind == kind][:MOST_ALIKE]

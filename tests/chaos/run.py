@@ -42,7 +42,9 @@ BATCH = 200
 
 @dataclass(frozen=True)
 class Options:
-    """The settings of a run. `names`: the kinds of faults, each of which happens once even if `seconds` are too few.
+    """The settings of a run.
+
+    `names`: the kinds of faults, each of which happens once even if `seconds` are too few.
 
     `rate`: calls a second of each producer, each for one or several jobs.
     """
@@ -149,7 +151,9 @@ class _Run:
             pulse.cancel()
 
     async def break_things(self) -> None:
-        """Round after round of faults, until the time is up and each kind has happened; then everything must work again."""
+        """Round after round of faults, until the time is up and each kind has happened; then
+        everything must work again.
+        """
         end, left = time.monotonic() + self._options.seconds, set(self._options.names)
         most: dict[Scope, int] = {"worker": self._options.workers, "producer": self._options.producers, "server": 1}
         for number, faults in enumerate(plan.rounds(self._options.seed, self._options.names, most)):
@@ -262,7 +266,9 @@ class _Run:
             await asyncio.sleep(LOOK_S)
 
     async def _until_the_dead_are_gone(self) -> None:
-        """Wait until live workers have taken over from those that died last; otherwise the dead count as leftovers."""
+        """Wait until live workers have taken over from those that died last; otherwise the dead
+        count as leftovers.
+        """
         end = time.monotonic() + self._lease_s + TAKEOVER_S
         while time.monotonic() < end:
             if not await asyncio.to_thread(self._knows_dead):

@@ -12,7 +12,8 @@ VARIABLE = "ARDIQ_CHAOS"
 class Settings:
     """Where a worker or a producer works, and how.
 
-    `lanes`: lowest first. `options`: further options of the app. `rate`: calls a second of a producer.
+    `lanes`: lowest first. `options`: further options of the app. `rate`: calls a second of a
+    producer.
     """
 
     url: str

@@ -1,7 +1,8 @@
-"""The server of a run: its data survives any fault of its process, and its append-only file records every write.
+"""The server of a run: its data survives any fault of its process, and its append-only file records
+every write.
 
-It keeps an append-only file and flushes it before it answers, so a restart forgets nothing. The same file says afterwards
-which results were written, in their order.
+It keeps an append-only file and flushes it before it answers, so a restart forgets nothing. The
+same file says afterwards which results were written, in their order.
 """
 
 import asyncio
@@ -20,7 +21,9 @@ HEAL_S = 20.0
 
 
 class Command(NamedTuple):
-    """One command of the append-only file, with the second of the server's clock in which it was written."""
+    """One command of the append-only file, with the second of the server's clock in which it was
+    written.
+    """
 
     second: int
     words: list[bytes]
@@ -90,7 +93,8 @@ class Store:
 class Records:
     """The outcome of the jobs, according to the server.
 
-    `stored`: jobs that the server has accepted. `commits`: of each job the results that were written for it.
+    `stored`: jobs that the server has accepted. `commits`: of each job the results that were
+    written for it.
     """
 
     def __init__(self, store: Store, queue: str) -> None:

@@ -31,7 +31,8 @@ def project(tmp_path: Path) -> Path:
 def environment() -> dict[str, str]:
     """This environment without what would change the command line's behaviour.
 
-    Its Redis is one that cannot exist: a command that a test forgot to give a server must not find somebody's own.
+    Its Redis is one that cannot exist: a command that a test forgot to give a server must not find
+    somebody's own.
     """
     unwanted = {"ARDIQ_DEMO_QUEUE", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"}
     kept = {name: value for name, value in os.environ.items() if name not in unwanted}
@@ -46,7 +47,9 @@ def without_url(environment: dict[str, str]) -> None:
 
 @pytest.fixture
 def start(tmp_path: Path, project: Path, environment: dict[str, str]) -> Iterator[StartProgram]:
-    """A function that starts a Python program in `project`: takes its arguments and further environment variables."""
+    """A function that starts a Python program in `project`: takes its arguments and further
+    environment variables.
+    """
     programs: list[Program] = []
 
     def begin(*arguments: str, **variables: str) -> Program:
@@ -62,7 +65,9 @@ def start(tmp_path: Path, project: Path, environment: dict[str, str]) -> Iterato
 
 @pytest.fixture
 def ardiq(start: StartProgram) -> StartProgram:
-    """A function that starts `ardiq` in `project`: takes its arguments and further environment variables."""
+    """A function that starts `ardiq` in `project`: takes its arguments and further environment
+    variables.
+    """
 
     def begin(*arguments: str, **variables: str) -> Program:
         return start("-m", "ardiq_cli", *arguments, **variables)
@@ -76,7 +81,9 @@ OnTerminal = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def ask(project: Path, environment: dict[str, str]) -> Ask:
-    """A function that runs `ardiq` in `project` to its end and gives status, standard output and standard error."""
+    """A function that runs `ardiq` in `project` to its end and gives status, standard output and
+    standard error.
+    """
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -95,7 +102,9 @@ def ask(project: Path, environment: dict[str, str]) -> Ask:
 
 @pytest.fixture
 def ask_here(monkeypatch: pytest.MonkeyPatch) -> Ask:
-    """As `ask`, but in this process, which takes a tenth of the time: for commands that only look."""
+    """As `ask`, but in this process, which takes a tenth of the time: for commands that only
+    look.
+    """
     monkeypatch.setenv("ARDIQ_REDIS_URL", NOWHERE)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,6 @@
-"""What tasks leave to their children: processes that they fork, and asyncio tasks that leave the program."""
+"""What tasks leave to their children: processes that they fork, and asyncio tasks that leave the
+program.
+"""
 
 from pathlib import Path
 

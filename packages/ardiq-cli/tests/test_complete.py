@@ -1,4 +1,6 @@
-"""Completion in the shell: names from Redis, quickly or not at all, and nothing that a shell would act upon."""
+"""Completion in the shell: names from Redis, quickly or not at all, and nothing that a shell would
+act upon.
+"""
 
 import socket
 import subprocess

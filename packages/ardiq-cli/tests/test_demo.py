@@ -53,7 +53,8 @@ def test_demo_survives_its_killed_worker(
     assert int(row(output, "reclaimed after the crash")) >= 1
     firings = int(parts(r"(\d+) of them fired", output)[0])
     assert firings >= 2
-    # A job per file, the aggregate, the delayed one, the one that fails twice, and what the schedule fired.
+    # A job per file, the aggregate, the delayed one, the one that fails twice, and what the
+    # schedule fired.
     assert int(row(output, "jobs")) == FILES + 3 + firings
     # The aggregate is of the true contents, in order.
     ordered = sorted(files, key=lambda file: file.relative_to(project).as_posix())

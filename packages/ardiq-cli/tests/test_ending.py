@@ -1,4 +1,6 @@
-"""The end of a worker's process: soon after the worker's, whatever of the application's goes on, and with its status."""
+"""The end of a worker's process: soon after the worker's, whatever of the application's goes on,
+and with its status.
+"""
 
 import signal
 import time
@@ -13,7 +15,9 @@ from tests.servers import Server
 
 LIMIT_S = 2.0
 SLACK_S = 2.0
-"""For a machine with more processes than cores: the limit itself is asserted where no other thing is measured."""
+"""For a machine with more processes than cores: the limit itself is asserted where no other thing
+is measured.
+"""
 
 TASKS = """
     import asyncio, atexit, concurrent.futures, pathlib, sys, threading, time

@@ -1,4 +1,6 @@
-"""From an exception to a line and an exit code: which of two that fit comes first, and that it is one line."""
+"""From an exception to a line and an exit code: which of two that fit comes first, and that it is
+one line.
+"""
 
 import asyncio
 

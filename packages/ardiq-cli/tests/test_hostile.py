@@ -130,7 +130,8 @@ def test_results_and_tracebacks_are_shown_with_escapes(
 
 @pytest.mark.parametrize("options", [(), ("--log-format", "json"), ("--verbose",)])
 def test_a_name_forges_no_line_in_the_log(app: Ardiq, work: Ask, module: Module, options: tuple[str, ...]) -> None:
-    # Each of these is on its way to another line of the log: of Python for one, of the engine for the other.
+    # Each of these is on its way to another line of the log: of Python for one, of the engine for
+    # the other.
     module("""
         from ardiq import Ardiq
         app = Ardiq(queue_name="hostile")
@@ -355,7 +356,9 @@ def test_any_console_encoding(
 
 
 def test_times_that_no_clock_has_shown(app: Ardiq, server: Server, ask: Ask) -> None:
-    """The header of an entry holds any number of 48 bits for a time: the year may have five digits."""
+    """The header of an entry holds any number of 48 bits for a time: the year may have five
+    digits.
+    """
     job = app.ref("some.task").enqueue_sync().id.encode()
     lane = "ardiq:{hostile}:lane:default"
     ((entry, fields),) = server.cli("XRANGE", lane, "-", "+")

@@ -1,4 +1,7 @@
-"""MODULE:APP: what can be said wrongly, and what the user is then told. All of it is exit code 2."""
+"""MODULE:APP: what can be said wrongly, and what the user is then told.
+
+All of it is exit code 2.
+"""
 
 import subprocess
 import sys

@@ -19,7 +19,9 @@ WORKERS = pytest.mark.parametrize("workers", ["1", "2"])
 
 @pytest.fixture
 def run(server: Server, queue_name: str, module: Module, ask: Ask) -> Run:
-    """A function that runs a worker whose application has these lines, and one job, and gives the lines of the log."""
+    """A function that runs a worker whose application has these lines, and one job, and gives the
+    lines of the log.
+    """
 
     def finish(lines: str, *options: str, task: str = "pass") -> list[str]:
         body = "\n    ".join(task.splitlines())

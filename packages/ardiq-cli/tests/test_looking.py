@@ -1,4 +1,6 @@
-"""What only looks leaves no trace: unknown queues are said to be unknown, and a server that takes no writes will do."""
+"""What only looks leaves no trace: unknown queues are said to be unknown, and a server that takes
+no writes will do.
+"""
 
 import asyncio
 import json

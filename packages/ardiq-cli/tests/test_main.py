@@ -1,4 +1,6 @@
-"""The command line as such: help, version, usage errors, and that a mistake costs a line, not a traceback."""
+"""The command line as such: help, version, usage errors, and that a mistake costs a line, not a
+traceback.
+"""
 
 import json
 import os
@@ -33,7 +35,8 @@ def test_help_fits_a_terminal_of_80_columns_uncut_and_shows_examples(ask: Ask, c
     done = ask(*command.split(), "--help", COLUMNS="80")
     assert done.returncode == ExitCode.OK
     assert max(map(len, done.stdout.splitlines())) <= 80
-    # A summary that is too long for its line would end like this; so does a usage line, in brackets.
+    # A summary that is too long for its line would end like this; so does a usage line, in
+    # brackets.
     assert "..." not in done.stdout.replace("[ARGS]...", "")
     if command != "inspect":
         assert f"Examples:\n    ardiq {command}".rstrip() in done.stdout

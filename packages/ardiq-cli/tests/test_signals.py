@@ -1,4 +1,6 @@
-"""What signals do to a worker, alone, supervised and in `ardiq dev`: which stop it in order, which it survives."""
+"""What signals do to a worker, alone, supervised and in `ardiq dev`: which stop it in order, which
+it survives.
+"""
 
 import os
 import signal

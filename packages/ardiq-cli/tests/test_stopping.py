@@ -1,4 +1,6 @@
-"""Stop signals of a worker's process: counted even where the loop is blocked, and not inherited by forked children."""
+"""Stop signals of a worker's process: counted even where the loop is blocked, and not inherited by
+forked children.
+"""
 
 import signal
 import time

@@ -229,7 +229,8 @@ def test_child_that_fails_while_stopping_makes_the_run_fail(supervise: StartProg
     assert "ended with status 9" in supervisor.output
 
 
-# Holds the second signal back until the child has died of the first one, which the event loop has not been told by then.
+# Holds the second signal back until the child has died of the first one, which the event loop has
+# not been told by then.
 LATE = textwrap.dedent("""
     import contextlib, os, pathlib
     signals = []

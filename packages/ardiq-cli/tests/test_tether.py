@@ -64,7 +64,8 @@ def test_wrapped_program_keeps_its_exit_status_and_signals(by_kernel: bool) -> N
     tether = Tether(by_kernel=by_kernel)
     ended = subprocess.run(tether.wrap(["/bin/sh", "-c", "exit 7"]), pass_fds=tether.fds, check=False)
     assert ended.returncode == 7
-    # The pause bounds the life of a program that a failing test leaves behind; a trap runs at once during `wait`.
+    # The pause bounds the life of a program that a failing test leaves behind; a trap runs at once
+    # during `wait`.
     program = "trap 'kill $!; exit 9' TERM; sleep 20 & echo ready; wait"
     with subprocess.Popen(
         tether.wrap(["/bin/sh", "-c", program]), pass_fds=tether.fds, stdout=subprocess.PIPE

@@ -27,7 +27,9 @@ def server(make_server: MakeServer) -> Server:
 
 @pytest.fixture
 def app(server: Server, module: Module) -> Ardiq:
-    """The producer's side of an application that also knows a lane which the worker does not serve."""
+    """The producer's side of an application that also knows a lane which the worker does not
+    serve.
+    """
     module("""
         import asyncio
         from ardiq import Ardiq

@@ -1,4 +1,7 @@
-"""Completion of queue and task names in the shell. It is quick, or offers nothing; it never writes an error."""
+"""Completion of queue and task names in the shell.
+
+It is quick, or offers nothing; it never writes an error.
+"""
 
 import contextlib
 import io
@@ -14,7 +17,9 @@ _MOST_JOBS = 200
 """Jobs of each state whose tasks are offered."""
 
 _HARMLESS = re.compile(r"[\w.:/@+-]+")
-"""Completion scripts pass names through the shell, and anyone who can write to Redis can make up a name."""
+"""Completion scripts pass names through the shell, and anyone who can write to Redis can make up a
+name.
+"""
 
 
 def queues(context: typer.Context, incomplete: str) -> list[str]:

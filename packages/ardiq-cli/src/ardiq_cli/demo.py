@@ -5,9 +5,11 @@ from ardiq_cli.run import Verbose
 
 
 def demo(verbose: Verbose = False) -> None:
-    """Hash every file of this directory with two workers, kill one of them, and show that nothing is lost.
+    """Hash every file of this directory with two workers, kill one of them, and show that nothing
+    is lost.
 
-    Needs nothing installed or running: it starts a Redis server of its own, unless $ARDIQ_REDIS_URL names one.
+    Needs nothing installed or running: it starts a Redis server of its own, unless $ARDIQ_REDIS_URL
+    names one.
     """
     with boundary(verbose=verbose):
         import asyncio
@@ -23,7 +25,8 @@ def demo(verbose: Verbose = False) -> None:
         if not source.paths:
             raise CommandError("this directory has no files to work on", ExitCode.USAGE)
         take_any_text()
-        # Any stop signal, like Ctrl-C, has to pass through the `finally` blocks that end what the demo started.
+        # Any stop signal, like Ctrl-C, has to pass through the `finally` blocks that end what the
+        # demo started.
         for number in stop_signals():
             if number is not signal.SIGINT:
                 signal.signal(number, lambda _number, _frame: signal.raise_signal(signal.SIGINT))

@@ -13,10 +13,11 @@ QUEUE_VARIABLE = "ARDIQ_DEMO_QUEUE"
 
 @contextmanager
 def environment() -> Generator[Path, None, None]:
-    """Name the server and the queue in this process's environment, for `ardiq_cli.demo_tasks` here and in the workers.
+    """Name the server and the queue in this process's environment, for `ardiq_cli.demo_tasks` here
+    and in the workers.
 
-    The server is a fresh one that ends with this block, unless the environment already names one. Yields a directory
-    for logs, removed at the end.
+    The server is a fresh one that ends with this block, unless the environment already names one.
+    Yields a directory for logs, removed at the end.
     """
     from ardiq_cli.embedded import EmbeddedServer, find_server, temporary_place
 

@@ -24,7 +24,9 @@ class Input:
 
 
 def collect(directory: Path) -> Input:
-    """At most `MAX_FILES` files, sorted: what git tracks or would track, without git all that is not hidden or built."""
+    """At most `MAX_FILES` files, sorted: what git tracks or would track, without git all that is
+    not hidden or built.
+    """
     listed = _tracked(directory)
     names = sorted(_walk(directory) if listed is None else listed)
     usable = [name for name in names if _usable(directory / name)]

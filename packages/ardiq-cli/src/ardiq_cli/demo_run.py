@@ -36,7 +36,9 @@ _KILL_AT = 0.4
 """Share of the files that are done when the worker is killed."""
 
 _SLOT_SECONDS = 25.0
-"""Pauses of all file jobs together: with eight slots, and four after the kill, they take some five seconds."""
+"""Pauses of all file jobs together: with eight slots, and four after the kill, they take some five
+seconds.
+"""
 
 _TAKEN_OVER = re.compile(r"took over (?P<jobs>\d+) jobs \((?P<started>\d+) of them started\)")
 
@@ -186,7 +188,9 @@ class Demo:
             await asyncio.sleep(_POLL_S)
 
     def _taken_over(self) -> tuple[int, int]:
-        """Jobs that the surviving worker took over, and how many of them had been started: its log says so."""
+        """Jobs that the surviving worker took over, and how many of them had been started: its log
+        says so.
+        """
         found = [
             match
             for number in range(1, _WORKERS + 1)

@@ -41,8 +41,8 @@ class Totals(TypedDict):
 def file_facts(path: str, pause: float) -> FileFacts:
     """Size, number of lines and SHA-256 of the file at `path`.
 
-    It reads for real, then waits `pause` seconds in the place of a slow disk: only so is there work in flight when
-    the demo kills a worker.
+    It reads for real, then waits `pause` seconds in the place of a slow disk: only so is there work
+    in flight when the demo kills a worker.
     """
     content = Path(path).read_bytes()
     time.sleep(pause)

@@ -1,4 +1,7 @@
-"""`ardiq drain`: wait until a queue has nothing that waits or runs. It only looks; it changes nothing."""
+"""`ardiq drain`: wait until a queue has nothing that waits or runs.
+
+It only looks; it changes nothing.
+"""
 
 from collections import deque
 from dataclasses import dataclass
@@ -31,8 +34,8 @@ def drain(
 ) -> None:
     """Wait until nothing in the queue waits (delayed jobs included) or runs.
 
-    A progress bar on a terminal, one JSON object per line otherwise. Nothing is ever deleted. Exit code 4: there is
-    no such queue.
+    A progress bar on a terminal, one JSON object per line otherwise. Nothing is ever deleted. Exit
+    code 4: there is no such queue.
     """
     with boundary(verbose=verbose):
         import asyncio
@@ -73,7 +76,9 @@ class Pace:
         self._seen: deque[tuple[float, int]] = deque()
 
     def add(self, when: float, unfinished: int) -> float:
-        """Note `unfinished` at `when` (seconds); the jobs per second since the start of the window."""
+        """Note `unfinished` at `when` (seconds); the jobs per second since the start of the
+        window.
+        """
         self._seen.append((when, unfinished))
         while len(self._seen) > 2 and self._seen[1][0] <= when - _WINDOW_S:
             self._seen.popleft()

@@ -1,8 +1,9 @@
 """Ends a worker process soon after its worker, even if application code is still running.
 
-After the worker has signed off, its jobs are done or returned to the queue, so no running code matters any more. But the
-interpreter waits for threads, executors and exit handlers of the application, however long they take, and handles no
-signals meanwhile. So shutdown is limited to `END_S`. Then this module flushes the output and exits with the same status.
+After the worker has signed off, its jobs are done or returned to the queue, so no running code
+matters any more. But the interpreter waits for threads, executors and exit handlers of the
+application, however long they take, and handles no signals meanwhile. So shutdown is limited to
+`END_S`. Then this module flushes the output and exits with the same status.
 """
 
 import faulthandler

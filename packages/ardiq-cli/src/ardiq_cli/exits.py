@@ -23,13 +23,18 @@ class ExitCode(IntEnum):
     NOT_FOUND = 4
     TIMEOUT = 5
     EXHAUSTED = 6
-    """The worker's process has run out of threads, memory or file descriptors; a fresh one may go on."""
+    """The worker's process has run out of threads, memory or file descriptors; a fresh one may go
+    on.
+    """
     INTERRUPTED = 130
     """Ctrl-C in a command that has nothing to finish (the shell's own convention)."""
 
 
 class Interruption(BaseException):
-    """Ends an import. Application code must not be able to catch it as an Exception or SystemExit."""
+    """Ends an import.
+
+    Application code must not be able to catch it as an Exception or SystemExit.
+    """
 
 
 class CommandError(Exception):
@@ -57,8 +62,8 @@ def boundary(*, verbose: bool = False) -> Generator[None, None, None]:
     except KeyboardInterrupt:
         raise SystemExit(ExitCode.INTERRUPTED) from None
     except BrokenPipeError:
-        # The reader (`head`, a pager) has seen enough. What is still buffered must not raise again when the
-        # interpreter flushes it at exit.
+        # The reader (`head`, a pager) has seen enough. What is still buffered must not raise again
+        # when the interpreter flushes it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(ExitCode.OK) from None
     except Exception as error:  # noqa: BLE001 - this is where all of them end
@@ -76,7 +81,8 @@ def explain(error: Exception) -> tuple[str, ExitCode]:
         return str(error), error.code
     if isinstance(error, ImportError):
         return str(error), ExitCode.USAGE
-    # Imported here: nothing of ardiq may be on the path to `--help`, and where ardiq cannot be imported we are done.
+    # Imported here: nothing of ardiq may be on the path to `--help`, and where ardiq cannot be
+    # imported we are done.
     from ardiq.errors import ArdiqError, BrokerError, InvalidIdError, SystemResourceError, WorkerExhaustedError
 
     if isinstance(error, BrokerError):

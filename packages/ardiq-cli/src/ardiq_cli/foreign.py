@@ -1,4 +1,5 @@
-"""Arguments and results as commands such as `inspect` read them: by the default codec, or as a size if it cannot.
+"""Arguments and results as commands such as `inspect` read them: by the default codec, or as a size
+if it cannot.
 
 The application may use its own serializer, which these commands do not know.
 """
@@ -19,7 +20,10 @@ class Unknown(NamedTuple):
 
 
 def encode(value: Any) -> bytes:
-    """Encode a value. The decoder below needs a counterpart: an application defines both or neither."""
+    """Encode a value.
+
+    The decoder below needs a counterpart: an application defines both or neither.
+    """
     return _codec.encode_value(value)
 
 

@@ -41,7 +41,9 @@ class State(StrEnum):
     epilog=examples("ardiq inspect queues", "ardiq inspect queues --queue shop --json"),
 )
 def queues(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
-    """How much waits, runs, is scheduled or dead, per queue and lane (exit code 4: there is no such queue)."""
+    """How much waits, runs, is scheduled or dead, per queue and lane (exit code 4: there is no such
+    queue).
+    """
     with boundary(verbose=verbose):
         import asyncio
 
@@ -168,7 +170,9 @@ def _complain_of(seen: list[_Seen]) -> None:
 
 @dataclass(frozen=True)
 class _Jobs:
-    """A list of jobs: table rows, the same for machines, and what there is to say about the list."""
+    """A list of jobs: table rows, the same for machines, and what there is to say about the
+    list.
+    """
 
     rows: list[list[str]]
     facts: "list[Row]"
@@ -215,7 +219,8 @@ async def _find(app: "Ardiq", job_id: str) -> "Row | None":
     from ardiq.errors import SerializationError
     from ardiq_cli import tables, trouble
 
-    # The result first: a job that ends between the two questions is then found by neither the wrong way round.
+    # The result first: a job that ends between the two questions is then found by neither the wrong
+    # way round.
     for _ in range(2):
         result = await app.result(job_id)
         if result is not None:

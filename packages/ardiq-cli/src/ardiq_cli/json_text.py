@@ -1,6 +1,7 @@
 """Converts any Python value to ASCII JSON that conforms to RFC 8259.
 
-Values without a JSON equivalent become strings in Python notation: `"datetime.date(2026, 1, 1)"`, `"Decimal('1.5')"`, `"nan"`.
+Values without a JSON equivalent become strings in Python notation: `"datetime.date(2026, 1, 1)"`,
+`"Decimal('1.5')"`, `"nan"`.
 """
 
 import json
@@ -12,7 +13,10 @@ Json: TypeAlias = Any
 """A value that `json.dumps` can write; the exact type would be recursive."""
 
 DEEPEST = 100
-"""JSON parsers limit the depth too, some not much higher. Deeper values become strings in Python notation."""
+"""JSON parsers limit the depth too, some not much higher.
+
+Deeper values become strings in Python notation.
+"""
 
 _DOUBLE_BITS = 1023
 """Integers up to this many bits fit into the range of a double, which many JSON parsers use."""
@@ -60,7 +64,10 @@ def python_form(value: object) -> str:
 
 
 def _object(items: Mapping[object, object], levels: int) -> dict[str, Json]:
-    """Convert a mapping. Keys that are not strings use Python notation. If two keys collide, the second gets a number."""
+    """Convert a mapping.
+
+    Keys that are not strings use Python notation. If two keys collide, the second gets a number.
+    """
     found: dict[str, Json] = {}
     counts: dict[str, int] = {}
     for key, item in sorted(items.items(), key=lambda pair: not isinstance(pair[0], str)):

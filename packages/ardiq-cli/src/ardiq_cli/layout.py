@@ -1,10 +1,15 @@
-"""Which columns of a table fit on the screen. Ids and names are never cut: whole columns are left out instead."""
+"""Which columns of a table fit on the screen.
+
+Ids and names are never cut: whole columns are left out instead.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 _BORDER, _PADDING = 1, 3
-"""A table has a border on its left; each column has a space on both sides and a border on its right."""
+"""A table has a border on its left; each column has a space on both sides and a border on its
+right.
+"""
 
 _NARROWEST = 24
 """A column whose text may wrap needs this much room, unless it has less text."""
@@ -19,7 +24,10 @@ class Column:
     rank: int
     """Columns with a lower rank get their room first. A column of rank 0 always stays."""
     wraps: bool = False
-    """Its text may continue on the next line. Other text stays on one line, so that it can be copied."""
+    """Its text may continue on the next line.
+
+    Other text stays on one line, so that it can be copied.
+    """
     may_be_empty: bool = True
     """Show it even if nothing is in it."""
 

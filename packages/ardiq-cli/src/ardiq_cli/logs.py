@@ -1,6 +1,7 @@
 """Logging in the processes that the command line starts: to standard error, as text or as JSON.
 
-An application's own logging configuration takes precedence: call `configure` before its import and `settle` after it.
+An application's own logging configuration takes precedence: call `configure` before its import and
+`settle` after it.
 """
 
 import logging
@@ -23,7 +24,9 @@ _OF_EVERY_RECORD = {*vars(logging.LogRecord("", 0, "", 0, "", None, None)), "mes
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line, with whatever the caller passed as `extra`, and the job in which the line was logged."""
+    """One JSON object per line, with whatever the caller passed as `extra`, and the job in which
+    the line was logged.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -49,7 +52,9 @@ _OWN = ("time", "level", "logger", "pid", "message", "traceback", "stack")
 
 
 def _job_of_this_context() -> dict[str, object]:
-    """Return the job that the calling code belongs to: a handler formats a record where it is logged."""
+    """Return the job that the calling code belongs to: a handler formats a record where it is
+    logged.
+    """
     # Not imported: the supervisor logs too, and has no use for the package.
     context = sys.modules.get("ardiq.context")
     job = context.current_task() if context is not None else None
@@ -67,8 +72,8 @@ class FallbackHandler(logging.StreamHandler[TextIO]):
 def configure(log_format: LogFormat, *, verbose: bool = False, quiet: bool = False) -> None:
     """Send the log to standard error, until `settle` has checked the application's configuration.
 
-    The root logger gets no handler: `logging.basicConfig` in the application would find it and do nothing.
-    `verbose` adds ardiq's debug lines, `quiet` keeps only warnings and errors.
+    The root logger gets no handler: `logging.basicConfig` in the application would find it and do
+    nothing. `verbose` adds ardiq's debug lines, `quiet` keeps only warnings and errors.
     """
     if not isinstance(logging.basicConfig, _BasicConfig):
         logging.basicConfig = _BasicConfig(logging.basicConfig)
@@ -89,7 +94,9 @@ def configure(log_format: LogFormat, *, verbose: bool = False, quiet: bool = Fal
 
 
 def settle(*, level: int | None = None) -> None:
-    """Keep the application's configuration and handle the remaining records. Call it after the import.
+    """Keep the application's configuration and handle the remaining records.
+
+    Call it after the import.
 
     `level` is the root logger's level before the import.
     """
@@ -109,7 +116,10 @@ def settle(*, level: int | None = None) -> None:
 
 
 class _BasicConfig:
-    """`logging.basicConfig`, and whether the application has called it with arguments. `logging.info()` has none."""
+    """`logging.basicConfig`, and whether the application has called it with arguments.
+
+    `logging.info()` has none.
+    """
 
     def __init__(self, original: Callable[..., None]) -> None:
         self.original = original
@@ -121,7 +131,9 @@ class _BasicConfig:
 
 
 def _is_implicit(handler: logging.Handler) -> bool:
-    """Whether a bare `logging.info()` during the import, which calls `basicConfig()`, may have added the handler."""
+    """Whether a bare `logging.info()` during the import, which calls `basicConfig()`, may have
+    added the handler.
+    """
     if type(handler) is not logging.StreamHandler or handler.filters or handler.level != logging.NOTSET:
         return False
     formatter: logging.Formatter | None = handler.formatter

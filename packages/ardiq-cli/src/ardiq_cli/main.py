@@ -14,8 +14,9 @@ from ardiq_cli.help_text import examples
 from ardiq_cli.inspect import inspect_app
 from ardiq_cli.run import run
 
-# Without markup mode typer prints help and usage errors without rich, which would take longer than all the rest.
-# Its tracebacks are off altogether: they show local variables, and those may be secrets.
+# Without markup mode typer prints help and usage errors without rich, which would take longer than
+# all the rest. Its tracebacks are off altogether: they show local variables, and those may be
+# secrets.
 app = typer.Typer(
     name="ardiq",
     help="Run and inspect ArdiQ workers.",

@@ -1,8 +1,9 @@
-"""Which jobs ran in a worker process that has died: `python -m ardiq_cli.post_mortem`, asked by the supervisor.
+"""Which jobs ran in a worker process that has died: `python -m ardiq_cli.post_mortem`, asked by the
+supervisor.
 
-It is a process of its own, because the supervisor has neither the client in memory nor a connection. The question comes
-on standard input, since a URL may contain a password: JSON with `url`, `queue` and `worker`. The answer is JSON on
-standard output.
+It is a process of its own, because the supervisor has neither the client in memory nor a
+connection. The question comes on standard input, since a URL may contain a password: JSON with
+`url`, `queue` and `worker`. The answer is JSON on standard output.
 """
 
 import asyncio
@@ -20,7 +21,8 @@ _NAMED = 10
 
 
 async def describe_jobs(serves: Mapping[str, str]) -> str | None:
-    """Return a sentence about the jobs that ran in the worker process described by `serves`; None if there were none.
+    """Return a sentence about the jobs that ran in the worker process described by `serves`; None
+    if there were none.
 
     Returns None also if that cannot be found out in time.
     """

@@ -1,7 +1,8 @@
 """Messages from a worker process to its supervisor: it has started, or it has emptied the queue.
 
-The exit status cannot say either. Any code in the process may exit with status 0 while jobs are still waiting. Each message
-is a line: one letter, and after the first one what the process serves, as JSON.
+The exit status cannot say either. Any code in the process may exit with status 0 while jobs are
+still waiting. Each message is a line: one letter, and after the first one what the process serves,
+as JSON.
 """
 
 import asyncio

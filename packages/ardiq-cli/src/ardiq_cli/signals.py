@@ -1,8 +1,9 @@
 """Signal handling in the processes that the command line starts.
 
-SIGTERM, SIGINT and SIGHUP stop a worker gracefully. SIGQUIT shows what every thread and coroutine is doing, and the process
-keeps running. SIGUSR1 and SIGUSR2 are left to the application, which may install handlers when it is imported. Without a
-handler they are only logged. Their default action would end the worker and cost every running job a try.
+SIGTERM, SIGINT and SIGHUP stop a worker gracefully. SIGQUIT shows what every thread and coroutine
+is doing, and the process keeps running. SIGUSR1 and SIGUSR2 are left to the application, which may
+install handlers when it is imported. Without a handler they are only logged. Their default action
+would end the worker and cost every running job a try.
 """
 
 import asyncio
@@ -36,7 +37,10 @@ MOST_TASKS = 200
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that stop this process gracefully. `nohup` ignores SIGHUP, so it is then excluded."""
+    """Return the signals that stop this process gracefully.
+
+    `nohup` ignores SIGHUP, so it is then excluded.
+    """
     return tuple(
         number
         for number in STOP_SIGNALS
@@ -47,8 +51,9 @@ def stop_signals() -> tuple[signal.Signals, ...]:
 def survive(on_quit: Callable[[], object] | None = None) -> None:
     """Make SIGQUIT show all stacks, and SIGUSR1 and SIGUSR2 harmless.
 
-    Call it before the application is imported, so that the application's handlers replace these. On SIGQUIT, `on_quit`
-    is called after the thread stacks are written; by default it shows the coroutines.
+    Call it before the application is imported, so that the application's handlers replace these. On
+    SIGQUIT, `on_quit` is called after the thread stacks are written; by default it shows the
+    coroutines.
     """
     then = on_quit or show_coroutines
 
@@ -57,7 +62,8 @@ def survive(on_quit: Callable[[], object] | None = None) -> None:
 
     signal.signal(signal.SIGQUIT, quit_asked)
     with suppress(AttributeError, OSError, RuntimeError, ValueError):  # there is no standard error to write to
-        # A C handler writes the stacks, even while the interpreter is busy. Then the handler above runs.
+        # A C handler writes the stacks, even while the interpreter is busy. Then the handler above
+        # runs.
         faulthandler.register(signal.SIGQUIT, all_threads=True, chain=True)
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         # Use a handler: programs that a task starts would inherit an ignored signal.
@@ -67,9 +73,11 @@ def survive(on_quit: Callable[[], object] | None = None) -> None:
 
 @contextmanager
 def held_back(numbers: Iterable[signal.Signals]) -> Generator[None, None, None]:
-    """Start a child in this block, or become another program, and it gets these signals only once it handles them.
+    """Start a child in this block, or become another program, and it gets these signals only once
+    it handles them.
 
-    `survive` lets the signals of `PASSED_ON` in, `ardiq_cli.worker.run_worker` the stop signals too.
+    `survive` lets the signals of `PASSED_ON` in, `ardiq_cli.worker.run_worker` the stop signals
+    too.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
@@ -116,7 +124,9 @@ def _log_unused(number: int, _frame: FrameType | None) -> None:
 
 
 def _after_fork() -> None:
-    """In a forked child these signals have their default action again, unless the application said otherwise."""
+    """In a forked child these signals have their default action again, unless the application said
+    otherwise.
+    """
     for number in PASSED_ON:
         handler = signal.getsignal(number)
         if getattr(handler, "__module__", None) == __name__:

@@ -1,9 +1,11 @@
-"""The stop signals of a worker process: the first stops it gracefully, the second skips the grace period, the third ends it.
+"""The stop signals of a worker process: the first stops it gracefully, the second skips the grace
+period, the third ends it.
 
-A blocked event loop cannot handle signals, so this module does not rely on the loop. Python's handlers run in the main
-thread, even between two calls of a task that blocks the loop. If foreign code blocks that thread, another thread counts the
-signals: it reads them from the descriptor to which the interpreter writes each one. It also wakes the loop, because the
-kernel may have interrupted any thread.
+A blocked event loop cannot handle signals, so this module does not rely on the loop. Python's
+handlers run in the main thread, even between two calls of a task that blocks the loop. If foreign
+code blocks that thread, another thread counts the signals: it reads them from the descriptor to
+which the interpreter writes each one. It also wakes the loop, because the kernel may have
+interrupted any thread.
 """
 
 import asyncio
@@ -27,7 +29,8 @@ LAST_WORDS_S = 0.5
 
 
 class StopSignals:
-    """Calls `ask` on `loop` with the signal count for each of the signals `numbers`; the third one ends the process.
+    """Calls `ask` on `loop` with the signal count for each of the signals `numbers`; the third one
+    ends the process.
 
     Create it in the main thread. It stays active until the process ends.
     """
@@ -66,7 +69,10 @@ class StopSignals:
 
 
 def ignore(numbers: Iterable[signal.Signals]) -> None:
-    """Ignore these signals from now on, unless they are counted. Uses a handler, since child programs inherit SIG_IGN."""
+    """Ignore these signals from now on, unless they are counted.
+
+    Uses a handler, since child programs inherit SIG_IGN.
+    """
     for number in numbers:
         if not isinstance(getattr(signal.getsignal(number), "__self__", None), StopSignals):
             signal.signal(number, _ignore)

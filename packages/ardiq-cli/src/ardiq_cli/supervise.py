@@ -1,12 +1,13 @@
 """Keeps a number of identical child processes alive, and ends them together.
 
-The first child starts alone. When it cannot start at all (a broken import, no Redis), the others could not either, and it
-alone says why; once it has announced itself, the others follow.
+The first child starts alone. When it cannot start at all (a broken import, no Redis), the others
+could not either, and it alone says why; once it has announced itself, the others follow.
 
-The supervisor replaces a child that exits, whatever its status, after a pause that doubles if children keep exiting soon.
-It does not replace a child that reported an empty queue (`ardiq_cli.reports`). Children have separate process groups, so
-Ctrl-C in a terminal reaches them once, through us, and not a second time from the kernel: a second signal means "skip
-the grace period".
+The supervisor replaces a child that exits, whatever its status, after a pause that doubles if
+children keep exiting soon. It does not replace a child that reported an empty queue
+(`ardiq_cli.reports`). Children have separate process groups, so Ctrl-C in a terminal reaches them
+once, through us, and not a second time from the kernel: a second signal means "skip the grace
+period".
 """
 
 import asyncio
@@ -49,7 +50,9 @@ class Backoff:
 
 
 Command = Callable[[str, int], Sequence[str]]
-"""Returns a child's command line, given the tether's argument and the descriptor for its reports."""
+"""Returns a child's command line, given the tether's argument and the descriptor for its
+reports.
+"""
 
 
 class Supervisor:
@@ -70,7 +73,9 @@ class Supervisor:
         self._starting = asyncio.Lock()
 
     async def run(self) -> int:
-        """Run until all children have emptied the queue or the supervisor is stopped; return the exit status."""
+        """Run until all children have emptied the queue or the supervisor is stopped; return the
+        exit status.
+        """
         loop = asyncio.get_running_loop()
         stops = stop_signals()
         survive(on_quit=lambda: loop.call_soon_threadsafe(self._pass_on, signal.SIGQUIT))
@@ -105,7 +110,8 @@ class Supervisor:
             log.info(NEXT_SIGNALS)
         self._stopping.set()
         self._go.set()
-        # Two polite requests did not end them (a blocked loop cannot hear them): what they hold is redelivered.
+        # Two polite requests did not end them (a blocked loop cannot hear them): what they hold is
+        # redelivered.
         self._pass_on(number if self._signals <= 2 else signal.SIGKILL)
 
     def _pass_on(self, number: signal.Signals) -> None:
@@ -154,7 +160,9 @@ class Supervisor:
         examination.add_done_callback(self._examinations.discard)
 
     async def _run_child(self, slot: int) -> tuple[int, bool, dict[str, str]]:
-        """Return the child's exit status, whether it reported an empty queue, and what it served."""
+        """Return the child's exit status, whether it reported an empty queue, and what it
+        served.
+        """
         reports = Reports()
         try:
             child = await self._start_child(reports)
@@ -173,9 +181,11 @@ class Supervisor:
 
     async def _start_child(self, reports: Reports) -> asyncio.subprocess.Process:
         try:
-            # One at a time: the signal mask is the whole process's, and each start would restore that of another.
+            # One at a time: the signal mask is the whole process's, and each start would restore
+            # that of another.
             async with self._starting:
-                # A stop that comes while the child starts must end it in order, and not in the middle of an import.
+                # A stop that comes while the child starts must end it in order, and not in the
+                # middle of an import.
                 with held_back({*STOP_SIGNALS, *PASSED_ON}):
                     return await asyncio.create_subprocess_exec(
                         *self._command(self._tether.argument, reports.descriptor),
@@ -204,8 +214,9 @@ class Supervisor:
 def send_signal(child: asyncio.subprocess.Process, number: signal.Signals) -> None:
     """Signal a child whose death may have gone unnoticed so far; then do nothing.
 
-    The `send_signal` of asyncio first asks whether the child is still alive. When it has just died, that question takes
-    its exit status away from the event loop, and `wait` says 255 whatever it was.
+    The `send_signal` of asyncio first asks whether the child is still alive. When it has just died,
+    that question takes its exit status away from the event loop, and `wait` says 255 whatever it
+    was.
     """
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,6 @@
-"""The queue that an operator's command looks at, through an application object that has no tasks."""
+"""The queue that an operator's command looks at, through an application object that has no
+tasks.
+"""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -30,7 +32,10 @@ DEFAULT_QUEUE = "default"
 
 
 def open_queue(url: str | None, queue: str, *, connect_timeout_s: float = 5.0) -> "Ardiq":
-    """An application object for `queue`. Raises CommandError (exit code 2) for a bad URL or name; does no I/O."""
+    """An application object for `queue`.
+
+    Raises CommandError (exit code 2) for a bad URL or name; does no I/O.
+    """
     from ardiq import Ardiq
     from ardiq_cli.foreign import decode, encode
 
@@ -48,7 +53,9 @@ def open_queue(url: str | None, queue: str, *, connect_timeout_s: float = 5.0) -
 
 @cache
 def _server(url: str | None) -> str | None:
-    """Return the URL to use, and say so if nobody has named it: it is that of this project's development server."""
+    """Return the URL to use, and say so if nobody has named it: it is that of this project's
+    development server.
+    """
     from ardiq.development import find_server
     from ardiq.options import DEFAULT_URL, names_server
 
@@ -64,7 +71,9 @@ def _server(url: str | None) -> str | None:
 
 
 def _is_queue(name: str) -> bool:
-    """Whether `name` may be that of a queue: other programs may have written into the set of names."""
+    """Whether `name` may be that of a queue: other programs may have written into the set of
+    names.
+    """
     from ardiq.options import DEFAULT_URL
 
     try:
@@ -75,10 +84,11 @@ def _is_queue(name: str) -> bool:
 
 
 async def choose_queue(url: str | None, queue: str | None, *, connect_timeout_s: float = 5.0) -> "Ardiq":
-    """Open the queue that a command means: `queue`, else "default", else the only one that there is.
+    """Open the queue that a command means: `queue`, else "default", else the only one that there
+    is.
 
-    Says on standard error which queue it is, if there are others or if it is not "default". Raises CommandError (exit
-    code 4) if there are several and none of them is "default".
+    Says on standard error which queue it is, if there are others or if it is not "default". Raises
+    CommandError (exit code 4) if there are several and none of them is "default".
     """
     app = open_queue(url, DEFAULT_QUEUE if queue is None else queue, connect_timeout_s=connect_timeout_s)
     if queue is not None:
@@ -104,7 +114,10 @@ async def choose_queue(url: str | None, queue: str | None, *, connect_timeout_s:
 
 
 async def look(app: "Ardiq") -> "QueueState":
-    """The state of a queue. Raises CommandError (exit code 4) that names those that exist when it is none of them."""
+    """The state of a queue.
+
+    Raises CommandError (exit code 4) that names those that exist when it is none of them.
+    """
     state = await app.inspect()
     if state["lanes"] or state["workers"] or state["unfinished"] or state["dead"]:
         return state

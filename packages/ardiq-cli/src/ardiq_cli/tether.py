@@ -1,11 +1,12 @@
 """Ties a process to its parent, so that it cannot outlive it, however the parent ends.
 
-On Linux the kernel does it: PR_SET_PDEATHSIG sends SIGKILL to a process when the thread that started it is gone.
-Elsewhere the process watches a pipe whose only other end the parent holds: it reads end-of-file when the parent dies.
+On Linux the kernel does it: PR_SET_PDEATHSIG sends SIGKILL to a process when the thread that
+started it is gone. Elsewhere the process watches a pipe whose only other end the parent holds: it
+reads end-of-file when the parent dies.
 
-A Python process ties itself (`tie`). Any other program is started through this file run as a script, which on Linux
-ties itself and then becomes that program, and elsewhere stays as a guard beside it. So this file may import
-nothing but the standard library.
+A Python process ties itself (`tie`). Any other program is started through this file run as a
+script, which on Linux ties itself and then becomes that program, and elsewhere stays as a guard
+beside it. So this file may import nothing but the standard library.
 """
 
 import os
@@ -26,7 +27,8 @@ class Tether:
         self._watched: int | None = None
         self._held: int | None = None
         if not by_kernel:
-            # The end that the parent holds is not inheritable, so it closes when the parent, and nobody else, dies.
+            # The end that the parent holds is not inheritable, so it closes when the parent, and
+            # nobody else, dies.
             self._watched, self._held = os.pipe()
 
     @property
@@ -41,7 +43,8 @@ class Tether:
 
     def wrap(self, command: Sequence[str]) -> list[str]:
         """The command line that runs `command` tied to this process."""
-        # -I: nothing of the environment or of this directory gets into sys.path; -S: no site, so it starts fast.
+        # -I: nothing of the environment or of this directory gets into sys.path; -S: no site, so it
+        # starts fast.
         return [sys.executable, "-I", "-S", __file__, self.argument, *command]
 
     def close(self) -> None:
@@ -94,7 +97,8 @@ def guard(watched: int, command: Sequence[str]) -> int:
         else:
             child.send_signal(received)
 
-    # Before there is a child: it may be told to stop as soon as it is there, and so before this process goes on.
+    # Before there is a child: it may be told to stop as soon as it is there, and so before this
+    # process goes on.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, forward)
     child = subprocess.Popen(command)
@@ -111,7 +115,8 @@ def main(arguments: Sequence[str]) -> int:
     if watched is not None:
         return guard(watched, command)
     tie(argument)
-    # The parent may have blocked signals for itself; the program must still hear that it is to stop.
+    # The parent may have blocked signals for itself; the program must still hear that it is to
+    # stop.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.execvp(command[0], command)
 

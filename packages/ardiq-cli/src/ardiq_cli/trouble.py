@@ -1,4 +1,7 @@
-"""What is wrong with a queue, in sentences that say what to do. It is judged from what `Ardiq.inspect` returns."""
+"""What is wrong with a queue, in sentences that say what to do.
+
+It is judged from what `Ardiq.inspect` returns.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -27,7 +30,9 @@ def of_queue(state: "QueueState") -> list[str]:
 
 
 def of_lanes(state: "QueueState") -> list[str]:
-    """Return a sentence for each lane that has jobs and that no worker serves, if there are workers."""
+    """Return a sentence for each lane that has jobs and that no worker serves, if there are
+    workers.
+    """
     return [
         f"{_jobs(lane['waiting'] + lane['held'])} in lane {printable(lane['lane'])}, which no worker serves. "
         "Add the lane to the `priorities` of a worker's app"

@@ -2,7 +2,9 @@
 
 
 def check_version() -> None:
-    """Raise VersionMismatchError when command line and client are not of one version; the worker looks after itself."""
+    """Raise VersionMismatchError when command line and client are not of one version; the worker
+    looks after itself.
+    """
     # Imported here: nothing of ardiq may be on the path to `--help`.
     import ardiq
     from ardiq import version

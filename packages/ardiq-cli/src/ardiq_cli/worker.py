@@ -63,7 +63,10 @@ class Steps(Protocol):
         """Called for each attempt that ends; None leaves failures to the worker's log."""
 
     def stop_signals(self) -> tuple[signal.Signals, ...]:
-        """Return the signals that stop the worker. Called first of all, so it may install handlers for others."""
+        """Return the signals that stop the worker.
+
+        Called first of all, so it may install handlers for others.
+        """
         ...
 
     def loaded(self, app: "Ardiq") -> None:
@@ -101,17 +104,23 @@ class NoSteps:
 
 
 class _Stopped(Interruption):
-    """A stop signal has come before the event loop handles them. Not SystemExit: an imported module may raise that."""
+    """A stop signal has come before the event loop handles them.
+
+    Not SystemExit: an imported module may raise that.
+    """
 
 
 def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
-    """Run the worker until it is told to stop (or, in burst, until the queue is empty); the exit status."""
+    """Run the worker until it is told to stop (or, in burst, until the queue is empty); the exit
+    status.
+    """
     configure(options.log_format, verbose=options.verbose, quiet=options.quiet)
     steps = steps or NoSteps()
     stops = steps.stop_signals()
     try:
-        # Until the event loop takes over, a stop signal just ends the process with status 0: no job has been taken.
-        # The default action would not do, for as process 1 of a container it ignores SIGTERM.
+        # Until the event loop takes over, a stop signal just ends the process with status 0: no job
+        # has been taken. The default action would not do, for as process 1 of a container it
+        # ignores SIGTERM.
         for number in stops:
             signal.signal(number, _leave)
         survive()
@@ -133,7 +142,8 @@ def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
         ending.begin(code, message=message, last_step=steps.last_step)
         raise
     finally:
-        # What is left to do is bounded, and a second signal must not turn an orderly end into a traceback.
+        # What is left to do is bounded, and a second signal must not turn an orderly end into a
+        # traceback.
         ignore(stops)
 
 
@@ -142,7 +152,8 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
 
 def _run(main: Coroutine[Any, Any, int]) -> int:
-    """Run `main` as `asyncio.run` does, and go on if another task of the loop raises SystemExit or KeyboardInterrupt.
+    """Run `main` as `asyncio.run` does, and go on if another task of the loop raises SystemExit or
+    KeyboardInterrupt.
 
     asyncio passes these out of the loop. Whoever awaits that task receives the exception as well.
     """
@@ -159,7 +170,9 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
 
 
 async def _serve_to_the_end(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals]) -> int:
-    """Serve, then limit how long closing the loop may take: it waits for the application's tasks and threads."""
+    """Serve, then limit how long closing the loop may take: it waits for the application's tasks
+    and threads.
+    """
     try:
         status = await _serve(app, options, steps, stops)
     except BaseException as error:
@@ -194,10 +207,12 @@ async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iter
         else:
             runner.skip_grace()
 
-    # Active until the process ends, not the run: the cleanup may hang, and the third signal must end that too.
+    # Active until the process ends, not the run: the cleanup may hang, and the third signal must
+    # end that too.
     StopSignals(loop, stops, on_signal)
     try:
-        # Without Redis a start fails, with status 3; a worker that has started waits for Redis to come back.
+        # Without Redis a start fails, with status 3; a worker that has started waits for Redis to
+        # come back.
         await app.queue_size()
         if options.announces:
             announce(app, options.target)

@@ -45,7 +45,8 @@ class Ardiq:
     loops and threads.
 
     Args:
-        redis_url: Defaults to `$ARDIQ_REDIS_URL`, this project's running `ardiq dev`, or `redis://localhost:6379`.
+        redis_url: Defaults to `$ARDIQ_REDIS_URL`, this project's running `ardiq dev`, or
+            `redis://localhost:6379`.
         queue_name: The queue. Apps with the same name and Redis share a queue.
         priorities: The lanes, lowest first. Defaults to the single lane `default`.
         serializer: Replaces msgpack for arguments and results; goes together with `deserializer`.
@@ -366,9 +367,8 @@ class Ardiq:
     def run(self, **overrides: Unpack[RunOptions]) -> Coroutine[Any, Any, None]:
         """Run a worker until `stop` is called or, in burst mode, until no work is left.
 
-        You may call it again afterwards.
-
         From this call on, `stop` ends the run, even if the return value has not been awaited yet.
+        You may call it again afterwards.
 
         Args:
             **overrides: Replace options of the app for this run: `concurrency`, `prefetch`,

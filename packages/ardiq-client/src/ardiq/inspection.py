@@ -14,8 +14,9 @@ JobState = Literal["queued", "scheduled", "running", "dead"]
 class LaneState(TypedDict):
     """One lane.
 
-    `waiting` counts jobs that no worker has fetched, `held` those that a worker has fetched and not finished. `workers`
-    counts the workers that serve the lane; it is None if that is not known, because a worker does not say what it serves.
+    `waiting` counts jobs that no worker has fetched, `held` those that a worker has fetched and not
+    finished. `workers` counts the workers that serve the lane; it is None if that is not known,
+    because a worker does not say what it serves.
     """
 
     lane: str
@@ -27,8 +28,9 @@ class LaneState(TypedDict):
 class WorkerState(TypedDict):
     """One worker, as of its last sign of life.
 
-    `held` counts the jobs that it has fetched and not finished, the `running` ones included. `lease_left_ms` is negative
-    if the lease has expired: the worker is frozen, cut off, or dead. `lanes` are those that it serves, highest first.
+    `held` counts the jobs that it has fetched and not finished, the `running` ones included.
+    `lease_left_ms` is negative if the lease has expired: the worker is frozen, cut off, or dead.
+    `lanes` are those that it serves, highest first.
     """
 
     id: str
@@ -47,8 +49,9 @@ class WorkerState(TypedDict):
 class QueueState(TypedDict):
     """A queue at one moment.
 
-    The counts overlap: `waiting` counts all jobs that have not started, so it includes the `scheduled` ones, and
-    `unfinished` is `waiting` and `running` together. `lanes` are in the order in which workers serve them.
+    The counts overlap: `waiting` counts all jobs that have not started, so it includes the
+    `scheduled` ones, and `unfinished` is `waiting` and `running` together. `lanes` are in the order
+    in which workers serve them.
     """
 
     name: str

@@ -200,15 +200,17 @@ def check_url(url: object) -> str:
 
 
 def names_server(redis_url: object) -> bool:
-    """Whether an argument or the environment says which server to use; else a development server may be used."""
+    """Whether an argument or the environment says which server to use; else a development server
+    may be used.
+    """
     return redis_url is not None or URL_VARIABLE in os.environ
 
 
 def development_locator(redis_url: object, options: dict[str, Any]) -> Callable[[], None] | None:
     """Return the function that an app calls before it connects, or None if its server is named.
 
-    Its first call looks for a development server and sets the URL in `options`. An environment variable that was set
-    after the app was created prevents that.
+    Its first call looks for a development server and sets the URL in `options`. An environment
+    variable that was set after the app was created prevents that.
     """
     if names_server(redis_url):
         return None

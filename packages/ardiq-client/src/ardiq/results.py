@@ -76,10 +76,11 @@ class TaskInfo(NamedTuple):
 
     For a dead letter, its status is `complete`.
 
-    `tries` counts starts, including the current run. `scheduled_at` is set while the job waits for its time. `worker_id`
-    and `start` (epoch milliseconds by the Redis clock) are set while it runs. `deaths` counts worker processes that died
-    while they ran it, `misses` the times that a worker returned it because it does not know the task.
-    `dependencies` and `dependents` are always empty: jobs cannot depend on other jobs.
+    `tries` counts starts, including the current run. `scheduled_at` is set while the job waits for
+    its time. `worker_id` and `start` (epoch milliseconds by the Redis clock) are set while it runs.
+    `deaths` counts worker processes that died while they ran it, `misses` the times that a worker
+    returned it because it does not know the task. `dependencies` and `dependents` are always empty:
+    jobs cannot depend on other jobs.
     """
 
     task_id: str

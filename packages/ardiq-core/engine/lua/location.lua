@@ -7,8 +7,8 @@ local function is_at(record, entry, stream)
   return record and sub(record, 1, 1) == 'q' and sub(record, REST) == entry .. ' ' .. stream
 end
 
--- Whether a readable record says that the job has ended, or is somewhere else. A job whose record is
--- missing or damaged is where its entry is: the entry has all that is needed to run it.
+-- Whether a readable record says that the job has ended, or is somewhere else. A job whose record
+-- is missing or damaged is where its entry is: the entry has all that is needed to run it.
 local function is_elsewhere(record, entry, stream)
   if not record or #record < NONCE_END then return false end
   local kind = sub(record, 1, 1)

@@ -2,8 +2,8 @@
 -- count as deaths.
 --
 -- KEYS  pairs: key of a job's survivals, key of the job
--- ARGV  how long the survivals are kept in ms, then per job: entry id of the delivery that was taken
---       over
+-- ARGV  how long the survivals are kept in ms, then per job: entry id of the delivery that was
+--       taken over
 -- out   now
 -- A repeated call changes nothing: a delivery is taken over once. Of a job that has ended, nothing
 -- is recorded.

@@ -7,8 +7,8 @@ use crate::scripts::look::{LaneView, MOST_WORKERS};
 
 /// The lanes in the order in which they are served, each with the number of workers that serve it.
 ///
-/// The number is unknown if a worker does not say which lanes it serves, or if there may be more workers than were
-/// read. Lanes that no worker names come last, by name.
+/// The number is unknown if a worker does not say which lanes it serves, or if there may be more
+/// workers than were read. Lanes that no worker names come last, by name.
 pub fn service<'a>(lanes: &'a [LaneView], workers: &[Info]) -> Vec<(&'a LaneView, Option<usize>)> {
     let order = ladder(workers);
     let known = workers.len() < MOST_WORKERS && workers.iter().all(|worker| !worker.lanes.is_empty());
@@ -19,7 +19,8 @@ pub fn service<'a>(lanes: &'a [LaneView], workers: &[Info]) -> Vec<(&'a LaneView
     lanes.into_iter().map(|lane| (lane, known.then(|| served(lane)))).collect()
 }
 
-/// The lanes of all workers in one order. The worker with the most lanes decides; others add theirs where they have them.
+/// The lanes of all workers in one order. The worker with the most lanes decides; others add theirs
+/// where they have them.
 fn ladder(workers: &[Info]) -> Vec<&str> {
     let mut lists: Vec<&Vec<String>> = workers.iter().map(|worker| &worker.lanes).collect();
     lists.sort_by_key(|lanes| (Reverse(lanes.len()), *lanes));

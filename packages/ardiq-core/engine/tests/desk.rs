@@ -7,7 +7,7 @@ mod desks;
 use ardiq_engine::protocol::entry::Header;
 use ardiq_engine::scripts::deliver::{BATCH, Entry};
 use ardiq_engine::worker::desk::{Assignment, Desk, Lost, RECORD_AFTER_MS};
-use ardiq_engine::worker::judge::Outcome;
+use ardiq_engine::worker::judge::{Outcome, judge};
 use desks::{
     LEASE_END, MONO, NOW, answer_vetting, busy_desk, deliveries, desk, entry, entry_with, hand_out, ids, outcomes,
     planned, planned_at, receive, succeed, suspect,
@@ -222,4 +222,22 @@ fn a_run_never_ends_before_it_began() {
     let slot = hand_out(&mut desk)[0].slot;
     assert!(desk.complete(slot, Outcome::Retry(0), NOW - 500, MONO));
     assert_eq!(planned(&mut desk).settle[0].finished_ms, NOW);
+}
+
+#[test]
+fn what_was_delivered_under_a_lost_lease_hides_no_lost_delivery() {
+    let mut desk = desk(4, 8);
+    receive(&mut desk, [entry(3, 1), entry(3, 2), entry(3, 3)]);
+    let runs = hand_out(&mut desk);
+    succeed(&mut desk, runs[0].slot);
+    let refused = planned(&mut desk).settle.into_iter().map(|one| judge(one, "w", 300)).collect();
+    desk.put_off(refused, MONO + 10);
+    succeed(&mut desk, runs[1].slot);
+    assert_eq!(desk.delivered(), 3);
+    desk.lose_lease();
+    desk.extend_lease(LEASE_END);
+    receive(&mut desk, [entry(3, 4)]);
+    assert_eq!((desk.known(), desk.delivered()), (4, 1));
+    succeed(&mut desk, runs[2].slot);
+    assert_eq!((desk.known(), desk.delivered()), (4, 1), "the end of the last one");
 }

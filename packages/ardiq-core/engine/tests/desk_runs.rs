@@ -230,24 +230,6 @@ fn survivor(number: usize) -> Survivor {
 }
 
 #[test]
-fn what_was_delivered_under_a_lost_lease_hides_no_lost_delivery() {
-    let mut desk = desk(4, 8);
-    receive(&mut desk, [entry(3, 1), entry(3, 2), entry(3, 3)]);
-    let runs = hand_out(&mut desk);
-    succeed(&mut desk, runs[0].slot);
-    let refused = settlements(planned(&mut desk).settle);
-    desk.put_off(refused, MONO + 10);
-    succeed(&mut desk, runs[1].slot);
-    assert_eq!(desk.delivered(), 3);
-    desk.lose_lease();
-    desk.extend_lease(LEASE_END);
-    receive(&mut desk, [entry(3, 4)]);
-    assert_eq!((desk.known(), desk.delivered()), (4, 1));
-    succeed(&mut desk, runs[2].slot);
-    assert_eq!((desk.known(), desk.delivered()), (4, 1), "the end of the last one");
-}
-
-#[test]
 fn a_start_that_is_refused_has_an_outcome() {
     let mut desk = desk(1, 1);
     receive(&mut desk, [suspect(1, 1)]);

@@ -187,7 +187,8 @@ fn an_outcome_that_is_refused_after_a_takeover_counts_for_the_worker() {
     host.enqueue(vec![task("a")]);
     let run = running.wait_for(1).remove(0);
     until("its start is not recorded", || is_recorded(&server, "a"));
-    // What a takeover does, without a word to the worker: the delivery ends, and the job is elsewhere.
+    // What a takeover does, without a word to the worker: the delivery ends, and the job is
+    // elsewhere.
     let entries: Vec<(String, String, i64, i64)> =
         tell(&server, &["XPENDING", "ardiq:{q}:lane:low", "q", "-", "+", "1"]);
     let pending = vec![entries[0].0.clone()];

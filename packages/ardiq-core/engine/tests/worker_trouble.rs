@@ -1,4 +1,5 @@
-//! Trouble that people must see in the log: dead letters, processes that died with jobs, lanes without a worker.
+//! Trouble that people must see in the log: dead letters, processes that died with jobs, lanes
+//! without a worker.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // In a test a surprise is a failure.
 
 mod support;

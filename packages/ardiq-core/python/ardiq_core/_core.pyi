@@ -196,7 +196,9 @@ class Worker:
         """
 
     def sign_on_error(self) -> Exception | None:
-        """Return the exception for the event `failed` if the worker could not sign on, else None."""
+        """Return the exception for the event `failed` if the worker could not sign on, else
+        None.
+        """
 
     def next(self) -> Assignment | None:
         """Return the next run, if there is one and a free slot.
@@ -222,7 +224,9 @@ class Worker:
         """
 
     def elapsed_ms(self, slot: int) -> int | None:
-        """Return how long a run has lasted, in milliseconds; None if there is no such run, or it has not started."""
+        """Return how long a run has lasted, in milliseconds; None if there is no such run, or it
+        has not started.
+        """
 
     def complete(self, outcomes: list[Outcome]) -> None:
         """Submit the outcomes of finished runs and free their slots."""

@@ -14,6 +14,7 @@ import asyncio
 import contextvars
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ardiq.task import Task
     from ardiq_core.shapes import Assignment, Outcome
     from ardiq_worker.logs import Facts
+    from ardiq_worker.observe import Attempt
 
 _COROUTINE: Any = CoroutineType  # of any type, so that type checkers know nothing of what it returns
 _Call: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
@@ -388,3 +390,12 @@ class Executor:
 def _retrieve(asyncio_task: asyncio.Task[None]) -> None:
     if not asyncio_task.cancelled():
         asyncio_task.exception()
+
+
+def executor_class(observer: Callable[[Attempt], object] | None) -> Callable[..., Executor]:
+    """Return what creates an executor, one that calls `observer` for each attempt that ends."""
+    if observer is None:
+        return Executor
+    from ardiq_worker.observe import ObservedExecutor
+
+    return partial(ObservedExecutor, observer)

@@ -21,7 +21,9 @@ log = Log("ardiq.worker")
 
 
 def log_failure(run: Run, ended: Verdict, error: BaseException | None, duration_ms: int | None) -> None:
-    """Log a failed attempt: as information if the task asked for a retry, as an error if there will be none."""
+    """Log a failed attempt: as information if the task asked for a retry, as an error if there will
+    be none.
+    """
     again = ended.kind == RETRY
     asked = again and error is not None and outcome.is_a(error, Retry)
     level = logging.INFO if asked else logging.ERROR if ended.kind == FAILURE else logging.WARNING

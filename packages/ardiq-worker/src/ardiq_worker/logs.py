@@ -49,7 +49,10 @@ class Log:
             return False
 
     def log(self, level: int, message: str, *args: object, facts: Facts | None = None) -> None:
-        """Log one line. The `facts` become attributes of the record, for formatters and handlers."""
+        """Log one line.
+
+        The `facts` become attributes of the record, for formatters and handlers.
+        """
         self._write(level, message, args, facts)
 
     def debug(self, message: str, *args: object, facts: Facts | None = None) -> None:
@@ -88,8 +91,8 @@ def forward_logs(core: Core) -> None:
 def job_facts(task: str, job_id: str, attempt: int, outcome: str, duration_ms: int | None = None) -> Facts:
     """Return the attributes of a log record about a job.
 
-    `outcome` is `succeeded`, `retry`, `failed`, `dead`, `returned` (to the queue) or `unknown_task`. An attempt that has
-    not started has no `duration_ms`.
+    `outcome` is `succeeded`, `retry`, `failed`, `dead`, `returned` (to the queue) or
+    `unknown_task`. An attempt that has not started has no `duration_ms`.
     """
     facts: dict[str, str | int] = {
         "task": printable(task),

@@ -20,14 +20,13 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ardiq.errors import BrokerError, WorkerExhaustedError
 from ardiq.host import Host, WakeUp, occurrence
 from ardiq_core import Worker
 from ardiq_worker import forked
-from ardiq_worker.execute import EAGER, Executor
+from ardiq_worker.execute import EAGER, Executor, executor_class
 from ardiq_worker.logs import Log, forward_logs
 from ardiq_worker.schedule import Timer
 from ardiq_worker.threads import ThreadPool
@@ -96,7 +95,7 @@ class Runner:
         self._worker.defer([name for name, task in host.tasks.items() if not (EAGER and task.is_async)])
         self._threads = ThreadPool(self._loop, settings.sync_concurrency)
         self._threads.exhausted = self._exhausted
-        self._executor = _executor_class(observer)(
+        self._executor = executor_class(observer)(
             self._loop,
             self._threads,
             self._flush,
@@ -393,11 +392,3 @@ class Runner:
                 self._fail(error)
 
         return guarded
-
-
-def _executor_class(observer: Callable[[Attempt], object] | None) -> Callable[..., Executor]:
-    if observer is None:
-        return Executor
-    from ardiq_worker.observe import ObservedExecutor
-
-    return partial(ObservedExecutor, observer)

@@ -21,7 +21,8 @@ pub struct Info {
     pub started_ms: u64,
     /// Its version.
     pub version: String,
-    /// The lanes that it serves, highest first. Empty if it does not say: workers of earlier versions do not.
+    /// The lanes that it serves, highest first. Empty if it does not say: workers of earlier
+    /// versions do not.
     pub lanes: Vec<String>,
 }
 

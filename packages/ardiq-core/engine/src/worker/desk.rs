@@ -9,7 +9,7 @@ use std::collections::{HashSet, VecDeque};
 
 use crate::link::LARGE;
 use crate::protocol::state::StartMode;
-use crate::scripts::deliver::{BATCH, BATCH_BYTES, Settlement, Start};
+use crate::scripts::deliver::{BATCH, BATCH_BYTES, Settlement};
 use crate::scripts::upkeep::Survivor;
 
 use super::incomplete::{Incomplete, ORDER_MS};
@@ -18,7 +18,7 @@ use super::judge::{Finished, Outcome, SMALL_BATCH_BYTES, batch_size};
 use super::pace::{HOST_PATIENCE_MS, PATIENCE_MS, Pace};
 use super::plan::{InFlight, Plan};
 use super::quarantine::{CLEARED_AFTER_MS, Quarantine};
-use super::runs::{Run, Runs, Stage};
+use super::runs::{Runs, Stage};
 
 pub use super::runs::Assignment;
 
@@ -386,19 +386,6 @@ impl Desk {
         }
         for job in jobs {
             self.finish_unstarted(job, Outcome::HandBack, now_ms);
-        }
-    }
-}
-
-impl Run {
-    fn start(&self) -> Start {
-        Start {
-            id: self.job.id.clone(),
-            stream: self.job.stream,
-            entry: self.job.entry.clone(),
-            started_ms: self.started_ms,
-            tries: u64::from(self.job.header.tries) + 1,
-            mode: self.mode,
         }
     }
 }

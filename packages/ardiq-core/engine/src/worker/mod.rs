@@ -193,22 +193,6 @@ impl State {
     }
 }
 
-/// Fails the worker if the runtime ends while the worker is running: it must not stay up without
-/// doing any work.
-struct Alarm {
-    state: Arc<State>,
-    /// Whether it covers the sign-off. Until then, another alarm is responsible.
-    covers_sign_off: bool,
-}
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        if self.covers_sign_off || !self.state.phase().is_signing_off() {
-            self.state.fail("the app's connection was closed while its worker was running");
-        }
-    }
-}
-
 /// See the module.
 pub struct Worker {
     state: Arc<State>,
@@ -253,7 +237,7 @@ impl Worker {
     /// Sign on, then run all loops. Failures arrive as the event `failed`.
     pub fn start(&self) {
         let state = Arc::clone(&self.state);
-        let alarm = Alarm { state: Arc::clone(&state), covers_sign_off: false };
+        let alarm = supervise::Alarm { state: Arc::clone(&state), covers_sign_off: false };
         let task = self.handle.spawn(async move {
             if let Err(error) = lease::sign_on(&state).await {
                 *lock(&state.refused) = Some(error.clone());
@@ -385,7 +369,7 @@ impl Worker {
             return;
         }
         let state = Arc::clone(&self.state);
-        let alarm = Alarm { state: Arc::clone(&state), covers_sign_off: true };
+        let alarm = supervise::Alarm { state: Arc::clone(&state), covers_sign_off: true };
         self.handle.spawn(async move {
             let _alarm = alarm;
             lease::sign_off(&state).await;

@@ -57,9 +57,22 @@ pub(super) struct Run {
     pub since_ms: i64,
     pub recorded: bool,
     pub mode: StartMode,
-    /// It was delivered under a lease that was lost. If its start is recorded, the worker that takes
-    /// it over counts a death that did not happen.
+    /// It was delivered under a lease that was lost. If its start is recorded, the worker that
+    /// takes it over counts a death that did not happen.
     pub is_lost: bool,
+}
+
+impl Run {
+    pub fn start(&self) -> Start {
+        Start {
+            id: self.job.id.clone(),
+            stream: self.job.stream,
+            entry: self.job.entry.clone(),
+            started_ms: self.started_ms,
+            tries: u64::from(self.job.header.tries) + 1,
+            mode: self.mode,
+        }
+    }
 }
 
 /// Runs by slot.
@@ -301,8 +314,8 @@ impl Desk {
             };
             let Some(run) = self.runs.get_mut(slot).filter(asked) else { continue };
             if refused.contains(&position) {
-                // The lease is valid: the entry is not where the job's record says, or the record is
-                // damaged. Without an outcome, this worker would read the delivery back forever.
+                // The lease is valid: the entry is not where the job's record says, or the record
+                // is damaged. Without an outcome, this worker would read the delivery back forever.
                 if let Some(run) = self.runs.remove(slot) {
                     self.finish_unstarted(run.job, Outcome::Void, now_ms);
                 }

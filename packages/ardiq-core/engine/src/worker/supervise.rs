@@ -124,6 +124,22 @@ impl Failures {
     }
 }
 
+/// Fails the worker if the runtime ends while the worker is running: it must not stay up without
+/// doing any work.
+pub(super) struct Alarm {
+    pub state: Arc<State>,
+    /// Whether it covers the sign-off. Until then, another alarm is responsible.
+    pub covers_sign_off: bool,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if self.covers_sign_off || !self.state.phase().is_signing_off() {
+            self.state.fail("the app's connection was closed while its worker was running");
+        }
+    }
+}
+
 struct AbortOnDrop(tokio::task::AbortHandle);
 
 impl Drop for AbortOnDrop {

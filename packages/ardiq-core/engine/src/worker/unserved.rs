@@ -1,7 +1,7 @@
 //! Log lines about lanes in which jobs wait although no worker of the queue serves them.
 //!
-//! A producer cannot know this: a worker may start later. Every worker checks at times. The more workers there are, the
-//! longer each one pauses.
+//! A producer cannot know this: a worker may start later. Every worker checks at times. The more
+//! workers there are, the longer each one pauses.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -49,8 +49,10 @@ def _round_trips(stage: Stage, contender: Contender, size: Size, pause_s: float)
     with stage.worker(contender) as worker:
         stage.produce(contender, "bulk", "noop", 1, 0)
         stage.wait_for([worker], 2)
-        role = ("idle_round_trips", count, pause_s) if pause_s else ("round_trips", count)
-        each = stage.produce(contender, *role)["each"]
+        if pause_s:
+            each = stage.produce(contender, "idle_round_trips", count, pause_s)["each"]
+        else:
+            each = stage.produce(contender, "round_trips", count)["each"]
     figures = {"p50 ms": statistics.median(each) * 1000, "p99 ms": percentile(each, 99) * 1000}
     return figures if contender.is_peer else {**figures, "PING p50 ms": _ping_ms(stage, pause_s)}
 

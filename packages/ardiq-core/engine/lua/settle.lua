@@ -29,9 +29,11 @@ local refused, finished, started, earliest, seen = {}, {}, {}, nil, 0
 -- Most of the time, no caller is waiting.
 local awaited = call('EXISTS', waiters) == 1
 -- The server closes a subscribed connection when its output buffer grows too large. A result of
--- more bytes than this is not sent: the message tells callers to read it, and it is kept long
--- enough for that, whatever its TTL.
-local LARGEST_MESSAGE, READABLE_MS = 65536, 30000
+-- more bytes than this is not sent: the message tells callers to read it.
+local LARGEST_MESSAGE = 65536
+-- If waiting callers have to read the result, it is kept for at least this long, whatever its TTL.
+-- They check at least once a minute.
+local READABLE_MS, short_lived = 90000, {}
 
 local function id_of(job_key) return sub(job_key, #job_prefix + 1) end
 
@@ -58,8 +60,10 @@ local function finish(job_key, record, ttl, guard)
   end
   store(job_key, record, ttl, guard)
   if awaited then
-    finished[#finished + 1] = id_of(job_key)
+    local id = id_of(job_key)
+    finished[#finished + 1] = id
     finished[#finished + 1] = message
+    if ttl >= 0 and ttl < READABLE_MS then short_lived[id] = { record, guard } end
   end
 end
 
@@ -232,7 +236,11 @@ if #started > 0 then call('HDEL', running, unpack(started)) end
 if earliest or #finished > 0 then
   local notify, announce_due, is_refused = tell()
   if earliest then announce_due(due, wake, earliest) end
-  for n = 1, #finished, 2 do notify(waiters, finished[n], finished[n + 1]) end
+  for n = 1, #finished, 2 do
+    local id = finished[n]
+    local missed = not notify(waiters, id, finished[n + 1]) and short_lived[id]
+    if missed then store(job_prefix .. id, missed[1], READABLE_MS, missed[2]) end
+  end
   if is_refused() then refused[#refused + 1] = -1 end
 end
 return refused

@@ -21,6 +21,9 @@ pub enum Seen {
         /// checked or too many callers wait already, the caller has to check again.
         is_registered: bool,
     },
+    /// The job is unfinished. The caller is registered, but some worker may not publish, so the
+    /// caller has to check again.
+    Unannounced,
     /// The job has finished, and its result is not stored.
     Finished,
     /// There is no such job.
@@ -41,6 +44,7 @@ pub async fn wait(link: &Link, keys: &Keys, id: &str, channel: &str, wait_ms: u6
         },
         [RESULT, ..] => Seen::Result(answer),
         b"T" => Seen::Finished,
+        [_, b'?'] => Seen::Unannounced,
         [_, rest @ ..] => Seen::Unfinished { is_registered: rest == b"+" },
     })
 }

@@ -29,11 +29,12 @@ local refused, finished, started, earliest, seen = {}, {}, {}, nil, 0
 -- Most of the time, no caller is waiting.
 local awaited = call('EXISTS', waiters) == 1
 -- The server closes a subscribed connection when its output buffer grows too large. A result of
--- more bytes than this is not sent: the message tells callers to read it.
-local LARGEST_MESSAGE = 65536
--- If waiting callers have to read the result, it is kept for at least this long, whatever its TTL.
--- They check at least once a minute.
-local READABLE_MS, short_lived = 90000, {}
+-- more bytes than this is not sent: the message tells callers to read it, and it is kept long
+-- enough for that, whatever its TTL.
+local LARGEST_MESSAGE, READABLE_MS = 65536, 30000
+-- A result that callers may have missed is kept until they check again, which they do at least once
+-- a minute.
+local MISSED_MS, short_lived = 90000, {}
 
 local function id_of(job_key) return sub(job_key, #job_prefix + 1) end
 
@@ -63,7 +64,7 @@ local function finish(job_key, record, ttl, guard)
     local id = id_of(job_key)
     finished[#finished + 1] = id
     finished[#finished + 1] = message
-    if ttl >= 0 and ttl < READABLE_MS then short_lived[id] = { record, guard } end
+    if ttl >= 0 and ttl < MISSED_MS then short_lived[id] = { record, guard } end
   end
 end
 
@@ -239,7 +240,7 @@ if earliest or #finished > 0 then
   for n = 1, #finished, 2 do
     local id = finished[n]
     local missed = not notify(waiters, id, finished[n + 1]) and short_lived[id]
-    if missed then store(job_prefix .. id, missed[1], READABLE_MS, missed[2]) end
+    if missed then store(job_prefix .. id, missed[1], MISSED_MS, missed[2]) end
   end
   if is_refused() then refused[#refused + 1] = -1 end
 end

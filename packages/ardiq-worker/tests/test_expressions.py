@@ -174,7 +174,26 @@ weekday = numbers(0, 7, NAMES)
 nth = st.tuples(weekday, st.integers(1, 5)).map(lambda parts: f"{parts[0]}#{parts[1]}")
 days = st.one_of(
     field(1, 31),
-    st.sampled_from(["?", "l", "L", "*", "1,l", "2-31,l", "1-31", "1-31,l", "l,1-30", "*/1,l", "1-29,l", "20-l", "30", "31", "29,l", "*/1"]),
+    st.sampled_from(
+        [
+            "?",
+            "l",
+            "L",
+            "*",
+            "1,l",
+            "2-31,l",
+            "1-31",
+            "1-31,l",
+            "l,1-30",
+            "*/1,l",
+            "1-29,l",
+            "20-l",
+            "30",
+            "31",
+            "29,l",
+            "*/1",
+        ]
+    ),
     st.integers(1, 28).map(lambda number: f"{number}w"),
 )
 weekdays = st.one_of(

@@ -1,4 +1,6 @@
-"""Redis users with few rights: what they lack is reported once, and everything that they may do works."""
+"""Redis users with few rights: what they lack is reported once, and everything that they may do
+works.
+"""
 
 import asyncio
 import logging
@@ -22,7 +24,9 @@ AddUser = Callable[..., str]
 
 @pytest.fixture
 def add_user(server: Server) -> AddUser:
-    """A function that adds a user with these rights on all keys; returns the server's URL for that user."""
+    """A function that adds a user with these rights on all keys; returns the server's URL for that
+    user.
+    """
 
     def add(*rules: str) -> str:
         name = f"user-{uuid.uuid4().hex}"

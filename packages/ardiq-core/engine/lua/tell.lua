@@ -12,8 +12,8 @@ local function tell()
     return type(answer) == 'number' and answer > 0
   end
 
-  -- Send a result record to the callers waiting for it. Return false if some may have missed it: the
-  -- user may not publish, or a caller's connection is down.
+  -- Send a result record to the callers waiting for it. Return false if some may have missed it:
+  -- the user may not publish, or a caller's connection is down.
   local function notify(waiters, id, record)
     local waiting = redis.pcall('HGET', waiters, id)
     if type(waiting) ~= 'string' then return true end

@@ -3,8 +3,8 @@
 -- KEYS  waiters, job record, due, running, result
 -- ARGV  base, id, channel, ms to wait (0: only look)
 -- out   the record if it is a result, "L" if that has more than 64 KiB and must be read separately;
---       else its kind ("" if there is no record), followed by "+" if the caller was added, or by "?"
---       if it was added, but some worker may not publish
+--       else its kind ("" if there is no record), followed by "+" if the caller was added, or by
+--       "?" if it was added, but some worker may not publish
 -- A caller is added only for an unfinished job: no result will ever be sent for any other. A job
 -- whose entry was deleted has failed. Any caller may ask for any job, so the number of lines per
 -- job is limited. A caller that is not added checks again.

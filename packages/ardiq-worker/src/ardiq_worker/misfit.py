@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 _ABOUT_ARGUMENTS = (
     r"\b(takes|expected|requires|missing)\b.*\bargument|\bkeyword argument\b|\bmultiple values for argument\b"
 )
-"""What Python and compiled functions say about a call that they reject, unlike one with a value of the wrong type."""
+"""What Python and compiled functions say about a call that they reject, unlike one with a value of
+the wrong type.
+"""
 
 
 def is_misfit(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException) -> bool:
@@ -39,7 +41,9 @@ def is_misfit(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _is_dispatch(called: object, trace: TracebackType) -> bool:
-    """Whether the error comes from the choice among the functions of a single dispatch, or from the call of that function."""
+    """Whether the error comes from the choice among the functions of a single dispatch, or from the
+    call of that function.
+    """
     return (
         trace.tb_next is None
         and isinstance(called, FunctionType)

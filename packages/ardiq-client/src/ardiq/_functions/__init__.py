@@ -65,7 +65,9 @@ def without_cache(fn: Any) -> Any:
 
 
 def implementations(fn: object) -> Mapping[Any, Callable[..., Any]] | None:
-    """Return the functions among which `fn` chooses, if `functools.singledispatch` made it; else None."""
+    """Return the functions among which `fn` chooses, if `functools.singledispatch` made it; else
+    None.
+    """
     if isinstance(fn, FunctionType) and fn.__globals__.get("__name__") == "functools":
         found: Mapping[Any, Callable[..., Any]] | None = fn.__dict__.get("registry")
         return found

@@ -109,7 +109,10 @@ class Signature:
     def _problem_of_all(
         self, variants: Iterable[Callable[..., Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> str | None:
-        """Return why no variant accepts the call. Which one runs is known only when the arguments have been decoded."""
+        """Return why no variant accepts the call.
+
+        Which one runs is known only when the arguments have been decoded.
+        """
         if not args:
             return "needs its first argument by position: the argument's type selects the function"
         problems = [Signature(variant).problem(args, kwargs) for variant in variants]

@@ -108,24 +108,37 @@ def test_a_replica_can_be_looked_at(make_server: MakeServer, server: Server, ask
     assert ask_here("inspect", "queues", "--queue", "typo", *url).returncode == ExitCode.NOT_FOUND
 
 
-def test_a_user_of_one_queue_only_can_look_at_it(server: Server, ask_here: Ask) -> None:
+@pytest.mark.parametrize(
+    ("access", "script_right"), [("~", "+evalsha"), ("%R~", "+evalsha_ro"), ("%R~", "+@scripting")]
+)
+def test_a_user_of_one_queue_only_can_look_at_it(server: Server, ask_here: Ask, access: str, script_right: str) -> None:
     """The names of all queues are not for it to read, nor are writes allowed."""
-    Ardiq(redis_url=server.url, queue_name="mails").ref("some.task").enqueue_sync()
+    job = Ardiq(redis_url=server.url, queue_name="mails").ref("some.task").enqueue_sync()
     rules = (
         "on",
         ">secret",
         "resetkeys",
-        "~ardiq:{mails}:*",
-        "~ardiq:{none}:*",
+        f"{access}ardiq:{{mails}}:*",
+        f"{access}ardiq:{{none}}:*",
         "resetchannels",
         "-@all",
         "+@read",
     )
-    server.cli(
-        "ACL", "SETUSER", "inspector", *rules, "+@connection", "+evalsha", "+eval", "+script|load", "+time", "+info"
-    )
+    server.cli("ACL", "SETUSER", "inspector", *rules, "+@connection", script_right, "+script|load", "+time", "+info")
     url = ("--url", server.url.replace("://", "://inspector:secret@"))
     assert ask_here("inspect", "queues", "--queue", "mails", *url).returncode == ExitCode.OK
+    for state in ("queued", "scheduled", "running", "dead"):
+        listed = ask_here("inspect", "jobs", "--state", state, "--queue", "mails", *url)
+        assert listed.returncode == ExitCode.OK, listed.stderr
+    assert ask_here("inspect", "jobs", job.id, "--queue", "mails", *url).returncode == ExitCode.OK
     assert ask_here("drain", "--queue", "mails", "--timeout", "0.1", *url).returncode == ExitCode.TIMEOUT
     done = ask_here("inspect", "queues", "--queue", "none", *url)
     assert done.returncode == ExitCode.NOT_FOUND, done.stderr
+
+
+def test_a_user_who_lacks_the_right_to_look_is_told_the_smallest_one(server: Server, ask_here: Ask) -> None:
+    Ardiq(redis_url=server.url, queue_name="mails").ref("some.task").enqueue_sync()
+    server.cli("ACL", "SETUSER", "nosy", "on", ">secret", "%R~*", "-@all", "+@read", "+@connection", "+info")
+    done = ask_here("inspect", "queues", "--queue", "mails", "--url", server.url.replace("://", "://nosy:secret@"))
+    assert done.returncode not in (ExitCode.OK, ExitCode.NOT_FOUND)
+    assert "+evalsha_ro" in done.stderr

@@ -89,3 +89,25 @@ def test_the_lists_of_options_are_those_of_the_functions() -> None:
     parameters = inspect.signature(Dispatchable.options).parameters
     assert tuple(parameters) == ("self", *CALL_OPTIONS, "unknown")
     assert tuple(RunOptions.__annotations__) == RunSettings._fields
+
+
+class Shop(Ardiq):
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.currency = "EUR"
+
+
+def test_a_misspelled_attribute_of_an_app_is_refused_with_the_nearest_one() -> None:
+    app: Any = Ardiq("redis://127.0.0.1:1")
+    with pytest.raises(AttributeError) as refused:
+        app.bursty = True
+    assert str(refused.value) == "an app has no attribute 'bursty'; did you mean 'burst'?"
+    app.burst = True
+    app.database = "any other name is the application's own"
+    assert app.burst
+
+
+def test_a_subclass_may_have_further_attributes() -> None:
+    shop: Any = Shop("redis://127.0.0.1:1")
+    shop.bursts = 3
+    assert (shop.currency, shop.bursts) == ("EUR", 3)

@@ -97,6 +97,9 @@ class Callable:
     @staticmethod
     def static(a: int, b: int = 0) -> None: ...
 
+    @functools.cache  # noqa: B019 - one object only
+    def cached(self, a: int, b: int = 0) -> None: ...
+
 
 def _declared(*args: Any) -> None: ...
 
@@ -109,8 +112,10 @@ _declared.__signature__ = inspect.signature(Callable.static)  # type: ignore[att
     [
         *(Callable(), Callable().method, Callable.of_class, Callable.static, Callable.__dict__["static"]),
         *(functools.partial(lambda _, a, b=0: None, 1), _declared),
+        *(functools.cache(Callable.static), functools.lru_cache(Callable()), Callable().cached),
+        functools.partial(functools.cache(lambda _, a, b=0: None), 1),
     ],
-    ids=range(7),
+    ids=range(11),
 )
 def test_whatever_the_callable_its_calls_are_checked(app: Ardiq, fn: Any) -> None:
     task: Task[..., Any] = app.task(name="task")(fn)
@@ -120,6 +125,31 @@ def test_whatever_the_callable_its_calls_are_checked(app: Ardiq, fn: Any) -> Non
     task.prepare(1)
     task.prepare(1, b=2)
     task.prepare(b=2, a=1)
+
+
+def test_a_cache_around_a_decorator_takes_what_the_decorator_takes(app: Ardiq) -> None:
+    fn: Any = functools.cache(injecting(lambda session, number: (session, number)))
+    task: Task[..., Any] = app.task(name="load")(fn)
+    task.prepare(1)
+    assert task(1) == ("session", 1)
+
+
+def test_a_single_dispatch_takes_what_one_of_its_functions_takes(app: Ardiq) -> None:
+    @functools.singledispatch
+    def show(value: Any, width: int = 0) -> None: ...
+
+    task: Task[..., Any] = app.task(name="show")(show)
+    with pytest.raises(TypeError, match="the task 'show' has no argument 'fill'"):
+        task.prepare("text", fill="x")
+    show.register(str, lambda value, *, fill: None)
+    task.prepare("text", fill="x")
+    task.prepare(1, width=2)
+    task.prepare(1, 2)
+    for args, kwargs in [((1, 2, 3), {}), ((1,), {"other": 1})]:
+        with pytest.raises(TypeError, match="the task 'show' "):
+            task.prepare(*args, **kwargs)
+    with pytest.raises(TypeError, match="the task 'show' needs its first argument by position"):
+        task.prepare(value=1)
 
 
 def test_a_callable_without_a_signature_takes_any_call(app: Ardiq) -> None:

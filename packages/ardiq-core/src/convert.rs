@@ -2,6 +2,7 @@
 
 use ardiq_engine::answer::Answer;
 use ardiq_engine::jobs::JobRecord;
+use ardiq_engine::logs::Line;
 use ardiq_engine::protocol::info::Info;
 use ardiq_engine::protocol::record::{self, ResultRecord};
 use ardiq_engine::scripts::look::QueueView;
@@ -149,7 +150,18 @@ pub fn answer(py: Python<'_>, answer: Answer) -> PyResult<Bound<'_, PyAny>> {
             Ok(PyList::new(py, letters)?.into_any())
         }
         Answer::Queue(view) => Ok(queue(py, &view)?.into_any()),
+        // The mailbox takes the lines itself.
+        Answer::Logs => Ok(py.None().into_bound(py)),
     }
+}
+
+/// Log lines, in the form that the stub documents for `take_logs`.
+pub fn log_lines(py: Python<'_>, lines: Vec<Line>) -> PyResult<Bound<'_, PyList>> {
+    let line = |line: Line| {
+        let subject = line.subject.map(|one| (one.job_id, one.task, one.tries, one.outcome));
+        (line.level as u8, line.logger, line.message, subject)
+    };
+    PyList::new(py, lines.into_iter().map(line))
 }
 
 /// Like `PyBytes::new`, but raises MemoryError instead of panicking.

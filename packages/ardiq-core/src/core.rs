@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ardiq_engine::client::Client;
-use ardiq_engine::logs::Line;
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 
+use crate::convert;
 use crate::error::raise;
 use crate::mailbox::Mailbox;
-
-/// A log line as Python gets it.
-type LogLine = (u8, &'static str, String, Option<(String, String, u64, &'static str)>);
 
 /// One queue as seen from one process: its connections, its subscription, and the I/O thread.
 #[pyclass(frozen, module = "ardiq_core._core")]
@@ -42,20 +40,17 @@ impl Core {
         self.client.is_closed()
     }
 
-    /// A new mailbox for one event loop or one thread.
-    fn mailbox(&self) -> PyResult<Mailbox> {
-        Mailbox::new(Arc::clone(&self.client))
+    /// A new mailbox for one event loop or one thread. With `with_logs`, it also takes log lines:
+    /// see the stub.
+    #[pyo3(signature = (*, with_logs = false))]
+    fn mailbox(&self, with_logs: bool) -> PyResult<Mailbox> {
+        Mailbox::new(Arc::clone(&self.client), with_logs)
     }
 
     /// Take the log lines of the engine: level as in `logging`, logger suffix, message, and the job
     /// that the line is about: id, task, tries, outcome.
-    fn take_logs(&self) -> Vec<LogLine> {
-        let lines = self.client.shared().logs.take();
-        let line = |line: Line| {
-            let subject = line.subject.map(|one| (one.job_id, one.task, one.tries, one.outcome));
-            (line.level as u8, line.logger, line.message, subject)
-        };
-        lines.into_iter().map(line).collect()
+    fn take_logs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        convert::log_lines(py, self.client.shared().logs.take())
     }
 
     /// End all connections, and join the I/O thread if no other core uses it. This takes 2 s at

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
+use ardiq_engine::answer::Answer;
 use ardiq_engine::client::Client;
 use ardiq_engine::error::Error;
 use ardiq_engine::mailbox::{Mailbox as Replies, Reply, RequestId};
@@ -44,24 +45,29 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    pub fn new(client: Arc<Client>) -> PyResult<Self> {
-        Ok(Self { client, replies: Arc::new(Replies::new().map_err(raise)?) })
+    pub fn new(client: Arc<Client>, with_logs: bool) -> PyResult<Self> {
+        let replies = Arc::new(Replies::new().map_err(raise)?);
+        if with_logs {
+            client.shared().logs.listen(&replies);
+        }
+        Ok(Self { client, replies })
     }
-}
 
-fn replies(py: Python<'_>, replies: Vec<Reply>) -> PyResult<Bound<'_, PyList>> {
-    let list = PyList::empty(py);
-    for (request_id, answer) in replies {
-        let value = match answer {
-            // If there is no memory for one answer, the others are still returned.
-            Ok(answer) => {
-                convert::answer(py, answer).unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any())
-            }
-            Err(error) => raise(error).into_value(py).into_bound(py).into_any(),
-        };
-        list.append((request_id, value))?;
+    fn to_list<'py>(&self, py: Python<'py>, replies: Vec<Reply>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for (request_id, answer) in replies {
+            let value = match answer {
+                Ok(Answer::Logs) => convert::log_lines(py, self.client.shared().logs.take())?.into_any(),
+                // If there is no memory for one answer, the others are still returned.
+                Ok(answer) => {
+                    convert::answer(py, answer).unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any())
+                }
+                Err(error) => raise(error).into_value(py).into_bound(py).into_any(),
+            };
+            list.append((request_id, value))?;
+        }
+        Ok(list)
     }
-    Ok(list)
 }
 
 #[pymethods]
@@ -73,7 +79,7 @@ impl Mailbox {
 
     /// Take all replies.
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        replies(py, self.replies.drain())
+        self.to_list(py, self.replies.drain())
     }
 
     /// Wait for a reply without holding the GIL, then take all. Returns an empty list after
@@ -88,7 +94,7 @@ impl Mailbox {
                 arrived
             });
             if !arrived.is_empty() || left.is_zero() {
-                return replies(py, arrived);
+                return self.to_list(py, arrived);
             }
             py.check_signals()?;
         }

@@ -81,7 +81,7 @@ def day_matches(kind: str, text: str, day: date) -> bool | None:
     items = text.split(",")
     plain = ",".join(item for item in items if item != "l")
     numbers = values(kind, plain) if plain else set[int]()
-    if len(numbers) == 31:
+    if len(numbers | ({31} if "l" in items else set())) == 31:
         return None
     return day.day in numbers or ("l" in items and day.day == last_day)
 
@@ -174,7 +174,26 @@ weekday = numbers(0, 7, NAMES)
 nth = st.tuples(weekday, st.integers(1, 5)).map(lambda parts: f"{parts[0]}#{parts[1]}")
 days = st.one_of(
     field(1, 31),
-    st.sampled_from(["?", "l", "L", "*", "1,l", "2-31,l", "1-31", "20-l", "30", "31", "29,l", "*/1"]),
+    st.sampled_from(
+        [
+            "?",
+            "l",
+            "L",
+            "*",
+            "1,l",
+            "2-31,l",
+            "1-31",
+            "1-31,l",
+            "l,1-30",
+            "*/1,l",
+            "1-29,l",
+            "20-l",
+            "30",
+            "31",
+            "29,l",
+            "*/1",
+        ]
+    ),
     st.integers(1, 28).map(lambda number: f"{number}w"),
 )
 weekdays = st.one_of(
@@ -208,6 +227,11 @@ LEAP = datetime(2096, 2, 28, tzinfo=UTC)
 @example("0 0 31 2,4 mon", [LEAP])
 @example("0 0 1-31 * mon", [LEAP])
 @example("0 0 2-31,l * tue", [LEAP])
+@example("0 0 1-31,L * mon", [LEAP])
+@example("0 0 */1,L * mon", [LEAP])
+@example("0 0 L,1-30 * mon", [LEAP])
+@example("0 0 1-29,L * mon", [LEAP])
+@example("0 0 L,L * mon", [LEAP])
 @example("0 0 13 * fri#1", [LEAP])
 @example("0 0 15w * mon", [LEAP])
 @example("0 0 l * mon#1", [LEAP])

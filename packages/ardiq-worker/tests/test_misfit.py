@@ -23,6 +23,9 @@ class Object:
 
     async def method(self, a: int) -> None: ...
 
+    @functools.cache  # noqa: B019 - one object only
+    def cached(self, a: int) -> None: ...
+
 
 def decorated(fn: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(fn)
@@ -43,6 +46,9 @@ def decorated_async(fn: Callable[..., Any]) -> Callable[..., Any]:
 KINDS: list[Callable[..., Any]] = [
     *(coroutine, function, Object(), Object().method, functools.partial(coroutine), functools.partial(function, a=1)),
     *(decorated(coroutine), decorated(function), decorated_async(coroutine), decorated(decorated_async(coroutine))),
+    *(functools.cache(function), functools.lru_cache(coroutine), Object().cached, functools.cache(decorated(function))),
+    *(functools.singledispatch(function), functools.singledispatch(coroutine), decorated(functools.cache(function))),
+    *(len, functools.partial(pow, 1, 2), functools.cache(len), functools.partial(functools.cache(function))),
 ]
 
 
@@ -53,6 +59,28 @@ async def test_a_call_that_does_not_fit_is_not_tried_again(bench: Bench, fn: Cal
     assert isinstance(outcome.value, str)
     assert outcome.value.startswith("TypeError(")
     assert outcome.error_type == "TypeError"
+
+
+@functools.singledispatch
+def chosen(a: Any, b: int) -> None: ...
+
+
+@chosen.register
+def chosen_for_text(a: str) -> None: ...
+
+
+ODD_CALLS: list[tuple[Callable[..., Any], list[Any]]] = [
+    *((max, []), (int, [1, 2, 3]), (dict, [1, 2]), (functools.cache(function), [[]]), (Object().cached, [[]])),
+    *((chosen, []), (chosen, [1]), (chosen, ["a", 2])),
+]
+
+
+@pytest.mark.parametrize(("fn", "args"), ODD_CALLS, ids=range(len(ODD_CALLS)))
+async def test_a_call_that_only_the_call_itself_can_reject_is_not_tried_again(
+    bench: Bench, fn: Callable[..., Any], args: list[Any]
+) -> None:
+    outcome = await bench.run(fn, *args, max_retries=5)
+    assert outcome.kind == FAILURE
 
 
 def raises(a: int) -> None:
@@ -90,6 +118,7 @@ BODIES: list[Callable[..., Any]] = [
     *(raises, adds, calls_itself_wrongly, calls_another_wrongly, calls_a_coroutine_wrongly, awaits_none),
     *(raises_another_kind, functools.partial(raises), decorated(calls_itself_wrongly)),
     *(decorated(calls_another_wrongly), decorated_async(calls_a_coroutine_wrongly), int),
+    *(functools.cache(adds), functools.singledispatch(calls_itself_wrongly), functools.cache(calls_another_wrongly)),
 ]
 
 

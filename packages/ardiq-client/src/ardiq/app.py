@@ -11,13 +11,7 @@ from ardiq import _core, results
 from ardiq._core.connection import Connection, finalize
 from ardiq._encoding.codec import Codec
 from ardiq._functions.signature import UNKNOWN
-from ardiq.checks import (
-    check_bool,
-    check_job_id,
-    check_known,
-    check_task_name,
-    check_timeout_ms,
-)
+from ardiq.checks import check_bool, check_job_id, check_known, check_new_attribute, check_task_name, check_timeout_ms
 from ardiq.cron import Schedule, check_timing
 from ardiq.dispatch import Prepared, TaskRef, chunks_of
 from ardiq.job import Job
@@ -32,7 +26,6 @@ if TYPE_CHECKING:
     from ardiq.inspection import JobState, QueueState
     from ardiq.pending import PendingEnqueue
     from ardiq.results import DeadJob, TaskInfo, TaskResult, TaskStatus
-
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -394,6 +387,13 @@ class Ardiq:
         It stops the current run, even before its first step. If there is no run, it does nothing.
         """
         self._running.stop()
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: object) -> None:
+            if type(self) is Ardiq and not hasattr(Ardiq, name):
+                check_new_attribute(self, name)  # a subclass may have any
+            super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         # Without the URL: there may be a password in it.

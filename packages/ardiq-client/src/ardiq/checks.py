@@ -59,6 +59,15 @@ def did_you_mean(name: str, known: Collection[str], *, near: float = _NEAR) -> s
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
+def check_new_attribute(app: object, name: str) -> None:
+    """Raise AttributeError if `name` is a misspelled attribute of the app: setting it would have no
+    effect.
+    """
+    known = [known for known in dir(type(app)) if not known.startswith("_")]
+    if not name.startswith("_") and (hint := did_you_mean(name, known, near=0.8)):
+        raise AttributeError(f"an app has no attribute {name!r}{hint}", name=name, obj=app)
+
+
 def check_known(call: str, given: Iterable[str], known: Collection[str]) -> None:
     """Raise TypeError for the first of the `given` options that is not known; the message names the
     closest match.

@@ -130,14 +130,15 @@ def _nth(item: str) -> list[str]:
 def _is_open(field: _Field, word: str) -> bool:
     """Whether a day field restricts nothing, because it matches every possible value."""
     items = word.split(",")
-    if field is _DAY:
-        plain = [item for item in items if item != "l"]
-        special = len(plain) < len(items) or (len(items) == 1 and "w" in word)
-    else:
-        plain, special = items, any(map(_is_nth, items))
-    if special and "*" not in items:
+    if field is _WEEKDAY and any(map(_is_nth, items)) and "*" not in items:
         return False
-    return len(_plain(field, ",".join(plain))) == field.highest - field.lowest + 1
+    if field is _DAY and len(items) == 1 and "w" in word:
+        return False
+    plain = [item for item in items if field is not _DAY or item != "l"]
+    every = set(range(field.lowest, field.highest + 1))
+    if len(plain) < len(items):
+        every.discard(field.highest)  # the 31st is always a last day
+    return bool(plain) and _plain(field, ",".join(plain)) >= every
 
 
 def _plain(field: _Field, word: str) -> set[int]:

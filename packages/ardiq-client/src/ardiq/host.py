@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ardiq._core.wakeup import WakeUp
 from ardiq._encoding.codec import Codec
-from ardiq._functions import written_function
+from ardiq._functions import implementations, without_cache, written_function
 
 if TYPE_CHECKING:
     from ardiq.app import Ardiq
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ardiq_core import Core
     from ardiq_core.shapes import Submission
 
-__all__ = ["Codec", "Host", "WakeUp", "misfit_of", "occurrence", "written_function"]
+__all__ = ["Codec", "Host", "WakeUp", "implementations", "misfit_of", "occurrence", "without_cache", "written_function"]
 
 
 class Host:

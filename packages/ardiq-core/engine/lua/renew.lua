@@ -1,24 +1,28 @@
 -- renew: sign a worker on, or extend its lease.
 --
--- KEYS  workers, worker info, pulse, streams
+-- KEYS  workers, worker info, pulse, waiters, streams
 -- ARGV  group, worker, lease in ms, info (msgpack, for people), "1" to sign on or "0" to extend,
---       time at which this call was expected in ms (see leases.lua)
+--       time at which this call was expected in ms (see leases.lua), a channel for results
 -- out   now, 1 held or 0 lost (never signed on, or declared dead: another worker has taken over its
---       work, or will), number of the worker's pending deliveries
-local workers, info, pulse = KEYS[1], KEYS[2], KEYS[3]
-local FIRST_STREAM = 4
+--       work, or will), number of the worker's pending deliveries, 1 if this user may not publish
+--       (else 0)
+-- A worker that may not publish says so in `waiters`, so that waiting callers check again soon.
+local workers, info, pulse, waiters = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local FIRST_STREAM = 5
 local group, worker, lease_ms, description = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local signs_on, expected = ARGV[5] == '1', ARGV[6]
+local is_mute = not may('PUBLISH', ARGV[7], '')
 expect('zset', workers)
 expect('hash', info)
 need(workers, 'ZADD', 'ZRANGEBYSCORE', 'ZSCORE', 'HSET', 'XPENDING', 'GET', 'SET')
 keep_time(pulse, workers, expected)
 if not signs_on then
   local lease = call('ZSCORE', workers, worker)
-  if not lease or tonumber(lease) < 0 then return { now, 0, 0 } end
+  if not lease or tonumber(lease) < 0 then return { now, 0, 0, is_mute and 1 or 0 } end
 end
 call('ZADD', workers, now + lease_ms, worker)
 call('HSET', info, worker, description)
+if is_mute then redis.pcall('HSET', waiters, '', string.format('- %.0f\n', now + lease_ms)) end
 local delivered = 0
 for i = FIRST_STREAM, #KEYS do
   local pending = redis.pcall('XPENDING', KEYS[i], group)
@@ -26,4 +30,4 @@ for i = FIRST_STREAM, #KEYS do
     if consumer[1] == worker then delivered = delivered + consumer[2] end
   end
 end
-return { now, 1, delivered }
+return { now, 1, delivered, is_mute and 1 or 0 }

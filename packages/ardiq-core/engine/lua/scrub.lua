@@ -71,12 +71,13 @@ function parts.waiters()
   for n = 1, #items, 2 do
     local id, waiting = items[n], false
     for till in string.gmatch(items[n + 1], '%S+ (%d+)\n') do waiting = waiting or tonumber(till) > now end
-    local head = waiting and head_of(id)
+    -- The field "" is not a job: it says until when some worker may not publish.
+    local head = waiting and id ~= '' and head_of(id)
     if is_record(head, 'R') then
       -- The script that stored this result could not send it.
       local is_large = call('STRLEN', job_prefix .. id) > 65536
       notify(waiters, id, is_large and '' or call('GET', job_prefix .. id))
-    elseif not is_unfinished(id, head) then
+    elseif not (id == '' and waiting) and not is_unfinished(id, head) then
       forgotten = forgotten + call('HDEL', waiters, id)
     end
   end

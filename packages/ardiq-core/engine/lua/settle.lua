@@ -32,6 +32,9 @@ local awaited = call('EXISTS', waiters) == 1
 -- more bytes than this is not sent: the message tells callers to read it, and it is kept long
 -- enough for that, whatever its TTL.
 local LARGEST_MESSAGE, READABLE_MS = 65536, 30000
+-- A result that callers may have missed is kept until they check again, which they do at least once
+-- a minute.
+local MISSED_MS, short_lived = 90000, {}
 
 local function id_of(job_key) return sub(job_key, #job_prefix + 1) end
 
@@ -58,8 +61,10 @@ local function finish(job_key, record, ttl, guard)
   end
   store(job_key, record, ttl, guard)
   if awaited then
-    finished[#finished + 1] = id_of(job_key)
+    local id = id_of(job_key)
+    finished[#finished + 1] = id
     finished[#finished + 1] = message
+    if ttl >= 0 and ttl < MISSED_MS then short_lived[id] = { record, guard } end
   end
 end
 
@@ -232,7 +237,11 @@ if #started > 0 then call('HDEL', running, unpack(started)) end
 if earliest or #finished > 0 then
   local notify, announce_due, is_refused = tell()
   if earliest then announce_due(due, wake, earliest) end
-  for n = 1, #finished, 2 do notify(waiters, finished[n], finished[n + 1]) end
+  for n = 1, #finished, 2 do
+    local id = finished[n]
+    local missed = not notify(waiters, id, finished[n + 1]) and short_lived[id]
+    if missed then store(job_prefix .. id, missed[1], MISSED_MS, missed[2]) end
+  end
   if is_refused() then refused[#refused + 1] = -1 end
 end
 return refused

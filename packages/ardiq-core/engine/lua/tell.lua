@@ -5,18 +5,22 @@ local function tell()
   -- Whether the user lacked permission to send a message.
   local refused = false
 
+  -- Return whether anyone received the message.
   local function publish(channel, message)
     local answer = redis.pcall('PUBLISH', channel, message)
-    refused = refused or type(answer) == 'table'
+    if type(answer) == 'table' then refused = true end
+    return type(answer) == 'number' and answer > 0
   end
 
-  -- Send a result record to the callers waiting for it.
+  -- Send a result record to the callers waiting for it. Return false if some may have missed it:
+  -- the user may not publish, or a caller's connection is down.
   local function notify(waiters, id, record)
     local waiting = redis.pcall('HGET', waiters, id)
-    if type(waiting) ~= 'string' then return end
-    local message = struct.pack('>H', #id) .. id .. record
-    for channel in string.gmatch(waiting, '(%S+) %d+\n') do publish(channel, message) end
+    if type(waiting) ~= 'string' then return true end
+    local message, received = struct.pack('>H', #id) .. id .. record, true
+    for channel in string.gmatch(waiting, '(%S+) %d+\n') do received = publish(channel, message) and received end
     redis.pcall('HDEL', waiters, id)
+    return received
   end
 
   -- Notify the workers if a job is due earlier than all jobs that they knew of.

@@ -3,7 +3,8 @@
 -- KEYS  waiters, job record, due, running, result
 -- ARGV  base, id, channel, ms to wait (0: only look)
 -- out   the record if it is a result, "L" if that has more than 64 KiB and must be read separately;
---       else its kind ("" if there is no record), followed by "+" if the caller was added
+--       else its kind ("" if there is no record), followed by "+" if the caller was added, or by
+--       "?" if it was added, but some worker may not publish
 -- A caller is added only for an unfinished job: no result will ever be sent for any other. A job
 -- whose entry was deleted has failed. Any caller may ask for any job, so the number of lines per
 -- job is limited. A caller that is not added checks again.
@@ -39,7 +40,9 @@ if doubtful and not select(2, presence())(base, due, running, id, record) then
 end
 local deadline = string.format('%.0f', now + wait_ms)
 local line, others, lines = channel .. ' ' .. deadline .. '\n', '', 0
-for other, till in string.gmatch(call('HGET', waiters, id) or '', '(%S+) (%d+)\n') do
+-- The field "" says until when some worker may not publish.
+local waiting, mute = unpack(call('HMGET', waiters, id, ''))
+for other, till in string.gmatch(waiting or '', '(%S+) (%d+)\n') do
   if other == channel then
     if tonumber(till) > tonumber(deadline) then line = other .. ' ' .. till .. '\n' end
   elseif tonumber(till) > now then
@@ -47,5 +50,11 @@ for other, till in string.gmatch(call('HGET', waiters, id) or '', '(%S+) (%d+)\n
   end
 end
 if lines >= MOST_LINES then return kind end
-call('HSET', waiters, id, others .. line)
-return kind .. '+'
+local added = redis.pcall('HSET', waiters, id, others .. line)
+if type(added) == 'table' then
+  -- A user who may only read can still check again.
+  if may('HSET', waiters, id, line) then error(added) end
+  return kind
+end
+local mute_until = mute and tonumber(string.match(mute, '(%d+)\n'))
+return kind .. (mute_until and mute_until > now and '?' or '+')

@@ -24,6 +24,8 @@ pub enum Answer {
     Dead(Vec<(JobRecord, String)>),
     /// Names.
     Names(Vec<String>),
+    /// Not an answer: there are log lines to take.
+    Logs,
     /// The figures of a queue.
     Queue(Box<QueueView>),
 }

@@ -2,7 +2,7 @@
 //! thread.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, Weak};
 
 use crate::lock::lock;
 use crate::printable::printable;
@@ -55,11 +55,41 @@ struct Queue {
     dropped: u64,
 }
 
+/// Takes log lines to the application's logging.
+pub trait Listener: Send + Sync {
+    /// There are lines to take. Called from any thread, and must not block.
+    fn lines_arrived(&self);
+
+    /// Whether no other listener is notified as well. A worker logs more facts about its jobs.
+    fn has_precedence(&self) -> bool {
+        false
+    }
+}
+
 /// See the module.
 #[derive(Default)]
-pub struct Logs(Mutex<Queue>);
+pub struct Logs {
+    queue: Mutex<Queue>,
+    listeners: Mutex<Vec<Weak<dyn Listener>>>,
+}
 
 impl Logs {
+    /// Notify `listener` of new lines, and of those that no listener has taken yet.
+    pub fn listen(&self, listener: &Arc<impl Listener + 'static>) {
+        let listener: Weak<dyn Listener> = Arc::downgrade(listener) as _;
+        let mut listeners = lock(&self.listeners);
+        if listeners.len() == listeners.capacity() {
+            listeners.retain(|one| one.strong_count() > 0);
+        }
+        listeners.push(Weak::clone(&listener));
+        drop(listeners);
+        if !lock(&self.queue).lines.is_empty()
+            && let Some(listener) = listener.upgrade()
+        {
+            listener.lines_arrived();
+        }
+    }
+
     /// Add a line, and make it printable. If the queue is full, the oldest line is dropped and
     /// counted.
     pub fn push(&self, level: Level, logger: &'static str, message: String) {
@@ -74,17 +104,23 @@ impl Logs {
             ..subject
         });
         let message = printable(&message).into_owned();
-        let mut queue = lock(&self.0);
+        let mut queue = lock(&self.queue);
         if queue.lines.len() == KEPT {
             queue.lines.pop_front();
             queue.dropped += 1;
         }
         queue.lines.push_back(Line { level, logger, message, subject });
+        drop(queue);
+        let listeners: Vec<_> = lock(&self.listeners).iter().filter_map(Weak::upgrade).collect();
+        match listeners.iter().find(|listener| listener.has_precedence()) {
+            Some(first) => first.lines_arrived(),
+            None => listeners.iter().for_each(|listener| listener.lines_arrived()),
+        }
     }
 
     /// Take all lines.
     pub fn take(&self) -> Vec<Line> {
-        let mut queue = lock(&self.0);
+        let mut queue = lock(&self.queue);
         let mut lines: Vec<Line> = queue.lines.drain(..).collect();
         if queue.dropped > 0 {
             let message = format!("{} older log lines were dropped", queue.dropped);

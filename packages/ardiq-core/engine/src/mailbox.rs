@@ -7,10 +7,14 @@ use std::time::Duration;
 use crate::answer::Answer;
 use crate::error::Result;
 use crate::lock::lock;
+use crate::logs::Listener;
 use crate::notifier::Notifier;
 
 /// Identifies a request, and later its reply. The owner of the mailbox chooses it.
 pub type RequestId = i64;
+
+/// No request has this id: under it, [`Answer::Logs`] announces log lines.
+pub const LOGS: RequestId = -1;
 
 /// The answer to a request, or the error with which the request failed.
 pub type Reply = (RequestId, Result<Answer>);
@@ -56,6 +60,18 @@ impl Mailbox {
         let waited = self.arrived.wait_timeout_while(replies, limit, |replies| replies.is_empty());
         drop(waited);
         self.drain()
+    }
+}
+
+impl Listener for Mailbox {
+    fn lines_arrived(&self) {
+        let mut replies = lock(&self.replies);
+        if replies.iter().all(|(request, _)| *request != LOGS) {
+            replies.push((LOGS, Ok(Answer::Logs)));
+            drop(replies);
+            self.arrived.notify_one();
+            self.notifier.notify();
+        }
     }
 }
 

@@ -64,10 +64,12 @@ pub async fn wait(shared: &Arc<Shared>, id: &str, limit: Duration) -> Result<Fou
     loop {
         let subscribed = subscribe(shared, patience).await?;
         sessions.borrow_and_update();
-        let wait_ms = if subscribed { millis(end.saturating_duration_since(Instant::now())).max(1) } else { 0 };
+        let wait_ms = millis(end.saturating_duration_since(Instant::now())).max(1);
+        // A process that may not subscribe registers too: a result that it misses is kept for it.
         let is_expected = match check_and_register(shared, id, &waiter, wait_ms, patience).await {
             Ok(Seen::Result(record)) => return decode(&record).map(Some),
-            Ok(Seen::Unfinished { is_registered }) => is_registered,
+            Ok(Seen::Unfinished { is_registered }) => is_registered && subscribed,
+            Ok(Seen::Unannounced) => false,
             Ok(seen) => return no_result(shared, id, waiter, seen, first, patience).await,
             // A temporary refusal may end before the caller's time is up.
             Err(Error::Refused(_)) if !first => false,
@@ -127,12 +129,13 @@ async fn check_and_register(
     wait_ms: u64,
     patience: Patience,
 ) -> Result<Seen> {
-    let was_registered = waiter.set_registered(wait_ms > 0);
+    let was_registered = waiter.set_registered(true);
     let seen = look::wait(&shared.link, &shared.keys, id, &shared.push_channel, wait_ms, patience).await?;
     waiter.set_registered(match &seen {
         // The registration was removed when the result was sent.
         Seen::Result(_) => false,
         Seen::Unfinished { is_registered } => *is_registered || was_registered,
+        Seen::Unannounced => true,
         Seen::Finished | Seen::Unknown => was_registered,
     });
     Ok(seen)

@@ -107,11 +107,15 @@ fn read(url: &str) -> Read<Address> {
     if settings.db() < 0 {
         return Err("the database number is negative".into());
     }
-    if let Some(username) = &options.username {
+    if let Some(username) = options.username.as_deref().filter(|name| !name.is_empty()) {
         settings = settings.set_username(username);
     }
     if let Some(password) = &options.password {
         settings = settings.set_password(password);
+    }
+    if settings.username().is_some() && settings.password().is_none() {
+        // Without a password, the library would leave out the user as well, and connect as another.
+        settings = settings.set_password("");
     }
     let settings = settings.set_protocol(ProtocolVersion::RESP3).set_lib_name(NAME, crate::VERSION);
     let client =
@@ -154,9 +158,6 @@ impl Options {
         }
         if options.trust.certificate.is_some() != options.trust.key.is_some() {
             return Err("ssl_certfile and ssl_keyfile go together".into());
-        }
-        if options.username.is_some() && options.password.is_none() && url.password().is_none() {
-            return Err("there is a user but no password".into());
         }
         if options.trust != Trust::default() {
             // A file that cannot be used is a mistake in the URL. It must not look like an outage.
@@ -294,6 +295,21 @@ mod tests {
         let user = of("unix:///s?username=u&password=p%40ss");
         let settings = user.client.get_connection_info().redis_settings().clone();
         assert_eq!((settings.username(), settings.password()), (Some("u"), Some("p@ss")));
+    }
+
+    #[test]
+    fn a_user_without_a_password_is_still_that_user() {
+        let urls = ["redis://u@h", "redis://u:@h", "rediss://u@h/2", "redis://h?username=u", "unix:///s?user=u"];
+        for url in urls {
+            let address = parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            let settings = address.client.get_connection_info().redis_settings().clone();
+            assert_eq!((settings.username(), settings.password()), (Some("u"), Some("")), "{url}");
+        }
+        for url in ["redis://h", "redis://:p@h", "redis://h?username=&password=p"] {
+            let address = parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            let settings = address.client.get_connection_info().redis_settings().clone();
+            assert_eq!(settings.username(), None, "{url}");
+        }
     }
 
     #[test]

@@ -11,13 +11,15 @@ use std::sync::Arc;
 use ardiq_engine::link::{Link, Patience};
 use ardiq_engine::protocol::keys::Keys;
 use ardiq_engine::scripts::deliver::{self, Cursor, Entry, Source};
+use ardiq_engine::scripts::look::Seen;
 use ardiq_engine::scripts::produce::{self, Chunk, NewJob};
 use ardiq_engine::scripts::upkeep::{self, Claim, Part, Search};
 use ardiq_engine::scripts::{ALL, look};
 use ardiq_engine::url;
 use bytes::Bytes;
 use support::{
-    HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, patience, poison, start_of, survivor,
+    HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, patience, poison, result_of, start_of,
+    survivor,
 };
 
 /// The data that a refused call must not change. Queues and lanes are registered next to a call,
@@ -209,4 +211,58 @@ async fn a_user_who_may_not_publish_enqueues_and_settles_all_the_same_and_is_tol
     let lines = link.logs().take();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].message.contains("ACL SETUSER <user> +publish &ardiq:{q}:*"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn results_that_a_worker_may_not_send_stay_until_the_callers_check() {
+    let queue = Queue::start();
+    let link = limited(&queue, &["resetchannels", "+@all"]).await;
+    queue.enqueue(&[job("not kept"), job("short"), job("unheard")]).await;
+    let sent = queue.take("w", 3).await;
+    for entry in &sent[..2] {
+        look::wait(&queue.link, &queue.keys, &entry.id, "me", 60_000, patience()).await.unwrap();
+    }
+    let batch = [done(&sent[0], 0), done(&sent[1], 1_500), done(&sent[2], 0)];
+    assert!(deliver::settle(&link, &queue.keys, &batch, TTL, patience()).await.unwrap().is_empty());
+    for entry in &sent[..2] {
+        let seen = look::wait(&queue.link, &queue.keys, &entry.id, "me", 0, patience()).await.unwrap();
+        assert_eq!(seen, Seen::Result(result_of(entry)), "{}", entry.id);
+        let ttl: i64 = queue.ask("PTTL", queue.keys.job(&entry.id)).await;
+        assert!(ttl > 60_000, "{}: callers check once a minute", entry.id);
+    }
+    let seen = look::wait(&queue.link, &queue.keys, "unheard", "me", 0, patience()).await.unwrap();
+    assert_eq!(seen, Seen::Finished, "no caller waited for it");
+}
+
+#[tokio::test]
+async fn callers_learn_from_the_first_check_that_a_worker_may_not_send_results() {
+    let queue = Queue::start();
+    queue.enqueue(&[job("a")]).await;
+    let link = limited(&queue, &["resetchannels", "+@all"]).await;
+    let seen = async || look::wait(&queue.link, &queue.keys, "a", "me", 60_000, patience()).await.unwrap();
+    assert_eq!(seen().await, Seen::Unfinished { is_registered: true });
+    let claim = Claim { worker: "mute", lease_ms: 500, info: b"", first: true, expected_ms: 0 };
+    upkeep::renew(&link, &queue.keys, claim, patience()).await.unwrap();
+    assert_eq!(link.logs().take().len(), 1, "its operator learns of it at once");
+    upkeep::scrub(&queue.link, &queue.keys, Part::Waiters, "0", patience()).await.unwrap();
+    assert_eq!(seen().await, Seen::Unannounced);
+    queue.claim("w", true, 0).await;
+    assert_eq!(seen().await, Seen::Unannounced, "another worker may, but this one still may not");
+    let end = std::time::Instant::now() + support::LIMIT;
+    while seen().await != (Seen::Unfinished { is_registered: true }) {
+        assert!(std::time::Instant::now() < end, "the worker is gone for longer than its lease");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    upkeep::scrub(&queue.link, &queue.keys, Part::Waiters, "0", patience()).await.unwrap();
+    let fields: Vec<String> = queue.ask("HKEYS", &queue.keys.waiters).await;
+    assert_eq!(fields, ["a"]);
+}
+
+#[tokio::test]
+async fn a_caller_without_the_right_to_register_checks_again() {
+    let queue = Queue::start();
+    queue.enqueue(&[job("a")]).await;
+    let link = limited(&queue, &["&*", "+@all", "-hset"]).await;
+    let seen = look::wait(&link, &queue.keys, "a", "me", 60_000, patience()).await.unwrap();
+    assert_eq!(seen, Seen::Unfinished { is_registered: false });
 }

@@ -235,7 +235,7 @@ async fn nothing_is_left_behind_when_all_is_done() {
     let lasting: Vec<String> = queue.names().await.into_iter().filter(lasts).collect();
     assert_eq!(lasting, ["ardiq:queues", "lane:high", "lane:low", "lanes", "returned:high", "returned:low"]);
     for id in ["a", "b", "c", "d", "held"] {
-        assert!(ttl(&queue, id).await <= 30_000 && ttl(&queue, id).await != -1, "{id} would stay for ever");
+        assert!(ttl(&queue, id).await <= 90_000 && ttl(&queue, id).await != -1, "{id} would stay for ever");
     }
     for stream in [RETURNED_HIGH, HIGH, RETURNED_LOW, LOW] {
         assert_eq!((queue.length(stream).await, queue.pending(stream).await), (0, 0));

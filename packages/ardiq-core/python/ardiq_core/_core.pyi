@@ -71,8 +71,12 @@ class Core:
     ) -> Core: ...
     @property
     def closed(self) -> bool: ...
-    def mailbox(self) -> Mailbox:
-        """Return a new mailbox, for one event loop or one thread."""
+    def mailbox(self, *, with_logs: bool = False) -> Mailbox:
+        """Return a new mailbox, for one event loop or one thread.
+
+        With `with_logs`, the mailbox also takes the log lines of the engine. They come as an answer
+        with the id -1, in the form that `take_logs` documents.
+        """
 
     def take_logs(self) -> list[LogLine]:
         """Take the log lines of the engine."""
@@ -87,7 +91,7 @@ class Core:
 class Mailbox:
     """Sends requests without blocking, and holds their replies until they are taken.
 
-    The caller chooses the id of each request. The reply has the same id.
+    The caller chooses the id of each request, from 0. The reply has the same id.
     """
 
     def fileno(self) -> int:

@@ -6,6 +6,7 @@
 | `loop_bridge` | requests and answers of one event loop |
 | `thread_bridge` | requests and answers of one thread without an event loop |
 | `wakeup` | wakes an event loop when answers have arrived |
+| `logs` | passes the engine's log lines to `logging`; loaded with the first line |
 
 A request is a function that puts one question into a mailbox of the engine, under the request id
 that it is passed. The functions below make such requests.
@@ -32,6 +33,9 @@ AHEAD = 3
 """How many requests follow the one whose answer is awaited: while Redis works on one, the next is
 made.
 """
+
+LOGS = -1
+"""The id under which the engine's log lines arrive between the answers."""
 
 Request = Callable[["Mailbox", int], None]
 """Sends one request; the arguments are the mailbox for the answer and the request id."""

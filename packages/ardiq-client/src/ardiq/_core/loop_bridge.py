@@ -13,7 +13,7 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from ardiq._core import in_order
+from ardiq._core import LOGS, in_order
 from ardiq._core.wakeup import WakeUp
 from ardiq.errors import BrokerClosedError
 from ardiq.job import Job
@@ -40,7 +40,7 @@ class LoopBridge:
 
     def __init__(self, core: Core, loop: AbstractEventLoop) -> None:
         self.loop = weakref.ref(loop)  # weak: an app must not keep alive the loops that it has served
-        self._mailbox: Mailbox = core.mailbox()
+        self._mailbox: Mailbox = core.mailbox(with_logs=True)
         self._request_id = 0
         self._waiting: dict[int, _Batch | Future[Any]] = {}
         self._submissions: list[Submission] = []
@@ -131,6 +131,10 @@ class LoopBridge:
             waiter = waiting.pop(request_id, None)
             if waiter is not None:
                 self._resolve(waiter, answer)
+            elif request_id == LOGS:
+                from ardiq._core.logs import forward
+
+                asyncio.get_running_loop().call_soon(forward, answer)
 
     def _resolve(self, waiter: _Batch | Future[Any], answer: Any) -> None:
         failed = isinstance(answer, BaseException)

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ardiq._core import in_order
+from ardiq._core import LOGS, in_order
 from ardiq.errors import BrokerClosedError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class ThreadBridge:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._mailbox: Mailbox = core.mailbox()
+        self._mailbox: Mailbox = core.mailbox(with_logs=True)
         self._pid = os.getpid()
         self._request_id = 0
         self._open: set[int] = set()
@@ -99,11 +99,18 @@ class ThreadBridge:
         events = self._mailbox.block(LOOK_MS)
         if not events and self._core.closed:
             raise BrokerClosedError("the app's connection was closed")
+        lines: Any = None
         for request_id, answer in events:
             # A signal handler may make a request of its own during a wait: keep the answer to the
             # other.
             if request_id in self._open:
                 self._answers[request_id] = answer
+            elif request_id == LOGS:
+                lines = answer
+        if lines:
+            from ardiq._core.logs import forward
+
+            forward(lines)
 
     def __del__(self) -> None:
         # In a forked child the bridges of all other threads are dropped before any of our code can

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any, cast
+
+_CACHE = type(lru_cache(len))
 
 # Of code.co_flags; `inspect` names them and loads slowly.
 _COROUTINE, _GENERATOR, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x80, 0x20, 0x100, 0x200
@@ -49,6 +51,27 @@ def call_target(fn: object) -> object:
 def _has_own_call(fn: object) -> bool:
     call: object = getattr(type(fn), "__call__", None)  # noqa: B004 - the method itself is wanted
     return isinstance(call, FunctionType | MethodType | partial | staticmethod)
+
+
+def without_cache(fn: Any) -> Any:
+    """Return `fn` without the caches of `functools`, which pass all arguments on as they are."""
+    if isinstance(fn, _CACHE):
+        return without_cache(cast(Any, fn).__wrapped__)
+    if type(fn) is partial:
+        return partial(without_cache(fn.func), *fn.args, **fn.keywords)
+    if isinstance(fn, MethodType) and isinstance(fn.__func__, _CACHE):
+        return MethodType(without_cache(fn.__func__), fn.__self__)
+    return fn
+
+
+def implementations(fn: object) -> Mapping[Any, Callable[..., Any]] | None:
+    """Return the functions among which `fn` chooses, if `functools.singledispatch` made it; else
+    None.
+    """
+    if isinstance(fn, FunctionType) and fn.__globals__.get("__name__") == "functools":
+        found: Mapping[Any, Callable[..., Any]] | None = fn.__dict__.get("registry")
+        return found
+    return None
 
 
 def written_function(fn: object) -> object:

@@ -2,16 +2,18 @@
 the worker.
 
 The signature of the registered callable decides. A decorator with `*args, **kwargs` accepts every
-call, even if it sets `__wrapped__`: it may pass on different arguments than it receives.
+call, even if it sets `__wrapped__`: it may pass on different arguments than it receives. The
+caches and the single dispatch of `functools` do not, so the functions behind them decide.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from types import FunctionType
 from typing import Any
 
+from ardiq._functions import implementations, without_cache
 from ardiq.checks import did_you_mean
 
 _VARARGS, _VARKEYWORDS = 0x04, 0x08  # of code.co_flags; `inspect` names them and loads slowly
@@ -41,6 +43,7 @@ class Signature:
         "_positional_only",
         "_required",
         "_room",
+        "_variants",
         "counts",
         "fn",
         "known",
@@ -53,10 +56,12 @@ class Signature:
         self._room = MOST_FORMS
         self.known: dict[tuple[str, ...], tuple[int, ...]] = {}
         self._positional: tuple[str, ...] | None = None  # None until the first look-up
+        called = without_cache(fn)
+        self._variants = implementations(called)
         if fn is None:
             self._take_anything()
-        elif isinstance(fn, FunctionType) and "__signature__" not in fn.__dict__:
-            self._read_code(fn)
+        elif isinstance(called, FunctionType) and "__signature__" not in called.__dict__ and self._variants is None:
+            self._read_code(called)
         else:
             self.counts: Sequence[int] = ()  # the first call looks the parameters up
 
@@ -75,6 +80,8 @@ class Signature:
         """Return why the call does not fit, as the rest of a sentence about the task; None if it
         fits.
         """
+        if self._variants is not None:
+            return self._problem_of_all(self._variants.values(), args, kwargs)
         positional = self._look_up() if self._positional is None else self._positional
         given = len(args)
         if given > self._most:
@@ -98,6 +105,18 @@ class Signature:
         if missing:
             return f"needs its {'argument' if len(missing) == 1 else 'arguments'} {' and '.join(map(repr, missing))}"
         return None
+
+    def _problem_of_all(
+        self, variants: Iterable[Callable[..., Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> str | None:
+        """Return why no variant accepts the call.
+
+        Which one runs is known only when the arguments have been decoded.
+        """
+        if not args:
+            return "needs its first argument by position: the argument's type selects the function"
+        problems = [Signature(variant).problem(args, kwargs) for variant in variants]
+        return None if None in problems else problems[0]
 
     def _unexpected(self, keyword: str) -> str:
         positional = self._positional or ()
@@ -149,7 +168,7 @@ class Signature:
 
         assert self.fn is not None
         try:
-            parameters = signature(self.fn, follow_wrapped=False).parameters.values()
+            parameters = signature(without_cache(self.fn), follow_wrapped=False).parameters.values()
         except (TypeError, ValueError):  # a compiled function may have none
             self._take_anything()
             return ()

@@ -34,7 +34,7 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:workers", "sorted set", "workers by the end of their lease in epoch ms; -1 for one whose work is being taken over, 0 (then -2) for one that signed off and left work behind", "a member stays until the worker signs off or is taken over"],
     ["ardiq:{<queue>}:pulse", "string", "epoch ms of the last call that checked leases", "until the last worker signs off"],
     ["ardiq:{<queue>}:worker-info", "hash", "information that workers publish about themselves, by worker", "as `workers`"],
-    ["ardiq:{<queue>}:waiters", "hash", "callers that wait for a result, by job id: lines of `<channel> <epoch ms at which the wait ends>`", "a field stays until the result is sent or the callers have given up; `scrub` removes lines that they could not remove"],
+    ["ardiq:{<queue>}:waiters", "hash", "callers that wait for a result, by job id: lines of `<channel> <epoch ms at which the wait ends>`; in the field with the empty name, `- <epoch ms>`: until then, some worker may not publish", "a field stays until the result is sent or the callers have given up; `scrub` removes lines that they could not remove"],
     ["ardiq:{<queue>}:cron", "hash", "the last fired occurrence in epoch ms, by schedule", "never expires; one field per schedule"],
     ["ardiq:{<queue>}:dead", "stream", "dead letters: job id, result record, header and envelope, and the body if it was stored separately", "never expires; holds about the last 100,000"],
     ["ardiq:{<queue>}:lanes", "set", "lanes that were ever used", "never expires"],

@@ -1,14 +1,37 @@
 //! Scripts that read, and reads of results without a script.
+//!
+//! Scripts that only read are called by `EVALSHA_RO`, for which a user with read access to the keys
+//! is enough: `EVALSHA` requires write access to the keys of any script.
 
-use redis::Value;
+use redis::{Arg, Cmd, Value};
 
-use super::{DEPTH, FORGET, INSPECT, LIST, LOOKUP, WAIT, reply};
+use super::{DEPTH, FORGET, INSPECT, LIST, LOOKUP, Script, WAIT, reply};
 use crate::commands;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::link::{LARGE, Link, Patience};
 use crate::protocol::keys::{Keys, LANE, RETURNED};
 use crate::protocol::record::{PREFIX, RESULT};
 use crate::protocol::state::Listing;
+
+/// Run a script that only reads. If this user may only use `EVALSHA`, use that.
+async fn read(link: &Link, script: &'static Script, cmd: &Cmd, patience: Patience) -> Result<Value> {
+    let first = match link.call(script, cmd, patience).await {
+        Err(Error::Refused(first)) if first.text.to_ascii_lowercase().contains("evalsha_ro") => first,
+        answer => return answer,
+    };
+    let mut other = Cmd::with_capacity(cmd.args_iter().len(), 0);
+    other.arg("EVALSHA");
+    for arg in cmd.args_iter().skip(1) {
+        if let Arg::Simple(arg) = arg {
+            other.arg(arg);
+        }
+    }
+    match link.call(script, &other, patience).await {
+        // The first refusal names the smaller right.
+        Err(Error::Refused(second)) if second.code == "NOPERM" && first.code == "NOPERM" => Err(Error::Refused(first)),
+        answer => answer,
+    }
+}
 
 /// The outcome of a waiting caller's check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +44,9 @@ pub enum Seen {
         /// checked or too many callers wait already, the caller has to check again.
         is_registered: bool,
     },
+    /// The job is unfinished. The caller is registered, but some worker may not publish, so the
+    /// caller has to check again.
+    Unannounced,
     /// The job has finished, and its result is not stored.
     Finished,
     /// There is no such job.
@@ -41,6 +67,7 @@ pub async fn wait(link: &Link, keys: &Keys, id: &str, channel: &str, wait_ms: u6
         },
         [RESULT, ..] => Seen::Result(answer),
         b"T" => Seen::Finished,
+        [_, b'?'] => Seen::Unannounced,
         [_, rest @ ..] => Seen::Unfinished { is_registered: rest == b"+" },
     })
 }
@@ -107,12 +134,12 @@ pub struct Found {
 
 /// Read the data of jobs, in the order of their ids.
 pub async fn lookup(link: &Link, keys: &Keys, ids: &[impl AsRef<[u8]>], patience: Patience) -> Result<Vec<Found>> {
-    let mut cmd = LOOKUP.call(&[&keys.due, &keys.running], 3 + ids.len(), 40 * ids.len());
+    let mut cmd = LOOKUP.read(&[&keys.due, &keys.running], 3 + ids.len(), 40 * ids.len());
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.result);
     for id in ids {
         cmd.arg(id.as_ref());
     }
-    reply::array(link.call(&LOOKUP, &cmd, patience).await?)?
+    reply::array(read(link, &LOOKUP, &cmd, patience).await?)?
         .into_iter()
         .map(|item| {
             let mut parts = reply::array(item)?.into_iter();
@@ -129,9 +156,9 @@ pub async fn lookup(link: &Link, keys: &Keys, ids: &[impl AsRef<[u8]>], patience
 
 /// Count the jobs that are waiting to start.
 pub async fn depth(link: &Link, keys: &Keys, patience: Patience) -> Result<i64> {
-    let mut cmd = DEPTH.call(&[&keys.due, &keys.running, &keys.known_lanes], 3, 0);
+    let mut cmd = DEPTH.read(&[&keys.due, &keys.running, &keys.known_lanes], 3, 0);
     cmd.arg(&keys.base).arg(RETURNED).arg(LANE);
-    reply::int(&link.call(&DEPTH, &cmd, patience).await?)
+    reply::int(&read(link, &DEPTH, &cmd, patience).await?)
 }
 
 /// A worker, with the description that it publishes.
@@ -179,9 +206,9 @@ pub struct QueueView {
 /// Summarize a queue for people.
 pub async fn inspect(link: &Link, keys: &Keys, patience: Patience) -> Result<QueueView> {
     let names = [keys.due.as_str(), &keys.running, &keys.dead, &keys.workers, &keys.worker_info, &keys.known_lanes];
-    let mut cmd = INSPECT.call(&names, 4, 0);
+    let mut cmd = INSPECT.read(&names, 4, 0);
     cmd.arg(&keys.base).arg(&keys.queue).arg(RETURNED).arg(LANE);
-    let mut items = reply::array(link.call(&INSPECT, &cmd, patience).await?)?.into_iter();
+    let mut items = reply::array(read(link, &INSPECT, &cmd, patience).await?)?.into_iter();
     let [now, scheduled, running, dead, workers, lanes] = reply::head(&mut items)?;
     let workers = reply::array(workers)?.into_iter().map(|item| {
         let [id, lease, info] = reply::head(&mut reply::array(item)?.into_iter())?;
@@ -208,10 +235,10 @@ const PAGE: usize = 500;
 async fn list(link: &Link, keys: &Keys, listing: Listing, limit: usize, patience: Patience) -> Result<Vec<Value>> {
     let (mut found, mut cursor) = (Vec::new(), Value::BulkString(Vec::new()));
     while found.len() < limit {
-        let mut cmd = LIST.call(&[&keys.due, &keys.running, &keys.dead, &keys.known_lanes], 6, 0);
+        let mut cmd = LIST.read(&[&keys.due, &keys.running, &keys.dead, &keys.known_lanes], 6, 0);
         cmd.arg(&keys.base).arg(listing.name()).arg(PAGE.min(limit - found.len())).arg(reply::bytes(cursor)?);
         cmd.arg(RETURNED).arg(LANE);
-        let mut items = reply::array(link.call(&LIST, &cmd, patience).await?)?.into_iter();
+        let mut items = reply::array(read(link, &LIST, &cmd, patience).await?)?.into_iter();
         [cursor] = reply::head(&mut items)?;
         found.extend(items);
         if cursor == Value::BulkString(Vec::new()) {

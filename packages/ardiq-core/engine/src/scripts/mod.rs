@@ -1,5 +1,5 @@
 //! The Lua scripts: the text of each, and a typed function that calls it. Nothing else calls
-//! `EVALSHA`.
+//! `EVALSHA` or `EVALSHA_RO`.
 //!
 //! | file | scripts |
 //! |---|---|
@@ -42,8 +42,17 @@ impl Script {
 
     /// Begin a call, with room for `args` arguments of `bytes` in total.
     fn call(&self, keys: &[&str], args: usize, bytes: usize) -> Cmd {
+        self.call_by("EVALSHA", keys, args, bytes)
+    }
+
+    /// Begin a call of a script that only reads: see [`look`].
+    fn read(&self, keys: &[&str], args: usize, bytes: usize) -> Cmd {
+        self.call_by("EVALSHA_RO", keys, args, bytes)
+    }
+
+    fn call_by(&self, command: &str, keys: &[&str], args: usize, bytes: usize) -> Cmd {
         let mut cmd = Cmd::with_capacity(args + keys.len() + 3, bytes + 256);
-        cmd.arg("EVALSHA").arg(self.sha()).arg(keys.len());
+        cmd.arg(command).arg(self.sha()).arg(keys.len());
         for key in keys {
             cmd.arg(key);
         }

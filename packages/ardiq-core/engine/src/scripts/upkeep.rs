@@ -57,16 +57,19 @@ pub struct Claim<'a> {
 
 /// Sign a worker on or extend its lease.
 pub async fn renew(link: &Link, keys: &Keys, claim: Claim<'_>, patience: Patience) -> Result<Renewed> {
-    let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.pulse];
+    let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.pulse, &keys.waiters];
     names.extend(keys.streams.iter().map(String::as_str));
-    let mut cmd = RENEW.call(&names, 6, claim.info.len());
+    let mut cmd = RENEW.call(&names, 7, claim.info.len());
     cmd.arg(&keys.queue).arg(claim.worker).arg(claim.lease_ms).arg(claim.info);
-    cmd.arg(u8::from(claim.first)).arg(claim.expected_ms);
+    cmd.arg(u8::from(claim.first)).arg(claim.expected_ms).arg(keys.push(""));
     if claim.first {
         link.register(patience).await;
     }
     let mut items = reply::array(link.call(&RENEW, &cmd, patience).await?)?.into_iter();
-    let [now, held, delivered] = reply::head(&mut items)?;
+    let [now, held, delivered, is_mute] = reply::head(&mut items)?;
+    if reply::int(&is_mute)? == 1 {
+        link.publishing_is_refused();
+    }
     Ok(Renewed {
         now_ms: u64::try_from(reply::int(&now)?).unwrap_or_default(),
         held: reply::int(&held)? == 1,

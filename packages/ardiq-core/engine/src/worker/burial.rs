@@ -1,6 +1,6 @@
 //! Log lines about dead letters: which job it is, why no worker can run it, and how to look at it.
 
-use super::{EventKind, State};
+use super::State;
 use crate::link::Patience;
 use crate::logs::{Level, Subject};
 use crate::protocol::record::{Location, Outcome, ResultRecord};
@@ -25,7 +25,6 @@ pub async fn tell(state: &State, accepted: impl Iterator<Item = &Settlement>) {
         );
         let subject = Subject { job_id: id.clone(), task: task.clone(), tries: result.tries, outcome: "dead" };
         state.shared.logs.push_about(Level::Error, "worker", message, Some(subject));
-        state.emit(EventKind::Log, "");
     }
 }
 

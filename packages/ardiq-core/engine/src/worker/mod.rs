@@ -17,6 +17,7 @@
 //! | `idle` | the blocking read while there is no work |
 //! | `lease` | signing on, renewing, signing off |
 //! | `pulse` | when the server should receive the next call |
+//! | `log` | log lines for the host |
 //! | `outage` | log lines while the server is unreachable |
 //! | `upkeep` | promoting due jobs, taking over from dead workers |
 //! | `unserved` | log lines about lanes that no worker serves |
@@ -32,6 +33,7 @@ mod intake;
 pub mod job;
 pub mod judge;
 mod lease;
+mod log;
 mod outage;
 mod outcomes;
 pub mod pace;
@@ -55,7 +57,7 @@ use crate::client::Client;
 use crate::clock::monotonic_ms;
 use crate::error::{Error, Result};
 use crate::lock::lock;
-use crate::logs::{Level, LogThrottle};
+use crate::logs::LogThrottle;
 use crate::notifier::Notifier;
 use crate::scripts::upkeep::Survivor;
 use crate::shared::Shared;
@@ -168,11 +170,6 @@ impl State {
         *lock(&self.phase)
     }
 
-    fn log(&self, level: Level, message: impl Into<String>) {
-        self.shared.logs.push(level, "worker", message.into());
-        self.emit(EventKind::Log, "");
-    }
-
     /// Wake the host if there is a job that it may start.
     fn offer(&self, desk: &Desk) {
         if desk.can_start(monotonic_ms()) {
@@ -231,6 +228,7 @@ impl Worker {
             refused: Mutex::default(),
             tasks: Mutex::default(),
         });
+        state.shared.logs.listen(&state);
         Ok(Self { state, handle: client.handle().clone() })
     }
 

@@ -67,6 +67,11 @@ impl Phase {
         is_last
     }
 
+    /// Whether the worker has emitted its last event, and the host has asked it to sign off.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::SigningOffAfterFailure | Self::Stopped)
+    }
+
     /// Whether the host has asked the worker to sign off.
     pub fn is_signing_off(self) -> bool {
         matches!(self, Self::SigningOff | Self::SigningOffAfterFailure | Self::Stopped)

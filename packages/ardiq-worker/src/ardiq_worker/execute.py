@@ -154,9 +154,7 @@ class Executor:
         self._end(slot, outcome.handed_back(slot))
 
     def drop_waiting(self) -> int:
-        """Drop the runs that wait for a thread, whose jobs the engine has taken; return their
-        number.
-        """
+        """Drop the waiting runs whose jobs the engine has taken back; return their number."""
         return self._threads.drop_line()
 
     def cancel_all(self, why: str = OUT_OF_GRACE) -> None:

@@ -1,5 +1,6 @@
 """The embedded server: found, private, durable, shared within a project, and never an orphan."""
 
+import logging
 import os
 import shutil
 import signal
@@ -99,6 +100,28 @@ def test_data_survives_a_restart_and_a_kill(place: Place) -> None:
     eventually(lambda: answers(place.socket) and server.pid != pid, "a new server")
     assert command(place, "GET", "b") == "2"
     server.close()
+
+
+class Broken(logging.Handler):
+    """A log that raises what would end a thread."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        raise SystemExit(record.getMessage())
+
+
+def test_server_comes_back_although_the_log_raises(place: Place) -> None:
+    server = EmbeddedServer(place)
+    server.start()
+    pid = server.pid
+    assert pid is not None
+    broken = Broken()
+    logging.getLogger("ardiq.dev").addHandler(broken)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: answers(place.socket) and server.pid != pid, "a new server")
+    finally:
+        logging.getLogger("ardiq.dev").removeHandler(broken)
+        server.close()
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs a redis-server beside the bundled Valkey")

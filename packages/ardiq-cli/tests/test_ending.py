@@ -3,6 +3,8 @@ and with its status.
 """
 
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -121,12 +123,23 @@ def ends_soon(program: Program, since: float) -> int:
     return status
 
 
-HANGS = {
-    "to_thread": 0, "deaf_executor": 0, "in_thread": 0, "thread": 0, "executor": 0, "exit_handler": 0, "deaf_coroutine": 0, "fork": 0,
-    # From C, where the status is not known any more.
-    "finalizer": 1, "compute_at_exit": 1,
-}  # fmt: skip
+HANGS = (
+    "to_thread",
+    "deaf_executor",
+    "in_thread",
+    "thread",
+    "executor",
+    "exit_handler",
+    "deaf_coroutine",
+    "fork",
+    "finalizer",
+    "compute_at_exit",
+)
 
+FROM_C = ("finalizer", "compute_at_exit")
+"""Tasks after which no Python code can run any more; the exit status is known only where there are
+POSIX timers.
+"""
 
 UNFINISHED = ("to_thread", "deaf_executor", "in_thread")
 """Tasks that still run when the worker ends."""
@@ -158,10 +171,14 @@ def test_the_process_ends_soon_after_it_has_signed_off(
         eventually(lambda: job.status_sync() is TaskStatus.COMPLETE, "the end of the task")
     program.send(signal.SIGTERM)
     program.await_output("has signed off")
-    assert ends_soon(program, time.monotonic()) == HANGS[task], program.output
+    assert ends_soon(program, time.monotonic()) == (1 if task in FROM_C and sys.platform != "linux" else 0), (
+        program.output
+    )
+    if task in FROM_C:
+        assert "(most recent call first)" in program.output, "it does not say what goes on"
     if task in UNFINISHED:
         assert job.status_sync() is TaskStatus.QUEUED
-    if HANGS[task] == 0 and task != "in_thread":  # of our own threads none is waited for
+    if task not in FROM_C and task != "in_thread":  # of our own threads none is waited for
         assert "ending the process with status 0 although" in program.output
 
 
@@ -183,6 +200,26 @@ def test_a_burst_that_failed_ends_with_its_status(app: Ardiq, server: Server, ar
     program.await_output("has signed off")
     assert ends_soon(program, time.monotonic()) == ExitCode.FAILED, program.output
     assert "threads of the application run (ThreadPoolExecutor-0_0)" in program.output
+
+
+@pytest.mark.parametrize("number", [0, 1, 6])
+@pytest.mark.parametrize("timers", [True, False])
+def test_the_process_ends_from_c_with_its_status(number: int, timers: bool) -> None:
+    code = f"""
+import ctypes, time
+from ardiq_cli import ending, exit_timer
+if not {timers}:
+    del exit_timer.ExitTimer
+ending.END_S = 0.1
+ending.begin({number})
+ending.extend(0.2)
+ctypes.PyDLL(None).sleep(60)
+"""
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == (number if timers and sys.platform == "linux" else 1), done.stderr
+    assert "(most recent call first)" in done.stderr
+    assert time.monotonic() - begun < 10
 
 
 NO_THREADS = """

@@ -128,6 +128,33 @@ def test_the_third_signal_ends_a_single_worker_whatever_it_does(
     assert f"third {number.name}: the process exits at once" in program.output
 
 
+RAISING_LOG = """
+    import logging, sys
+
+    class Broken(logging.Handler):
+        def emit(self, record):
+            raise RuntimeError("the log is broken")
+
+    sys.stdout = open(1, "w", closefd=False)  # buffered
+    print("written before the end")
+    logging.getLogger("ardiq.worker").addHandler(Broken())
+"""
+
+
+def test_a_log_that_raises_does_not_keep_the_output_from_being_written(
+    app: Ardiq, server: Server, ardiq: StartProgram, project: Path, module: StartProgram
+) -> None:
+    module(TASKS.format(queue=app.queue_name) + RAISING_LOG)
+    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    app.ref("deaf").enqueue_sync()
+    eventually(lambda: (project / "started").exists(), "the start of the task")
+    for _ in range(3):
+        program.send(signal.SIGTERM)
+        time.sleep(0.1)  # the kernel merges signals that are not taken yet
+    assert program.end(10) == 128 + signal.SIGTERM, program.output
+    assert "written before the end" in program.output
+
+
 @pytest.mark.parametrize("task", ["fork", "fork_in_thread"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, -15), (signal.SIGINT, 1)])
 def test_a_forked_child_has_the_default_actions(

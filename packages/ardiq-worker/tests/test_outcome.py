@@ -12,6 +12,7 @@ from ardiq.control import Reject, Retry
 from ardiq.errors import SerializationError
 from ardiq_core import DEAD, FAILURE, HAND_BACK, RETRY, SUCCESS, UNKNOWN_TASK
 from ardiq_worker import outcome
+from ardiq_worker.description import MAX_TEXT
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ def test_texts_are_bounded() -> None:
     failed = outcome.raised(attempt(max_retries=0), raised.value)
     text, trace = failed.value, failed.traceback
     assert isinstance(text, str)
-    assert len(text) == outcome.MAX_TEXT
+    assert len(text) == MAX_TEXT
     assert trace is not None
     assert len(trace) <= outcome.MAX_TRACEBACK + 4
 

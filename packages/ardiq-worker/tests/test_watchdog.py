@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextvars import Context
+from functools import partial
 from typing import Any
 
 import pytest
@@ -90,6 +93,86 @@ async def test_it_names_the_run_and_the_place(
     if how != "subprocess":
         assert "test_watchdog.py:" in said or "threading.py:" in said
         assert "inner" in said or "Event.wait" in said or "Condition.wait" in said
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("call_soon", "by calls[id-1] in the callback lock.acquire;"),
+        ("partial", "by calls[id-1] in the callback lock.acquire;"),
+        ("later", "by calls[id-1] in the callback lock.acquire;"),
+        ("done", "by calls[id-1] in the callback lock.acquire;"),
+        ("elsewhere", "by code outside of tasks, in the callback lock.acquire;"),
+    ],
+)
+async def test_it_names_a_function_in_c_that_the_loop_calls(
+    bench: Bench, watched: Watchdog, heard: Heard, how: str, said: str
+) -> None:
+    loop, lock = asyncio.get_running_loop(), threading.Lock()
+    lock.acquire()
+
+    async def calls() -> None:
+        if how == "call_soon":
+            loop.call_soon(lock.acquire)
+        elif how == "partial":
+            loop.call_soon(partial(partial(lock.acquire), True))
+        elif how == "later":
+            loop.call_later(0, lock.acquire)
+        elif how == "done":
+            future: asyncio.Future[bool] = loop.create_future()
+            future.set_result(True)
+            future.add_done_callback(lock.acquire)  # type: ignore[arg-type]
+        else:
+            loop.call_soon(lock.acquire, context=Context())
+        await asyncio.sleep(0.01)
+
+    def free() -> None:
+        heard.blocked.wait(20)
+        lock.release()
+
+    thread = threading.Thread(target=free)
+    thread.start()
+    watched.activity()
+    bench.value(await bench.run(calls, name="calls"))
+    thread.join()
+    assert any(said in line for line in heard.lines), heard.lines
+
+
+async def test_it_names_the_place_in_asyncio_that_calls_a_function_in_c(
+    bench: Bench, watched: Watchdog, heard: Heard
+) -> None:
+    lock = threading.Lock()
+    lock.acquire()
+
+    class Blocks(asyncio.Protocol):
+        data_received = staticmethod(lock.acquire)  # type: ignore[assignment]
+
+    async def receives() -> None:
+        ours, theirs = socket.socketpair()
+        transport, _ = await asyncio.get_running_loop().create_connection(Blocks, sock=ours)
+        theirs.send(b"x")
+        await asyncio.sleep(0.01)
+        theirs.close()
+        transport.close()
+
+    def free() -> None:
+        heard.blocked.wait(20)
+        lock.release()
+
+    thread = threading.Thread(target=free)
+    thread.start()
+    watched.activity()
+    bench.value(await bench.run(receives, name="receives"))
+    thread.join()
+    assert any("by code outside of tasks, at " in line and "selector_events.py:" in line for line in heard.lines)
+
+
+async def test_a_callback_that_cannot_be_described_is_reported_all_the_same(watched: Watchdog) -> None:
+    class Odd:
+        def __getattribute__(self, name: str) -> Any:
+            raise KeyboardInterrupt
+
+    assert watchdog._callback(Odd()) == "code outside of tasks, in the callback that has no name"
 
 
 async def test_it_says_so_again_more_and_more_rarely(

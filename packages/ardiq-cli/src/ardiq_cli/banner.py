@@ -2,15 +2,15 @@
 schedules.
 """
 
-import logging
 from collections.abc import Iterable
 
 from ardiq import Ardiq
 from ardiq.host import Host
 from ardiq.options import shown
 from ardiq.printable import printable
+from ardiq_worker.logs import Log
 
-log = logging.getLogger("ardiq.worker")
+log = Log("ardiq.worker")
 
 MOST_NAMES = 50
 """The most tasks, and the most schedules, to name."""

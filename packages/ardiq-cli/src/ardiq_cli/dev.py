@@ -59,12 +59,12 @@ def dev(
 
 
 def _start(server: "EmbeddedServer | None") -> None:
-    import logging
+    from ardiq_worker.logs import Log
 
     if server is None or server.has_started:
         return
     server.start()
     whose = "shared with another command" if server.pid is None else f"pid {server.pid}"
-    log = logging.getLogger("ardiq.dev")
+    log = Log("ardiq.dev")
     log.info("development server (%s); its data is in %s", whose, server.place.data)
     log.info("programs in %s use it; elsewhere: export ARDIQ_REDIS_URL=%s", server.place.data.parent, server.url)

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ardiq_cli.exits import CommandError, boundary
 from ardiq_cli.signals import STOP_SIGNALS
@@ -20,6 +20,7 @@ from ardiq_cli.worker_process import interpreter
 
 if TYPE_CHECKING:
     from ardiq import Ardiq
+    from ardiq_worker.logs import Log
     from ardiq_worker.observe import Attempt
 
 NEEDS_SERVER = b"n"
@@ -32,8 +33,6 @@ SERVER_VARIABLE = "ARDIQ_DEV_SERVER"
 """In the worker's environment, the URL of the development server; no such variable when another
 server is named.
 """
-
-log = logging.getLogger("ardiq.dev")
 
 
 class DevSteps(NoSteps):
@@ -58,7 +57,7 @@ class DevSteps(NoSteps):
         if self._server_url is None:
             return
         if app.redis_url != self._server_url:
-            log.info("the application names its own Redis: no development server is needed")
+            _log().info("the application names its own Redis: no development server is needed")
             return
         self._supervisor.sendall(NEEDS_SERVER)
         if self._supervisor.recv(1) != GO:
@@ -66,11 +65,18 @@ class DevSteps(NoSteps):
 
     def connected(self) -> None:
         if self._options.announces and self._app is not None:
-            log.info("try, in another terminal: %s", ", ".join(_hints(self._app, self._options.target)))
+            _log().info("try, in another terminal: %s", ", ".join(_hints(self._app, self._options.target)))
         self._supervisor.sendall(STARTED)
 
     def drained(self) -> None:
         self._supervisor.sendall(DRAINED)
+
+
+def _log() -> "Log":
+    # Imported here: the supervisor imports this module too, and needs no worker.
+    from ardiq_worker.logs import Log
+
+    return Log("ardiq.dev")
 
 
 def _hints(app: "Ardiq", target: str) -> list[str]:
@@ -86,7 +92,7 @@ def show(attempt: "Attempt") -> None:
     job = f"{printable(attempt.task)}[{printable(attempt.job_id)}]"
     count = f"attempt {attempt.number} of {attempt.most}"
     took = duration(attempt.seconds)
-    facts = {
+    facts: dict[str, Any] = {
         "task": attempt.task,
         "job_id": attempt.job_id,
         "attempt": attempt.number,
@@ -94,13 +100,13 @@ def show(attempt: "Attempt") -> None:
         "outcome": attempt.outcome,
     }
     if attempt.outcome == "succeeded":
-        log.info("%s succeeded in %s (%s)", job, took, count, extra=facts)
+        _log().info("%s succeeded in %s (%s)", job, took, count, facts=facts)
         return
     then = {"retry": f", again in {duration(attempt.delay_ms / 1000)}", "dead": ", dead"}.get(attempt.outcome, "")
     trace = f"\n{printable_lines(attempt.traceback.rstrip())}" if attempt.traceback else ""
     level = logging.WARNING if attempt.outcome == "retry" else logging.ERROR
     error = printable(attempt.error)
-    log.log(level, "%s failed after %s (%s%s): %s%s", job, took, count, then, error, trace, extra=facts)
+    _log().log(level, "%s failed after %s (%s%s): %s%s", job, took, count, then, error, trace, facts=facts)
 
 
 def duration(seconds: float) -> str:

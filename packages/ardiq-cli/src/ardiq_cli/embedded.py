@@ -10,7 +10,6 @@ when both are gone and the data may be opened again.
 import fcntl
 import hashlib
 import importlib.util
-import logging
 import os
 import platform
 import shutil
@@ -37,8 +36,6 @@ _POLL_S = 0.01
 _FIRST_BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 5.0
 _OLDEST = {"redis-server": (7, 0), "valkey-server": (7, 2)}
-
-log = logging.getLogger("ardiq.dev")
 
 
 @dataclass(frozen=True)
@@ -286,6 +283,9 @@ class EmbeddedServer:
 
     def _keep(self) -> None:
         """Own thread: take the server over when its owner is gone, restart it when it has died."""
+        from ardiq_worker.logs import Log  # a log of the application's that raises must not end this thread
+
+        log = Log("ardiq.dev")
         backoff = _FIRST_BACKOFF_S
         while not self._closing.is_set():
             process, lock = self._process, self._lock

@@ -15,8 +15,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from ardiq_cli.exits import complain
+
+if TYPE_CHECKING:
+    from ardiq_cli.exit_timer import ExitTimer
 
 log = logging.getLogger("ardiq.worker")
 
@@ -28,6 +32,9 @@ LAST_STEPS_S = 0.3
 
 BACKSTOP_S = 0.3
 """After this much more time, C code ends the process, in case Python code cannot run any more."""
+
+STACKS_S = 0.1
+"""Extra time for C code to write the stacks, before it ends the process."""
 
 MOST_NAMED = 5
 """The most threads to name in the log; an executor may have hundreds."""
@@ -49,12 +56,13 @@ class Ending:
         for target in (self._take_last_steps, self._end):
             with suppress(RuntimeError):  # the system refuses a thread; the backstop is not a Python thread
                 threading.Thread(target=target, name="ardiq-ending", daemon=True).start()
-        _set_backstop(END_S)
+        self._backstop = _Backstop(status)
+        self._backstop.set(END_S)
 
     def extend(self, seconds: float) -> None:
         """Move the deadline to `seconds` from now, for the command line's own work."""
         self._deadline = time.monotonic() + seconds
-        _set_backstop(seconds)
+        self._backstop.set(seconds)
 
     def _take_last_steps(self) -> None:
         self._await_deadline()
@@ -101,14 +109,31 @@ def extend(seconds: float = END_S) -> None:
         _ending.extend(seconds)
 
 
-def _set_backstop(seconds: float) -> None:
-    seconds += LAST_STEPS_S + BACKSTOP_S
-    try:
-        faulthandler.dump_traceback_later(seconds, exit=True, file=2)
-    except (RuntimeError, ValueError, OSError):  # no thread, or no standard error
-        with suppress(ValueError):  # not the main thread
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+class _Backstop:
+    """Ends the process from C, and before that writes the stacks of all threads."""
+
+    def __init__(self, status: int) -> None:
+        self._timer: ExitTimer | None = None
+        with suppress(
+            Exception
+        ):  # no ctypes, no such timers, or no more of them: then the status is that of `faulthandler`
+            # Imported only now: until it ends, no worker has a use for it.
+            from ardiq_cli import exit_timer
+
+            self._timer = exit_timer.ExitTimer(status)
+
+    def set(self, seconds: float) -> None:
+        seconds += LAST_STEPS_S + BACKSTOP_S
+        if self._timer is not None:
+            with suppress(OSError):
+                self._timer.set(seconds + STACKS_S)
+        try:
+            faulthandler.dump_traceback_later(seconds, exit=self._timer is None, file=2)
+        except (RuntimeError, ValueError, OSError):  # no thread, or no standard error
+            if self._timer is None:
+                with suppress(ValueError):  # not the main thread
+                    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _what_goes_on() -> str:

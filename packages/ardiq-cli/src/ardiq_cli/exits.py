@@ -106,14 +106,6 @@ def describe(error: BaseException) -> str:
         return f"{name}, whose text cannot be shown"
 
 
-def safe_repr(error: BaseException) -> str:
-    """`repr(error)`, or the name of its type if that raises."""
-    try:
-        return repr(error)
-    except BaseException:  # noqa: BLE001 - the class is the application's, and may raise anything
-        return type(error).__name__
-
-
 def _printable(line: str) -> str:
     try:
         # Imported here: nothing of ardiq may be on the path to `--help`.

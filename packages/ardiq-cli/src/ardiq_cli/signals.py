@@ -8,7 +8,6 @@ would end the worker and cost every running job a try.
 
 import asyncio
 import faulthandler
-import logging
 import os
 import signal
 import sys
@@ -18,8 +17,6 @@ from types import FrameType
 from typing import Any, cast
 
 from ardiq.printable import printable
-
-log = logging.getLogger("ardiq.worker")
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -118,9 +115,14 @@ def _places(awaited: object) -> list[str]:
 def _log_unused(number: int, _frame: FrameType | None) -> None:
     with suppress(RuntimeError):  # no loop runs yet, so there are no tasks to show
         # By the loop: the signal may have come while the log was being written.
-        asyncio.get_running_loop().call_soon_threadsafe(
-            log.warning, "%s has no handler in this application and was ignored", signal.Signals(number).name
-        )
+        asyncio.get_running_loop().call_soon_threadsafe(_say_unused, signal.Signals(number).name)
+
+
+def _say_unused(name: str) -> None:
+    # Imported here: a worker that serves has imported it, and the supervisor has no use for it.
+    from ardiq_worker.logs import Log
+
+    Log("ardiq.worker").warning("%s has no handler in this application and was ignored", name)
 
 
 def _after_fork() -> None:

@@ -96,14 +96,17 @@ def _end_at_once(number: int) -> None:
 
 
 def _last_words(number: signal.Signals) -> None:
-    log.error(
-        "third %s: the process exits at once. Its running jobs start again when its lease has expired",
-        number.name,
-    )
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):
-            stream.flush()
+    steps: list[Callable[[], object]] = [
+        lambda: log.error(
+            "third %s: the process exits at once. Its running jobs start again when its lease has expired", number.name
+        ),
+        logging.shutdown,
+        sys.stdout.flush,
+        sys.stderr.flush,
+    ]
+    for step in steps:
+        with suppress(BaseException):  # a log handler of the application, or a closed stream, may raise anything
+            step()
 
 
 def _after_fork() -> None:

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ardiq_cli import ending
-from ardiq_cli.exits import ExitCode, Interruption, explain, safe_repr
+from ardiq_cli.exits import ExitCode, Interruption, explain
 from ardiq_cli.logs import LogFormat, configure, settle
 from ardiq_cli.signals import NEXT_SIGNALS, STOP_SIGNALS, stop_signals, survive
 from ardiq_cli.stopping import StopSignals, ignore
@@ -18,10 +18,14 @@ from ardiq_cli.stopping import StopSignals, ignore
 if TYPE_CHECKING:
     from ardiq import Ardiq
     from ardiq.options import RunOptions
+    from ardiq_worker.logs import Log
     from ardiq_worker.observe import Attempt
 
+_LOOP_STOPPED = "Event loop stopped before Future completed"
+"""What `run_until_complete` says of a loop that was stopped."""
 
-log = logging.getLogger("ardiq.worker")
+_CALLBACK = asyncio.Handle._run.__code__  # pyright: ignore[reportPrivateUsage] - there is no other way
+"""The code that calls the callbacks of a loop, and logs what they raise."""
 
 
 @dataclass(frozen=True)
@@ -152,21 +156,73 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
 
 def _run(main: Coroutine[Any, Any, int]) -> int:
-    """Run `main` as `asyncio.run` does, and go on if another task of the loop raises SystemExit or
-    KeyboardInterrupt.
+    """Run `main` as `asyncio.run` does, and go on if other code on the loop raises out of it, or
+    stops it.
 
-    asyncio passes these out of the loop. Whoever awaits that task receives the exception as well.
+    asyncio passes SystemExit and KeyboardInterrupt of any task or callback out of the loop, and
+    whatever the application's logging raises when asyncio logs something. Whoever awaits that task
+    receives the exception too.
     """
-    with asyncio.Runner() as runner:
+    runner = asyncio.Runner()
+    try:
         loop = runner.get_loop()
         serving = loop.create_task(main)
         while True:
             try:
                 return loop.run_until_complete(serving)
-            except (SystemExit, KeyboardInterrupt) as error:
+            except Interruption:
+                raise
+            except BaseException as error:
                 if serving.done():
+                    return serving.result()  # or raise what it has raised
+                why = None if loop.is_closed() else _comes_from_application(error)
+                if why is None:
                     raise
-                log.error("a task or callback of the application raised %s; the worker goes on", safe_repr(error))
+                _log().error("%s; the worker goes on", why)
+    finally:
+        _close(runner)
+
+
+def _comes_from_application(error: BaseException) -> str | None:
+    """Describe what application code has done to the loop; None if the loop itself does not work
+    any more.
+    """
+    from ardiq_worker.outcome import safe_repr, trace_of
+
+    if type(error) is RuntimeError and str(error).startswith(_LOOP_STOPPED):
+        return "a task or callback of the application stopped the event loop"
+    why = f"a task or callback of the application raised {safe_repr(error)}"
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        return why
+    trace = trace_of(error)
+    while trace is not None:
+        if trace.tb_frame.f_code is _CALLBACK or trace.tb_frame.f_code.co_filename == logging.__file__:
+            return why
+        trace = trace.tb_next
+    return None
+
+
+def _close(runner: asyncio.Runner) -> None:
+    """Close the loop.
+
+    The exit status is known by now, and what is left of the application does not change it.
+    """
+    try:
+        runner.close()
+    except Interruption:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a task of the application may stop the loop once more, or raise SystemExit
+        from ardiq_worker.outcome import safe_repr
+
+        _log().error("the event loop could not be closed in order: %s", safe_repr(error))
+
+
+def _log() -> "Log":
+    # Imported here, after the application: it takes a while, and until then a signal ends the
+    # process.
+    from ardiq_worker.logs import Log
+
+    return Log("ardiq.worker")
 
 
 async def _serve_to_the_end(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals]) -> int:
@@ -202,7 +258,7 @@ async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iter
             running.cancel()
         elif asked == 1:
             if not options.is_supervised:
-                log.info(NEXT_SIGNALS)
+                _log().info(NEXT_SIGNALS)
             app.stop()
         else:
             runner.skip_grace()
@@ -221,7 +277,7 @@ async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iter
         if ended.drained:
             steps.drained()
         if ended.failed and (options.burst or app.burst):
-            log.error("jobs failed: %d", ended.failed)
+            _log().error("jobs failed: %d", ended.failed)
             return ExitCode.FAILED
     except asyncio.CancelledError:
         if asked == 0:

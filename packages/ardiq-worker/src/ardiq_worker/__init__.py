@@ -9,9 +9,11 @@ You do not call this package directly. `await app.run()` and the command `ardiq 
 | `run` | one attempt of one job, as one value |
 | `outcome` | decides what the end of a task means for its job |
 | `failures` | the log lines about failed attempts and unknown tasks |
+| `description` | describes an exception as text of bounded length |
 | `misfit` | detects calls that do not match the task's function |
 | `awaiting` | awaits what a task returns, if it is awaitable |
 | `threads` | the thread pool for `def` tasks |
+| `cancellation` | decides whether a run that application code cancelled spends a try |
 | `exhaustion` | detects that the process has run out of a resource |
 | `forked` | ends a process that a task has forked |
 | `frames` | frees the memory that a failed task's traceback holds |
@@ -79,7 +81,8 @@ async def run_app(
         last_stop: `Host.last_stop` from when the run was requested; None means now. If the app was
             stopped since then, the run does not start.
         ends_process: Whether the process ends after the run. The run then does not wait for
-            coroutines that ignore cancellation.
+            coroutines that ignore cancellation. `app.stop` ends such a run and cancellation does
+            not, because only application code could cancel it.
         observer: Called on the event loop for each attempt that ends. The worker then logs no
             failures itself.
         **overrides: Replace options of the app for this run.

@@ -22,8 +22,9 @@ from ardiq.context import enter
 from ardiq.control import Reject
 from ardiq_worker import forked, outcome
 from ardiq_worker.awaiting import PLAIN, awaited
+from ardiq_worker.cancellation import OUT_OF_GRACE, WITH_ALL_TASKS, Cancellations
 from ardiq_worker.exhaustion import NoThreadError, is_exhaustion
-from ardiq_worker.failures import log_failure, log_unknown
+from ardiq_worker.failures import log_failure, log_returned, log_unknown
 from ardiq_worker.frames import clear_frames
 from ardiq_worker.logs import Log, job_facts
 from ardiq_worker.misfit import is_misfit
@@ -69,7 +70,8 @@ class Executor:
 
     While `gathering` is true no flush is scheduled: the caller that starts jobs takes the outcomes
     of those that end at once. A cancelled run may clean up for `cancel_wait_s`; then its slot is
-    given to another job. `failed` counts jobs that failed for good.
+    given to another job. `failed` counts jobs that failed for good. `stops_when_cancelled` says
+    whether cancelling the asyncio task that creates this stops the worker.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Executor:
         queue: str,
         cancel_wait_s: float,
         elapsed_ms: Callable[[int], int | None] = lambda _slot: None,
+        stops_when_cancelled: bool = True,
     ) -> None:
         self.gathering = False
         self.verbose = False
@@ -102,8 +105,9 @@ class Executor:
         self._elapsed_ms = elapsed_ms
         self._running: dict[int, Run] = {}
         self._cut: set[Run] = set()
-        self._owner = asyncio.current_task(loop)
+        self._why_cancelled = OUT_OF_GRACE
         self._closed = False
+        self.cancellations = Cancellations(loop, self._running, self.RUN_CODE, stops_when_cancelled)
 
     @property
     def running(self) -> int:
@@ -150,13 +154,12 @@ class Executor:
         self._end(slot, outcome.handed_back(slot))
 
     def drop_waiting(self) -> int:
-        """The worker stops, and the engine has taken back the jobs that wait for a thread; return
-        their number.
-        """
+        """Drop the waiting runs whose jobs the engine has taken back; return their number."""
         return self._threads.drop_line()
 
-    def cancel_all(self) -> None:
-        """Cancel the running tasks and return their jobs to the queue: the grace period is over."""
+    def cancel_all(self, why: str = OUT_OF_GRACE) -> None:
+        """Cancel the running tasks and return their jobs to the queue; the log says `why`."""
+        self._why_cancelled = why
         for run in list(self._running.values()):
             if run.cut is None:
                 self._cut_short(run, Cut.STOPPING, outcome.handed_back(run.slot))
@@ -305,20 +308,18 @@ class Executor:
             return None
         if cut is Cut.TIMEOUT:
             return self._failed(run, outcome.timed_out(run, error, run.task.timeout or 0), error)
-        if (cut is Cut.STOPPING and not outcome.is_a(error, Reject)) or self._cancelled_with_worker(error):
+        if cut is Cut.STOPPING and not outcome.is_a(error, Reject):
             # Whatever it raised, it did so because it was cancelled.
-            message = "%s[%s] is returned to the queue: it did not end within the grace period"
-            log.info(message, run.name, run.task_id, facts=self._facts(run, "returned"))
-            return outcome.handed_back(run.slot)
+            return self._returned(run, self._why_cancelled)
+        if outcome.is_a(error, asyncio.CancelledError) and self.cancellations.excuse(run):
+            return self._returned(run, WITH_ALL_TASKS)
         if is_misfit(run.task, *call, error):
             return self._failed(run, outcome.misfit(run, error), error)
         return self._failed(run, outcome.raised(run, error), error)
 
-    def _cancelled_with_worker(self, error: BaseException) -> bool:
-        """Whether all tasks of the loop are being cancelled, the worker's with them: so does
-        `asyncio.run` at its end.
-        """
-        return outcome.is_a(error, asyncio.CancelledError) and self._owner is not None and self._owner.cancelling() > 0
+    def _returned(self, run: Run, why: str) -> Verdict:
+        log_returned(run, why, self._elapsed_ms(run.slot))
+        return outcome.handed_back(run.slot)
 
     def _failed(self, run: Run, ended: Verdict, error: BaseException | None = None) -> Verdict:
         """Log a failed attempt."""
@@ -350,11 +351,8 @@ class Executor:
 
     def _abandon(self, run: Run, overdue: Verdict) -> None:
         run.cut = Cut.ABANDONED
-        log.warning(
-            "a cancelled task did not end within %gs and is given up; %d such tasks",
-            self._cancel_wait_s,
-            self.abandoned,
-        )
+        message = "a cancelled task did not end within %gs and is given up; %d such tasks"
+        log.warning(message, self._cancel_wait_s, self.abandoned)
         self._end(run.slot, overdue)
 
     def _take_cut(self, run: Run) -> Cut | None:

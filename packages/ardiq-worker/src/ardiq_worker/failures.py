@@ -39,6 +39,12 @@ def log_failure(run: Run, ended: Verdict, error: BaseException | None, duration_
     )
 
 
+def log_returned(run: Run, why: str, duration_ms: int | None) -> None:
+    """Log that the job of a cancelled run spends no try."""
+    facts = job_facts(run.name, run.task_id, run.tries, "returned", duration_ms)
+    log.info("%s[%s] %s", run.name, run.task_id, why, facts=facts)
+
+
 def log_unknown(name: str, job_id: str, tries: int) -> None:
     """Log that this worker has no such task."""
     log.warning(

@@ -10,11 +10,11 @@ copies what they return into a plain `str` or `int`.
 
 from __future__ import annotations
 
-import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from ardiq.control import Reject, Retry
 from ardiq_core import DEAD, FAILURE, HAND_BACK, RETRY, SUCCESS, UNKNOWN_TASK
+from ardiq_worker.description import MAX_TEXT, format_traceback, message, represent
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -32,7 +32,6 @@ _TRACEBACK: Any = vars(BaseException)["__traceback__"]
 _QUALNAME: Any = vars(type)["__qualname__"]
 _MODULE: Any = vars(type)["__module__"]
 
-MAX_TEXT = 64 * 1024
 MAX_TRACEBACK = 16 * 1024
 
 
@@ -203,7 +202,7 @@ def safe_repr(error: BaseException) -> str:
     encoded.
     """
     try:
-        return safe_text(repr(error), MAX_TEXT)
+        return safe_text(represent(error), MAX_TEXT)
     except BaseException:  # noqa: BLE001 - user code, and it may raise anything
         return f"<{type_name(error)} whose repr() raises>"
 
@@ -224,8 +223,7 @@ def traceback_text(error: BaseException) -> str | None:
     None if it has no text.
     """
     try:
-        lines = traceback.format_exception(type(error), error, skip_own_frames(trace_of(error)))
-        text = "".join(lines)
+        text = format_traceback(error, skip_own_frames(trace_of(error)))
     except BaseException:  # noqa: BLE001 - formatting calls user code (__str__, __notes__, a loader's get_source)
         return None
     if len(text) > MAX_TRACEBACK:
@@ -270,7 +268,7 @@ def _failed(run: Attempt, text: str, error: BaseException) -> Verdict:
 
 def _safe_str(error: BaseException) -> str:
     try:
-        return str.__str__(str(error)) or type_name(error)
+        return str.__str__(message(error)) or type_name(error)
     except BaseException:  # noqa: BLE001 - user code, and it may raise anything
         return type_name(error)
 

@@ -26,6 +26,7 @@ from ardiq.errors import BrokerError, WorkerExhaustedError
 from ardiq.host import Host, WakeUp, occurrence
 from ardiq_core import Worker
 from ardiq_worker import forked
+from ardiq_worker.cancellation import ENGINE_GONE, go_on
 from ardiq_worker.execute import EAGER, Executor, executor_class
 from ardiq_worker.logs import Log, forward_logs
 from ardiq_worker.schedule import Timer
@@ -64,7 +65,7 @@ class Runner:
     """One run of a worker of `host`; create it on the loop that is to run it.
 
     `stop`, `skip_grace` and `set_burst` may be called from any thread or signal handler, at any
-    time, repeatedly.
+    time, repeatedly. With `ends_process`, a run ignores cancellation.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Runner:
             queue=app.queue_name,
             cancel_wait_s=CANCEL_WAIT_S,
             elapsed_ms=self._worker.elapsed_ms,
+            stops_when_cancelled=not ends_process,
         )
         self._watchdog = Watchdog(self._loop, lambda: self._executor.running, Executor.RUN_CODE)
         self._timer = Timer(
@@ -178,6 +180,7 @@ class Runner:
         wakeup = WakeUp(self._loop, self._worker.fileno(), self._guarded(self._on_wakeup))
         interruption: asyncio.CancelledError | None = None
         try:
+            self._executor.cancellations.watch()
             self._worker.start()
             self._timer.start()
             log.info(
@@ -189,9 +192,9 @@ class Runner:
             self._phase = _Phase.ENDED
             self._timer.close()
             wakeup.close()
+            self._executor.cancellations.close()
             if not self._has_stopped:
-                # Nobody will run what the engine fetches from now on: others get it as soon as it
-                # can tell them.
+                # From now on, others get what the engine fetches as soon as it can tell them.
                 with suppress(Exception):
                     self._worker.finish_stop()
             try:
@@ -214,6 +217,9 @@ class Runner:
             try:
                 await self._waiter
             except asyncio.CancelledError as error:
+                if self._ends_process:
+                    go_on()
+                    continue
                 self._guarded(self._begin_stop if interruption is None else self._end_grace)()
                 interruption = error
         return interruption
@@ -352,7 +358,7 @@ class Runner:
         self._failure = error
         self._phase = _Phase.FAILED
         self._timer.close()
-        self._executor.cancel_all()
+        self._executor.cancel_all(ENGINE_GONE)
         self._end_if_idle()
 
     def _end_if_idle(self) -> None:

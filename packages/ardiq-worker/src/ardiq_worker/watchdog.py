@@ -13,7 +13,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from types import CodeType, FrameType
+from typing import Any
 
 from ardiq_worker.logs import Log
 from ardiq_worker.run import Run
@@ -34,6 +37,12 @@ QUIET_S = 60.0
 
 JOIN_S = 1.0
 """How long to wait for the thread. It ends at once unless logging blocks."""
+
+_TURNS = frozenset({"_run_once", "run_forever", "run_until_complete", "run"})
+"""The functions of asyncio in which a loop is between two callbacks."""
+
+_CALLS = asyncio.Handle._run.__code__  # pyright: ignore[reportPrivateUsage] - there is no other way
+"""The code that calls a callback of the loop."""
 
 _ASYNCIO = asyncio.__file__.removesuffix("__init__.py")
 
@@ -158,6 +167,26 @@ class Watchdog:
                 run = frame.f_locals.get("run")
                 return f"{run.name}[{run.task_id}] {place}" if isinstance(run, Run) else place
             frame = frame.f_back
-        if code.co_filename == selectors.__file__ or code.co_filename.startswith(_ASYNCIO):
+        if code is _CALLS:
+            return _callback(innermost.f_locals.get("self"))
+        if code.co_filename == selectors.__file__ or (code.co_filename.startswith(_ASYNCIO) and code.co_name in _TURNS):
             return None
         return f"code outside of tasks, {place}"
+
+
+def _callback(handle: Any) -> str:
+    """Describe the callback of `handle`, which has no Python frame: the loop calls a function in
+    C.
+    """
+    whose, name = "code outside of tasks,", "that has no name"
+    with suppress(BaseException):  # a callable object may compute its attributes, and may raise anything
+        of_run = next((value for value in handle._context.values() if type(value) is Run), None)
+        whose = f"{of_run.name}[{of_run.task_id}]" if of_run is not None else whose
+        callback: Any = handle._callback
+        while isinstance(callback, partial):
+            callback = callback.func  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        module = getattr(callback, "__module__", None)
+        name = ".".join(
+            map(str, filter(None, (module, getattr(callback, "__qualname__", type(callback).__qualname__))))
+        )
+    return f"{whose} in the callback {name}"

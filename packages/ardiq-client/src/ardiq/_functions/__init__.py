@@ -59,8 +59,8 @@ def without_cache(fn: Any) -> Any:
         return without_cache(cast(Any, fn).__wrapped__)
     if type(fn) is partial:
         return partial(without_cache(fn.func), *fn.args, **fn.keywords)
-    if isinstance(fn, MethodType) and isinstance(fn.__func__, _CACHE):
-        return MethodType(without_cache(fn.__func__), fn.__self__)
+    if isinstance(fn, MethodType) and isinstance(cast(Any, fn).__func__, _CACHE):
+        return MethodType(without_cache(cast(Any, fn).__func__), fn.__self__)
     return fn
 
 

@@ -127,7 +127,7 @@ async def test_the_log_does_not_speak_of_the_grace_period_when_the_worker_has_fa
         runner = Host(app).runner
         assert isinstance(runner, Runner)
         with caplog.at_level(logging.INFO, "ardiq.worker"):
-            runner._notice("failed", "the engine is gone")
+            runner._on_event("failed", "the engine is gone")
             with pytest.raises(BrokerError, match="the engine is gone"):
                 await running
     assert f"sleeps[{job.id}] was cancelled: the worker has failed" in caplog.text

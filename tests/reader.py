@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ardiq import Ardiq
+from ardiq.host import Host
 from tests.programs import Program, eventually
 
 FENCE = re.compile(
@@ -298,7 +299,8 @@ class Page:
         for value in list(names.values()):
             if isinstance(value, Ardiq) and value not in self._workers:
                 assert value.redis_url == self._url, f"{module} names a server of its own"
-                if serves:
+                # An app of a module that only names tasks would return their jobs to the queue.
+                if serves and (not module or Host(value).tasks):
                     self._workers[value] = module, Worker(value)
 
 

@@ -6,8 +6,10 @@ No test here may connect with the default URL: the Redis behind it would be some
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +17,8 @@ from typing import Any, Protocol
 import pytest
 
 from ardiq import Ardiq, development
-from ardiq.development import DIRECTORY, FILE, find_server, identity
-from ardiq.options import DEFAULT_URL
+from ardiq.development import DIRECTORY, FILE, find_server, identity, project_of
+from ardiq.options import DEFAULT_URL, development_locator
 
 
 class Server(Protocol):
@@ -52,7 +54,8 @@ def describe() -> Describe:
         directory = place / DIRECTORY
         directory.mkdir(mode=0o700, exist_ok=True)
         file = directory / FILE
-        file.write_text(json.dumps({"url": URL, **(identity(os.getpid()) or {}), **facts}))
+        said = {"url": URL, "project": os.path.realpath(place), **(identity(os.getpid()) or {}), **facts}
+        file.write_text(json.dumps(said))
         file.chmod(0o600)
         return file
 
@@ -302,3 +305,63 @@ def test_an_app_that_names_its_server_does_not_load_the_search(server: Server, q
         [sys.executable, "-c", code, server.url, queue_name], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_copy_of_a_project_does_not_use_the_server_of_the_original(
+    project: Path, describe: Describe, tmp_path: Path
+) -> None:
+    describe(project)
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy)
+    assert find_server(str(copy)) == (None, str(copy))
+    assert find_server(str(project)).server is not None
+
+
+def test_the_project_of_a_directory_is_the_one_in_which_a_search_ends(project: Path, tmp_path: Path) -> None:
+    below = project / "src"
+    below.mkdir()
+    assert project_of(str(below)) == project_of() == str(project)
+    assert project_of(str(tmp_path)) == str(tmp_path), "there is no project"
+
+
+def test_the_home_directory_is_no_project_of_what_lies_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".git").mkdir()
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert project_of(str(plain)) == str(plain)
+
+
+def test_threads_that_connect_at_the_same_time_all_use_the_server(
+    project: Path, describe: Describe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe(project)
+    is_searching, go_on = threading.Event(), threading.Event()
+    search = development.find_server
+
+    def slow() -> development.Search:
+        is_searching.set()
+        assert go_on.wait(20)
+        return search()
+
+    monkeypatch.setattr(development, "find_server", slow)
+    options: dict[str, Any] = {"redis_url": DEFAULT_URL}
+    locate = development_locator(None, options)
+    assert locate is not None
+    seen: list[str] = []
+
+    def connect() -> None:
+        locate()
+        seen.append(options["redis_url"])
+
+    first = threading.Thread(target=connect)
+    first.start()
+    assert is_searching.wait(20)
+    second = threading.Thread(target=connect)
+    second.start()
+    second.join(0.1)
+    assert seen == [], "the second waits for the search"
+    go_on.set()
+    first.join(20)
+    second.join(20)
+    assert seen == [URL, URL]

@@ -89,15 +89,16 @@ def test_a_program_that_cancels_all_tasks_stops_its_worker(app: Ardiq, how: str)
 
     async def program() -> None:
         running = asyncio.create_task(app.run())
-        await started.wait()
-        if how == "the application":
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            assert running.cancelled()
+        async with asyncio.timeout(20):
+            await started.wait()
+            if how == "the application":
+                tasks = asyncio.all_tasks() - {asyncio.current_task()}
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                assert running.cancelled()
 
-    asyncio.run(asyncio.wait_for(program(), 20))
+    asyncio.run(program())
     assert state(job) == (TaskStatus.QUEUED, 0)
 
 

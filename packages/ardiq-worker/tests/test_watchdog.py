@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextvars import Context
 from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -98,37 +99,37 @@ async def test_it_names_the_run_and_the_place(
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("call_soon", "by calls[id-1] in the callback lock.acquire;"),
-        ("partial", "by calls[id-1] in the callback lock.acquire;"),
-        ("later", "by calls[id-1] in the callback lock.acquire;"),
-        ("done", "by calls[id-1] in the callback lock.acquire;"),
-        ("elsewhere", "by code outside of tasks, in the callback lock.acquire;"),
+        ("call_soon", "by calls[id-1] in the callback SimpleQueue.get;"),
+        ("partial", "by calls[id-1] in the callback SimpleQueue.get;"),
+        ("later", "by calls[id-1] in the callback SimpleQueue.get;"),
+        ("done", "by calls[id-1] in the callback SimpleQueue.get;"),
+        ("elsewhere", "by code outside of tasks, in the callback SimpleQueue.get;"),
     ],
 )
 async def test_it_names_a_function_in_c_that_the_loop_calls(
     bench: Bench, watched: Watchdog, heard: Heard, how: str, said: str
 ) -> None:
-    loop, lock = asyncio.get_running_loop(), threading.Lock()
-    lock.acquire()
+    # Its `get` blocks whatever it is called with.
+    loop, queue = asyncio.get_running_loop(), SimpleQueue[None]()
 
     async def calls() -> None:
         if how == "call_soon":
-            loop.call_soon(lock.acquire)
+            loop.call_soon(queue.get)
         elif how == "partial":
-            loop.call_soon(partial(partial(lock.acquire), True))
+            loop.call_soon(partial(partial(queue.get), True))
         elif how == "later":
-            loop.call_later(0, lock.acquire)
+            loop.call_later(0, queue.get)
         elif how == "done":
             future: asyncio.Future[bool] = loop.create_future()
             future.set_result(True)
-            future.add_done_callback(lock.acquire)  # type: ignore[arg-type]
+            future.add_done_callback(queue.get)  # type: ignore[arg-type]
         else:
-            loop.call_soon(lock.acquire, context=Context())
+            loop.call_soon(queue.get, context=Context())
         await asyncio.sleep(0.01)
 
     def free() -> None:
         heard.blocked.wait(20)
-        lock.release()
+        queue.put(None)
 
     thread = threading.Thread(target=free)
     thread.start()
@@ -141,11 +142,10 @@ async def test_it_names_a_function_in_c_that_the_loop_calls(
 async def test_it_names_the_place_in_asyncio_that_calls_a_function_in_c(
     bench: Bench, watched: Watchdog, heard: Heard
 ) -> None:
-    lock = threading.Lock()
-    lock.acquire()
+    queue = SimpleQueue[None]()
 
     class Blocks(asyncio.Protocol):
-        data_received = staticmethod(lock.acquire)  # type: ignore[assignment]
+        data_received = staticmethod(queue.get)  # type: ignore[assignment]
 
     async def receives() -> None:
         ours, theirs = socket.socketpair()
@@ -157,7 +157,7 @@ async def test_it_names_the_place_in_asyncio_that_calls_a_function_in_c(
 
     def free() -> None:
         heard.blocked.wait(20)
-        lock.release()
+        queue.put(None)
 
     thread = threading.Thread(target=free)
     thread.start()

@@ -11,11 +11,12 @@ from ardiq.development import FILE, identity
 
 
 def write(directory: Path, url: str) -> None:
-    """Say in `directory` that this process runs the server at `url`.
+    """Write the file that names this process and its server's URL into `directory`.
 
-    A reader sees the old file or the new one.
+    Readers see either the old or the new content, never a partial file.
     """
-    text = json.dumps({"url": url, **(identity(os.getpid()) or {})})
+    project = os.path.realpath(directory.parent)
+    text = json.dumps({"url": url, "project": project, **(identity(os.getpid()) or {})})
     unfinished = directory / f"{FILE}.{os.getpid()}"
     unfinished.unlink(missing_ok=True)
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ardiq.development import DIRECTORY, MARKS
+from ardiq.development import DIRECTORY, project_of
 from ardiq_cli import dev_file
 from ardiq_cli.exits import CommandError, ExitCode
 from ardiq_cli.tether import Tether
@@ -65,8 +65,7 @@ def project_place(start: Path | None = None) -> Place:
     one of `MARKS`; without either it is `start` itself. Data goes to `.ardiq` there; the socket to
     a short path.
     """
-    start = (start or Path.cwd()).resolve()
-    project = next((d for d in (start, *start.parents) if any((d / mark).exists() for mark in MARKS)), start)
+    project = Path(project_of(None if start is None else os.fspath(start)))
     digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:16]
     return Place(data=project / DIRECTORY, socket=_socket_directory() / f"{digest}.sock")
 

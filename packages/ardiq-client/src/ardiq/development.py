@@ -43,7 +43,9 @@ class Search(NamedTuple):
 
     server: DevServer | None
     unused: str | None
-    """A project whose `ardiq dev` does not run, if no server was found."""
+    """A project that has a `.ardiq` directory but no running `ardiq dev`, if no server was
+    found.
+    """
 
 
 def find_server(start: str | None = None) -> Search:
@@ -64,11 +66,20 @@ def find_server(start: str | None = None) -> Search:
     return Search(None, unused)
 
 
-def identity(pid: int) -> dict[str, object] | None:
-    """Return what tells the process `pid` from any other, here and elsewhere, before and after;
-    None if there is none.
+def project_of(start: str | None = None) -> str:
+    """Return the project of the directory `start` (default: the current one): the nearest directory
+    with one of `MARKS` that a search reaches, else `start` itself.
+    """
+    places = [*_places(start)]
+    top = places[-1] if places and _has_mark(places[-1]) else None
+    return top or os.path.realpath(start or os.getcwd())
 
-    The number alone is not enough: it is used again, and means another process on another machine.
+
+def identity(pid: int) -> dict[str, object] | None:
+    """Return values that identify the process `pid` across machines and reboots; None if there is
+    no such process.
+
+    The number alone is not enough: it is reused, and other machines use the same numbers.
     """
     started = _start_of(pid)
     return None if started is None else {"pid": pid, "started": started, "machine": _machine()}
@@ -83,12 +94,16 @@ def _places(start: str | None) -> Iterator[str]:
     first = True
     while first or (place != home and _is_own(place)):
         yield place
-        if any(os.path.exists(os.path.join(place, mark)) for mark in MARKS):
+        if _has_mark(place):
             return
         above = os.path.dirname(place)
         if above == place:
             return
         place, first = above, False
+
+
+def _has_mark(place: str) -> bool:
+    return any(os.path.exists(os.path.join(place, mark)) for mark in MARKS)
 
 
 def _is_own(place: str) -> bool:
@@ -114,6 +129,8 @@ def _read(directory: str, project: str) -> DevServer | None:
     url, pid = facts.get("url"), facts.get("pid")
     # Only a socket in this machine's file system: the file can never send jobs to another host.
     if not isinstance(url, str) or not url.startswith("unix:///") or type(pid) is not int or pid <= 0:
+        return None
+    if facts.get("project") != project:  # copied from elsewhere
         return None
     known = identity(pid)
     if known is None or any(facts.get(name) != value for name, value in known.items()):
@@ -151,7 +168,7 @@ def _is_private(found: os.stat_result) -> bool:
 
 
 def _machine() -> str:
-    """Return what no other machine has, and not this one after its next start."""
+    """Return an id of this boot of this machine."""
     try:
         with open(_BOOT_ID) as file:
             return file.read().strip()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Never, TypedDict, TypeVar, overload
 
@@ -214,39 +215,44 @@ def development_locator(redis_url: object, options: dict[str, Any]) -> Callable[
     """
     if names_server(redis_url):
         return None
+    lock = threading.Lock()
     is_settled = False
 
     def locate() -> None:
         nonlocal is_settled
-        if not is_settled:
-            is_settled = True  # before anything is logged: a log handler may itself use the app
-            if not names_server(None):
-                _use_development_server(options)
+        report = None
+        with lock:  # other threads wait for the URL
+            if not is_settled:
+                if not names_server(None):
+                    report = _use_development_server(options)
+                is_settled = True
+        if report is not None:
+            report()  # without the lock: a log handler may itself use the app
 
     return locate
 
 
-def _use_development_server(options: dict[str, Any]) -> None:
+def _use_development_server(options: dict[str, Any]) -> Callable[[], None] | None:
+    """Set the URL of a development server, if one runs. Return what logs it."""
     # Loaded only here: an app that names its server has no use for it.
     from ardiq.development import find_server
 
     server, unused = find_server()
     if server is None and unused is None:
-        return
+        return None
     from logging import getLogger
 
     from ardiq.printable import printable
 
     log = getLogger("ardiq.client")
-    if server is not None:
-        options["redis_url"] = server.url
-        place = printable(server.project)
-        log.info("using the development server of %s, %s (ardiq dev, pid %d)", place, server.url, server.pid)
-    else:
-        log.warning(
+    if server is None:
+        return lambda: log.warning(
             "no development server runs for %s, so %s is used: start `ardiq dev` there, or set $%s",
             *(printable(unused or ""), DEFAULT_URL, URL_VARIABLE),
         )
+    options["redis_url"] = server.url
+    facts = (printable(server.project), server.url, server.pid)
+    return lambda: log.info("using the development server of %s, %s (ardiq dev, pid %d)", *facts)
 
 
 def lane_index(lanes: Mapping[str, int], lane: object) -> int:

@@ -41,7 +41,7 @@ end
 local deadline = string.format('%.0f', now + wait_ms)
 local line, others, lines = channel .. ' ' .. deadline .. '\n', '', 0
 -- The field "" says until when some worker may not publish.
-local waiting, mute = unpack(call('HMGET', waiters, id, ''))
+local waiting, mute = call('HGET', waiters, id), redis.pcall('HGET', waiters, '')
 for other, till in string.gmatch(waiting or '', '(%S+) (%d+)\n') do
   if other == channel then
     if tonumber(till) > tonumber(deadline) then line = other .. ' ' .. till .. '\n' end
@@ -56,5 +56,5 @@ if type(added) == 'table' then
   if may('HSET', waiters, id, line) then error(added) end
   return kind
 end
-local mute_until = mute and tonumber(string.match(mute, '(%d+)\n'))
+local mute_until = type(mute) == 'string' and tonumber(string.match(mute, '(%d+)\n'))
 return kind .. (mute_until and mute_until > now and '?' or '+')

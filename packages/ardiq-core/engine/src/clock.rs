@@ -1,6 +1,8 @@
 //! The Redis time between replies: that of the last reply, plus the time that has passed since by
 //! the monotonic clock. No decision depends on a wall clock.
 
+use std::time::Instant;
+
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,10 +13,17 @@ const CLOCK: ClockId =
     if cfg!(any(target_os = "linux", target_os = "android")) { ClockId::Boottime } else { ClockId::Monotonic };
 
 static START: LazyLock<i64> = LazyLock::new(uptime_ms);
+static AWAKE_SINCE: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 fn uptime_ms() -> i64 {
     let now = clock_gettime(CLOCK);
     now.tv_sec.saturating_mul(1000).saturating_add(now.tv_nsec / 1_000_000)
+}
+
+/// Milliseconds since the first call, without the time that the machine was suspended. If the
+/// server was suspended with it, nobody was away.
+pub fn awake_ms() -> i64 {
+    i64::try_from(AWAKE_SINCE.elapsed().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Milliseconds since the first call, by the monotonic clock. The time that the machine was

@@ -112,10 +112,10 @@ class ThreadBridge:
 
             forward(lines)
 
-    def __del__(self) -> None:
+    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
         # In a forked child the bridges of all other threads are dropped before any of our code can
-        # run.
-        if os.getpid() != self._pid:
+        # run. At the end of the interpreter, the names of this module are gone.
+        if getpid() != self._pid:
             abandoned.append(self._mailbox)
 
 

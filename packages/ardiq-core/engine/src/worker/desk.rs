@@ -336,7 +336,7 @@ impl Desk {
                     plan.record.push((slot, run.start()));
                     run.recorded = true;
                 }
-                Stage::Out if run.job.header.deaths > 0 && run.mode != StartMode::Cleared => {
+                Stage::Out if run.job.header.deaths > 0 && run.mode != StartMode::Cleared && !run.is_lost => {
                     let due = run.since_ms + CLEARED_AFTER_MS;
                     if monotonic_ms < due {
                         plan.wake_at(due);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{EventKind, State, idle};
-use crate::clock::monotonic_ms;
+use crate::clock::{awake_ms, monotonic_ms};
 use crate::commands;
 use crate::error::{Error, Result};
 use crate::link::{Patience, RESPONSE_LIMIT};
@@ -71,13 +71,13 @@ async fn extend(state: &State, first: bool, patience: Patience) -> Result<bool> 
         lanes: state.shared.keys.lanes.iter().rev().cloned().collect(),
     };
     // The lease counts from the time of the request, not of the reply.
-    let asked_ms = monotonic_ms();
+    let (asked_ms, sent_ms) = (monotonic_ms(), awake_ms());
     let worker = state.identity();
     let (link, keys) = (&state.shared.link, &state.shared.keys);
-    let (info, expected_ms) = (info.encode(), state.pulse.expected(asked_ms));
+    let (info, expected_ms) = (info.encode(), state.pulse.expected(sent_ms));
     let claim = upkeep::Claim { worker: &worker, lease_ms: settings.lease_ms, info: &info, first, expected_ms };
-    let renewed = upkeep::renew(link, keys, claim, patience).await.inspect_err(|_| state.pulse.failed(asked_ms))?;
-    state.pulse.seen(renewed.now_ms, asked_ms);
+    let renewed = upkeep::renew(link, keys, claim, patience).await.inspect_err(|_| state.pulse.failed(sent_ms))?;
+    state.pulse.seen(renewed.now_ms, sent_ms);
     state.shared.clock.observe(renewed.now_ms);
     if renewed.held {
         let mut desk = lock(&state.desk);

@@ -17,7 +17,8 @@ enum Last {
         /// How long the server has been up, if it says so and replied promptly.
         uptime_ms: Option<i64>,
     },
-    /// The server received a call at this server time. The call was sent at that monotonic time.
+    /// The server received a call at this server time. The call was sent at that time of
+    /// [`awake_ms`](crate::clock::awake_ms).
     Seen { server_ms: i64, sent_ms: i64 },
 }
 

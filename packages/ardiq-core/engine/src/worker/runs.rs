@@ -121,7 +121,7 @@ impl Runs {
         let mut survived = Vec::new();
         for (_, run) in self.iter_mut().filter(|(_, run)| !run.is_lost) {
             run.is_lost = true;
-            if run.recorded {
+            if run.recorded && run.stage != Stage::Void {
                 survived.push(Survivor {
                     id: run.job.id.clone(),
                     nonce: run.job.envelope.nonce,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::State;
-use crate::clock::monotonic_ms;
+use crate::clock::{awake_ms, monotonic_ms};
 use crate::error::{Error, Result};
 use crate::link::Patience;
 use crate::logs::{Level, LogThrottle};
@@ -120,7 +120,7 @@ async fn take_over(state: &State, seen: &[upkeep::Expired], sweep: bool) -> Resu
     let (link, keys) = (&state.shared.link, &state.shared.keys);
     let (mut victim, mut taken, mut started, mut named) = (String::new(), 0, 0, Vec::new());
     let expired = loop {
-        let (worker, sent_ms) = (state.identity(), monotonic_ms());
+        let (worker, sent_ms) = (state.identity(), awake_ms());
         let expected_ms = state.pulse.expected(sent_ms);
         let search = upkeep::Search { asker: &worker, limit: RECLAIM_LIMIT, sweep, expected_ms, seen };
         let done = upkeep::reclaim(link, keys, search, Patience::Endless).await;

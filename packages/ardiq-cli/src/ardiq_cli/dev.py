@@ -1,4 +1,6 @@
-"""`ardiq dev`: a worker for development that reloads, with a Redis server where there is none."""
+"""`ardiq dev`: a worker for development that reloads, and starts a Redis server if none is
+configured.
+"""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,11 +24,11 @@ def dev(
     quiet: Quiet = False,
     log_format: Format = LogFormat.CONSOLE,
 ) -> None:
-    """Run a worker for development: it reloads, and shows every job.
+    """Run a worker for development: it reloads, and logs every attempt.
 
-    Brings a Redis server for this project, unless $ARDIQ_REDIS_URL or the application names one.
-    Programs and ardiq commands that run in this project use that server. All `ardiq dev` of one
-    project share it, and its data stays in the project's `.ardiq` directory.
+    Starts a Redis server for this project, unless $ARDIQ_REDIS_URL or the application names one.
+    Programs and ardiq commands that run in this project use that server. All `ardiq dev`
+    processes of one project share it. Its data stays in the project's `.ardiq` directory.
     """
     with boundary(verbose=verbose):
         import asyncio

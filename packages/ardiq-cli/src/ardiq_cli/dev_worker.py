@@ -1,7 +1,7 @@
 """The worker process of `ardiq dev`: `python -m ardiq_cli.dev_worker TETHER DESCRIPTOR OPTIONS`.
 
-It asks its supervisor for the development server once the application is imported, and shows every
-job that ends.
+It asks its supervisor for the development server once the application is imported, and logs every
+attempt.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""The app: options, the registry of tasks and schedules, and the way to the queue."""
+"""The app: options, the registry of tasks and schedules, and the connection to the queue."""
 
 # pyright: reportPrivateUsage=false
 
@@ -44,7 +44,7 @@ class Ardiq:
         priorities: The lanes, lowest first. Defaults to the single lane `default`.
         serializer: Replaces msgpack for arguments and results; goes together with `deserializer`.
         deserializer: The counterpart of `serializer`.
-        cron_poll_s: The longest time between two looks at the schedules, in seconds.
+        cron_poll_s: The longest time between two checks of the schedules, in seconds.
         **core_options: The options of `ardiq.options.CoreOptions`.
 
     Raises:
@@ -62,11 +62,11 @@ class Ardiq:
     default_priority = Option[str]("The lane of a task that names none.")
     serializer = Option[Callable[[Any], bytes] | None]("The app's own serializer, None for msgpack.")
     deserializer = Option[Callable[[bytes], Any] | None]("The app's own deserializer, None for msgpack.")
-    cron_poll_s = Option[float]("Upper bound between looks at the schedule, in seconds.")
+    cron_poll_s = Option[float]("The longest time between two checks of the schedules, in seconds.")
     concurrency = Option[int]("How many tasks a worker runs at once.")
     prefetch = Option[int]("How many jobs a worker holds, running ones included.")
-    idle_timeout_ms = Option[int]("The lease: a job that is not renewed for this long may be taken over.")
-    result_ttl_ms = Option[int]("How long results are kept: 0 not at all, negative for ever.")
+    idle_timeout_ms = Option[int]("The lease: if a worker does not renew it for this long, others take over its jobs.")
+    result_ttl_ms = Option[int]("How long results are kept; 0: not stored, negative: never expire.")
     sync_concurrency = Option[int]("How many threads run `def` tasks.")
     shutdown_grace_s = Option[float]("How long a stopping worker lets tasks finish, in seconds.")
     max_payload_bytes = Option[int]("The largest encoded arguments that are sent.")
@@ -125,7 +125,7 @@ class Ardiq:
 
     @property
     def worker_id(self) -> str:
-        """The id of this app's worker; during a run, that of its current incarnation."""
+        """The id of this app's worker. It changes if the worker loses its lease."""
         return self._running.worker_id
 
     @property
@@ -179,7 +179,7 @@ class Ardiq:
 
         Args:
             spec: A cron expression, in UTC.
-            every: An interval, in seconds, counted from the epoch. Pass either this or `spec`.
+            every: An interval, in seconds, aligned to the epoch. Pass either this or `spec`.
             **options: The options of `task`.
 
         Raises:
@@ -226,8 +226,9 @@ class Ardiq:
         return self.ref(name).enqueue(*args, **kwargs)
 
     async def enqueue_many(self, calls: Iterable[Prepared[R]]) -> list[Job[R]]:
-        """Enqueue many calls, a thousand to a round trip; return the jobs in the order of the
-        calls.
+        """Enqueue many calls, up to a thousand per round trip.
+
+        The jobs are returned in the order of the calls.
 
         A generator is the fastest way to enqueue: it is consumed a thousand calls at a time while
         earlier ones are in flight. Each 250 calls are accepted as a whole. If the generator raises,
@@ -290,9 +291,7 @@ class Ardiq:
         return results.result_of(self, answer, timeout_ms)
 
     async def status(self, task_id: str) -> TaskStatus:
-        """Return the state of a job now; `not_found` if the job is unknown or its result has
-        expired.
-        """
+        """Return the state of a job; `not_found` if it is unknown or its result has expired."""
         return results.status_of(await self._connection.ask(_core.lookup(check_job_id(task_id))))
 
     def status_sync(self, task_id: str) -> TaskStatus:
@@ -324,7 +323,7 @@ class Ardiq:
         return cast("QueueState", {"name": self.queue_name, **state})
 
     async def queues(self) -> list[str]:
-        """Return the names of all queues that this Redis has seen."""
+        """Return the names of all queues in this Redis."""
         return cast("list[str]", await self._connection.ask(_core.queues))
 
     @overload

@@ -1,10 +1,10 @@
-"""What a running task can learn about its own run."""
+"""The context of the current run, which `current_task()` returns."""
 
 from contextvars import ContextVar
 
 
 class TaskContext:
-    """The run that the calling code belongs to; `current_task` returns it.
+    """The context of the current run; `current_task()` returns it.
 
     Attributes:
         task_id: The id of the job.

@@ -1,4 +1,4 @@
-"""What a task raises to decide itself what becomes of its job."""
+"""Exceptions that a task raises to retry or fail its job."""
 
 from typing import Never
 

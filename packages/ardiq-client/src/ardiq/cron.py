@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 class Schedule(NamedTuple):
-    """When a task is to be enqueued by itself: by a cron expression in UTC, or every so many ms
-    since the epoch.
+    """When workers enqueue a task.
+
+    Either at the times of a cron expression in UTC, or at an interval in ms, aligned to the epoch.
     """
 
     name: str

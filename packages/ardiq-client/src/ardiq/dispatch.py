@@ -54,9 +54,7 @@ class Prepared(Generic[R]):
 
 
 class Dispatch(Generic[P, R]):
-    """All that is known before the arguments: the task, its lane, and the options of the
-    enqueue.
-    """
+    """A task together with its lane and enqueue options, before the arguments are known."""
 
     __slots__ = (
         "_app",
@@ -203,7 +201,7 @@ class BoundTask(Dispatch[P, R]):
 
 
 class Dispatchable(Dispatch[P, R]):
-    """What takes options per call."""
+    """Base class of tasks that accept options for one call."""
 
     __slots__ = ()
 

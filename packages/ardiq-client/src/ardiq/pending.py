@@ -68,7 +68,7 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
         return steps
 
     def send(self, value: Any, /) -> Any:
-        """Take a step: the first one hands the job in."""
+        """Advance the coroutine. The first step submits the job."""
         steps = self._steps
         if steps is None:
             steps = self._start()
@@ -85,7 +85,10 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
         traceback: TracebackType | None = None,
         /,
     ) -> Any:
-        """Raise an exception where the enqueue waits; before the first step nothing is enqueued."""
+        """Raise an exception at the point where the enqueue waits.
+
+        If it has not started, nothing is sent.
+        """
         error = kind if isinstance(kind, BaseException) else value if isinstance(value, BaseException) else kind()
         if self._steps is None:
             self._steps = _SPENT
@@ -93,7 +96,7 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
         return self._steps.throw(error)
 
     def close(self) -> None:
-        """Give up; before the first step nothing is enqueued."""
+        """Cancel the enqueue. If it has not started, nothing is sent."""
         if self._steps is None:
             self._steps = _SPENT
         else:

@@ -1,7 +1,7 @@
 """What you can learn about a job: its status, a snapshot while it is unfinished, its result
 afterwards.
 
-The functions at the end make these of the records that the engine returns.
+The functions at the end convert the records that the engine returns.
 """
 
 # pyright: reportPrivateUsage=false
@@ -112,9 +112,9 @@ _STATUSES = frozenset(TaskStatus)
 
 
 def result_of(app: Ardiq, record: ResultRecord | None, timeout_ms: int | None) -> TaskResult[Any] | None:
-    """Return the result in the answer to a question for one.
+    """Convert the engine's reply to a `TaskResult`.
 
-    Raises TimeoutError if a wait has ended without an answer.
+    Raises TimeoutError if a wait has ended without a result.
     """
     if record is None:
         if timeout_ms is None:
@@ -129,23 +129,22 @@ def result_of(app: Ardiq, record: ResultRecord | None, timeout_ms: int | None) -
 
 
 def status_of(records: list[JobRecord]) -> TaskStatus:
-    """Return the status in the answer to a look-up of one job."""
+    """Convert the engine's reply to a `TaskStatus`."""
     ((_id, status, *_rest),) = records
     return TaskStatus(status)
 
 
 def info_of(codec: Codec, records: list[JobRecord]) -> TaskInfo | None:
-    """Return the snapshot in the answer to a look-up of one job; None if the job is finished or
-    unknown.
-    """
+    """Convert the engine's reply to a `TaskInfo`; None if the job is finished or unknown."""
     if status_of(records) in (TaskStatus.COMPLETE, TaskStatus.NOT_FOUND):
         return None
     return _snapshot(codec, records[0])
 
 
 def jobs_of(codec: Codec, state: str, answer: list[Any]) -> list[TaskInfo] | list[DeadJob]:
-    """Return the jobs in a list of one state, without the arguments where they cannot be
-    decoded.
+    """Convert the engine's reply to the jobs in one state.
+
+    A job whose arguments cannot be decoded here has none.
     """
     if state == "dead":
         letters = cast("list[tuple[JobRecord, str]]", answer)

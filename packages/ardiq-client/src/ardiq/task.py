@@ -72,7 +72,8 @@ class TaskOptions(TypedDict, total=False):
 class Task(Dispatchable[P, R]):
     """A function that workers can run.
 
-    Calling it runs the function here and now, without the queue.
+    Calling it calls the function directly, without the queue. For an `async def` task, this returns
+    a coroutine.
 
     `name`: the name in the registry and on the wire. `fn`: the function. `priority`: its lane, None
     for the app's default. `timeout` is in seconds. `result_ttl_ms` None means the app's.
@@ -146,7 +147,9 @@ class Task(Dispatchable[P, R]):
         setattr(self, "__call__", fn)  # noqa: B010 - calls ignore it; `mock` reads it for an autospec's signature
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R | Awaitable[R]:
-        """Run the function here and now."""
+        """Call the function directly, without the queue. For an `async def` task, this returns a
+        coroutine.
+        """
         return self.fn(*args, **kwargs)
 
     # `inspect` and `asyncio` use these to detect a coroutine function. They come from the function
@@ -194,7 +197,7 @@ class AsyncTask(Task[P, R]):
     if TYPE_CHECKING:
 
         def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-            """Run the function here and now."""
+            """Call the function directly, without the queue. This returns a coroutine."""
             ...
 
 
@@ -206,7 +209,7 @@ class SyncTask(Task[P, R]):
     if TYPE_CHECKING:
 
         def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            """Run the function here and now."""
+            """Call the function directly, without the queue."""
             ...
 
 
@@ -235,7 +238,7 @@ def register_task(registry: dict[str, Task[..., Any]], task: Task[..., Any]) -> 
 
 
 def check_schedulable(task: Task[..., Any]) -> None:
-    """Raise when a schedule could not enqueue the task: it passes no arguments, and makes an id of
+    """Raise if a schedule cannot enqueue the task: it passes no arguments, and its job ids contain
     the name.
     """
     if len(task.name) > _LONGEST_SCHEDULE_NAME:

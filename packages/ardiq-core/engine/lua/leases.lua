@@ -39,3 +39,9 @@ local function keep_time(pulse_key, workers, expected)
     call('ZADD', workers, 'XX', string.format('%.0f', lease), leases[n])
   end
 end
+
+-- A call that arrives after the last worker has signed off leaves no pulse behind.
+local function drop_pulse(pulse_key, workers)
+  if redis.pcall('EXISTS', workers) == 0 then redis.pcall('DEL', pulse_key) end
+end
+

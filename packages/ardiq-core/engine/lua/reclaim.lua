@@ -26,7 +26,10 @@ expect('zset', workers)
 need(workers, 'ZADD', 'ZRANGEBYSCORE', 'GET', 'SET')
 keep_time(pulse, workers, expected)
 local own = call('ZSCORE', workers, asker)
-if not own or tonumber(own) < now then return { now, '', 0, 0, 1, {} } end
+if not own or tonumber(own) < now then
+  drop_pulse(pulse, workers)
+  return { now, '', 0, 0, 1, {} }
+end
 
 local seen, victim, signed_off, out = {}, nil, false, { now, '', 0, 0, 1, {} }
 for n = FIRST_SEEN, #ARGV, 2 do seen[ARGV[n]] = ARGV[n + 1] end

@@ -18,7 +18,10 @@ need(workers, 'ZADD', 'ZRANGEBYSCORE', 'ZSCORE', 'HSET', 'XPENDING', 'GET', 'SET
 keep_time(pulse, workers, expected)
 if not signs_on then
   local lease = call('ZSCORE', workers, worker)
-  if not lease or tonumber(lease) < 0 then return { now, 0, 0, is_mute and 1 or 0 } end
+  if not lease or tonumber(lease) < 0 then
+    drop_pulse(pulse, workers)
+    return { now, 0, 0, is_mute and 1 or 0 }
+  end
 end
 call('ZADD', workers, now + lease_ms, worker)
 call('HSET', info, worker, description)

@@ -347,3 +347,16 @@ async fn a_pulse_that_nobody_can_read_is_replaced() {
         assert!(queue.ask::<i64>("GET", &queue.keys.pulse).await >= now);
     }
 }
+
+#[tokio::test]
+async fn a_call_that_arrives_after_the_last_worker_has_left_leaves_nothing_behind() {
+    let queue = Queue::start();
+    queue.sign_on("w").await;
+    queue.leave("w").await;
+    let before = queue.names().await;
+    assert!(!before.contains(&"pulse".to_owned()), "{before:?}");
+    assert!(!queue.renew("w").await);
+    assert_eq!(queue.names().await, before);
+    queue.reclaim("w", 10, false).await;
+    assert_eq!(queue.names().await, before);
+}

@@ -23,7 +23,9 @@ MEASURED = "measured: "
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     # The figures travel with the reports, since the tests may have run in other processes.
-    reports = [report for group in terminalreporter.stats.values() for report in group if hasattr(report, "when")]
+    reports = [
+        report for group in terminalreporter.stats.values() for report in group if isinstance(report, pytest.TestReport)
+    ]
     figures = {
         (report.nodeid, name): value
         for report in reports

@@ -33,7 +33,7 @@ OWNER = textwrap.dedent("""
     signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     server = EmbeddedServer(project_place())
     server.start()
-    print("up", server.pid, flush=True)
+    print(f"up {server.pid}", flush=True)  # in one write
     signal.sigwait(stops)
     server.close()
     print("closed", flush=True)

@@ -38,7 +38,7 @@ def server_kind() -> Kind:
 
 @pytest.fixture(scope="session")
 def server(server_kind: Kind) -> Iterator[Server]:
-    """The server that the tests of one session share; whoever stops or empties one takes
+    """The server that the tests of one session share. A test that stops or empties one takes
     `make_server`.
     """
     with Server(server_kind) as shared:

@@ -22,7 +22,7 @@ FAR_MS = 24 * 3_600_000
 PORTION = 100_000
 """Jobs that are enqueued without a pause.
 
-The kernel stops whoever has real-time priority and is busy for more than 95 % of a
+The kernel stops a program that has real-time priority and is busy for more than 95 % of a
 second for what is left of it (`sched_rt_runtime_us`, sched(7))."""
 
 SMALL_NODES = 10

@@ -37,7 +37,8 @@ async def changes(root: Path) -> AsyncIterator[list[Path]]:
         def concerns(_change: Change, path: str, watched: set[Path] = watched) -> bool:
             return _is_source(path) or (Path(path).is_dir() and _may_have_sources(Path(path))) or Path(path) in watched
 
-        # Each directory is watched by itself: a recursive watch would include virtual environments.
+        # Each directory is watched separately: a recursive watch would include virtual
+        # environments.
         try:
             async for batch in awatch(*watched, watch_filter=concerns, recursive=False, step=50, debounce=400):
                 files = sorted({Path(path) for _, path in batch if _is_source(path)})

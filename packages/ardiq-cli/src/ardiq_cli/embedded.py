@@ -144,8 +144,9 @@ class EmbeddedServer:
     With `announces`, the process that runs it says so in a file, through which other programs find
     the server.
 
-    Where another process of the project already runs it, it is shared; when that process ends,
-    whoever gets the lock first starts the server again over the same data, and clients reconnect.
+    Where another process of the project already runs it, it is shared; when that process ends, the
+    process that gets the lock first starts the server again over the same data, and clients
+    reconnect.
     """
 
     def __init__(self, place: Place, *, announces: bool = False) -> None:

@@ -53,7 +53,7 @@ def open_queue(url: str | None, queue: str, *, connect_timeout_s: float = 5.0) -
 
 @cache
 def _server(url: str | None) -> str | None:
-    """Return the URL to use, and say so if nobody has named it: it is that of this project's
+    """Return the URL to use, and say so if it was not named: it is that of this project's
     development server.
     """
     from ardiq.development import find_server

@@ -35,7 +35,7 @@ class BrokerError(ArdiqError, RuntimeError):
 class BrokerUnreachableError(BrokerError):
     """Redis did not answer within `connect_timeout_s`.
 
-    A request may have been carried out all the same, because only its reply was lost. Enqueue with
+    A request may still have been carried out, if only its reply was lost. Enqueue with
     a `task_id`, or with `unique=True`, to be able to try again safely.
     """
 

@@ -38,6 +38,27 @@ TASKS = """
     async def block(mark):
         pathlib.Path(mark).touch()
         time.sleep(1000)
+
+    def descend(steps):
+        if steps:
+            descend(steps - 1)
+
+    @app.task(max_retries=0)
+    def compute():
+        for _ in range(20):
+            descend(50)
+"""
+
+
+# Unlike `time.sleep`, it does not return to the interpreter when a signal comes.
+SLEEPS_IN_C = """
+    import ctypes
+    forever = ctypes.CDLL(None).pthread_cond_wait
+
+    @app.task(max_retries=0)
+    async def sleep_in_c(mark):
+        pathlib.Path(mark).touch()
+        forever(ctypes.create_string_buffer(64), ctypes.create_string_buffer(64))
 """
 
 
@@ -111,7 +132,7 @@ def test_a_worker_survives_other_signals(
     job = begin(app, project)
     program.send(number)
     if number is signal.SIGQUIT:
-        program.await_output("Current thread", int(workers))  # that of the worker, by the handler in C
+        program.await_output("[MainThread]", int(workers))
         program.await_output("asyncio tasks:", int(workers))
         program.await_output("in wait_for")
     else:
@@ -134,8 +155,63 @@ def test_stacks_are_shown_while_the_loop_is_blocked(
     assert program.process.poll() is None
 
 
+def test_stacks_are_shown_while_c_code_blocks_the_main_thread(
+    app: Ardiq, server: Server, ardiq: StartProgram, project: Path, module: Module, queue_name: str
+) -> None:
+    module(TASKS.format(queue=queue_name) + SLEEPS_IN_C)
+    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    app.ref("sleep_in_c").enqueue_sync("started")
+    eventually(lambda: (project / "started").exists(), "the start of the task")
+    program.send(signal.SIGQUIT)
+    program.await_output("in sleep_in_c")
+    assert program.process.poll() is None
+
+
+def test_stacks_are_shown_a_hundred_times_while_short_tasks_run(
+    app: Ardiq, server: Server, ardiq: StartProgram
+) -> None:
+    app.enqueue_many_sync([app.ref("compute").prepare() for _ in range(20_000)])
+    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    program.await_output(" serves ")
+    for shown in range(1, 101):
+        program.send(signal.SIGQUIT)
+        program.await_output("asyncio tasks:", shown)
+    assert "[ardiq-task-" in program.output
+    program.send(signal.SIGTERM)
+    assert program.end() == ExitCode.OK
+
+
 @pytest.mark.parametrize("number", HARMLESS)
-@pytest.mark.parametrize("how", ["signal.signal(number, hear)", "faulthandler.register(number, open('heard', 'w'))"])
+def test_the_status_of_an_orderly_end_survives_other_signals(
+    app: Ardiq, server: Server, ardiq: StartProgram, number: signal.Signals
+) -> None:
+    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    program.await_output(" serves ")
+    program.send(signal.SIGTERM)
+    while program.process.poll() is None:
+        program.send(number)
+    assert program.end() == ExitCode.OK
+
+
+EXITS_FROM_C = """
+    import ctypes
+    libc = ctypes.CDLL(None)
+    libc.signal(number, ctypes.cast(libc._exit, ctypes.c_void_p))
+"""
+
+
+@pytest.mark.parametrize("number", HARMLESS)
+def test_a_handler_in_c_of_the_application_is_left_alone(
+    app: Ardiq, server: Server, ardiq: StartProgram, module: Module, queue_name: str, number: signal.Signals
+) -> None:
+    module(TASKS.format(queue=queue_name) + f"    number = {int(number)}{EXITS_FROM_C}")
+    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    program.await_output(" serves ")
+    program.send(number)
+    assert program.end() == number
+
+
+@pytest.mark.parametrize("number", HARMLESS)
 def test_a_handler_of_the_application_is_left_alone(
     app: Ardiq,
     server: Server,
@@ -144,13 +220,10 @@ def test_a_handler_of_the_application_is_left_alone(
     module: Module,
     queue_name: str,
     number: signal.Signals,
-    how: str,
 ) -> None:
     handler = f"""
-    import faulthandler
     def hear(number, frame): pathlib.Path("heard").write_text("heard")
-    number = {int(number)}
-    {how}
+    signal.signal({int(number)}, hear)
 """
     module(TASKS.format(queue=queue_name) + handler)
     program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)

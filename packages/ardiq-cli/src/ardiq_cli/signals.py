@@ -7,13 +7,14 @@ would end the worker and cost every running job a try.
 """
 
 import asyncio
-import faulthandler
+import atexit
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager, suppress
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, cast
 
 from ardiq.printable import printable
@@ -30,7 +31,15 @@ NEXT_SIGNALS = (
 """What the first stop signal says about the next ones."""
 
 MOST_TASKS = 200
-"""The most tasks to show. A worker may have thousands, but this many show what it is doing."""
+"""The most threads and the most tasks to show. A worker may have thousands, but this many show what
+it is doing.
+"""
+
+MOST_FRAMES = 100
+"""The most frames of a thread to show, innermost first."""
+
+
+_shown_elsewhere = False
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
@@ -54,18 +63,19 @@ def survive(on_quit: Callable[[], object] | None = None) -> None:
     """
     then = on_quit or show_coroutines
 
-    def quit_asked(_number: int, _frame: FrameType | None) -> None:
+    def quit_asked(_number: int, frame: FrameType | None) -> None:
+        if not _shown_elsewhere:
+            show_threads(frame)
         then()
 
     signal.signal(signal.SIGQUIT, quit_asked)
-    with suppress(AttributeError, OSError, RuntimeError, ValueError):  # there is no standard error to write to
-        # A C handler writes the stacks, even while the interpreter is busy. Then the handler above
-        # runs.
-        faulthandler.register(signal.SIGQUIT, all_threads=True, chain=True)
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         # Use a handler: programs that a task starts would inherit an ignored signal.
         signal.signal(number, _log_unused)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+    # Registered before the application is imported, so it runs after all that the application has
+    # registered.
+    atexit.register(_ignore_at_last)
 
 
 @contextmanager
@@ -83,6 +93,56 @@ def held_back(numbers: Iterable[signal.Signals]) -> Generator[None, None, None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def shows_threads() -> None:
+    """Say that another thread of this process calls `show_threads` on SIGQUIT."""
+    global _shown_elsewhere
+    _shown_elsewhere = True
+
+
+def is_ours(number: signal.Signals) -> bool:
+    """Whether the handler of this signal is one of this module, and not of the application."""
+    return getattr(signal.getsignal(number), "__module__", None) == __name__
+
+
+def show_threads(interrupted: FrameType | None = None) -> None:
+    """Write where each Python thread stands to standard error.
+
+    In a signal handler, pass the frame that it interrupted, to show where this thread stands, too.
+
+    `faulthandler` could show the threads without the GIL, even while C code holds it. But it
+    follows frames and threads while they change, and that ends a busy worker with a segmentation
+    fault.
+    """
+    here = threading.get_ident()
+    names = {thread.ident: thread.name for thread in threading.enumerate()}  # its lock is reentrant
+    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] - there is no other way
+    others = [ident for ident in frames if ident != here]
+    lines: list[str] = []
+    for ident in others[:MOST_TASKS]:
+        lines += [f"Thread {_thread(ident, names)} (most recent call first):", *_stack(frames[ident]), ""]
+    if len(others) > MOST_TASKS:
+        lines += [f"and {len(others) - MOST_TASKS} more threads", ""]
+    if interrupted is not None:
+        lines += [f"Current thread {_thread(here, names)} (most recent call first):", *_stack(interrupted), ""]
+    _write(lines)
+
+
+def _thread(ident: int, names: dict[int | None, str]) -> str:
+    return f"{ident:#018x} [{printable(names.get(ident, 'not started by threading'))}]"
+
+
+def _stack(frame: FrameType | None) -> list[str]:
+    places: list[str] = []
+    while frame is not None and len(places) < MOST_FRAMES:
+        places.append(_place(frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    return places if frame is None else [*places, "  ..."]
+
+
+def _place(code: CodeType, line: int | None) -> str:
+    return f'  File "{printable(code.co_filename)}", line {line} in {code.co_qualname}'
+
+
 def show_coroutines() -> None:
     """Write where each asyncio task of this thread's loop stands to standard error."""
     try:
@@ -94,9 +154,15 @@ def show_coroutines() -> None:
         lines += ["", printable(task.get_name()), *_places(task.get_coro())]
     if len(tasks) > MOST_TASKS:
         lines += ["", f"and {len(tasks) - MOST_TASKS} more"]
+    _write(lines)
+
+
+def _write(lines: list[str]) -> None:
+    left = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
     # Not through sys.stderr: the signal may have come while that was being written to.
     with suppress(OSError, AttributeError, ValueError):
-        os.write(sys.stderr.fileno(), ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
+        while left:
+            left = left[os.write(sys.stderr.fileno(), left) :]
 
 
 def _places(awaited: object) -> list[str]:
@@ -106,8 +172,7 @@ def _places(awaited: object) -> list[str]:
         coroutine = cast(Any, awaited)
         frame: FrameType | None = getattr(coroutine, "cr_frame", None)
         if frame is not None:
-            code = frame.f_code
-            places.append(f'  File "{printable(code.co_filename)}", line {frame.f_lineno} in {code.co_qualname}')
+            places.append(_place(frame.f_code, frame.f_lineno))
         awaited = getattr(coroutine, "cr_await", None)
     return places
 
@@ -125,14 +190,26 @@ def _say_unused(name: str) -> None:
     Log("ardiq.worker").warning("%s has no handler in this application and was ignored", name)
 
 
+def _ignore_at_last() -> None:
+    """Ignore these signals for the rest of the process.
+
+    An interpreter that ends resets the signals that have a handler. They would end the process by
+    their default action, and its exit status would be lost.
+    """
+    _replace_handlers(signal.SIG_IGN)
+
+
 def _after_fork() -> None:
     """In a forked child these signals have their default action again, unless the application said
     otherwise.
     """
+    _replace_handlers(signal.SIG_DFL)
+
+
+def _replace_handlers(action: signal.Handlers) -> None:
     for number in PASSED_ON:
-        handler = signal.getsignal(number)
-        if getattr(handler, "__module__", None) == __name__:
-            signal.signal(number, signal.SIG_DFL)
+        if is_ours(number):
+            signal.signal(number, action)
 
 
 os.register_at_fork(after_in_child=_after_fork)

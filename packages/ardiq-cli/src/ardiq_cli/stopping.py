@@ -5,7 +5,7 @@ A blocked event loop cannot handle signals, so this module does not rely on the 
 handlers run in the main thread, even between two calls of a task that blocks the loop. If foreign
 code blocks that thread, another thread counts the signals: it reads them from the descriptor to
 which the interpreter writes each one. It also wakes the loop, because the kernel may have
-interrupted any thread.
+interrupted any thread. On SIGQUIT, that thread writes the stacks of the threads.
 """
 
 import asyncio
@@ -18,6 +18,8 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import FrameType
+
+from ardiq_cli.signals import is_ours, show_threads, shows_threads
 
 log = logging.getLogger("ardiq.worker")
 
@@ -49,6 +51,7 @@ class StopSignals:
             signal.signal(number, self._handle)
         with suppress(RuntimeError):  # the system refuses a thread: the main thread still counts signals
             threading.Thread(target=self._listen, name="ardiq-signals", daemon=True).start()
+            shows_threads()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self._handled += 1
@@ -64,6 +67,8 @@ class StopSignals:
                 heard += number in self._numbers
                 if heard >= MOST:
                     _end_at_once(number)
+                if number == signal.SIGQUIT and is_ours(signal.SIGQUIT):
+                    show_threads()
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(_nothing)
 

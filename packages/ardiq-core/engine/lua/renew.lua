@@ -25,7 +25,10 @@ if not signs_on then
 end
 call('ZADD', workers, now + lease_ms, worker)
 call('HSET', info, worker, description)
-if is_mute then redis.pcall('HSET', waiters, '', string.format('- %.0f\n', now + lease_ms)) end
+if is_mute then
+  local known = tonumber(string.match(ask('HGET', waiters, '') or '', '^%- (%d+)\n$')) or 0
+  redis.pcall('HSET', waiters, '', string.format('- %.0f\n', math.max(known, now + lease_ms)))
+end
 local delivered = 0
 for i = FIRST_STREAM, #KEYS do
   local pending = redis.pcall('XPENDING', KEYS[i], group)

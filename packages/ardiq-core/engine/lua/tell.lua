@@ -13,10 +13,11 @@ local function tell()
   end
 
   -- Send a result record to the callers waiting for it. Return false if some may have missed it:
-  -- the user may not publish, or a caller's connection is down.
+  -- the user may not publish or read who waits, or a caller's connection is down.
   local function notify(waiters, id, record)
     local waiting = redis.pcall('HGET', waiters, id)
-    if type(waiting) ~= 'string' then return true end
+    if not waiting then return true end
+    if type(waiting) ~= 'string' then return false end
     local message, received = struct.pack('>H', #id) .. id .. record, true
     for channel in string.gmatch(waiting, '(%S+) %d+\n') do received = publish(channel, message) and received end
     redis.pcall('HDEL', waiters, id)

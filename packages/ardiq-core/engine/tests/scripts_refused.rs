@@ -125,7 +125,7 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
             let runs = [survivor("a", 1, "1-1"), survivor("b", 2, "2-1")];
             upkeep::survive(link, keys, &runs, patience()).await.is_ok()
         }
-        ("leave", _) => upkeep::leave(link, keys, "w", patience()).await.is_ok(),
+        ("leave", _) => upkeep::leave(link, keys, "w", false, patience()).await.is_ok(),
         ("wait", 0) => look::wait(link, keys, "d", "me", 60_000, patience()).await.is_ok(),
         ("wait", _) => look::wait(link, keys, "lost", "you", 60_000, patience()).await.is_ok(),
         ("mend", _) => upkeep::mend(link, keys, patience()).await.is_ok(),
@@ -243,6 +243,8 @@ async fn callers_learn_from_the_first_check_that_a_worker_may_not_send_results()
     assert_eq!(seen().await, Seen::Unfinished { is_registered: true });
     let claim = Claim { worker: "mute", lease_ms: 500, info: b"", first: true, expected_ms: 0 };
     upkeep::renew(&link, &queue.keys, claim, patience()).await.unwrap();
+    let short = Claim { worker: "mute too", lease_ms: 1, ..claim };
+    upkeep::renew(&link, &queue.keys, short, patience()).await.unwrap();
     assert_eq!(link.logs().take().len(), 1, "its operator learns of it at once");
     upkeep::scrub(&queue.link, &queue.keys, Part::Waiters, "0", patience()).await.unwrap();
     assert_eq!(seen().await, Seen::Unannounced);
@@ -256,6 +258,30 @@ async fn callers_learn_from_the_first_check_that_a_worker_may_not_send_results()
     upkeep::scrub(&queue.link, &queue.keys, Part::Waiters, "0", patience()).await.unwrap();
     let fields: Vec<String> = queue.ask("HKEYS", &queue.keys.waiters).await;
     assert_eq!(fields, ["a"]);
+}
+
+#[tokio::test]
+async fn the_last_worker_that_may_not_send_results_takes_the_word_of_it_along() {
+    let queue = Queue::start();
+    let link = limited(&queue, &["resetchannels", "+@all"]).await;
+    let claim = Claim { worker: "mute", lease_ms: 60_000, info: b"", first: true, expected_ms: 0 };
+    upkeep::renew(&link, &queue.keys, claim, patience()).await.unwrap();
+    queue.sign_on("other").await;
+    queue.leave("mute").await;
+    assert!(queue.names().await.contains(&"waiters".to_owned()));
+    queue.leave("other").await;
+    assert!(!queue.names().await.contains(&"waiters".to_owned()));
+}
+
+#[tokio::test]
+async fn a_result_stays_readable_when_its_worker_may_not_see_who_waits() {
+    let queue = Queue::start();
+    let entry = queue.deliver("a", "w").await;
+    look::wait(&queue.link, &queue.keys, "a", "me", 60_000, patience()).await.unwrap();
+    let link = limited(&queue, &["&*", "+@all", "-hget"]).await;
+    deliver::settle(&link, &queue.keys, &[done(&entry, 0)], TTL, patience()).await.unwrap();
+    let ttl: i64 = queue.ask("PTTL", queue.keys.job("a")).await;
+    assert!(ttl > 60_000, "callers check once a minute, and {ttl} ms are left");
 }
 
 #[tokio::test]

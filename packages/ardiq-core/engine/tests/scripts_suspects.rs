@@ -237,6 +237,19 @@ async fn work_that_was_left_behind_spends_neither_a_try_nor_a_life() {
     assert!(!queue.names().await.contains(&"running".to_owned()));
 }
 
+#[tokio::test]
+async fn what_a_failed_worker_leaves_behind_counts_as_a_death() {
+    let queue = Queue::start();
+    let known = Header { tries: 3, deaths: 1, ..Header::default() };
+    let entry = delivered_as(&queue, "w", known).await;
+    queue.begin("w", &[&entry]).await;
+    assert_eq!(upkeep::leave(&queue.link, &queue.keys, "w", true, patience()).await.unwrap(), 1);
+    queue.sign_on("heir").await;
+    assert_eq!(queue.reclaim("heir", 1, false).await.started, 1, "at once, without waiting for the lease");
+    let again = header_of(&queue.take("heir", 1).await[0]);
+    assert_eq!((again.tries, again.deaths), (4, 2));
+}
+
 /// What the record of a job may look like when its worker dies, and whether its entry still counts.
 const RECORDS: [(&[&str], bool); 9] = [
     (&[], true),

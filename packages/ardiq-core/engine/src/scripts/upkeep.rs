@@ -177,11 +177,11 @@ pub async fn survive(link: &Link, keys: &Keys, runs: &[Survivor], patience: Pati
 
 /// Sign `worker` off. Returns how many streams still had deliveries of it. Other workers take these
 /// over at once.
-pub async fn leave(link: &Link, keys: &Keys, worker: &str, patience: Patience) -> Result<i64> {
-    let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.pulse];
+pub async fn leave(link: &Link, keys: &Keys, worker: &str, has_failed: bool, patience: Patience) -> Result<i64> {
+    let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.pulse, &keys.waiters];
     names.extend(keys.streams.iter().map(String::as_str));
-    let mut cmd = LEAVE.call(&names, 2, 0);
-    cmd.arg(&keys.queue).arg(worker);
+    let mut cmd = LEAVE.call(&names, 3, 0);
+    cmd.arg(&keys.queue).arg(worker).arg(i64::from(has_failed));
     reply::int(&link.call(&LEAVE, &cmd, patience).await?)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{EventKind, State, idle};
+use super::{EventKind, Phase, State, idle};
 use crate::clock::{awake_ms, monotonic_ms};
 use crate::commands;
 use crate::error::{Error, Result};
@@ -19,6 +19,9 @@ use crate::scripts::upkeep;
 
 /// Pause before a refused renewal is sent again.
 const RENEW_AGAIN: Duration = Duration::from_millis(100);
+
+/// A machine that resumes renews its leases within this time.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// How often to check whether a transfer still moves that takes longer than the time for signing
 /// off.
@@ -125,7 +128,7 @@ pub async fn renew(state: Arc<State>) -> Result<()> {
     loop {
         tokio::select! {
             // Retry a refused renewal soon: the refusal may be temporary, and the lease expires.
-            () = sleep(if state.pulse.has_failed() { third.min(RENEW_AGAIN) } else { third }) => {}
+            () = pause(if state.pulse.has_failed() { third.min(RENEW_AGAIN) } else { third }) => {}
             () = state.lost.notified() => {}
             _ = sessions.changed() => {}
         }
@@ -142,6 +145,14 @@ pub async fn renew(state: Arc<State>) -> Result<()> {
             }
         }
         record_survivors(&state, Patience::Endless).await?;
+    }
+}
+
+/// Like `sleep`, but the time that the machine is suspended counts too: the lease expires meanwhile.
+async fn pause(time: Duration) {
+    let end_ms = monotonic_ms() + i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 2);
+    while let Ok(left_ms @ 1..) = u64::try_from(end_ms - monotonic_ms()) {
+        sleep(Duration::from_millis(left_ms).min(LONGEST_SLEEP)).await;
     }
 }
 
@@ -208,7 +219,8 @@ pub async fn sign_off(state: &Arc<State>) {
     if let Err(error) = record_survivors(state, patience).await {
         state.log(Level::Warning, format!("it is not recorded that runs outlived their lease: {error}"));
     }
-    let left = upkeep::leave(link, &state.shared.keys, &state.identity(), patience).await;
+    let has_failed = state.phase() == Phase::SigningOffAfterFailure;
+    let left = upkeep::leave(link, &state.shared.keys, &state.identity(), has_failed, patience).await;
     let mut detail = String::new();
     match left {
         Ok(0) if !unsettled => {}

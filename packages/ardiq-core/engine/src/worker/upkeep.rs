@@ -137,7 +137,7 @@ async fn take_over(state: &State, seen: &[upkeep::Expired], sweep: bool) -> Resu
     };
     if taken > 0 {
         let mut message = format!(
-            "took over {taken} jobs ({started} of them started), the last ones from worker {victim}, whose lease expired"
+            "took over {taken} jobs ({started} of them started), the last ones from worker {victim}, which has no lease any more"
         );
         if started > 0 {
             let named = name(state, &named).await;

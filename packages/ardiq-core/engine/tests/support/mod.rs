@@ -168,7 +168,7 @@ impl Queue {
     }
 
     pub async fn leave(&self, worker: &str) -> i64 {
-        upkeep::leave(&self.link, &self.keys, worker, patience()).await.unwrap()
+        upkeep::leave(&self.link, &self.keys, worker, false, patience()).await.unwrap()
     }
 
     pub async fn record(&self, id: &str) -> Option<Vec<u8>> {

@@ -146,6 +146,8 @@ def test_service_orders_work_that_a_worker_elsewhere_does(
     _, report = call(f"{service.url}/reports/{order['id']}?wait=30")
     assert report["error"] == "Reject('the text has no words')"
     assert call(f"{service.url}/reports/unknown")[0] == 404
+    status, refused = call(f"{service.url}/reports/no%20id")
+    assert (status, "job id" in refused["detail"]) == (404, True)
 
 
 def test_service_answers_503_while_redis_is_away(

@@ -12,7 +12,7 @@ from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from ardiq import Ardiq, BrokerError, TaskStatus
+from ardiq import Ardiq, BrokerError, InvalidIdError, TaskStatus
 
 # Queue and lanes as in worker.py. Redis is where $ARDIQ_REDIS_URL says.
 queue = Ardiq(queue_name="reports", priorities=["default", "urgent"])
@@ -63,6 +63,12 @@ async def get_report(report_id: str, wait: float = Query(0, ge=0, le=30)) -> Rep
     if not result.success:
         return Report(id=report_id, status=TaskStatus.COMPLETE, error=result.value)
     return Report(id=report_id, status=TaskStatus.COMPLETE, report=result.value)
+
+
+@api.exception_handler(InvalidIdError)
+async def no_such_id(_request: Request, error: InvalidIdError) -> JSONResponse:
+    """No report can have this id."""
+    return JSONResponse({"detail": str(error)}, status_code=404)
 
 
 @api.exception_handler(BrokerError)

@@ -5,8 +5,8 @@
 -- ARGV  how long the survivals are kept in ms, then per job: entry id of the delivery that was
 --       taken over
 -- out   now
--- A repeated call changes nothing: a delivery is taken over once. Nothing is recorded for a job that
--- has ended.
+-- A repeated call changes nothing: a delivery is taken over once. Nothing is recorded for a job
+-- that has ended.
 local ttl_ms = ARGV[1]
 need(KEYS[1], 'SADD', 'DEL', 'PEXPIRE', 'GETRANGE')
 for n = 1, #KEYS / 2 do

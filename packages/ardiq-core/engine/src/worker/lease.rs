@@ -148,7 +148,8 @@ pub async fn renew(state: Arc<State>) -> Result<()> {
     }
 }
 
-/// Like `sleep`, but the time that the machine is suspended counts too: the lease expires meanwhile.
+/// Like `sleep`, but the time that the machine is suspended counts too: the lease expires
+/// meanwhile.
 async fn pause(time: Duration) {
     let end_ms = monotonic_ms() + i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 2);
     while let Ok(left_ms @ 1..) = u64::try_from(end_ms - monotonic_ms()) {

@@ -30,7 +30,12 @@ class Server(Protocol):
 
 Describe = Callable[..., Path]
 
-URL = "unix:///tmp/some.sock"
+NOTHING = (None, None, None)
+
+
+def url_in(place: Path) -> str:
+    """The URL of a socket that no other user can replace."""
+    return f"unix://{os.path.realpath(place / DIRECTORY)}/some.sock"
 
 
 @pytest.fixture
@@ -54,7 +59,8 @@ def describe() -> Describe:
         directory = place / DIRECTORY
         directory.mkdir(mode=0o700, exist_ok=True)
         file = directory / FILE
-        said = {"url": URL, "project": os.path.realpath(place), **(identity(os.getpid()) or {}), **facts}
+        project = os.path.realpath(place)
+        said = {"url": url_in(place), "project": project, **(identity(os.getpid()) or {}), **facts}
         file.write_text(json.dumps(said))
         file.chmod(0o600)
         return file
@@ -67,8 +73,8 @@ def test_the_server_is_found_from_the_project_and_below(project: Path, describe:
     below = project / "src" / "shop"
     below.mkdir(parents=True)
     for place in (project, below):
-        server, unused = find_server(str(place))
-        assert server == (URL, str(project), os.getpid())
+        server, unused, _ = find_server(str(place))
+        assert server == (url_in(project), str(project), os.getpid())
         assert unused is None
     assert find_server() == find_server(str(project))
 
@@ -77,10 +83,10 @@ def test_the_nearest_server_is_used(project: Path, describe: Describe) -> None:
     describe(project)
     inner = project / "inner"
     inner.mkdir()
-    describe(inner, url="unix:///tmp/inner.sock")
+    describe(inner)
     found = find_server(str(inner)).server
     assert found is not None
-    assert found.url == "unix:///tmp/inner.sock"
+    assert found.url == url_in(inner)
 
 
 @pytest.mark.parametrize("mark", ["pyproject.toml", ".git"])
@@ -89,7 +95,7 @@ def test_the_search_ends_at_the_top_of_the_project(project: Path, describe: Desc
     inner = project / "inner"
     inner.mkdir()
     (inner / mark).touch()
-    assert find_server(str(inner)) == (None, None)
+    assert find_server(str(inner)) == NOTHING
 
 
 def test_the_search_does_not_enter_the_home_directory(
@@ -101,7 +107,7 @@ def test_the_search_does_not_enter_the_home_directory(
     inner.mkdir()
     assert find_server(str(inner)).server is not None
     monkeypatch.setenv("HOME", str(project))
-    assert find_server(str(inner)) == (None, None)
+    assert find_server(str(inner)) == NOTHING
     assert find_server(str(project)).server is not None, "but it may start there"
 
 
@@ -113,13 +119,13 @@ def test_the_search_does_not_enter_the_directories_of_others(
     inner = project / "inner"
     inner.mkdir()
     monkeypatch.setattr(development, "_is_own", lambda place: False)
-    assert find_server(str(inner)) == (None, None)
+    assert find_server(str(inner)) == NOTHING
 
 
 def test_a_current_directory_that_is_gone_is_no_error(project: Path) -> None:
     project.joinpath("pyproject.toml").unlink()
     project.rmdir()
-    assert find_server() == (None, None)
+    assert find_server() == NOTHING
 
 
 def dead_pid() -> int:
@@ -146,13 +152,13 @@ def test_a_file_about_another_process_machine_or_network_is_ignored(
     project: Path, describe: Describe, facts: dict[str, Any]
 ) -> None:
     describe(project, **{name: value() if callable(value) else value for name, value in facts.items()})
-    assert find_server() == (None, str(project))
+    assert find_server() == (None, str(project), None)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"x"', b"\xff", b"[" * 4000, b'{"url": 1}'])
 def test_a_file_that_is_none_of_ours_is_ignored(project: Path, describe: Describe, content: bytes) -> None:
     describe(project).write_bytes(content)
-    assert find_server() == (None, str(project))
+    assert find_server() == (None, str(project), None)
 
 
 def test_what_others_can_write_is_ignored(project: Path, describe: Describe) -> None:
@@ -160,30 +166,42 @@ def test_what_others_can_write_is_ignored(project: Path, describe: Describe) -> 
     for place, mode in ((file, 0o602), (file, 0o620), (file.parent, 0o707), (file.parent, 0o770)):
         before = place.stat().st_mode
         place.chmod(mode)
-        assert find_server() == (None, str(project)), (place, oct(mode))
+        assert find_server() == (None, str(project), f"other users can write to {place}"), oct(mode)
         place.chmod(before)
     assert find_server().server is not None
+
+
+def test_a_socket_that_others_can_replace_is_ignored(project: Path, describe: Describe, tmp_path: Path) -> None:
+    sockets = tmp_path / "sockets"
+    sockets.mkdir(mode=0o700)
+    describe(project, url=f"unix://{sockets}/some.sock")
+    assert find_server().server is not None, "the server may be about to start"
+    sockets.chmod(0o707)
+    assert find_server() == (None, str(project), f"other users can write to {sockets}")
+    sockets.rmdir()
+    assert find_server() == (None, str(project), None)
 
 
 def test_what_another_user_has_written_is_ignored(
     project: Path, describe: Describe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    describe(project)
+    file = describe(project)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    assert find_server() == (None, str(project))
+    assert find_server() == (None, str(project), f"{file.parent} belongs to another user")
 
 
 def test_links_and_pipes_are_ignored(project: Path, describe: Describe, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     target = describe(elsewhere)
-    (project / DIRECTORY).symlink_to(target.parent)
-    assert find_server().server is None
-    (project / DIRECTORY).unlink()
-    (project / DIRECTORY).mkdir(mode=0o700)
-    link = project / DIRECTORY / FILE
+    directory = project / DIRECTORY
+    directory.symlink_to(target.parent)
+    assert find_server() == (None, str(project), f"{directory} is a symbolic link")
+    directory.unlink()
+    directory.mkdir(mode=0o700)
+    link = directory / FILE
     link.symlink_to(target)
-    assert find_server().server is None
+    assert find_server() == (None, str(project), f"{link} is a symbolic link")
     link.unlink()
     os.mkfifo(link, 0o600)
     assert find_server().server is None
@@ -194,6 +212,28 @@ def test_the_start_of_a_process_is_known_without_proc() -> None:
     assert own
     assert development._start_by_ps(os.getpid()) == own
     assert development._start_by_ps(dead_pid()) is None
+
+
+def test_a_process_that_nobody_has_waited_for_does_not_run() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as ended:
+        assert ended.stdout is not None
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert identity(ended.pid) is None
+        assert development._start_by_ps(ended.pid) is None
+
+
+def test_a_machine_without_a_boot_id_may_change_its_name(
+    project: Path, describe: Describe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(development, "_BOOT_ID", "/nonexistent")
+    describe(project)
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Darwin", "renamed", "24.0", "v", "arm64")))
+    assert find_server().server is not None
+
+
+def test_a_project_may_have_the_longest_path_in_any_script(project: Path, describe: Describe) -> None:
+    describe(project, note="п" * 2000)  # 12 kB of JSON
+    assert find_server().server is not None
 
 
 def test_an_app_finds_the_server_when_it_first_connects(
@@ -256,15 +296,40 @@ def test_the_environment_wins_over_the_file(
     assert located(early) == DEFAULT_URL, "a variable that is set later keeps the file out too"
 
 
+@pytest.mark.parametrize("value", [None, ""])
 def test_a_project_without_its_server_is_a_warning(
-    project: Path, describe: Describe, caplog: pytest.LogCaptureFixture
+    project: Path,
+    describe: Describe,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    value: str | None,
 ) -> None:
+    if value is not None:
+        monkeypatch.setenv("ARDIQ_REDIS_URL", value)
     describe(project, machine="another")
     assert located(Ardiq()) == DEFAULT_URL
     (line,) = caplog.records
     assert line.levelname == "WARNING"
-    assert f"no development server runs for {project}" in line.message
+    assert f"no development server runs for {project}, so {DEFAULT_URL} is used" in line.message
     assert "start `ardiq dev` there, or set $ARDIQ_REDIS_URL" in line.message
+
+
+def test_a_file_that_is_not_trusted_is_a_warning_that_says_why(
+    project: Path, describe: Describe, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = describe(project)
+    file.chmod(0o666)
+    assert located(Ardiq()) == DEFAULT_URL
+    (line,) = caplog.records
+    assert line.levelname == "WARNING"
+    assert line.message.startswith(f"other users can write to {file}, so its development server is ignored")
+    assert line.message.endswith("set $ARDIQ_REDIS_URL")
+
+
+def test_an_empty_variable_names_no_server(project: Path, describe: Describe, monkeypatch: pytest.MonkeyPatch) -> None:
+    describe(project)
+    monkeypatch.setenv("ARDIQ_REDIS_URL", "")
+    assert located(Ardiq()) == url_in(project)
 
 
 def test_a_directory_without_any_of_it_is_no_warning(project: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -313,7 +378,7 @@ def test_a_copy_of_a_project_does_not_use_the_server_of_the_original(
     describe(project)
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)
-    assert find_server(str(copy)) == (None, str(copy))
+    assert find_server(str(copy)) == (None, str(copy), None)
     assert find_server(str(project)).server is not None
 
 
@@ -364,4 +429,4 @@ def test_threads_that_connect_at_the_same_time_all_use_the_server(
     go_on.set()
     first.join(20)
     second.join(20)
-    assert seen == [URL, URL]
+    assert seen == [url_in(project)] * 2

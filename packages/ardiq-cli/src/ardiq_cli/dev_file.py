@@ -33,7 +33,7 @@ def write(directory: Path, url: str) -> None:
 def is_ours(directory: Path) -> bool:
     """Whether the file is there and this process has written it."""
     try:
-        return json.loads((directory / FILE).read_text()).get("pid") == os.getpid()
+        return bool(json.loads((directory / FILE).read_text()).get("pid") == os.getpid())
     except (OSError, ValueError, AttributeError, RecursionError):  # gone, or written by no `ardiq dev`
         return False
 

@@ -215,7 +215,7 @@ def test_a_killed_dev_leaves_a_file_that_nobody_uses(ardiq: StartProgram, url: s
     program.send(signal.SIGKILL)
     program.end()
     assert (project / ".ardiq" / "dev.json").exists()
-    assert find_server(str(project)) == (None, str(project))
+    assert find_server(str(project)) == (None, str(project), None)
 
 
 def test_the_file_stays_true_when_the_server_dies(ardiq: StartProgram, url: str, project: Path) -> None:

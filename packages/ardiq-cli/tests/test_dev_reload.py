@@ -266,7 +266,7 @@ def test_a_server_that_cannot_start_ends_the_command_and_says_why(
     (project / ".ardiq" / "lock").mkdir(parents=True)
     program = ardiq("dev", "tasks:app")
     assert program.end() == ExitCode.FAILED
-    assert "ardiq: IsADirectoryError" in program.output
+    assert f"ardiq: cannot open {project / '.ardiq' / 'lock'}: Is a directory" in program.output
     assert "Traceback" not in program.output
 
 

@@ -61,6 +61,7 @@ def dev(
 
 
 def _start(server: "EmbeddedServer | None") -> None:
+    from ardiq.development import FILE, find_server
     from ardiq_worker.logs import Log
 
     if server is None or server.has_started:
@@ -69,4 +70,11 @@ def _start(server: "EmbeddedServer | None") -> None:
     whose = "shared with another command" if server.pid is None else f"pid {server.pid}"
     log = Log("ardiq.dev")
     log.info("development server (%s); its data is in %s", whose, server.place.data)
-    log.info("programs in %s use it; elsewhere: export ARDIQ_REDIS_URL=%s", server.place.data.parent, server.url)
+    project = server.place.data.parent
+    # As the programs look for it: the file system may ignore modes, or `.ardiq` may be a link.
+    found = find_server(str(project))
+    if found.server is not None and found.server.url == server.url:
+        log.info("programs in %s use it; elsewhere: export ARDIQ_REDIS_URL=%s", project, server.url)
+    else:
+        why = found.why or f"{server.place.data / FILE} is missing or names no running process"
+        log.warning("programs cannot find it, because %s: export ARDIQ_REDIS_URL=%s", why, server.url)

@@ -16,17 +16,30 @@ def write(directory: Path, url: str) -> None:
     Readers see either the old or the new content, never a partial file.
     """
     project = os.path.realpath(directory.parent)
-    text = json.dumps({"url": url, "project": project, **(identity(os.getpid()) or {})})
-    unfinished = directory / f"{FILE}.{os.getpid()}"
+    pid = os.getpid()
+    text = json.dumps({"url": url, "project": project, "pid": pid, **(identity(pid) or {})})
+    unfinished = directory / f"{FILE}.{pid}"
     unfinished.unlink(missing_ok=True)
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    unfinished.replace(directory / FILE)
+    try:
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+        unfinished.replace(directory / FILE)
+    except OSError:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
+
+
+def is_ours(directory: Path) -> bool:
+    """Whether the file is there and this process has written it."""
+    try:
+        return bool(json.loads((directory / FILE).read_text()).get("pid") == os.getpid())
+    except (OSError, ValueError, AttributeError, RecursionError):  # gone, or written by no `ardiq dev`
+        return False
 
 
 def remove(directory: Path) -> None:
     """Remove the file if this process has written it."""
-    path = directory / FILE
-    with suppress(OSError, ValueError, AttributeError):  # gone already, or written by no `ardiq dev`
-        if json.loads(path.read_text()).get("pid") == os.getpid():
-            path.unlink()
+    if is_ours(directory):
+        with suppress(OSError):
+            (directory / FILE).unlink()

@@ -7,7 +7,6 @@ it: the lock is held by that process *and* by the server, which inherits it, so 
 when both are gone and the data may be opened again.
 """
 
-import fcntl
 import hashlib
 import importlib.util
 import os
@@ -21,11 +20,16 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ardiq.development import DIRECTORY, project_of
 from ardiq_cli import dev_file
 from ardiq_cli.exits import CommandError, ExitCode
+from ardiq_cli.lock_file import LockFile
 from ardiq_cli.tether import Tether
+
+if TYPE_CHECKING:
+    from ardiq_worker.logs import Log
 
 MAX_SOCKET_PATH = 100
 """The kernel's limit for a unix socket's path is 108 bytes on Linux and 104 on macOS."""
@@ -33,6 +37,7 @@ MAX_SOCKET_PATH = 100
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 5.0
 _POLL_S = 0.01
+_CHECK_S = 0.25
 _FIRST_BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 5.0
 _OLDEST = {"redis-server": (7, 0), "valkey-server": (7, 2)}
@@ -155,10 +160,13 @@ class EmbeddedServer:
         self.place = place
         self._announces = announces
         self._tether = Tether()
-        self._lock: int | None = None
+        self._lock = LockFile(place.lock)
+        self._is_owner = False  # whether this process holds the lock
         self._process: subprocess.Popen[bytes] | None = None
+        self._has_listened = False  # whether that server has had a socket
         self._closing = threading.Event()
         self._state = threading.Lock()
+        self._reported: str | None = None
 
     @property
     def url(self) -> str:
@@ -172,22 +180,29 @@ class EmbeddedServer:
     @property
     def has_started(self) -> bool:
         """Whether `start` has been called."""
-        return self._lock is not None
+        return self._lock.is_open
 
     def start(self) -> None:
         """Return when the server answers. Raises CommandError when it does not within 10 s."""
-        self._prepare_data()
-        self._lock = os.open(self.place.lock, os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + _START_TIMEOUT_S
+        problem = f"another process holds {self.place.lock}, but its server does not answer"
         while True:
-            if self._try_lock():
+            self._open_lock()
+            is_free = self._lock.acquire(blocks=False)
+            answers_already = answers(self.place.socket)
+            if is_free and not answers_already:
+                self._is_owner = True
                 self._launch()
                 self._await_answer(deadline)
                 break
-            if answers(self.place.socket):
+            if is_free:
+                # The lock file of a running server was removed. Its owner notices soon.
+                self._lock.release()
+                problem = f"another server answers at {self.place.socket}; end the command that runs it"
+            elif answers_already:
                 break
             if time.monotonic() > deadline:
-                raise CommandError(f"another process holds {self.place.lock}, but its server does not answer")
+                raise CommandError(problem)
             time.sleep(_POLL_S)
         threading.Thread(target=self._keep, name="ardiq-dev-server", daemon=True).start()
 
@@ -195,45 +210,41 @@ class EmbeddedServer:
         """Stop the server if it is ours. May be called twice."""
         with self._state:
             self._closing.set()
-            process = self._process
-        if process is not None:
+            process, is_owner = self._process, self._is_owner
+            self._is_owner = False
+        if is_owner:
             dev_file.remove(self.place.data)
-            process.terminate()
-            try:
-                process.wait(_STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            if process is not None:
+                _stop(process)
             self.place.socket.unlink(missing_ok=True)
-            self._release()
+            self._lock.close()
         self._tether.close()
 
     def _prepare_data(self) -> None:
+        data = self.place.data
         try:
-            self.place.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.place.data.chmod(0o700)  # who can write here could send this user's jobs to another server
-            ignore = self.place.data / ".gitignore"
+            # Without `parents`: a project that was moved away does not come back.
+            data.mkdir(mode=0o700, exist_ok=True)
+            try:
+                data.chmod(0o700)  # who can write here could send this user's jobs to another server
+            except PermissionError:
+                # Our own directory on a file system without modes: programs will not trust it.
+                if data.stat().st_uid != os.geteuid():
+                    raise
+            ignore = data / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n")
         except OSError as error:
-            raise CommandError(f"cannot keep data in {self.place.data}: {error.strerror}") from error
+            raise CommandError(f"cannot keep data in {data}: {error.strerror}") from error
 
-    def _try_lock(self) -> bool:
-        assert self._lock is not None, "start opens the lock file"
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _release(self) -> None:
-        with self._state:
-            lock, self._lock = self._lock, None
-        if lock is not None:
-            os.close(lock)
+    def _open_lock(self) -> None:
+        """Open the lock file, also again if it has been removed since it was opened."""
+        if not self._lock.is_open or self._lock.is_removed:
+            self._prepare_data()
+            self._lock.open()
+            self._is_owner = False
 
     def _launch(self) -> None:
-        assert self._lock is not None, "only the holder of the lock starts a server"
         place = self.place
         settings = {
             "port": "0",
@@ -250,12 +261,16 @@ class EmbeddedServer:
             "maxmemory-policy": "noeviction",
         }
         options = [word for name, value in settings.items() for word in (f"--{name}", value)]
+        command = self._tether.wrap([os.fspath(find_server()), *options])
+        _socket_directory()
+        self._announce()  # before the server answers, for commands that share it
         with self._state:
             if self._closing.is_set():
                 return
+            self._has_listened = False
             self._process = subprocess.Popen(
-                self._tether.wrap([os.fspath(find_server()), *options]),
-                pass_fds=(self._lock, *self._tether.fds),
+                command,
+                pass_fds=(self._lock.descriptor, *self._tether.fds),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -263,8 +278,19 @@ class EmbeddedServer:
                 # that we stop first.
                 process_group=0,
             )
-            if self._announces:
-                dev_file.write(place.data, place.url)
+
+    def _announce(self) -> bool:
+        """Write the file through which programs find the server; whether it is there."""
+        if not self._announces or dev_file.is_ours(self.place.data):
+            return True
+        try:
+            with self._state:
+                if not self._closing.is_set():
+                    dev_file.write(self.place.data, self.place.url)
+        except OSError as error:
+            self._report(f"programs cannot find the development server; trying again: {error}")
+            return False
+        return True
 
     def _await_answer(self, deadline: float) -> None:
         process = self._process
@@ -273,6 +299,7 @@ class EmbeddedServer:
                 self.close()
                 raise CommandError(f"the embedded server did not start; see {self.place.log}{self._last_words()}")
             time.sleep(_POLL_S)
+        self._has_listened = True
 
     def _last_words(self) -> str:
         try:
@@ -282,32 +309,86 @@ class EmbeddedServer:
         return f" ({lines[-1].strip()})" if lines else ""
 
     def _keep(self) -> None:
-        """Own thread: take the server over when its owner is gone, restart it when it has died."""
-        from ardiq_worker.logs import Log  # a log of the application's that raises must not end this thread
+        """Own thread: take the server over when its owner is gone, restart it when it has died.
 
-        log = Log("ardiq.dev")
+        It must not end: the server that it starts would die with it.
+        """
         backoff = _FIRST_BACKOFF_S
         while not self._closing.is_set():
-            process, lock = self._process, self._lock
-            if process is None:
-                assert lock is not None, "the lock file stays open until close"
-                # Blocks, for days maybe, in a daemon thread: the process may end meanwhile.
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if self._closing.is_set():
-                    self._release()
-                    return
-                log.info("the process that ran the development server has ended; starting it again")
-            else:
-                started = time.monotonic()
-                status = process.wait()
-                if self._closing.is_set():
-                    return
-                if time.monotonic() - started > _MAX_BACKOFF_S:
-                    backoff = _FIRST_BACKOFF_S
-                log.warning("the development server ended (%s); starting it again", _status(status))
-                self._closing.wait(backoff)
-                backoff = min(backoff * 2, _MAX_BACKOFF_S)
-            self._launch()
+            began = time.monotonic()
+            try:
+                self._keep_once()
+            except (OSError, CommandError) as error:
+                if not self._closing.is_set():
+                    self._report(f"cannot keep the development server running; trying again: {error}")
+            if time.monotonic() - began > _MAX_BACKOFF_S:
+                backoff = _FIRST_BACKOFF_S
+            self._closing.wait(backoff)
+            backoff = min(backoff * 2, _MAX_BACKOFF_S)
+
+    def _keep_once(self) -> None:
+        """Start the server when it has ended, or when another process has ended that ran it."""
+        is_restart = self._is_owner
+        if self._process is not None:
+            self._watch(self._process)
+            if self._closing.is_set():
+                return
+            self._process = None
+        self._open_lock()
+        # May block for days, in a daemon thread: the process may end meanwhile.
+        is_ours = self._lock.acquire(blocks=True)
+        if self._closing.is_set():
+            self._lock.close()
+            return
+        if not is_ours:
+            return
+        self._is_owner = True
+        if not is_restart:
+            _log().info("the process that ran the development server has ended; starting it again")
+        self._launch()
+
+    def _watch(self, process: "subprocess.Popen[bytes]") -> None:
+        """Return when the server has ended. End it when its lock file or its socket is removed."""
+        while process.poll() is None:
+            if self._closing.wait(_CHECK_S):
+                return
+            listens = self.place.socket.exists()
+            self._has_listened |= listens
+            removed = None
+            if self._lock.is_removed:
+                removed = self.place.lock
+            elif self._has_listened and not listens and process.poll() is None:
+                removed = self.place.socket
+            if removed is not None:
+                self._open_lock()  # first: while this fails, the server goes on
+                _log().warning("%s was removed; starting the development server again", removed)
+                _stop(process)
+                return
+            if self._announce():
+                self._reported = None
+        if not self._closing.is_set():
+            _log().warning("the development server ended (%s); starting it again", _status(process.returncode))
+
+    def _report(self, message: str) -> None:
+        """Log a failure that is retried, unless it was the last one."""
+        if message != self._reported:
+            _log().error("%s", message)
+        self._reported = message
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _log() -> "Log":
+    from ardiq_worker.logs import Log  # a log of the application's that raises must not end the thread
+
+    return Log("ardiq.dev")
 
 
 def _status(code: int) -> str:

@@ -57,16 +57,17 @@ def _server(url: str | None) -> str | None:
     development server.
     """
     from ardiq.development import find_server
-    from ardiq.options import DEFAULT_URL, names_server
+    from ardiq.options import names_server
 
     if names_server(url):
         return url
-    server, unused = find_server()
+    search = find_server()
+    server, warning = search.server, search.warning
     if server is not None:
         complain(f"using the development server of {server.project}, {server.url}")
         return server.url
-    if unused is not None:
-        complain(f"no development server runs for {unused} (start it with `ardiq dev`); using {DEFAULT_URL}")
+    if warning is not None:
+        complain(warning)
     return url
 
 

@@ -184,13 +184,13 @@ _DEFAULTS: dict[str, object] = {
 
 
 def check_url(url: object) -> str:
-    """The URL to use; None means $ARDIQ_REDIS_URL or a local Redis.
+    """The URL to use; None means $ARDIQ_REDIS_URL or, if that is unset or empty, a local Redis.
 
     No error shows any part of it.
     """
     label = "redis_url"
     if url is None:
-        url = os.environ.get(URL_VARIABLE, DEFAULT_URL)
+        url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
         label = f"${URL_VARIABLE}"
     if not isinstance(url, str):
         raise TypeError(f"redis_url must be a str such as {DEFAULT_URL!r}, not {kind_of(url)}")
@@ -204,7 +204,7 @@ def names_server(redis_url: object) -> bool:
     """Whether an argument or the environment says which server to use; else a development server
     may be used.
     """
-    return redis_url is not None or URL_VARIABLE in os.environ
+    return redis_url is not None or bool(os.environ.get(URL_VARIABLE))
 
 
 def development_locator(redis_url: object, options: dict[str, Any]) -> Callable[[], None] | None:
@@ -237,8 +237,9 @@ def _use_development_server(options: dict[str, Any]) -> Callable[[], None] | Non
     # Loaded only here: an app that names its server has no use for it.
     from ardiq.development import find_server
 
-    server, unused = find_server()
-    if server is None and unused is None:
+    search = find_server()
+    warning, server = search.warning, search.server
+    if server is None and warning is None:
         return None
     from logging import getLogger
 
@@ -246,10 +247,7 @@ def _use_development_server(options: dict[str, Any]) -> Callable[[], None] | Non
 
     log = getLogger("ardiq.client")
     if server is None:
-        return lambda: log.warning(
-            "no development server runs for %s, so %s is used: start `ardiq dev` there, or set $%s",
-            *(printable(unused or ""), DEFAULT_URL, URL_VARIABLE),
-        )
+        return lambda: log.warning("%s", printable(warning or ""))
     options["redis_url"] = server.url
     facts = (printable(server.project), server.url, server.pid)
     return lambda: log.info("using the development server of %s, %s (ardiq dev, pid %d)", *facts)

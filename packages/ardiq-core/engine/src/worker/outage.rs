@@ -38,7 +38,8 @@ pub async fn run(state: Arc<State>) -> Result<()> {
         let Some(since) = began else {
             // A server that refuses, such as a replica, may cost many connections.
             if reconnects.is_due(monotonic_ms()) {
-                let reason = link.last_trouble().map_or_else(String::new, |reason| format!(": {reason}"));
+                let reason =
+                    link.last_trouble().map_or_else(String::new, |reason| format!(" after a failure: {reason}"));
                 state.log(Level::Warning, format!("reconnected to {}{reason}", link.shown()));
             }
             continue;

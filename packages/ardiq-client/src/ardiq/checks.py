@@ -20,7 +20,7 @@ LATEST_MS = 253_402_300_799_999
 MOST_HEADER_BYTES = 8192
 """The limit for the headers of a job.
 
-W3C Baggage, https://www.w3.org/TR/baggage/#limits, has the same.
+W3C Baggage has the same limit: https://www.w3.org/TR/baggage/#limits.
 """
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/")
@@ -43,7 +43,7 @@ _ELSEWHERE = {
     "ttl": "result_ttl_ms",
     "workers": "concurrency",
 }
-"""What other task queues, or users, call our options."""
+"""Names that other task queues, or users, have for our options."""
 
 
 def did_you_mean(name: str, known: Collection[str], *, near: float = _NEAR) -> str:
@@ -93,7 +93,7 @@ def kind_of(value: object) -> str:
 
 
 def check_int(label: str, value: object, lowest: int, highest: int) -> int:
-    """Accept an int within bounds; a bool is not one."""
+    """Accept an int within bounds, but no bool."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{label} must be an int, not {kind_of(value)}")
     if not lowest <= value <= highest:
@@ -125,9 +125,9 @@ def check_seconds(label: str, value: object, *, zero: bool = False) -> float:
 
 
 def check_timeout_ms(value: object) -> int | None:
-    """Return how long to wait for a result, in ms; None means not at all.
+    """Return how long to wait for a result, in ms. None means not to wait.
 
-    More than 100 years become 100 years.
+    A longer time than 100 years is reduced to 100 years.
     """
     if value is None:
         return None
@@ -199,7 +199,7 @@ def check_lanes(value: object) -> tuple[str, ...]:
 
 
 def check_headers(value: object) -> dict[str, str] | None:
-    """Returns a copy of the headers of a job: a small map of text to text."""
+    """Return a copy of the headers of a job, a small dict of str to str."""
     if value is None:
         return None
     if not isinstance(value, Mapping):

@@ -133,7 +133,7 @@ def check_timeout_ms(value: object) -> int | None:
         return None
     amount = _duration("timeout", value)
     if math.isnan(amount) or amount < 0:
-        raise ValueError("timeout must be zero or more seconds, or None to look without waiting")
+        raise ValueError("timeout must be zero or more seconds, or None to check without waiting")
     return math.ceil(min(amount * 1000, LONGEST_MS))
 
 
@@ -153,7 +153,7 @@ def check_job_id(value: object) -> str:
     if not isinstance(value, str):
         raise InvalidIdError(f"a job id must be a str, not {kind_of(value)}; convert it, for example with str()")
     if not 1 <= len(value) <= 256:
-        raise InvalidIdError(f"a job id must have 1 to 256 characters, this one has {len(value)}")
+        raise InvalidIdError(f"a job id must have 1 to 256 characters; this one has {len(value)}")
     if not _printable(value):
         raise InvalidIdError("a job id must consist of printable characters without spaces")
     return value
@@ -164,7 +164,7 @@ def check_task_name(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a task's name must be a str, not {kind_of(value)}")
     if not 1 <= len(value) <= 256:
-        raise ValueError(f"a task's name must have 1 to 256 characters, this one has {len(value)}")
+        raise ValueError(f"a task's name must have 1 to 256 characters; this one has {len(value)}")
     if not _printable(value):
         raise ValueError(f"a task's name must consist of printable characters without spaces, unlike {value!r}")
     return value
@@ -192,7 +192,7 @@ def check_lanes(value: object) -> tuple[str, ...]:
         raise TypeError(f"priorities must be a list of lane names, lowest first, not {kind}")
     names = tuple(check_name("a lane in priorities", lane) for lane in cast(Iterable[object], value))
     if not names:
-        raise ValueError("priorities must name at least one lane; leave it out for the one lane 'default'")
+        raise ValueError("priorities must name at least one lane; leave it out for the single lane 'default'")
     if len(set(names)) != len(names):
         raise ValueError(f"priorities must name each lane once, unlike {list(names)!r}")
     return names

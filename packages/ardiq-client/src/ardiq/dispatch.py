@@ -271,7 +271,7 @@ def chunks_of(app: Ardiq, calls: Iterable[object]) -> Iterator[list[Submission]]
 
 def _submission_of(app: Ardiq, call: object) -> Submission:
     if not isinstance(call, Prepared):
-        raise TypeError(f"enqueue_many takes what task.prepare(...) returns, not {kind_of(call)}")
+        raise TypeError(f"enqueue_many accepts what task.prepare(...) returns, not {kind_of(call)}")
     if call._app is not app:
         raise ValueError(f"the call of {call._submission[1]!r} was prepared with another app")
     return call._submission

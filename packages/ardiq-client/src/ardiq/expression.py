@@ -65,7 +65,7 @@ def parts(spec: str) -> list[str]:
     except _BadFieldError as error:
         raise ValueError(f"cron expression {spec!r}: {error}") from None
     if not rules:
-        raise ValueError(f"cron expression {spec!r}: no month named has such a day, it would never fire")
+        raise ValueError(f"cron expression {spec!r}: none of its months has such a day, so it would never fire")
     return [f"{clock} {days} {_written(_MONTH, months)} {weekdays}" for days, weekdays in rules]
 
 

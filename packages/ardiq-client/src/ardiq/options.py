@@ -106,7 +106,7 @@ class Option(Generic[T]):
         return value
 
     def __set__(self, app: Ardiq, value: Never) -> None:
-        raise AttributeError(f"{self._name} is set when the app is made and cannot be changed")
+        raise AttributeError(f"{self._name} is set when the app is created and cannot be changed")
 
 
 class RunSettings(NamedTuple):
@@ -218,7 +218,7 @@ def check_url(url: object) -> str:
     if not isinstance(url, str):
         raise TypeError(f"redis_url must be a str such as {DEFAULT_URL!r}, not {kind_of(url)}")
     if not url.strip():
-        raise ValueError(f"{label} must not be blank; write it like {DEFAULT_URL!r}, or leave it out for that one")
+        raise ValueError(f"{label} must not be blank; write it like {DEFAULT_URL!r}, or leave it out to use that one")
     ardiq_core.check_url(url)
     return url
 

@@ -128,7 +128,7 @@ def _failure(value: object) -> Exception | None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError) or "recursion limit" in str(error):
-        return "nests too deep, or contains itself"
+        return "nests too deeply, or contains itself"
     if isinstance(error, UnicodeEncodeError):
         return "has text that UTF-8 cannot encode (a lone surrogate)"
     return f"cannot be encoded: {error}"
@@ -139,7 +139,7 @@ def _check_readable(data: bytes) -> None:
     try:
         _look_ahead(data)
     except Exception as error:
-        raise SerializationError("the data nests too deep to be read again; make it flatter") from error
+        raise SerializationError("the data nests too deeply to be read again; make it flatter") from error
 
 
 def _look_ahead(data: bytes) -> None:

@@ -192,7 +192,7 @@ def _equal(base: T, value: T) -> T:
     nanoseconds.
     """
     if not base == value:  # not `!=`: the subclass may define equality alone
-        raise TypeError(f"a {type(value).__name__} that is more exact than a {type(base).__name__} cannot be carried")
+        raise TypeError(f"a {type(value).__name__} that is more exact than a {type(base).__name__} is not supported")
     return base
 
 
@@ -209,7 +209,7 @@ def _encoder_of_base(value: object) -> Callable[[Any], object]:
             return encoder
     if issubclass(kind, tuple):
         raise TypeError(f"a {kind.__name__} would arrive as a plain tuple; pass tuple(...) or its _asdict()")
-    raise TypeError(f"a value of type {kind.__name__} cannot be carried")
+    raise TypeError(f"a value of type {kind.__name__} is not supported")
 
 
 def decode_other(code: int, data: bytes) -> object:

@@ -1,6 +1,6 @@
 """Whether an app finds the development server of its project, and nothing that only looks like one.
 
-No test here may connect with the default URL: the Redis behind it would be somebody's own.
+No test here may connect with the default URL: the Redis behind it could belong to a user.
 """
 
 import json

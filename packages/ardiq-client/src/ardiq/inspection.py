@@ -18,8 +18,8 @@ class LaneState(TypedDict):
         lane: The name of the lane.
         waiting: How many jobs no worker has fetched yet.
         held: How many jobs a worker has fetched and not finished.
-        workers: How many workers serve the lane; None if a worker of an earlier version does not
-            say which lanes it serves.
+        workers: How many workers serve the lane. None if that is not known: a worker of an earlier
+            version does not say which lanes it serves, or there are more than 1,000 workers.
     """
 
     lane: str
@@ -71,7 +71,7 @@ class QueueState(TypedDict):
         unfinished: The sum of `waiting` and `running`.
         waiting: How many jobs have not started, including the `scheduled` ones.
         workers: The workers that hold a lease, or whose lease has expired and whose jobs no other
-            worker has taken over yet.
+            worker has taken over yet; at most 1,000.
         now_ms: The time of this snapshot, in epoch milliseconds by the Redis clock.
     """
 

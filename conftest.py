@@ -1,5 +1,5 @@
-"""What every test of the repository can ask for: a server, a queue name of its own, further servers
-to break.
+"""Fixtures for all tests of the repository: a server, a unique queue name, and further servers that
+a test may break.
 """
 
 import os
@@ -24,8 +24,8 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session")
 def server_kind() -> Kind:
-    """Which server the tests run against: $ARDIQ_TEST_SERVER, else Redis where there is one, else
-    Valkey.
+    """The server that the tests run against: $ARDIQ_TEST_SERVER, else Redis if it is installed,
+    else Valkey.
     """
     asked = os.environ.get("ARDIQ_TEST_SERVER")
     if not asked:
@@ -38,8 +38,9 @@ def server_kind() -> Kind:
 
 @pytest.fixture(scope="session")
 def server(server_kind: Kind) -> Iterator[Server]:
-    """The server that the tests of one session share. A test that stops or empties one takes
-    `make_server`.
+    """The server that the tests of one session share.
+
+    A test that stops or empties a server uses `make_server`.
     """
     with Server(server_kind) as shared:
         yield shared

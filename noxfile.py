@@ -1,9 +1,9 @@
-"""Everything that is checked before a change goes in.
+"""The checks that every change has to pass.
 
-`nox` runs all of it, each interpreter with one server; `nox -s tests-3.12` one part; `nox -l` lists
-the parts.
+`nox` runs all of them, each interpreter with one server. `nox -s tests-3.12` runs one session, and
+`nox -l` lists the sessions.
 
-The sessions need uv (it comes with `nox[uv]`) and a Rust toolchain; servers they start themselves.
+The sessions need uv (it comes with `nox[uv]`) and a Rust toolchain. They start their own servers.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ os.environ["UV_PYTHON_DOWNLOADS"] = "never"
 
 
 def is_cpython(executable: Path, version: str) -> bool:
-    """Whether `executable` really is CPython `version`; a shim of pyenv may be there and still run
-    nothing.
+    """Return whether `executable` really is CPython `version`: a shim of pyenv may exist and still
+    run nothing.
     """
     probe = "import sys; print(sys.implementation.name, '{}.{}'.format(*sys.version_info))"
     try:
@@ -46,8 +46,8 @@ def is_cpython(executable: Path, version: str) -> bool:
 
 
 def candidates(version: str) -> Iterator[Path]:
-    """Where CPython `version` may be: on PATH, then among pyenv's versions, the newest first; or it
-    runs nox itself.
+    """Yield the places where CPython `version` may be: on PATH, then among pyenv's versions, the
+    newest first; or it runs nox itself.
     """
     on_path = shutil.which(f"python{version}")
     if on_path:
@@ -63,7 +63,9 @@ def candidates(version: str) -> Iterator[Path]:
 
 
 def interpreters() -> list[str]:
-    """The versions to test with, each put within reach of nox: it looks on PATH alone."""
+    """Return the versions to test with, and put each one on PATH, the only place where nox
+    looks.
+    """
     found: list[str] = []
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     for version in sorted({*SUPPORTED, own}, key=lambda text: int(text.partition(".")[2])):
@@ -80,8 +82,8 @@ PYTHONS = interpreters()
 PYTHON = "3.12" if "3.12" in PYTHONS else PYTHONS[-1]
 SERVERS = ["redis", "valkey"] if shutil.which("redis-server") else ["valkey"]
 
-# By default every interpreter meets one server, and the newest both: each pair is tested in CI, or
-# by `nox -s tests`.
+# By default, every interpreter is tested with one server, and the newest one with both. CI and
+# `nox -s tests` test every pair.
 PAIRS = [
     *((version, SERVERS[number % len(SERVERS)]) for number, version in enumerate(PYTHONS[:-1])),
     *((PYTHONS[-1], server) for server in SERVERS),
@@ -115,8 +117,8 @@ def types(session: nox.Session) -> None:
     session.run(
         "mypy", "tests", "tools", "conftest.py", "noxfile.py", *(["examples"] if (ROOT / "examples").is_dir() else [])
     )
-    # The actors run in the environments of others; what the harness shares with them is checked
-    # with it.
+    # The actors run in the environments of other queues. What the harness shares with them is
+    # checked with the harness.
     harness = sorted(str(path) for path in (ROOT / "benchmarks").glob("*.py"))
     session.run("mypy", *harness, "benchmarks/actors/probe.py")
     session.run("pyright", "--pythonpath", str(Path(session.bin, "python")))
@@ -146,16 +148,17 @@ def tests(session: nox.Session, server: str) -> None:
     for line in left_out():
         session.warn(line)
     install(session, "test")
-    # Most tests wait for processes, leases and servers: more of them at a time than there are
-    # cores.
+    # Most tests wait for processes, leases and servers, so run more of them at a time than there
+    # are cores.
     parallel = [] if session.posargs else ["-n", "4"]
     session.run("pytest", *parallel, *session.posargs, env={"ARDIQ_TEST_SERVER": server})
 
 
 @nox.session(python=PYTHON)
 def chaos(session: nox.Session) -> None:
-    """Breaks processes, links and the server while jobs run; `-- --minutes 30` is the long form,
-    `-- --help` tells the rest.
+    """Breaks processes, connections and the server while jobs run.
+
+    `-- --minutes 30` is the long form, and `-- --help` lists all options.
     """
     install(session, "test")
     session.run("python", "-m", "tests.chaos", *session.posargs)
@@ -163,8 +166,9 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def bench(session: nox.Session) -> None:
-    """Measures ArdiQ beside its peers, its floor and its ceiling; `-- --quick` only shows that all
-    of it runs.
+    """Measures ArdiQ, its peers, its floor and its ceiling.
+
+    `-- --quick` only checks that all of it runs.
     """
     install(session, "bench", editable=False)
     session.run("python", "-m", "benchmarks", *session.posargs)
@@ -172,16 +176,16 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def docs(session: nox.Session) -> None:
-    """The site, into site/, and a look at every page of it, in a browser where there is one."""
+    """Builds the site into site/, and checks every page, in a browser if there is one."""
     session.install("--group", "docs", "--group", "test")
     session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
-    # The fixtures of the other tests need the packages, which the site does not.
+    # The fixtures of the other tests need the packages. The site does not.
     session.run("pytest", "--noconftest", "tests/test_site.py", env={"ARDIQ_SITE": str(ROOT / "site")})
 
 
 @nox.session(python=PYTHON)
 def dist(session: nox.Session) -> None:
-    """Sdists and wheels of the four distributions, into dist/, and a look at what they install."""
+    """Builds sdists and wheels into dist/, and checks what they install."""
     out = ROOT / "dist"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
@@ -205,8 +209,8 @@ def dist(session: nox.Session) -> None:
 
 
 def install(session: nox.Session, group: str, *, editable: bool = True) -> None:
-    """All four packages and a dependency group: the core from its wheel, the others as links to
-    their sources.
+    """Install all four packages and a dependency group: the core from its wheel, the others as
+    links to their sources.
     """
     wheel = next(path for path in core_artefacts(session) if path.suffix == ".whl")
     others = [part for package in PYTHON_PACKAGES for part in (["--editable"] if editable else []) + [str(package)]]
@@ -217,7 +221,7 @@ def install(session: nox.Session, group: str, *, editable: bool = True) -> None:
 
 
 def core_artefacts(session: nox.Session) -> list[Path]:
-    """The core's sdist and wheel.
+    """Return the core's sdist and wheel.
 
     Any Python can use the wheel (abi3), so it is built once for one state of the sources.
     """
@@ -231,19 +235,19 @@ def core_artefacts(session: nox.Session) -> list[Path]:
 
 
 def build(session: nox.Session, package: Path, out: Path) -> None:
-    """Build the sdist, and the wheel from that sdist, which uv unpacks outside the repository: so
-    it stands by itself.
+    """Build the sdist, and the wheel from it. uv unpacks the sdist outside the repository, so the
+    build fails if a file is missing in it.
     """
     python = str(Path(session.bin, "python"))
     session.run("uv", "build", "--python", python, "--out-dir", str(out), str(package), external=True)
 
 
 def core_digest() -> str:
-    """One state of all that goes into the core's wheel."""
+    """Return a digest of everything that goes into the core's wheel."""
     digest = hashlib.sha256(f"{platform.platform()}\n".encode())
     digest.update(subprocess.run(["rustc", "-vV"], check=True, capture_output=True).stdout)
     sources = [path for path in CORE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    compiled = {".so", ".dylib", ".pyd"}  # what an editable install leaves beside the sources
+    compiled = {".so", ".dylib", ".pyd"}  # left beside the sources by an editable install
     for path in sorted([ROOT / "Cargo.toml", ROOT / "Cargo.lock", *sources]):
         if path.suffix not in compiled:
             digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
@@ -251,7 +255,7 @@ def core_digest() -> str:
 
 
 def fresh_environment(session: nox.Session, name: str) -> str:
-    """An empty virtual environment; returns its Python."""
+    """Create an empty virtual environment, and return its Python."""
     place = Path(session.create_tmp(), name)
     session.run(
         "uv", "venv", "--quiet", "--clear", "--python", str(Path(session.bin, "python")), str(place), external=True
@@ -260,14 +264,14 @@ def fresh_environment(session: nox.Session, name: str) -> str:
 
 
 def names_installed(session: nox.Session, python: str) -> set[str]:
-    """The distributions in the environment of `python`."""
+    """Return the names of the distributions in the environment of `python`."""
     program = "from importlib.metadata import distributions; print(*(each.name for each in distributions()))"
     listing = session.run(python, "-c", program, external=True, silent=True)
     return set(str(listing).split())
 
 
 def left_out() -> list[str]:
-    """What this machine cannot test, in words."""
+    """Return a sentence for each thing that this machine cannot test."""
     missing = [version for version in SUPPORTED if version not in PYTHONS]
     lines = [f"not tested here: CPython {version}, neither on PATH nor among pyenv's versions" for version in missing]
     if "redis" not in SERVERS:

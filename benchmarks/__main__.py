@@ -19,7 +19,7 @@ OUT = ROOT / ".bench" / "figures.json"
 
 
 def main() -> int:
-    """The exit status: 0 when every run of every contender ended well."""
+    """Run the command. Returns the exit status: 0 if every run of every contender ended well."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--quick",
@@ -39,7 +39,7 @@ def main() -> int:
         "--out", type=Path, default=OUT, help="where the figures go; scenarios that are not run keep those they have"
     )
     options = parser.parse_args()
-    # As Ctrl-C does: through the blocks that end what was started.
+    # Like Ctrl-C, so that the blocks run that end what was started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     names = frozenset(options.contender or [one.name for one in ALL])
@@ -58,7 +58,7 @@ def main() -> int:
     for scenario, entrants in turns:
         count = 1 if options.quick else options.rounds
         rows, failed = run(scenario, entrants, count, quick=options.quick, server=server)
-        # All of them anew: ratios are of rows that took turns.
+        # Measure all of them again: ratios compare rows that took turns.
         rounds[scenario.name] = rows
         failures += failed
         report.write(options.out, rounds, {**report.machine(), "server": server})
@@ -73,7 +73,7 @@ def main() -> int:
 def run(
     scenario: Scenario, entrants: list[Contender], count: int, *, quick: bool, server: str
 ) -> tuple[dict[str, list[report.Figures]], int]:
-    """All rounds of one scenario, contenders in turn."""
+    """Run all rounds of one scenario, with the contenders in turn."""
     rows: dict[str, list[report.Figures]] = {}
     failed = 0
     for turn in range(count):
@@ -97,7 +97,7 @@ def run(
 
 
 def regressions(rounds: list[report.Figures]) -> int:
-    """How many of our exact counters are above what is allowed."""
+    """Return how many of our exact counters are above their limits."""
     found = 0
     for each in rounds:
         for figure, most in MOST.items():

@@ -1,7 +1,7 @@
-"""Who takes part: versions, environments, how each is started.
+"""The queues that take part: their versions, environments and commands.
 
-Every peer has a virtual environment of its own with pinned versions, made on first use below
-`.bench/`. ArdiQ and the floor run in the environment of the harness; the ceiling is an example
+Every peer has its own virtual environment with pinned versions, which is created below `.bench/` on
+first use. ArdiQ and the floor run in the environment of the harness; the ceiling is an example
 program of the engine, behind an actor like the others.
 """
 
@@ -25,13 +25,14 @@ ENVIRONMENTS = ROOT / ".bench"
 class Contender:
     """One program that is measured, in one setting.
 
-    `packages`: what its environment holds, none for that of the harness. `example`: a program of
-    the engine that its actor runs. `variant_of`: the contender that this is another setting of.
-    `imports`: what a program that enqueues has to import. `tasks`: what its actor can run.
-    `concurrency`: of a worker for short tasks; fewer than the usual hundred where it is threads,
-    more of which make it slower. `measures`: the only figures that mean something, where not all
-    do. `polls`: it looks for results seldom. `one_thread`: no thread but that of its event loop
-    ever takes the GIL. `settings`: for its actor, as `BENCH_<NAME>`.
+    `packages`: the packages of its environment; none means the environment of the harness.
+    `example`: a program of the engine that its actor runs. `variant_of`: the contender that this is
+    another setting of. `imports`: what a program that enqueues has to import. `tasks`: the tasks
+    that its actor can run. `concurrency`: that of a worker for short tasks; below the usual hundred
+    if it uses threads, because more threads make it slower. `measures`: the figures that are
+    meaningful, if not all of them are. `polls`: it rarely checks for results. `one_thread`: only
+    the thread of its event loop takes the GIL. `settings`: settings for its actor, as
+    `BENCH_<NAME>`.
     """
 
     name: str
@@ -51,7 +52,7 @@ class Contender:
 
     @property
     def is_peer(self) -> bool:
-        """A queue that people would use instead."""
+        """Whether it is a queue that people would use instead."""
         return bool(self.packages)
 
     @property
@@ -61,26 +62,26 @@ class Contender:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its actor reads of it."""
+        """The environment variables that its actor reads."""
         settings = {"concurrency": str(self.concurrency), **self.settings}
         return {f"BENCH_{name.upper()}": value for name, value in settings.items()}
 
     def at(self, concurrency: int) -> Self:
-        """The same at another concurrency, or the most that it can have."""
+        """Return the same contender at another concurrency, or at the highest that it supports."""
         return replace(self, concurrency=min(concurrency, self.most_concurrency or concurrency))
 
     def having(self, **settings: object) -> Self:
-        """The same with further settings for its actor."""
+        """Return the same contender with further settings for its actor."""
         return replace(self, settings={**self.settings, **{name: str(value) for name, value in settings.items()}})
 
     def is_among(self, names: Collection[str]) -> bool:
-        """Whether it was asked for: by its own name, or by that of the contender of which it is a
-        variant.
+        """Return whether it was asked for, by its own name or by that of the contender of which it
+        is a variant.
         """
         return self.name in names or self.variant_of in names
 
     def prepare(self) -> None:
-        """Make its environment and build its program, unless they are there in these very
+        """Create its environment and build its program, unless they exist in exactly these
         versions.
         """
         if self.packages:
@@ -89,7 +90,7 @@ class Contender:
             self._build()
 
     def command(self, role: str, *arguments: object) -> Sequence[str]:
-        """The program for one role."""
+        """Return the command line for one role."""
         driver = [str(self.python), str(ACTORS / "driver.py"), self.actor, role]
         return [*driver, *(str(argument) for argument in arguments)]
 
@@ -99,7 +100,7 @@ class Contender:
         if stamp.exists() and stamp.read_text() == wanted:
             return
         uv = [sys.executable, "-m", "uv"]
-        # The versions that we build and test with are not theirs.
+        # Do not apply the versions that we build and test with.
         free = {
             name: value for name, value in os.environ.items() if name not in ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT")
         }
@@ -120,8 +121,8 @@ class Contender:
 
 
 def prepare(contenders: Collection[Contender]) -> None:
-    """Prepare all of them at the same time: most of it is waiting for disk and network, and the
-    longest is a compiler.
+    """Prepare all of them at the same time: most of the time is spent waiting for disk and network,
+    and the slowest step is a compiler.
     """
     with ThreadPoolExecutor(max(1, len(contenders))) as pool:
         for made in [pool.submit(one.prepare) for one in contenders]:
@@ -139,7 +140,7 @@ CEILING = Contender(
     "ceiling_actor",
     example="ceiling",
     tasks=frozenset({"noop"}),
-    # Its program is a child of the actor, and keeps the time itself.
+    # Its program is a child of the actor, and measures the time itself.
     measures=frozenset({"jobs/s", "longest call ms"}),
     settings={"ceiling": str(ENVIRONMENTS / "ceiling")},
 )

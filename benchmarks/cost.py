@@ -1,5 +1,5 @@
-"""What a job costs in its whole life, by exact counters, and what the client costs the process that
-imports it.
+"""Measures what a job costs over its whole life, with exact counters, and what the client costs a
+process that imports it.
 """
 
 from importlib.metadata import distribution
@@ -11,15 +11,15 @@ from benchmarks.scenario import Scenario, Size, jobs_for, one_row
 from benchmarks.stage import Stage
 
 MOST = {"round trips/job": 0.1, "commands/job": 4.0, "script calls/job": 0.1}
-"""What a job of ours may cost at most when drained in bulk.
+"""The most that one of our jobs may cost when jobs are drained in bulk.
 
-These are counted, not timed: more is a regression.
+These values are counted, not timed, so a higher one is a regression.
 """
 
 
 @one_row
 def counters(stage: Stage, contender: Contender, size: Size) -> Figures:
-    """Counted by the server over a job's whole life, drained in bulk, and by the worker."""
+    """Return what the server and the worker count over a job's whole life, drained in bulk."""
     count = jobs_for(contender, size)
     before = stage.counters()
     stage.produce(contender, "bulk", "noop", count, 0)
@@ -38,16 +38,17 @@ def counters(stage: Stage, contender: Contender, size: Size) -> Figures:
     if scripts := spent.calls.get("evalsha", 0):
         figures["script calls/job"] = scripts / count
     if contender.one_thread:
-        # Only its loop's thread has the GIL, and gives it up where the loop asks its selector: once
-        # in each turn.
+        # Only its loop's thread takes the GIL, and it releases the GIL when the loop calls its
+        # selector, once in each turn.
         figures["GIL acquisitions/job"] = worker.turns / count
     return figures
 
 
 @one_row
 def imported(stage: Stage, contender: Contender, size: Size) -> Figures:
-    """Beyond an interpreter that has asyncio: best of five processes, since others only ever make
-    it slower.
+    """Return what the import adds to an interpreter that has imported asyncio.
+
+    It is the best of five processes, since other processes can only make it slower.
     """
     program = (
         "import asyncio, json, resource, time\n"

@@ -1,4 +1,4 @@
-"""Workers: how fast they drain what waits, of tasks that do nothing, sleep or compute."""
+"""Measures how fast workers drain waiting jobs, with tasks that do nothing, sleep or compute."""
 
 from contextlib import ExitStack
 
@@ -11,7 +11,7 @@ from benchmarks.stage import Stage
 def drained(stage: Stage, contender: Contender, task: str, count: int, processes: int = 1) -> Figures:
     """Enqueue `count` jobs, then start the workers and measure from the first task to the last."""
     stage.produce(contender, "bulk", task, count, 0)
-    total = count + 1  # and the one with which the producer warmed up
+    total = count + 1  # including the one with which the producer warmed up
     with ExitStack() as stack:
         workers = [stack.enter_context(stage.worker(contender)) for _ in range(processes)]
         stage.wait_for(workers, total)
@@ -56,7 +56,7 @@ def crunches(processes: int) -> Run:
 
 
 def _alone_s(stage: Stage, contender: Contender) -> float:
-    """What one task's hashing takes in a program that does nothing else."""
+    """Return how long one task's hashing takes in a program that does nothing else."""
     program = (
         "import json, time\n"
         "from work import crunch\n"

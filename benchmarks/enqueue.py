@@ -1,4 +1,6 @@
-"""Producers: how fast jobs are enqueued, in bulk and one by one, and what their size does."""
+"""Measures how fast producers enqueue, in bulk and one by one, and how the size of jobs affects
+it.
+"""
 
 from benchmarks.contenders import CEILING, FLOOR, OURS, PEERS, Contender
 from benchmarks.report import Figures
@@ -30,7 +32,7 @@ def sequential(stage: Stage, contender: Contender, size: Size) -> Figures:
 
 
 def payload(length: int) -> Run:
-    """Enqueue and drain payloads of `length` bytes; of large ones as many as peers get."""
+    """Enqueue and drain payloads of `length` bytes. Of large ones, use as many as for peers."""
 
     @one_row
     def run(stage: Stage, contender: Contender, size: Size) -> Figures:

@@ -1,10 +1,10 @@
-"""What a job costs when more waits, in more lanes, beside jobs that are scheduled or held by
-another worker.
+"""Measures what a job costs when more jobs wait, in more lanes, or when many are scheduled or held
+by another worker.
 
-A job should cost the same in every row. So that rows can be compared, the worker is warm, and
-stands still while the backlog grows; small backlogs come several times, until about as many jobs
-were run as in a large one; and the server never waits for a processor, so that its longest call is
-as long as the call is and not as the pauses of a busy machine are.
+A job should cost the same in every row. To make the rows comparable, the worker is warm, and is
+stopped while the backlog grows. Small backlogs are repeated until about as many jobs have run as in
+a large one. The server never waits for a processor, so that its longest call does not include the
+pauses of a busy machine.
 """
 
 import time
@@ -22,11 +22,10 @@ FAR_MS = 24 * 3_600_000
 PORTION = 100_000
 """Jobs that are enqueued without a pause.
 
-The kernel stops a program that has real-time priority and is busy for more than 95 % of a
-second for what is left of it (`sched_rt_runtime_us`, sched(7))."""
+If a program with real-time priority is busy for more than 95 % of a second, the kernel stops it for the rest of that second (`sched_rt_runtime_us`, sched(7))."""
 
 SMALL_NODES = 10
-"""Entries in a node of a stream, where it is not the server's own default of 100."""
+"""Entries in a node of a stream, for the rows that do not use the server's default of 100."""
 
 
 def cost(stage: Stage, contender: Contender, row: str, backlog: int, jobs: int) -> Figures:
@@ -58,7 +57,7 @@ def cost(stage: Stage, contender: Contender, row: str, backlog: int, jobs: int) 
         "jobs/s": run / seconds,
         "Redis CPU us/job": server_cpu_s / run * 1e6,
         "of it XDEL, XTRIM us/job": deleting_us / run,
-        # Each job has one PSETEX in every row: a measure that changes its speed with the machine.
+        # Each job has one PSETEX in every row: a yardstick whose speed changes with the machine's.
         "all else in PSETEX": (server_cpu_s * 1e6 - deleting_us) / usec["psetex"],
         **longest_call(stage, row),
     }
@@ -102,8 +101,8 @@ def growth_pending(stage: Stage, contender: Contender, size: Size) -> Rows:
         if nodes:
             row += f", nodes of {nodes}"
             stage.cli("CONFIG", "SET", "stream-node-max-entries", nodes)
-        # Another living worker, which holds as many jobs as it may and so takes none of those that
-        # are measured.
+        # Another living worker, which holds as many jobs as it may, so that it takes none of the
+        # measured ones.
         holder = contender.at(pending).having(prefetch=pending)
         with stage.worker(holder) if pending else nullcontext() as holding:
             if holding:

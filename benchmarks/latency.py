@@ -1,4 +1,4 @@
-"""How soon: from enqueue to result in hand, and from the moment that a job is due to its start."""
+"""Measures latency: from the enqueue to the result, and from a job's due time to its start."""
 
 import statistics
 import sys
@@ -11,19 +11,22 @@ from benchmarks.scenario import Rows, Scenario, Size, longest_call, one_row
 from benchmarks.stage import LIMIT_S, RunFailed, Stage, Worker
 
 AHEAD_MS = 2_000
-"""Jobs with moments of their own are enqueued so long before the first of them."""
+"""Jobs with individual due times are enqueued this long before the first of them is due."""
 
 SPREAD_MS = 4_000
 
 SPIN_S = 0.5
-"""The kernel stops what has real-time priority where it leaves nothing of a second to others."""
+"""How long to read the clock without a pause.
+
+The kernel stops a program with real-time priority that leaves no time to others.
+"""
 
 SPINS = 5
-"""As long, all in all, as the pings of a row."""
+"""Together, these last as long as the pings of a row."""
 
 PING_EVERY_S = 0.001
-"""Often enough to meet each pause worth the name, seldom enough to leave the processors to those
-that are measured.
+"""Short enough to detect every relevant pause, and long enough to leave the processors to the
+measured programs.
 """
 
 
@@ -44,7 +47,7 @@ def idle_round_trip(stage: Stage, contender: Contender, size: Size) -> Figures:
 
 
 def _round_trips(stage: Stage, contender: Contender, size: Size, pause_s: float) -> Figures:
-    # Where each takes a tenth of a second or a whole one, a few show it.
+    # If each takes a tenth of a second or more, a few are enough.
     count = max(2, size.round_trips // 30) if contender.polls else size.round_trips
     with stage.worker(contender) as worker:
         stage.produce(contender, "bulk", "noop", 1, 0)
@@ -77,8 +80,8 @@ def _ping_ms(stage: Stage, pause_s: float) -> float:
 
 
 def lateness(stage: Stage, contender: Contender, size: Size) -> Rows:
-    """Single jobs with moments of their own, then what others wait for: as ever, and when a
-    processor is always free for them.
+    """Measure single jobs with individual due times, then how long other clients wait, with normal
+    and with real-time priority.
     """
     with stage.worker(contender) as worker:
         stage.produce(contender, "bulk", "noop", 1, 0)
@@ -101,11 +104,11 @@ def lateness(stage: Stage, contender: Contender, size: Size) -> Rows:
 
 
 def _delays_of_others(stage: Stage, contender: Contender, worker: Worker, count: int, how: str) -> Rows:
-    """The slowest PING of another client while many jobs are run that are due in one millisecond,
-    or that are simply ready.
+    """Return the slowest PING of another client while many jobs run that are due in one
+    millisecond, or that are simply ready.
 
-    The last row is the measure for the one before: what other clients wait for while a worker is
-    busy, whatever with.
+    The last row is the yardstick for the one before: how long other clients wait while a worker is
+    busy with any jobs.
     """
     rows: Rows = {}
     goal = worker.count + count
@@ -129,8 +132,9 @@ def _delays_of_others(stage: Stage, contender: Contender, worker: Worker, count:
 
 
 def _delay(stage: Stage, contender: Contender, count: int, ahead_ms: int, spread_ms: int) -> int:
-    """Enqueue jobs that are due from so long after now on; gives how long after their enqueue the
-    first is due.
+    """Enqueue jobs of which the first is due in `ahead_ms`.
+
+    Returns how much time is left until then.
     """
     first_ms = int(time.time() * 1000) + ahead_ms
     stage.produce(contender, "delayed", count, first_ms, spread_ms)
@@ -141,7 +145,7 @@ def _delay(stage: Stage, contender: Contender, count: int, ahead_ms: int, spread
 
 
 def _pings(stage: Stage, done: Callable[[], bool]) -> Figures:
-    """What another client waits for until it is done."""
+    """Return how long another client waits for each PING until `done`."""
     each: list[float] = []
     end = time.monotonic() + LIMIT_S
     while not done() and time.monotonic() < end:
@@ -153,9 +157,7 @@ def _pings(stage: Stage, done: Callable[[], bool]) -> Figures:
 
 
 def _longest_pause_ms() -> float:
-    """The longest time for which this process, which does nothing but read the clock, was not
-    run.
-    """
+    """Return the longest time for which this process, which only reads the clock, did not run."""
     longest_ns = 0
     for _ in range(SPINS):
         last_ns = started_ns = time.perf_counter_ns()

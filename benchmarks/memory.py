@@ -1,4 +1,4 @@
-"""How much memory an idle worker takes, by the way to run it."""
+"""Measures the memory of an idle worker, for each way to run it."""
 
 import os
 import signal

@@ -1,9 +1,8 @@
 """`python -m benchmarks.page`: writes the tables of docs/performance.md from the figures; `--check`
 only compares.
 
-A place for a table is what stands between `<!-- figures: SCENARIO -->` and
-`<!-- end of figures -->`, or between `<!-- ratios: SCENARIO -->` and `<!-- end of ratios -->` for
-the ratios of its rows.
+A table is placed between `<!-- figures: SCENARIO -->` and `<!-- end of figures -->`. The ratios of
+its rows are placed between `<!-- ratios: SCENARIO -->` and `<!-- end of ratios -->`.
 """
 
 import argparse
@@ -20,7 +19,7 @@ _PLACE = re.compile(r"(<!-- (figures|ratios): (\S+) -->\n\n).*?(\n\n<!-- end of 
 
 
 def filled(text: str, rounds: report.Rounds) -> str:
-    """The page with its tables renewed."""
+    """Return the page with its tables updated."""
 
     def renewed(place: re.Match[str]) -> str:
         rows = rounds[place[3]]
@@ -30,7 +29,7 @@ def filled(text: str, rounds: report.Rounds) -> str:
 
 
 def main() -> int:
-    """The exit status: with `--check` 1 when the page is stale."""
+    """Run the command. Returns the exit status: with `--check`, 1 if the page is stale."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description="Renew the tables of the page.")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--figures", type=Path, default=FIGURES)

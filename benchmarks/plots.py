@@ -13,8 +13,8 @@ from benchmarks.page import FIGURES
 PLACE = ROOT / "docs" / "images"
 COLOURS = {OURS.name: "#b7410e", DEFAULT.name: "#d98a66", FLOOR.name: "#8d99ae", CEILING.name: "#5c677d"}
 PEERS = "#c9ced6"
-# Readers may prefer a dark page: the background is the page's, and lines and letters stand out from
-# either.
+# Readers may prefer a dark page. The background is that of the page, and lines and letters are
+# visible on either.
 SCHEMES = """<style type="text/css">
    @media (prefers-color-scheme: dark) {
     text { fill: #e2e4e9 !important }
@@ -49,10 +49,10 @@ def main() -> None:
 def draw(
     path: Path, title: str, scenario: Mapping[str, Sequence[report.Figures]], figure: str, *, more_is_better: bool
 ) -> None:
-    """One chart: a bar per contender, the best on top, medians with the lowest and the highest
-    round.
+    """Draw one chart: a bar per contender, with the best on top, and medians with the lowest and
+    the highest round.
     """
-    # By name: whoever only checks or runs the harness need not have it.
+    # Imported by name: those who only check or run the harness do not need it.
     mpl: Any = import_module("matplotlib")
     mpl.use("svg")
     mpl.rcParams.update({"svg.hashsalt": "ardiq", "svg.fonttype": "none", "font.family": "sans-serif"})
@@ -83,7 +83,7 @@ def draw(
 
 
 def with_schemes(svg: str) -> str:
-    """The drawing in colors that follow the reader's color scheme."""
+    """Return the drawing in colors that follow the reader's color scheme."""
     return svg.replace("</defs>", f"{SCHEMES}\n </defs>", 1)
 
 

@@ -1,4 +1,4 @@
-"""From rounds to medians: the file of figures, and tables for people."""
+"""Turns rounds into medians: the file of figures, and tables for people."""
 
 import json
 import platform
@@ -12,21 +12,23 @@ from typing import Any
 from benchmarks.contenders import CEILING, DEFAULT, FLOOR, OURS, PEERS
 
 Figures = dict[str, float]
-"""Of one round; empty when it failed, so that the others keep their places beside those of the same
-round.
+"""The figures of one round.
+
+Empty if it failed, so that the others keep their places next to those of the same round.
 """
 
 Rounds = dict[str, dict[str, list[Figures]]]
-"""By scenario, then row of its table, which is a contender where several take part: the figures of
-each round.
+"""The figures of each round, by scenario and by row of its table.
+
+A row is a contender if several take part.
 """
 
 PAIRS = ((OURS, FLOOR), (OURS, CEILING), (DEFAULT, OURS))
-"""Contenders whose ratio says something."""
+"""The pairs of contenders whose ratio is meaningful."""
 
 
 def machine() -> dict[str, str]:
-    """What the figures were measured on."""
+    """Return a description of the machine."""
     model = "unknown"
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -43,30 +45,32 @@ def machine() -> dict[str, str]:
 
 
 def write(path: Path, rounds: Rounds, about: Mapping[str, str]) -> None:
-    """Every figure of every round, as JSON."""
+    """Write every figure of every round as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"about": dict(about), "rounds": rounds}, indent=1) + "\n")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What `write` has written."""
+    """Read what `write` has written."""
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 
 
 def median(rounds: Sequence[Figures], figure: str) -> float:
-    """The median of one figure over its rounds."""
+    """Return the median of one figure over its rounds."""
     return statistics.median(each[figure] for each in rounds if figure in each)
 
 
 def spread(rounds: Sequence[Figures], figure: str) -> tuple[float, float]:
-    """Lowest and highest."""
+    """Return the lowest and the highest value."""
     values = [each[figure] for each in rounds if figure in each]
     return min(values), max(values)
 
 
 def table(scenario: Mapping[str, Sequence[Figures]]) -> str:
-    """One scenario as a Markdown table: a row per contender, medians with lowest and highest."""
+    """Return one scenario as a Markdown table: a row per contender, medians with lowest and
+    highest.
+    """
     figures = list(dict.fromkeys(name for rounds in scenario.values() for each in rounds for name in each))
     lines = ["| | " + " | ".join(figures) + " |", "|---" * (len(figures) + 1) + "|"]
     for row, rounds in scenario.items():
@@ -82,11 +86,12 @@ def table(scenario: Mapping[str, Sequence[Figures]]) -> str:
 
 
 def ratios(scenario: Mapping[str, Sequence[Figures]]) -> dict[str, list[Figures]]:
-    """Rows that are ratios of rows, each taken within one round: only there both had the same
-    machine.
+    """Return the ratios of rows.
 
-    Where contenders take part, ours over the floor, the ceiling and the peer that was best in that
-    round; elsewhere each row over the first.
+    Each is taken within one round, in which the machine was the same for both.
+
+    If contenders take part, these are ours over the floor, the ceiling, and the best peer of that
+    round. Otherwise, they are each row over the first.
     """
     if OURS.name in scenario:
         pairs = [(over.name, under.name) for over, under in PAIRS]
@@ -111,14 +116,14 @@ def _divided(over: Figures, under: Figures) -> Figures:
 
 
 def _best(round_of_all: Sequence[Figures]) -> Figures:
-    """Of each figure the best: of rates the highest, of all that is a cost the lowest."""
+    """Return the best of each figure: the highest rate, or the lowest cost."""
     names = dict.fromkeys(name for figures in round_of_all for name in figures)
     best = {name: max if name.endswith(("/s", "of the possible")) else min for name in names}
     return {name: best[name](figures[name] for figures in round_of_all if name in figures) for name in names}
 
 
 def number(value: float) -> str:
-    """Three digits that count, thousands apart."""
+    """Return a number with three significant digits and separated thousands."""
     if value == 0:
         return "0"
     if abs(value) >= 100:

@@ -1,9 +1,9 @@
-"""What a scenario is: a function that runs one contender once and gives its figures, and who takes
-part.
+"""Defines a scenario: a function that runs one contender once and returns its figures, and the
+contenders that take part.
 
-All figures of one round are taken with nothing else running; the harness goes through the
-contenders in turn, round by round, so that a machine that changes its speed changes it for all.
-Ratios are taken within a round for the same reason.
+Nothing else runs while the figures of a round are taken. The harness goes through the contenders in
+turn, round by round, so that a change in the machine's speed affects all of them. Ratios are taken
+within a round for the same reason.
 """
 
 import sys
@@ -18,7 +18,7 @@ from benchmarks.stage import SLOW_US, Stage
 
 @dataclass(frozen=True)
 class Size:
-    """How much work a run is: `full` for figures, `quick` to see that everything runs."""
+    """How much work a run does: `full` for figures, `quick` to check that everything runs."""
 
     jobs: int
     peer_jobs: int
@@ -69,27 +69,28 @@ Run = Callable[[Stage, Contender, Size], Rows]
 
 @dataclass(frozen=True)
 class Scenario:
-    """A run, who takes part, and what it shows."""
+    """A run, the contenders that take part, and what it measures."""
 
     name: str
     title: str
     contenders: tuple[Contender, ...]
     run: Run
     shown_by: str = ""
-    """Another scenario that runs the same code of the peers; a quick run leaves them to that
-    one.
+    """Another scenario that runs the same code of the peers.
+
+    A quick run tests the peers only there.
     """
     compared: bool = True
-    """Its rows are of one kind, so that their ratios mean something."""
+    """Whether its rows are of one kind, so that their ratios are meaningful."""
 
     def entrants(self, names: frozenset[str], *, quick: bool) -> list[Contender]:
-        """Those of `names` that take part, in the order of their turns."""
+        """Return those of `names` that take part, in the order of their turns."""
         wanted = [one for one in self.contenders if one.is_among(names)]
         return [one for one in wanted if not (quick and self.shown_by and one.is_peer)]
 
 
 def one_row(measure: Callable[[Stage, Contender, Size], Figures]) -> Run:
-    """The contender's row: of the figures those that mean something for it."""
+    """Return the contender's row: the figures that are meaningful for it."""
 
     @wraps(measure)
     def run(stage: Stage, contender: Contender, size: Size) -> Rows:
@@ -100,18 +101,19 @@ def one_row(measure: Callable[[Stage, Contender, Size], Figures]) -> Run:
 
 
 def jobs_for(contender: Contender, size: Size) -> int:
-    """Peers get fewer jobs: what they take per job does not depend on it, and the run would take
+    """Return the number of jobs.
+
+    Peers get fewer: their time per job does not depend on the number, and the run would take
     minutes.
     """
     return size.peer_jobs if contender.is_peer else size.jobs
 
 
 def longest_call(stage: Stage, row: str) -> Figures:
-    """The call that took the server longest since it was last told to forget; which scripts took
-    long is said besides.
+    """Return the server's longest call since `forget_calls`, and print which scripts took long.
 
-    It is the server's own clock: where the machine has too few processors for all that runs, its
-    pauses are in it.
+    The server's own clock measures it. If the machine has too few processors for everything that
+    runs, it includes the pauses of the server.
     """
     calls = stage.longest_calls()
     each = ", ".join(f"{name} {ms:.2f}" for name, ms in sorted(calls.items(), key=lambda call: -call[1]))

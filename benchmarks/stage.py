@@ -1,4 +1,4 @@
-"""A server, the processes of one run, and what is read off them from outside."""
+"""A server, the processes of one run, and measurements of them from outside."""
 
 import json
 import mmap
@@ -20,22 +20,22 @@ from benchmarks.contenders import Contender
 from tests.servers import Kind, Server
 
 LIMIT_S = 60.0
-"""No run takes longer; one that does has failed."""
+"""A run that takes longer has failed."""
 
 LOOK_S = 0.002
 QUIET_S = 0.05
 SETTLE_S = 2.0
-"""A worker that polls never lets the server rest."""
+"""How long to wait for the server to be idle. With a worker that polls, it never is."""
 
 SLOW_US = 500
-"""Calls that take the server longer are noted by it, with what they were."""
+"""The server records calls that take longer, with their arguments."""
 
 OWN = (b"INFO", b"CONFIG", b"SLOWLOG", b"FLUSHALL")
 """Commands of the stage itself."""
 
 
 class RunFailed(RuntimeError):
-    """A program of a run ended badly or not at all."""
+    """A program of a run has failed, or has not ended."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Counters:
     usec: Mapping[str, float]
 
     def since(self, before: "Counters") -> "Counters":
-        """What has been counted between the two looks."""
+        """Return what has been counted between two readings."""
         return Counters(
             self.cpu_s - before.cpu_s,
             self.reads - before.reads,
@@ -70,7 +70,7 @@ class Worker:
 
     @property
     def count(self) -> int:
-        """Tasks that it has run."""
+        """The number of tasks that it has run."""
         return self._slot[probe.COUNT]
 
     @property
@@ -83,17 +83,20 @@ class Worker:
 
     @property
     def late_us(self) -> list[int]:
-        """How late single delayed tasks began, in the order in which they did."""
+        """How late single delayed tasks began, in the order in which they began."""
         return list(self._slot[probe.LATE_US : probe.LATE_US + self._slot[probe.LATE_COUNT]])
 
     @property
     def turns(self) -> int:
-        """Turns of its event loop since its first task, where it counts them."""
+        """Turns of its event loop since its first task, if it counts them."""
         return self._slot[probe.TURNS] - self._slot[probe.FIRST_TURNS]
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """It does nothing meanwhile, and goes on where it was: a warm worker finds a backlog."""
+        """Stop the worker in this block.
+
+        Afterwards it continues, so a warm worker finds a backlog.
+        """
         self.process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -107,7 +110,7 @@ class Worker:
         return now - self._slot[probe.FIRST_CPU_NS] / 1e9
 
     def status(self, field: str) -> int:
-        """A number of /proc/<pid>/status, in kB where it is a size."""
+        """Return a number of /proc/<pid>/status. Sizes are in kB."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
@@ -152,7 +155,7 @@ class Stage:
         return self._directory
 
     def cli(self, *command: str | bytes | int | float) -> Any:
-        """One command to the server."""
+        """Send one command to the server."""
         return self._server.cli(*command)
 
     def counters(self) -> Counters:
@@ -174,12 +177,12 @@ class Stage:
         return float(cpu["used_cpu_user_main_thread"] + cpu["used_cpu_sys_main_thread"])
 
     def forget_calls(self) -> None:
-        """`longest_calls` is about what comes after this."""
+        """Forget all calls: `longest_calls` then covers only later ones."""
         self.cli("SLOWLOG", "RESET")
 
     def longest_calls(self) -> dict[str, float]:
-        """By script or command of clients: milliseconds of its longest call, where one took longer
-        than `SLOW_US`.
+        """Return the longest call in milliseconds, by script or command of clients, if it took
+        longer than `SLOW_US`.
         """
         noted: Any = self._server.client().slowlog_get(-1)
         longest: dict[str, float] = {}
@@ -191,21 +194,21 @@ class Stage:
         return longest
 
     def clear(self) -> None:
-        """A server without data and without notes of what was before."""
+        """Remove all data and all records of earlier calls from the server."""
         self.cli("FLUSHALL")
         self.forget_calls()
 
     @contextmanager
     def ahead(self) -> Iterator[bool]:
-        """The server and this process get a processor as soon as they want one: they wait for
-        nothing but each other.
+        """Give the server and this process real-time priority: they get a processor at once, and
+        wait only for each other.
 
-        False where that is not allowed; then nothing is changed.
+        Yields False if that is not allowed. Then nothing is changed.
         """
         if not hasattr(os, "sched_setscheduler"):
             yield False
             return
-        # What is started meanwhile is scheduled as ever.
+        # Programs that are started meanwhile have normal priority.
         first, ordinary = (os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, 1), (os.SCHED_OTHER, 0)
         threads = [0, *(int(thread.name) for thread in Path(f"/proc/{self._server.pid}/task").iterdir())]
         try:
@@ -221,7 +224,7 @@ class Stage:
     def say(
         self, command: Sequence[str], environment: Mapping[str, str] | None = None, limit_s: float = LIMIT_S
     ) -> dict[str, Any]:
-        """Run a program to its end; its last line of JSON."""
+        """Run a program to its end, and return its last line of JSON."""
         try:
             done = subprocess.run(command, env=self._environment(environment), capture_output=True, timeout=limit_s)
         except subprocess.TimeoutExpired as error:
@@ -237,7 +240,7 @@ class Stage:
 
     @contextmanager
     def worker(self, contender: Contender) -> Iterator[Worker]:
-        """A worker process, killed at the end."""
+        """Start a worker process, and kill it at the end."""
         with tempfile.NamedTemporaryFile(dir=self._directory) as file:
             file.truncate(probe.SIZE)
             slot = memoryview(mmap.mmap(file.fileno(), probe.SIZE)).cast("q")
@@ -270,7 +273,7 @@ class Stage:
             if time.monotonic() > end or any(worker.process.poll() is not None for worker in workers):
                 raise RunFailed(f"{sum(worker.count for worker in workers)} of {count} tasks were run")
             time.sleep(LOOK_S)
-        # The outcomes of the last ones are still on their way.
+        # The outcomes of the last ones are still in flight.
         busy, end = -1.0, time.monotonic() + SETTLE_S
         while (cpu := self.cpu_s()) - busy > 0.001 and time.monotonic() < end:
             busy = cpu

@@ -1,4 +1,6 @@
-"""Which of our scripts a call was: the server names them by the digest of their text."""
+"""Tells which of our scripts a call ran: the server identifies scripts by the digest of their
+text.
+"""
 
 import hashlib
 import re
@@ -10,12 +12,12 @@ from benchmarks.contenders import ROOT
 LUA = ROOT / "packages" / "ardiq-core" / "engine" / "lua"
 LIST = LUA.parent / "src" / "scripts" / "mod.rs"
 ROW = re.compile(r'^    [A-Z]+, "(\w+)", "([^"]*)", \[(.*)\];$', re.MULTILINE)
-"""Name and flags of a script, and the files whose functions stand in front of it."""
+"""Name and flags of a script, and the files that are included in front of it."""
 
 
 @cache
 def names() -> dict[str, str]:
-    """By digest: the file of each script, put together as the engine does it."""
+    """Return the file of each script by its digest. The text is assembled as in the engine."""
 
     def text(name: str) -> str:
         return (LUA / f"{name}.lua").read_text(encoding="utf-8")
@@ -28,7 +30,7 @@ def names() -> dict[str, str]:
 
 
 def name_of(command: Sequence[bytes]) -> str:
-    """A command in a word or two: the script by its file, others by their own name."""
+    """Return a short name of a command: the file of a script, or the command's own name."""
     name = command[0].decode().lower()
     if name == "script":
         return b" ".join(command[:2]).decode().lower()

@@ -13,14 +13,14 @@ from ardiq_worker.threads import ThreadPool
 
 
 class AlwaysMay:
-    """An engine to which every job still belongs when it begins."""
+    """An engine whose deferred runs may always start."""
 
     def begin(self, slot: int) -> bool:
         return True
 
 
 class Bench:
-    """An app, an executor for it, and the outcomes as they come."""
+    """An app, an executor for it, and the outcomes in the order of their arrival."""
 
     def __init__(self, cancel_wait_s: float = 10.0, app: Ardiq | None = None) -> None:
         self.app = app or Ardiq("redis://localhost:1", concurrency=4)

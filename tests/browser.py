@@ -1,5 +1,5 @@
-"""A headless Chromium for tests, driven over its debugging pipe: no driver and no further library
-is needed.
+"""A headless Chromium for tests, controlled through its debugging pipe, without a driver or another
+library.
 """
 
 import base64
@@ -22,7 +22,7 @@ Wanted = Callable[[Message], bool]
 
 
 def program() -> str | None:
-    """Where Chromium is, or None when this machine has none."""
+    """Return the path of Chromium, or None if it is not installed."""
     return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
@@ -70,7 +70,7 @@ class Browser:
         self._await(lambda message: message.get("method") == "Page.loadEventFired")
 
     def value(self, script: str) -> Any:
-        """What a JavaScript expression evaluates to."""
+        """Return the value of a JavaScript expression."""
         answer = self._call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{script}: {answer['exceptionDetails']}")

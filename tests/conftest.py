@@ -1,4 +1,4 @@
-"""What the tests across the packages share."""
+"""Fixtures of the tests across the packages."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing

@@ -1,4 +1,4 @@
-"""Workers in processes of their own on one queue, and what can be seen of them from outside."""
+"""Workers in separate processes on one queue, and what can be observed of them from outside."""
 
 import json
 import os
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Note(NamedTuple):
-    """One line of the journal: what a task said of its run."""
+    """One line of the journal, in which a task reports about its run."""
 
     event: str
     job: str
@@ -25,8 +25,7 @@ class Note(NamedTuple):
 
 
 class Fleet:
-    """The programs of one test; `app` enqueues by name, as a service does that has not the tasks'
-    code.
+    """The programs of one test. `app` enqueues by name, like a service without the tasks' code.
 
     All programs share a journal, in which tasks note their runs, and a gate, for which the task
     `held` waits.
@@ -41,7 +40,7 @@ class Fleet:
         self._programs: list[Program] = []
 
     def environment(self, **options: Any) -> dict[str, str]:
-        """Tells a program where to work and how: `options` are those of the app."""
+        """Return the environment of a program. `options` are those of the app."""
         return {
             **os.environ,
             "ARDIQ_REDIS_URL": self.server.url,
@@ -78,7 +77,7 @@ class Fleet:
         return f"ardiq:{{{self.queue}}}:{name}"
 
     def pending(self, lane: str = "default") -> int:
-        """Jobs that were delivered and have not been settled."""
+        """Return the number of jobs that were delivered and have not been settled."""
         found = 0
         for kind in ("lane", "returned"):
             stream = self.key(f"{kind}:{lane}")
@@ -87,19 +86,19 @@ class Fleet:
         return found
 
     def recorded(self) -> int:
-        """Runs whose start is recorded, so that a crash counts as a try."""
+        """Return the number of runs whose start is recorded, so that a crash counts as a try."""
         return int(self.server.cli("HLEN", self.key("running")))
 
     def in_tasks(self) -> int:
-        """Runs that have got as far as the task's own code, which is after their start may have
-        been recorded.
+        """Return the number of runs that have reached the task's own code, which happens after
+        their start may have been recorded.
         """
         events = [note.event for note in self.journal]
         return events.count("start") - events.count("end")
 
     def await_held(self, pending: int, running: int) -> None:
-        """Wait until so many jobs are with workers, and so many of them run: recorded as started,
-        and their tasks say so too.
+        """Wait until workers hold `pending` jobs and run `running` of them, according to the
+        recorded starts and to the tasks.
         """
         expected = (pending, running, running)
         eventually(
@@ -113,7 +112,7 @@ class Fleet:
 
     @property
     def journal(self) -> list[Note]:
-        """What the tasks have noted, in order."""
+        """Return the notes of the tasks, in order."""
         path = self._directory / "journal"
         lines = path.read_text().splitlines() if path.exists() else []
         notes = (line.split() for line in lines)

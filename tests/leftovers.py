@@ -1,11 +1,11 @@
-"""What a queue still holds after a drain, once its workers have signed off."""
+"""What a queue still contains after a drain, when its workers have signed off."""
 
 from typing import Any
 
 from tests.servers import Server
 
 STANDING = {"lanes", "cron", "dead"}
-"""Collections that stay for ever; docs/protocol.md says why."""
+"""Collections that stay forever; docs/protocol.md says why."""
 
 STREAMS = ("lane:", "returned:")
 
@@ -27,7 +27,9 @@ def left_in(server: Server, stream: str) -> tuple[int, list[tuple[int, int]]]:
 
 
 def leftovers(server: Server, queue: str) -> list[str]:
-    """What should be gone by now, one line each: keys that nothing owns and that never expire."""
+    """Return a line for everything that should be gone: keys that nothing owns and that never
+    expire.
+    """
     found: list[str] = []
     for name in sorted(keys(server, queue) - STANDING):
         key = f"ardiq:{{{queue}}}:{name}"

@@ -1,4 +1,4 @@
-"""A line to a server that is slow, far, or forgets connections, as networks are."""
+"""A slow, distant or forgetful line to a server, like those in real networks."""
 
 import asyncio
 import time
@@ -12,14 +12,14 @@ TICKS_PER_S = 100
 
 
 class Line:
-    """Passes on what programs and the server say to each other: `url` is where programs connect.
+    """Passes data between programs and the server. Programs connect to `url`.
 
     Args:
-        server: where the line leads.
+        server: the server at the other end.
         rate: bytes per second in each direction, shared by all connections; None is unlimited.
         delay_s: how long everything takes in each direction, in seconds.
-        forgets_after_s: a connection that was idle for so long swallows whatever is sent on it
-            later, without a word.
+        forgets_after_s: a connection that was idle for so long silently drops whatever is sent on
+            it later.
 
     `connections` counts those that were made, `moved` the bytes that went to programs, `sent` those
         that went to the server.
@@ -106,7 +106,7 @@ class _Connection:
         self._forgotten = False
 
     def has_forgotten(self) -> bool:
-        """Note that something came, and say whether it came too late."""
+        """Note that data has arrived, and return whether it arrived too late."""
         now = time.monotonic()
         if self._forgets_after_s is not None and now - self._used > self._forgets_after_s:
             self._forgotten = True

@@ -1,4 +1,4 @@
-"""What the server was made to do, by its own account and its own clock."""
+"""What the server did, according to its own records and its own clock."""
 
 import re
 import socket
@@ -51,8 +51,9 @@ class Monitor:
         return [each for each in self.commands if each.name == name and containing in each.rest]
 
     def commits(self, key: str) -> list[str]:
-        """The jobs for which a result was written, once for every time; `key` is the prefix of job
-        records.
+        """Return the jobs for which a result was written, once for each time.
+
+        `key` is the prefix of job records.
         """
         written = re.compile(rf' "{re.escape(key)}([^"]+)" (?:"\d+" )?"[RT]')
         found = (written.match(each.rest) for each in self.commands if each.name in ("SET", "PSETEX"))

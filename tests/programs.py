@@ -1,4 +1,4 @@
-"""Programs to start and to watch in tests, with deadlines instead of pauses."""
+"""Programs to start and observe in tests, with deadlines instead of pauses."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ Condition = Callable[[], object]
 
 
 def eventually(condition: Condition, what: str | Callable[[], str], deadline_s: float = DEADLINE_S) -> None:
-    """Return as soon as `condition` holds; fail after the deadline."""
+    """Return as soon as `condition` holds. Fail after the deadline."""
     end = time.monotonic() + deadline_s
     while not condition():
         if time.monotonic() > end:
@@ -55,7 +55,7 @@ class Program:
         return self._output.read_text(errors="replace")
 
     def await_output(self, text: str, times: int = 1, deadline_s: float = DEADLINE_S) -> None:
-        """Return when `text` has appeared so often."""
+        """Return when `text` has appeared `times` times."""
 
         def seen() -> bool:
             if self.output.count(text) >= times:
@@ -70,7 +70,7 @@ class Program:
         self.process.send_signal(number)
 
     def end(self, deadline_s: float = DEADLINE_S) -> int:
-        """Wait for the end; the exit status."""
+        """Wait for the end, and return the exit status."""
         try:
             return self.process.wait(deadline_s)
         except subprocess.TimeoutExpired:

@@ -42,7 +42,7 @@ COMMAND_TIMEOUT_S = 90.0
 
 
 class Block(NamedTuple):
-    """A fenced block on a page."""
+    """A fenced block of a page."""
 
     page: Path
     line: int

@@ -1,7 +1,7 @@
 """A Redis or Valkey server of our own, for tests: start it, kill it, bring it back at the same
 address.
 
-Every server has a directory and an address that nobody else uses: no test touches a database that
+Every server has a directory and an address that nothing else uses: no test touches a database that
 it did not start.
 """
 
@@ -142,7 +142,7 @@ class Server:
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a suspended process go on."""
+        """Let a suspended process continue."""
         self._signal(signal.SIGCONT)
 
     def close(self) -> None:
@@ -153,7 +153,7 @@ class Server:
     def client(self) -> redis.Redis:
         """A client of this server; `close()` and `stop()` close it. Replies are bytes."""
         if self._client is None:
-            # No retries: whoever asks a server that is down wants to hear that it is.
+            # No retries: if the server is down, the caller wants to know.
             self._client = redis.Redis.from_url(self.url, socket_timeout=5, retry=None)
         return self._client
 

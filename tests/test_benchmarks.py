@@ -1,4 +1,4 @@
-"""What the benchmarks make of their figures, and how they take some of them."""
+"""How the benchmarks take some of their figures, and how they evaluate them."""
 
 import os
 import subprocess

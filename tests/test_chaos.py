@@ -1,5 +1,4 @@
-"""A minute of chaos: every kind of fault once, against workers and producers in processes of their
-own.
+"""A minute of chaos: every kind of fault once, against workers and producers in separate processes.
 
 `nox -s chaos -- --minutes 30` is the long form.
 """

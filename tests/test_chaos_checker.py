@@ -1,5 +1,5 @@
-"""The checker of chaos runs finds what it is there for: journals with planted faults, and the same
-ones without.
+"""The checker of chaos runs finds faults that are planted in journals, and finds none in the same
+journals without them.
 """
 
 from typing import Any

@@ -1,5 +1,5 @@
-"""The tools of chaos runs: links that break where they are told to, the server's own history, plans
-from seeds.
+"""The tools of chaos runs: links that break where they should, the server's history, and plans from
+seeds.
 """
 
 import asyncio
@@ -163,7 +163,7 @@ async def test_the_server_tells_afterwards_what_was_stored_and_committed(
 
         done = [await echo.enqueue(number) for number in range(3)]
         await app.run(burst=True)
-        # The history goes on after the server has died and come back.
+        # The history continues after the server has died and come back.
         await store.kill()
         await store.start()
         waits, later = await echo.enqueue(4), await echo.options(delay_ms=60_000).enqueue(5)

@@ -1,4 +1,4 @@
-"""Workers that die, freeze, or seem to: what they held is done all the same, and once."""
+"""Workers that die or freeze, or seem to: their jobs are done anyway, and once."""
 
 import signal
 import time

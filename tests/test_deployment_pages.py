@@ -1,5 +1,5 @@
-"""What the deployment pages show, as far as it can be checked without Docker and systemd: they
-cannot run in a test.
+"""The deployment pages, as far as they can be checked without Docker and systemd, which cannot run
+in a test.
 """
 
 import configparser

@@ -1,4 +1,4 @@
-"""Programs that end with work under way: no crash, no hang, whatever they were doing."""
+"""Programs that end with work in flight: no crash and no hang, whatever they were doing."""
 
 import time
 

@@ -1,5 +1,5 @@
-"""Arguments that are too large for a script: kept apart from the call, and yet the same to those
-who enqueue and run.
+"""Arguments that are too large for a script are stored separately, which makes no difference to
+those who enqueue and run jobs.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
-"""What a lease is for: work of the dead runs again, and work of the living does not, wherever the
-server was meanwhile.
+"""The purpose of a lease: the jobs of dead workers run again and those of living workers do not,
+whatever happened to the server.
 """
 
 import signal
@@ -62,7 +62,7 @@ def test_an_absence_of_the_server_costs_no_worker_its_work(
     jobs = fleet.enqueue_many("held", [()] * 12)
     fleet.await_held(12, 12)
     for _ in range(2):
-        # A worker that starts while the server is away has no lease and knows nobody's.
+        # A worker that starts while the server is unavailable has no lease, and knows of none.
         absence(server, lambda: workers.append(fleet.start("-m", "tests.actors.worker", connect_timeout_s=20)))
         eventually(
             lambda: fleet.signed_on() == {str(worker.pid) for worker in workers},

@@ -1,4 +1,4 @@
-"""After a drain nothing is left behind but what is meant to stay."""
+"""After a drain, only what is meant to stay is left behind."""
 
 import asyncio
 import signal

@@ -1,5 +1,5 @@
-"""Slow, far and forgetful lines to Redis: what takes long is not broken, and what is broken is
-found soon.
+"""Slow, distant and forgetful connections to Redis: a slow one is not taken for broken, and a
+broken one is found soon.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
-"""In which order jobs run, when, and what an enqueue means: seen from outside, with a worker in
-burst mode.
+"""In which order and when jobs run, and what an enqueue means, observed from outside with a worker
+in burst mode.
 """
 
 import asyncio
@@ -299,7 +299,7 @@ async def test_results_are_kept_as_long_as_was_asked(
     worker = asyncio.create_task(app.run())
     result = await waiting
     assert result is not None
-    assert result.value == "value"  # whoever waited gets it in any case
+    assert result.value == "value"  # a waiting caller receives it in any case
     app.stop()
     await worker
     key = f"ardiq:{{{app.queue_name}}}:job:{job.id}"

@@ -1,6 +1,4 @@
-"""Redis goes away, comes back, or forgets: workers and producers find their way back by
-themselves.
-"""
+"""Redis goes away, comes back, or loses its data: workers and producers recover without help."""
 
 import asyncio
 import threading

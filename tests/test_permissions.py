@@ -1,5 +1,5 @@
-"""Redis users with few rights: what they lack is reported once, and everything that they may do
-works.
+"""Redis users with few permissions: what they lack is reported once, and everything that they may
+do works.
 """
 
 import asyncio

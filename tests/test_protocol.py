@@ -1,6 +1,4 @@
-"""What the protocol's catalogue says, what the client calls it, and what a server then holds are
-one thing.
-"""
+"""The protocol's catalog, the client's names, and the data on a server agree."""
 
 import asyncio
 import re

@@ -1,5 +1,6 @@
-"""Servers that refuse: what they say reaches the user together with what to do, and advice that is
-denied stops nothing.
+"""Servers that refuse: users see the reason and what to do.
+
+Commands that ArdiQ can work without may be denied.
 """
 
 import asyncio

@@ -1,6 +1,4 @@
-"""What somebody's hand, or a fault of the server, has broken is repaired by the workers, and
-callers are told.
-"""
+"""Workers repair damage from manual changes and server faults, and callers are notified."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Facts that stand in more than one place of the repository agree."""
+"""Facts that are stated in several places of the repository agree."""
 
 import re
 import subprocess

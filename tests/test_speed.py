@@ -1,6 +1,6 @@
-"""A first check that the hot path is the one that was designed.
+"""A first check that the hot path works as designed.
 
-Times are only shown; what is counted is asserted.
+Times are only shown. What is counted is asserted.
 """
 
 import json

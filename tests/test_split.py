@@ -1,4 +1,4 @@
-"""What the client may be without: it is installed alone in web services."""
+"""The client works without the other packages: in web services, it is installed alone."""
 
 import json
 import subprocess

@@ -54,7 +54,9 @@ async def tls_port(server: Server) -> AsyncIterator[int]:
 
 
 async def ask(queue: str, *urls: str, trusted: bool) -> list[object]:
-    """What a program gets to hear that trusts the certificate, or only what this machine trusts."""
+    """Return the output of a program that trusts the certificate, or only what this machine
+    trusts.
+    """
     program = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", PROGRAM, queue, *urls),
         env={**os.environ, "SSL_CERT_FILE": str(CERTIFICATE)} if trusted else None,

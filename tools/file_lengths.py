@@ -10,7 +10,7 @@ SUFFIXES = {".py", ".pyi", ".rs", ".lua"}
 
 
 def source_files(root: Path) -> list[Path]:
-    """Every source file that git knows or would take in."""
+    """Return every source file that git tracks or would track."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=root,
@@ -23,7 +23,7 @@ def source_files(root: Path) -> list[Path]:
 
 
 def over_limit(paths: Iterable[Path]) -> list[str]:
-    """One line of text for every file that is too long."""
+    """Return a line of text for every file that is too long."""
     lengths = ((path, len(path.read_text(encoding="utf-8").splitlines())) for path in paths)
     return [f"{path}: {length} lines, {LIMIT} are allowed" for path, length in lengths if length > LIMIT]
 

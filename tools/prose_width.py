@@ -46,7 +46,7 @@ class Paragraph:
     first: str
     rest: str
     text: str
-    # What follows the text of a docstring's summary on the same line. None: it is no summary.
+    # What follows the text of a docstring's summary on the same line. None if it is not a summary.
     closing: str | None = None
 
 
@@ -78,7 +78,7 @@ def indent_of(line: str) -> int:
 
 
 def markdown(lines: Sequence[str], offset: int = 0, prefix: str = "") -> Iterator[Paragraph]:
-    """The paragraphs of a Markdown text, each line of which stands behind `prefix`."""
+    """Yield the paragraphs of a Markdown text whose lines all begin with `prefix`."""
     levels = [0]  # columns at which the text of the enclosing list items and admonitions begins
     fence: str | None = None
     number, was_blank = 0, True
@@ -301,7 +301,9 @@ def fixed(text: str, suffix: str) -> str:
 
 
 def prose_files(root: Path, names: Iterable[str] = ()) -> list[Path]:
-    """Every file with prose that git knows or would add, below `names` if there are any."""
+    """Return every file with prose that git tracks or would track, below `names` if there are
+    any.
+    """
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *names],
         cwd=root,

@@ -22,8 +22,9 @@ _SECTION = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end of table -->)"
 
 
 def render(page: str, tables: Tables) -> str:
-    """The page with every marked section written anew; raises KeyError for a section that nothing
-    fills.
+    """Return the page with every marked section rewritten.
+
+    Raises KeyError for a section that has no source.
     """
     sections = sections_of(tables)
     return _SECTION.sub(lambda match: f"{match[1]}\n{sections[match[2]]()}\n{match[3]}", page)
@@ -35,7 +36,7 @@ def sections_in(page: str) -> list[str]:
 
 
 def sections_of(tables: Tables) -> dict[str, Callable[[], str]]:
-    """What can stand in a section, by name."""
+    """Return the functions that write each section, by name."""
     forms = {row["form"] for row in tables["forms"]}
     return {
         "keys": lambda: table(tables["keys"], code=("name",)),
@@ -49,7 +50,7 @@ def sections_of(tables: Tables) -> dict[str, Callable[[], str]]:
 
 
 def table(rows: Sequence[Row], *, code: Sequence[str] = ()) -> str:
-    """A Markdown table; the columns in `code` are set as code."""
+    """Return a Markdown table. The columns in `code` are formatted as code."""
     columns = list(rows[0])
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for row in rows:
@@ -59,12 +60,12 @@ def table(rows: Sequence[Row], *, code: Sequence[str] = ()) -> str:
 
 
 def form_table(rows: Sequence[Row], form: str) -> str:
-    """The fields of one binary form."""
+    """Return the table of the fields of one binary form."""
     return table([{name: row[name] for name in row if name != "form"} for row in rows if row["form"] == form])
 
 
 def scripts(rows: Sequence[Row]) -> str:
-    """A part for each script: its purpose, flags, and signature as its head has it."""
+    """Return a part for each script: its purpose, its flags, and its signature as in its head."""
     parts: list[str] = []
     for row in rows:
         flags = f" Flags: `{row['flags']}`." if row["flags"] else ""
@@ -81,7 +82,7 @@ def scripts(rows: Sequence[Row]) -> str:
 
 
 def labelled(label: str, text: str) -> str:
-    """Lines of text beside a label."""
+    """Return lines of text beside a label."""
     first, *others = text.split("\n")
     return "\n".join([f"{label:<6}{first}", *(f"{'':6}{line}" for line in others)])
 

@@ -1,6 +1,7 @@
 """ArdiQ.
 
-`BENCH_LANES` spreads its jobs over so many lanes; `BENCH_PREFETCH` bounds what a worker holds.
+`BENCH_LANES` is the number of lanes over which jobs are spread. `BENCH_PREFETCH` limits how many
+jobs a worker holds.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ class Actor:
     def __init__(self, url: str, concurrency: int) -> None:
         self.lanes = [f"lane-{n}" for n in range(int(os.environ.get("BENCH_LANES", "0")))]
         prefetch = int(os.environ.get("BENCH_PREFETCH", "0")) or None
-        # Without lanes of its own it has the one that an app has by default.
+        # Without this setting, there is one lane, as in any app.
         self.app = app = Ardiq(url, "bench", concurrency=concurrency, prefetch=prefetch, priorities=self.lanes or None)
 
         @app.task

@@ -1,8 +1,7 @@
 """The ceiling: the queue's own scripts through the engine's own link, with neither Python nor a
 work loop.
 
-The work is done by a program of the engine (`engine/examples/ceiling.rs`), which keeps the time
-itself.
+A program of the engine (`engine/examples/ceiling.rs`) does the work, and measures the time itself.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
-"""Celery: a pool of threads, Redis as broker and result backend, acknowledgements late as
-at-least-once asks for.
+"""Celery: a pool of threads, Redis as broker and result backend, and late acknowledgments, which
+at-least-once delivery requires.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Dramatiq: threads; the results middleware on, since all contenders store results."""
+"""Dramatiq: threads, with the results middleware, since all contenders store results."""
 
 import asyncio
 import time
@@ -16,8 +16,7 @@ from work import crunch as compute
 
 class Actor:
     def __init__(self, url: str, concurrency: int) -> None:
-        # More threads than its default of 8 made it slower for short tasks; for naps they are what
-        # it needs.
+        # More threads than its default of 8 made it slower for short tasks, but naps need more.
         self.concurrency = concurrency
         self.broker = RedisBroker(url=url)
         self.broker.add_middleware(Results(backend=RedisBackend(url=url)))

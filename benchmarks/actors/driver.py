@@ -1,21 +1,22 @@
-"""Runs one role of one contender: `driver.py ACTOR ROLE [ARGUMENT...]`; what it has to say is one
-line of JSON.
+"""Runs one role of one contender: `driver.py ACTOR ROLE [ARGUMENT...]`.
 
-An actor is a module with a class `Actor`. Its methods are coroutines, for contenders without a loop
-too:
+Its output is one line of JSON.
+
+An actor is a module with a class `Actor`. Its methods are coroutines, even for contenders without a
+loop:
 
     Actor(url, concurrency)
     bulk(task, payloads)         enqueue one job per payload by the fastest way that its documentation shows
-    gathered(task, count)        single enqueues, all under way at the same time
+    gathered(task, count)        single enqueues, all in flight at the same time
     sequential(task, count)      single enqueues, one after another
     round_trips(count)           seconds from enqueue to result in hand, one after another; the role
                                  `idle_round_trips` pauses before each
     delayed(count, ms, spread)   jobs that are due at moments evenly spread over `spread` ms from `ms` (epoch) on
     work()                       run a worker until killed
 
-Tasks are `noop`, `blocking`, `nap` and `crunch`; what a contender cannot do it does not define. A
-`bulk` whose work is done by a program with a clock of its own gives the seconds. With `BENCH_TURNS`
-a worker's event loop counts its turns.
+Tasks are `noop`, `blocking`, `nap` and `crunch`. A contender does not define what it cannot do. If
+another program does the work of `bulk` and measures the time, `bulk` returns the seconds. With
+`BENCH_TURNS`, a worker's event loop counts its turns.
 """
 
 import asyncio
@@ -62,9 +63,9 @@ async def _idle_round_trips(actor: Any, count: int, pause_s: float) -> list[floa
 
 
 def _peak_kb() -> int:
-    """The largest resident size of this program.
+    """Return the largest resident size of this program.
 
-    What `getrusage` says would be that of the harness, if it is larger.
+    `getrusage` would return that of the harness if it is larger.
     """
     status = Path("/proc/self/status")
     if not status.exists():

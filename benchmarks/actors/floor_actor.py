@@ -1,9 +1,9 @@
-"""The floor: what a batch worker in a hundred lines of Python gets out of the same machine.
+"""The floor: what a batch worker in a hundred lines of Python achieves on the same machine.
 
 It deduplicates, checks the owner and stores results, and has no lanes, delays, retries or leases. A
-queue with all of those, whose Redis traffic stays off the interpreter, should not be slower.
-Nothing in it is done twice or kept longer than needed: flat replies of the older protocol, which
-the client reads fastest, and outcomes that go out as they lie.
+queue with all of those, whose Redis traffic stays off the interpreter, should not be slower. It
+does nothing twice and keeps nothing longer than needed. It uses flat replies of the older protocol,
+which the client reads fastest, and sends outcomes without copying them.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ for n = 1, #ARGV, 2 do
 end
 """
 
-# ARGV worker, most jobs, lifetime of results, then per outcome: entry, id, result. Gives entry, id,
-# call of each job.
+# ARGV worker, most jobs, lifetime of results, then per outcome: entry, id, result. Returns entry,
+# id and call of each job.
 TURN = """
 local me, stream = ARGV[1], '{floor}:stream'
 local entries, jobs, n = {}, {}, 0
@@ -71,7 +71,7 @@ class Actor:
     def __init__(self, url: str, concurrency: int) -> None:
         self.server = redis.Redis.from_url(url, protocol=2)
         self.add, self.turn = self.server.register_script(ADD), self.server.register_script(TURN)
-        with suppress(redis.ResponseError):  # it is there already
+        with suppress(redis.ResponseError):  # it exists already
             self.server.xgroup_create("{floor}:stream", "g", id="0", mkstream=True)
 
     async def __aenter__(self) -> "Actor":

@@ -1,7 +1,7 @@
-"""Counts the tasks that run in this process where the harness can see it: in a file that both have
-in memory.
+"""Counts the tasks that run in this process, in a file that this process and the harness map into
+memory.
 
-The same call stands in every contender's tasks and costs about 0.1 us.
+The tasks of every contender contain the same call, which costs about 0.1 us.
 """
 
 import mmap
@@ -10,10 +10,13 @@ import time
 from pathlib import Path
 
 COUNT, FIRST_NS, LAST_NS, FIRST_CPU_NS, TURNS, FIRST_TURNS, LATE_COUNT, LATE_US = range(8)
-"""Fields of the slot, in 64-bit words; from `LATE_US` on stand the latenesses of single tasks."""
+"""Fields of the slot, in 64-bit words.
+
+From `LATE_US` on, it contains how late single tasks began.
+"""
 
 LATE_MOST = 1_000
-"""So many latenesses are kept; later tasks are only counted."""
+"""How many of these are kept. Later tasks are only counted."""
 
 SIZE = (LATE_US + LATE_MOST) * 8
 
@@ -32,7 +35,7 @@ slot = _slot()
 
 
 def ran() -> None:
-    """One more task has run."""
+    """Note that one more task has run."""
     now = _clock()
     if slot[COUNT] == 0:
         slot[FIRST_CPU_NS] = time.process_time_ns()
@@ -43,7 +46,7 @@ def ran() -> None:
 
 
 def late(due_ms: int) -> None:
-    """A task that was due at `due_ms` (epoch) has begun."""
+    """Note that a task that was due at `due_ms` (epoch) has begun."""
     late_us = int(time.time() * 1_000_000) - due_ms * 1000
     if slot[LATE_COUNT] < LATE_MOST:
         slot[LATE_US + slot[LATE_COUNT]] = late_us
@@ -52,12 +55,12 @@ def late(due_ms: int) -> None:
 
 
 def turned() -> None:
-    """The event loop begins another turn."""
+    """Note that the event loop begins another turn."""
     slot[TURNS] += 1
 
 
 def have_run(count: int, seconds: float) -> None:
-    """Another program has just run `count` tasks in so many seconds, by its own clock."""
+    """Note that another program has just run `count` tasks in `seconds`, by its own clock."""
     slot[LAST_NS] = _clock()
     slot[FIRST_NS] = slot[LAST_NS] - int(seconds * 1e9)
     slot[COUNT] = count

@@ -1,5 +1,6 @@
-"""SAQ: a queue with `enqueue`, a worker with `concurrency`; several at once is its fastest way to
-enqueue.
+"""SAQ: a queue with `enqueue`, and a worker with `concurrency`.
+
+Enqueueing several jobs at once is its fastest way.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ async def crunch(ctx: Any, *, payload: str | None = None) -> None:
 
 class Actor:
     def __init__(self, url: str, concurrency: int) -> None:
-        # Its pool of connections has to hold one for each that is under way.
+        # Its pool needs a connection for each enqueue in flight.
         self.queue: Any = Queue.from_url(f"{url}?max_connections={2 * concurrency + 200}", name="bench")
         self.concurrency = concurrency
 
@@ -42,7 +43,7 @@ class Actor:
         enqueue = self.queue.enqueue
         for first in range(0, len(payloads), 100):
             part = payloads[first : first + 100]
-            # Its JSON carries no bytes.
+            # Its JSON cannot contain bytes.
             calls = [enqueue(task) if one is None else enqueue(task, payload=one.decode()) for one in part]
             await asyncio.gather(*calls)
 

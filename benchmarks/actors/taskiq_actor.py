@@ -18,8 +18,8 @@ class Actor:
     def __init__(self, url: str, concurrency: int) -> None:
         self.concurrency = concurrency
         backend: Any = RedisAsyncResultBackend(url, result_ex_time=300)
-        # From 0: a group that starts at the end of the stream would not see what was enqueued
-        # before the worker.
+        # Start at 0: a group that starts at the end of the stream would not see the jobs that were
+        # enqueued before the worker started.
         self.broker = RedisStreamBroker(url, queue_name="bench", consumer_id="0").with_result_backend(backend)
         task = self.broker.task
 
@@ -52,7 +52,7 @@ class Actor:
         kiq = self.tasks[task].kiq
         for first in range(0, len(payloads), 100):
             part = payloads[first : first + 100]
-            # Its JSON carries no bytes.
+            # Its JSON cannot contain bytes.
             await asyncio.gather(*[kiq() if one is None else kiq(one.decode()) for one in part])
 
     async def gathered(self, task: str, count: int) -> None:

@@ -7,8 +7,8 @@ from probe import turned
 
 
 class CountingSelector(selectors.DefaultSelector):
-    """Each turn of the loop asks its selector once, and gives up the GIL for it, even when there is
-    nothing to wait for.
+    """Each turn of the loop calls its selector once, and releases the GIL for that call, even if
+    there is nothing to wait for.
     """
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:

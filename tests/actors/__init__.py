@@ -1,5 +1,5 @@
-"""Programs that the tests start as processes of their own: workers, producers, and what speed is
-compared with.
+"""Programs that the tests start as separate processes: workers, producers, and the yardsticks for
+speed.
 """
 
 EXITS = {

@@ -1,7 +1,7 @@
-"""Programs that end with work under way, each in its own way:
+"""Programs that end with work in flight, each in its own way:
 `python -m tests.actors.exits NAME [TIMES]`.
 
-With TIMES it ends so often, in forked children, each of which goes through the whole end of the
+With TIMES, the program ends that many times, in forked children, each of which finalizes its
 interpreter.
 """
 
@@ -23,14 +23,14 @@ async def _requests() -> None:
     await asyncio.gather(*(noop.enqueue() for _ in range(50)))
     _kept.extend(asyncio.create_task(app.result(f"nobody-{number}", 3600)) for number in range(50))
     _kept.extend(asyncio.ensure_future(noop.enqueue()) for _ in range(50))
-    # Large arguments are not copied: the I/O thread holds on to objects of an interpreter that
-    # ends.
+    # Large arguments are not copied: the I/O thread refers to objects of an interpreter that is
+    # ending.
     _kept.extend(asyncio.ensure_future(app.ref("echo").enqueue(b"x" * 500_000)) for _ in range(10))
     await asyncio.sleep(0)
 
 
 def client() -> None:
-    """Requests are open when `asyncio.run` ends."""
+    """Requests are in flight when `asyncio.run` ends."""
     asyncio.run(_requests())
 
 
@@ -42,14 +42,14 @@ def open_loop() -> None:
 
 
 def threads() -> None:
-    """Threads wait for answers, and nobody waits for the threads."""
+    """Threads wait for answers, and nothing waits for the threads."""
     for number in range(4):
         threading.Thread(target=app.result_sync, args=(f"nobody-{number}", 3600), daemon=True).start()
     echo.enqueue_sync(1)
 
 
 async def _work() -> None:
-    # Room for what the ends before this one have handed back, too.
+    # Room for what earlier programs have returned to the queue, too.
     worker = asyncio.create_task(app.run(shutdown_grace_s=0, concurrency=1000, prefetch=1000))
     _kept.append(worker)
     await asyncio.gather(*(held.enqueue() for _ in range(4)))
@@ -58,12 +58,12 @@ async def _work() -> None:
 
 
 def worker() -> None:
-    """A worker runs when the main coroutine returns: it is cancelled, and stops in order."""
+    """A worker runs when the main coroutine returns: it is cancelled, and stops gracefully."""
     asyncio.run(_work())
 
 
 def worker_in_open_loop() -> None:
-    """A worker's loop just turns no more."""
+    """A worker's loop is no longer run."""
     loop = asyncio.new_event_loop()
     loop.run_until_complete(_work())
     _kept.append(loop)
@@ -96,7 +96,7 @@ ENDS: dict[str, Callable[[], None]] = {
 
 
 def repeat(end: Callable[[], None], times: int) -> None:
-    """End so often; fail unless each end is a clean one and takes less than the limit."""
+    """End `times` times. Fail unless each end is clean and takes less than the limit."""
     for _ in range(times):
         began = time.monotonic()
         child = os.fork()

@@ -18,8 +18,9 @@ _journal = os.open(os.environ["ARDIQ_TEST_JOURNAL"], os.O_WRONLY | os.O_APPEND |
 
 
 def note(event: str) -> None:
-    """Append to the journal that all processes share; one write is one line, also with many
-    writers.
+    """Append to the journal that all processes share.
+
+    One write is one line, even with many writers.
     """
     run = current_task()
     assert run is not None
@@ -38,7 +39,7 @@ async def echo(value: int) -> int:
 
 @app.task
 async def held() -> int:
-    """Run until the gate is open; gives the process that ran it."""
+    """Run until the gate is open. Returns the id of the process that ran it."""
     note("start")
     while not _gate.exists():  # noqa: ASYNC110, ASYNC240 - another process opens it
         await asyncio.sleep(0.01)
@@ -48,7 +49,9 @@ async def held() -> int:
 
 @app.task
 def held_in_thread() -> int:
-    """The same in a thread: with fewer threads than places, the rest is held and has not begun."""
+    """The same in a thread: with fewer threads than slots, the other jobs are held but not
+    started.
+    """
     note("start")
     while not _gate.exists():
         time.sleep(0.05)
@@ -76,7 +79,7 @@ async def compute(seconds: float) -> int:
 
 @app.task
 async def die(after: float) -> None:
-    """Take the whole process along."""
+    """Kill the whole process."""
     note("start")
     await asyncio.sleep(after)
     os._exit(9)
@@ -84,7 +87,7 @@ async def die(after: float) -> None:
 
 @app.task
 def fork_and_enqueue(value: int) -> str:
-    """Enqueue from a forked child of the worker; gives the id of its job."""
+    """Enqueue from a forked child of the worker. Returns the id of its job."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,6 +1,6 @@
 """A worker without the command line: `python -m tests.actors.worker`.
 
-Signals do what they do by default.
+Signals have their default actions.
 """
 
 import asyncio

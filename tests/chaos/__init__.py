@@ -1,5 +1,5 @@
-"""Chaos: workers and producers as real processes on a real server, under every kind of fault that
-occurs in production.
+"""Chaos tests: workers and producers as real processes on a real server, under every kind of fault
+that occurs in production.
 
 `python -m tests.chaos --minutes 5`, or `nox -s chaos -- --minutes 5`. The modules, in the order in
 which they act:

@@ -1,6 +1,4 @@
-"""A way from one process to the server that can be cut, slowed, delayed, or closed without a
-word.
-"""
+"""A link from one process to the server that can be cut, slowed, delayed, or silently closed."""
 
 import asyncio
 import time
@@ -28,8 +26,8 @@ class Cut:
 class Link:
     """Listens at `port` and passes everything on to the server at `server_port`.
 
-    `latency_s`: how long a byte is in flight. `bytes_per_s`: how many of them pass in a second and
-    direction, 0 for as many as may be. Both may be changed at any time.
+    `latency_s`: how long a byte is in flight. `bytes_per_s`: the rate in each direction; 0 is
+    unlimited. Both can be changed at any time.
     """
 
     def __init__(self, server_port: int) -> None:

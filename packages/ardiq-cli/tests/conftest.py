@@ -1,4 +1,4 @@
-"""What the command line's tests share: a project of their own to start programs in."""
+"""Fixtures of the command line's tests: a project in which to start programs."""
 
 import os
 import shutil

@@ -1,6 +1,4 @@
-"""What tasks leave to their children: processes that they fork, and asyncio tasks that leave the
-program.
-"""
+"""Processes that a task forks, and asyncio tasks that end the program."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
-"""Completion in the shell: names from Redis, quickly or not at all, and nothing that a shell would
-act upon.
+"""Completion in the shell: it offers names from Redis, quickly or not at all, and nothing that a
+shell would execute.
 """
 
 import socket

@@ -1,4 +1,6 @@
-"""`ardiq demo`: real files in, a killed worker in the middle, a true balance at the end."""
+"""`ardiq demo`: it reads real files, kills a worker halfway, and prints correct numbers at the
+end.
+"""
 
 import hashlib
 import re

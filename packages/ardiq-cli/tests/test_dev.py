@@ -1,4 +1,6 @@
-"""`ardiq dev`: a worker with a server of the project's own, shared, durable and never an orphan."""
+"""`ardiq dev`: a worker with a server for the project, which is shared, durable and never left
+behind.
+"""
 
 import json
 import os

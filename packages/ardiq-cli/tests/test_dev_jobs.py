@@ -1,4 +1,4 @@
-"""`ardiq dev` shows a line for every job that ends, and why one failed."""
+"""`ardiq dev` shows a line for every job that ends, and the reason if it failed."""
 
 import json
 import re

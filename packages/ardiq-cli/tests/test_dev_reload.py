@@ -1,5 +1,5 @@
-"""`ardiq dev` starts its worker again: after a change, and after a death, which the server
-outlives.
+"""`ardiq dev` starts its worker again after a change or a crash, and the server outlives the
+worker.
 """
 
 import os

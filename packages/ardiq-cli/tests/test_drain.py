@@ -1,4 +1,4 @@
-"""`ardiq drain`: waits, shows how far it is, deletes nothing."""
+"""`ardiq drain`: it waits, shows its progress, and deletes nothing."""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""The embedded server: found, private, durable, shared within a project, and never an orphan."""
+"""The embedded server: it is found, private, durable, shared within a project, and never left
+behind.
+"""
 
 import logging
 import os

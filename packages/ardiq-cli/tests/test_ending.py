@@ -1,5 +1,5 @@
-"""The end of a worker's process: soon after the worker's, whatever of the application's goes on,
-and with its status.
+"""A worker's process ends soon after the worker, with its status, whatever application code still
+runs.
 """
 
 import signal

@@ -1,6 +1,4 @@
-"""From an exception to a line and an exit code: which of two that fit comes first, and that it is
-one line.
-"""
+"""An exception becomes one line and an exit code, the more specific one if two apply."""
 
 import asyncio
 

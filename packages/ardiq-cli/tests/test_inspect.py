@@ -1,4 +1,4 @@
-"""`ardiq inspect`: tables for people, JSON for machines, and no change to what it looks at."""
+"""`ardiq inspect`: it prints tables for people and JSON for machines, and changes nothing."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""JSON of whatever jobs carry: always valid, always ASCII, nothing hidden."""
+"""JSON of any values in jobs: always valid, always ASCII, and nothing is hidden."""
 
 import json
 from datetime import UTC, date, datetime, time, timedelta

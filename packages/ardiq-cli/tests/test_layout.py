@@ -1,4 +1,4 @@
-"""Tables fit the screen by leaving columns out. What identifies something is never cut."""
+"""Tables fit the screen by leaving columns out. Identifiers are never cut."""
 
 import re
 from collections.abc import Callable

@@ -1,6 +1,4 @@
-"""`ardiq run` becomes a process that has only what a worker needs, and remains the process that was
-started.
-"""
+"""`ardiq run` becomes a process that has only what a worker needs, under the same process id."""
 
 import os
 import signal

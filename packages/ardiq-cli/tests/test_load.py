@@ -1,7 +1,4 @@
-"""MODULE:APP: what can be said wrongly, and what the user is then told.
-
-All of it is exit code 2.
-"""
+"""MODULE:APP: possible mistakes, and the messages about them. All of them have exit code 2."""
 
 import subprocess
 import sys

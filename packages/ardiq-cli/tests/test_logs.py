@@ -1,4 +1,6 @@
-"""The log of `ardiq run` and the application's own idea of it: the application has its way."""
+"""The log of `ardiq run` and the application's own logging configuration, which takes
+precedence.
+"""
 
 import json
 import subprocess

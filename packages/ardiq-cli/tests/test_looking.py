@@ -1,5 +1,5 @@
-"""What only looks leaves no trace: unknown queues are said to be unknown, and a server that takes
-no writes will do.
+"""Commands that only read change nothing: they report unknown queues, and work on a server that
+accepts no writes.
 """
 
 import asyncio

@@ -1,5 +1,6 @@
-"""The command line as such: help, version, usage errors, and that a mistake costs a line, not a
-traceback.
+"""The command line itself: help, version and usage errors.
+
+A mistake leads to one line, not to a traceback.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Which queue a command means that was given none, and that it says so."""
+"""Which queue a command uses without `--queue`, and that it says so."""
 
 import json
 import subprocess

@@ -1,5 +1,5 @@
-"""Tasks that reach into the worker's event loop: they stop it, cancel all asyncio tasks, or have a
-log that raises.
+"""Tasks that interfere with the worker's event loop: they stop it, cancel all asyncio tasks, or
+have a log that raises.
 """
 
 from pathlib import Path

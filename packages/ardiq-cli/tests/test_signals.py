@@ -1,5 +1,5 @@
-"""What signals do to a worker, alone, supervised and in `ardiq dev`: which stop it in order, which
-it survives.
+"""The effect of signals on a worker, alone, supervised and in `ardiq dev`: which ones stop it
+gracefully, and which ones it survives.
 """
 
 import os

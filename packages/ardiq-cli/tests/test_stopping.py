@@ -1,5 +1,5 @@
-"""Stop signals of a worker's process: counted even where the loop is blocked, and not inherited by
-forked children.
+"""Stop signals of a worker's process: they are counted even if the loop is blocked, and forked
+children do not inherit the handlers.
 """
 
 import signal

@@ -1,5 +1,5 @@
-"""Ctrl-C, and input, on a real terminal: the kernel sends its signals to every process that the
-terminal runs.
+"""Ctrl-C, and input, on a real terminal: the kernel sends signals to every process of the
+foreground group.
 """
 
 import os

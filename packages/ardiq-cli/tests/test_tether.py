@@ -1,4 +1,6 @@
-"""A tied process does not outlive its parent, in both ways of tying and however the parent ends."""
+"""A tied process does not outlive its parent, with either way of tying and however the parent
+ends.
+"""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Trouble is seen in the log and by `ardiq inspect`, with what to do about it."""
+"""The log and `ardiq inspect` show problems, with what to do about them."""
 
 import json
 import re

@@ -1,6 +1,4 @@
-"""A module of tasks, as an application has it: what looks tasks up by module and name finds
-these.
-"""
+"""A module of tasks like that of an application, for code that finds tasks by module and name."""
 
 import functools
 from collections.abc import Awaitable, Callable

@@ -1,5 +1,5 @@
-"""Blocking calls where an event loop runs: they say so, and the one that could wait for ever is
-refused.
+"""Blocking calls on the thread of a running event loop: they warn, and the one that could wait
+forever is refused.
 """
 
 import asyncio

@@ -1,5 +1,6 @@
-"""What arrives as something else than it was stands in the documentation; everything like it is
-refused.
+"""The documentation lists the values that arrive with another type.
+
+Everything similar is refused.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""Bad input gives the error that the contract names, before any I/O: nothing here has a server."""
+"""Invalid input raises the documented error before any I/O: nothing here has a server."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""What the codec carries, what it refuses, and that no input can hurt it."""
+"""What the codec encodes and what it refuses. No input can harm it."""
 
 import enum
 import math

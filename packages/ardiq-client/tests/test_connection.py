@@ -1,4 +1,4 @@
-"""Loops, threads, forks, exits: one app in all of them."""
+"""Loops, threads, forks and exits: one app works in all of them."""
 
 import asyncio
 import gc

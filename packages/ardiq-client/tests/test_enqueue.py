@@ -1,5 +1,5 @@
-"""Enqueueing against a real server: what arrives, what comes back, what is one job and what is
-several.
+"""Enqueueing on a real server: what arrives, what is returned, and which enqueues are the same
+job.
 """
 
 import asyncio

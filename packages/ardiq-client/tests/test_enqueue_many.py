@@ -1,5 +1,5 @@
-"""Many enqueues in few requests: their order, what is under way at a time, and what becomes of it
-when something fails.
+"""Many enqueues in few requests: their order, how many are in flight, and what happens when
+something fails.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Each fault has an exception of its own, which programs can tell apart, copy and send to other
+"""Each fault has its own exception, which programs can distinguish, copy and send to other
 processes.
 """
 

@@ -1,4 +1,4 @@
-"""A task looks like its function to whatever inspects, pickles, copies or patches it."""
+"""A task looks like its function to code that inspects, pickles, copies or patches it."""
 
 import asyncio
 import copy

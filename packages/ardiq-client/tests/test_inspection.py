@@ -1,5 +1,6 @@
-"""What can be asked about a job on its way: a run, a retry, and waits that cost the server next to
-nothing.
+"""Questions about an unfinished job: during a run and before a retry.
+
+Waiting costs the server almost nothing.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A misspelled option or word is refused with the nearest one that there is."""
+"""A misspelled option or word is refused, and the error suggests the closest valid one."""
 
 import inspect
 from collections.abc import Callable

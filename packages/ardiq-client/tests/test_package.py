@@ -1,4 +1,4 @@
-"""What `import ardiq` gives, and what it costs."""
+"""What `import ardiq` provides, and what it costs."""
 
 import json
 import pkgutil

@@ -1,4 +1,4 @@
-"""What may go to a terminal or into a log."""
+"""Which text may be written to a terminal or a log."""
 
 import sys
 

@@ -1,6 +1,4 @@
-"""What the client itself does for `run` and `stop`; what a worker does is tested with the
-worker.
-"""
+"""What the client itself does for `run` and `stop`. The worker's tests cover the worker."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The options of one run: the app's own, those given for the run, and those that follow from
+"""The options of one run: those of the app, those passed to `run`, and those derived from
 others.
 """
 

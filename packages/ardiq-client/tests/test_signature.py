@@ -1,4 +1,4 @@
-"""A call that the task's function does not take is refused before anything is sent."""
+"""A call that does not match the task's function is refused before anything is sent."""
 
 import functools
 import inspect

@@ -1,4 +1,4 @@
-"""Registration, and what becomes of a call before it is sent."""
+"""Registration, and what happens to a call before it is sent."""
 
 import functools
 import inspect

@@ -1,6 +1,4 @@
-"""What users' type checkers say about calls of ours: mypy and pyright both read
-typing_cases.txt.
-"""
+"""What users' type checkers report: mypy and pyright both check typing_cases.txt."""
 
 import json
 import os

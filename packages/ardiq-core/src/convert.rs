@@ -214,8 +214,8 @@ fn job_record<'py>(py: Python<'py>, job: &JobRecord) -> PyResult<Bound<'py, PyTu
 }
 
 fn queue<'py>(py: Python<'py>, view: &QueueView) -> PyResult<Bound<'py, PyDict>> {
-    // A worker of another version may describe itself in a way that we cannot read; it is there all
-    // the same.
+    // A worker of another version may describe itself in a way that we cannot read; it is listed
+    // anyway.
     let infos: Vec<Info> = view.workers.iter().map(|one| Info::decode(&one.info).unwrap_or_default()).collect();
     let entries: i64 = view.lanes.iter().map(|lane| lane.entries).sum();
     let lanes = PyList::empty(py);

@@ -1,4 +1,4 @@
-"""What a fork could catch the core at."""
+"""The core takes no step that a fork in another thread could leave unfinished."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Names that anyone can make up are not kept for ever."""
+"""Names that anyone can invent are not kept forever."""
 
 import sys
 import time

@@ -1,6 +1,4 @@
-"""docs/protocol.md shows the protocol as the core exports it, and nothing that the core exports is
-left out.
-"""
+"""docs/protocol.md shows the complete protocol that the core exports."""
 
 from pathlib import Path
 

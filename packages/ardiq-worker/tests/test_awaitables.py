@@ -1,4 +1,4 @@
-"""Whatever a task's function returns that can be awaited is awaited, wherever the function ran."""
+"""Every awaitable that a task's function returns is awaited, wherever the function ran."""
 
 import asyncio
 import functools

@@ -1,5 +1,5 @@
-"""Runs that somebody else than the worker cancels, in a program that runs the worker on its own
-event loop.
+"""Runs that code other than the worker cancels, in a program that runs the worker on its own event
+loop.
 """
 
 import asyncio

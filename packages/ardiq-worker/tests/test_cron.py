@@ -1,4 +1,4 @@
-"""Schedules that fire, on a real server."""
+"""Schedules fire, on a real server."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Exceptions as text: ordinary ones exactly as Python shows them, large ones in bounded memory."""
+"""Exceptions as text: ordinary ones exactly as in Python, large ones in bounded memory."""
 
 import traceback
 import tracemalloc

@@ -1,4 +1,4 @@
-"""A process that has run out of threads, memory or descriptors: no job fails for it, and the worker
+"""A process runs out of threads, memory or descriptors: no job fails because of it, and the worker
 stops.
 """
 

@@ -1,5 +1,5 @@
-"""When expressions come true, against a matcher that shares no code with ours and looks at one day
-after the other.
+"""When cron expressions match, compared with a matcher that shares no code with ours and checks one
+day after the other.
 """
 
 import calendar

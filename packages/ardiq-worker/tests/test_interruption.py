@@ -1,4 +1,4 @@
-"""Runs that are cut short: by their timeout, or by a worker that stops."""
+"""Runs that are cut short, by their timeout or by a worker that stops."""
 
 import asyncio
 import threading

@@ -1,5 +1,5 @@
-"""A run that has ended holds nothing: neither through the exception, nor through the frames that
-this came through.
+"""A run that has ended keeps no memory, neither through its exception nor through the frames of its
+traceback.
 """
 
 import asyncio

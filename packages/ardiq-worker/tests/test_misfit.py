@@ -1,5 +1,6 @@
-"""A call that the function does not take fails at once; a TypeError out of the body is a failure
-like any other.
+"""A call that does not match the function fails at once.
+
+A TypeError raised in the function is an ordinary failure.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""What an observer of a worker is told: every attempt that ends, once, and nothing else."""
+"""An observer of a worker receives every attempt that ends, once, and nothing else."""
 
 import asyncio
 import logging

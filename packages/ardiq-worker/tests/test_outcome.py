@@ -1,4 +1,4 @@
-"""Every way that a run can end, and what becomes of its job."""
+"""All ways in which a run can end, and what happens to its job."""
 
 import asyncio
 from dataclasses import dataclass

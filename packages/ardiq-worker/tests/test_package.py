@@ -1,4 +1,4 @@
-"""What the package says about itself is true."""
+"""The package's description of itself is correct."""
 
 import ast
 import importlib

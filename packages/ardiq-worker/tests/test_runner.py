@@ -1,4 +1,4 @@
-"""The life of a worker: start, stop, grace, cancellation, burst, and again."""
+"""The life of a worker: start, stop, grace period, cancellation, burst, and another run."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Which occurrences there are, and which of them a look at the clock fires."""
+"""Which occurrences a schedule has, and which of them a check fires."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

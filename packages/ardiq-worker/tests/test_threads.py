@@ -1,4 +1,6 @@
-"""The pool for `def` tasks: capacity, contexts, abandoned threads, and an end without leftovers."""
+"""The pool for `def` tasks: capacity, contexts, abandoned threads, and closing without
+leftovers.
+"""
 
 import asyncio
 import logging

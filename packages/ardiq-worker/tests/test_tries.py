@@ -1,4 +1,4 @@
-"""How often a job was started, on a real server."""
+"""How many times a job was started, on a real server."""
 
 import asyncio
 

@@ -1,5 +1,5 @@
-"""User code that is reached while a run starts or ends, and raises: the outcome is recorded, and
-the slot is free.
+"""User code that runs when a run starts or ends, and raises: the outcome is recorded, and the slot
+becomes free.
 """
 
 import asyncio

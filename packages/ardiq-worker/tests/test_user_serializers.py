@@ -1,5 +1,5 @@
 """An app's own serializer and deserializer, at the end and the start of a run: whatever they do,
-the slot is free.
+the slot becomes free.
 """
 
 import asyncio

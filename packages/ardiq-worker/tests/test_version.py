@@ -1,4 +1,4 @@
-"""Whether the worker and the client belong together."""
+"""Whether the worker and the client have the same version."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A blocked event loop: the log says so while it lasts, and by which run."""
+"""A blocked event loop: the log says so while it is blocked, and names the run."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Jobs through a real server and back: what tasks do and what becomes of it."""
+"""Jobs go through a real server: what tasks do, and the results."""
 
 import asyncio
 import gc

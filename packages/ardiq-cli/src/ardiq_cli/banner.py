@@ -1,6 +1,4 @@
-"""What a worker says at its start: which server, queue and lanes it serves, with which tasks and
-schedules.
-"""
+"""Logs what a worker serves when it starts: server, queue, lanes, tasks and schedules."""
 
 from collections.abc import Iterable
 

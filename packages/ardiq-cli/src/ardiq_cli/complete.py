@@ -1,6 +1,6 @@
 """Completion of queue and task names in the shell.
 
-It is quick, or offers nothing; it never writes an error.
+It either answers quickly or offers nothing, and it never prints an error.
 """
 
 import contextlib
@@ -14,10 +14,12 @@ import typer
 _CONNECT_S = 0.5
 _LIMIT_S = 1.0
 _MOST_JOBS = 200
-"""Jobs of each state whose tasks are offered."""
+"""How many jobs of each state to read in order to offer the names of their tasks."""
 
 _HARMLESS = re.compile(r"[\w.:/@+-]+")
-"""Completion scripts pass names through the shell, and anyone who can write to Redis can make up a
+"""Only names of these characters are offered.
+
+Completion scripts pass names through the shell, and anyone who can write to Redis can make up a
 name.
 """
 

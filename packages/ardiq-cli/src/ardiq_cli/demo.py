@@ -1,4 +1,4 @@
-"""`ardiq demo`: real work on real processes, one of which is killed, and a balance at the end."""
+"""`ardiq demo`: real work in real processes, one of which is killed, and a summary at the end."""
 
 from ardiq_cli.exits import CommandError, ExitCode, boundary
 from ardiq_cli.run import Verbose
@@ -8,8 +8,7 @@ def demo(verbose: Verbose = False) -> None:
     """Hash every file of this directory with two workers, kill one of them, and show that nothing
     is lost.
 
-    Needs nothing installed or running: it starts a Redis server of its own, unless $ARDIQ_REDIS_URL
-    names one.
+    It needs no running server: it starts its own, unless $ARDIQ_REDIS_URL names one.
     """
     with boundary(verbose=verbose):
         import asyncio
@@ -25,13 +24,14 @@ def demo(verbose: Verbose = False) -> None:
         if not source.paths:
             raise CommandError("this directory has no files to work on", ExitCode.USAGE)
         take_any_text()
-        # Any stop signal, like Ctrl-C, has to pass through the `finally` blocks that end what the
-        # demo started.
+        # Any stop signal, like Ctrl-C, has to run the `finally` blocks that end what the demo
+        # started.
         for number in stop_signals():
             if number is not signal.SIGINT:
                 signal.signal(number, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
         with environment() as scratch:
-            # After the environment is set: the tasks' application reads it when it is imported.
+            # Import this after the environment is set: the tasks' application reads the
+            # environment.
             from ardiq_cli.demo_run import Demo
 
             balance = asyncio.run(Demo(source, scratch).run())

@@ -1,4 +1,4 @@
-"""What `ardiq demo` runs in: a scratch directory, a server, a queue that is used once."""
+"""The environment of `ardiq demo`: a scratch directory, a server, and a queue that is used once."""
 
 import os
 import tempfile
@@ -16,7 +16,7 @@ def environment() -> Generator[Path, None, None]:
     """Name the server and the queue in this process's environment, for `ardiq_cli.demo_tasks` here
     and in the workers.
 
-    The server is a fresh one that ends with this block, unless the environment already names one.
+    It starts a new server that ends with this block, unless the environment already names one.
     Yields a directory for logs, removed at the end.
     """
     from ardiq_cli.embedded import EmbeddedServer, find_server, temporary_place
@@ -25,7 +25,7 @@ def environment() -> Generator[Path, None, None]:
     with tempfile.TemporaryDirectory(prefix="ardiq-demo-") as directory:
         scratch = Path(directory)
         if os.environ.get(URL_VARIABLE):
-            # Not the URL itself: there may be a password in it.
+            # Do not show the URL itself: it may contain a password.
             print(f"using the Redis that ${URL_VARIABLE} names")
             yield scratch
             return

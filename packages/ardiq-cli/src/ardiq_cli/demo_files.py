@@ -20,12 +20,14 @@ class Input:
     root: Path
     paths: list[str]
     found: int
-    """How many there were before the limit."""
+    """How many files there were before the limit."""
 
 
 def collect(directory: Path) -> Input:
-    """At most `MAX_FILES` files, sorted: what git tracks or would track, without git all that is
-    not hidden or built.
+    """Return at most `MAX_FILES` files, sorted.
+
+    These are the files that git tracks or would track or, without git, those that are neither
+    hidden nor built.
     """
     listed = _tracked(directory)
     names = sorted(_walk(directory) if listed is None else listed)

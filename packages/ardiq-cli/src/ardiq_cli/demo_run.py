@@ -1,4 +1,4 @@
-"""The course of `ardiq demo`: workers, jobs, the kill, the count."""
+"""The steps of `ardiq demo`: start workers, enqueue jobs, kill a worker, and count the results."""
 
 import asyncio
 import re
@@ -33,11 +33,12 @@ R = TypeVar("R")
 _WORKERS = 2
 _DELAY_MS = 1500
 _KILL_AT = 0.4
-"""Share of the files that are done when the worker is killed."""
+"""The share of the files that are done when the worker is killed."""
 
 _SLOT_SECONDS = 25.0
-"""Pauses of all file jobs together: with eight slots, and four after the kill, they take some five
-seconds.
+"""The sum of the pauses of all file jobs.
+
+With eight slots, and four after the kill, they take about five seconds.
 """
 
 _TAKEN_OVER = re.compile(r"took over (?P<jobs>\d+) jobs \((?P<started>\d+) of them started\)")
@@ -113,7 +114,10 @@ class Demo:
         )
 
     async def _submit_files(self) -> list[Job[FileFacts]]:
-        """One job per file; the largest tenth goes ahead of the others, on the high lane."""
+        """Enqueue one job per file.
+
+        The largest tenth of the files is served before the others, on the high lane.
+        """
         paths = self._source.paths
         pause = min(_SLOT_SECONDS / len(paths), 0.5)
         by_size = sorted(paths, key=lambda path: (self._source.root / path).stat().st_size)
@@ -133,7 +137,7 @@ class Demo:
         return result
 
     async def _kill_a_worker(self) -> None:
-        """SIGKILL the worker that has most in hand."""
+        """Kill the worker that holds the most jobs, with SIGKILL."""
         await self._half_way.wait()
         victim = max((await app.inspect())["workers"], key=lambda worker: (worker["running"], worker["held"]))
         process = self._workers.pop(victim["pid"])
@@ -142,7 +146,7 @@ class Demo:
         self._screen.say(f"killed process {process.pid} (SIGKILL); the other one takes over when its lease has expired")
 
     async def _firings(self, since_ms: int) -> int:
-        """How often the schedule fired: every occurrence has an id that follows from its time."""
+        """Return how often the schedule fired. The id of an occurrence follows from its time."""
         step = HEARTBEAT_S * 1000
         times = range(since_ms // step * step + step, _now_ms() + 1, step)
         found = await asyncio.gather(*(app.result(f"cron:{heartbeat.name}:{fire_ms}") for fire_ms in times))
@@ -150,7 +154,7 @@ class Demo:
 
     @asynccontextmanager
     async def _worker(self, number: int) -> AsyncGenerator[None, None]:
-        """A worker process, until the block ends."""
+        """Run a worker process until the block ends."""
         tether = Tether()
         options = WorkerOptions("ardiq_cli.demo_tasks:app", quiet=True)
         with self._log(number).open("wb") as log:
@@ -188,8 +192,8 @@ class Demo:
             await asyncio.sleep(_POLL_S)
 
     def _taken_over(self) -> tuple[int, int]:
-        """Jobs that the surviving worker took over, and how many of them had been started: its log
-        says so.
+        """Return how many jobs the surviving worker took over, and how many of these had been
+        started, according to its log.
         """
         found = [
             match
@@ -209,7 +213,7 @@ class Demo:
 
 
 async def _result(job: Job[R]) -> TaskResult[R] | None:
-    """None when there is none in time: that job counts as lost."""
+    """Return the result, or None if it does not arrive in time. The job then counts as lost."""
     try:
         return await job.result(timeout=_LIMIT_S)
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""What `ardiq demo` shows: progress while it runs, the balance at its end."""
+"""The output of `ardiq demo`: progress while it runs, and a summary at the end."""
 
 from dataclasses import dataclass
 
@@ -11,20 +11,20 @@ from ardiq.printable import printable
 
 @dataclass
 class Balance:
-    """The numbers of one demo run; all are counted, none is assumed."""
+    """The numbers of one demo run. All of them are counted, and none is assumed."""
 
     jobs: int
-    """Enqueued by the demo, plus the firings of its cron schedule."""
+    """Jobs that the demo enqueued, plus the firings of its cron schedule."""
     failed: int
-    """Ended without success."""
+    """Jobs that ended without success."""
     retries: int
     """Attempts after the first that followed a failed attempt."""
     reclaimed: int
-    """Taken over from the killed worker, by the log of the other one."""
+    """Jobs that the other worker took over from the killed one, according to its log."""
     restarted: int
-    """Those among them that had been started; the others had only been fetched."""
+    """How many of these had been started. The others had only been fetched."""
     lost: int
-    """Enqueued, but without a result."""
+    """Jobs that were enqueued but have no result."""
     firings: int
     seconds: float
     files: int
@@ -62,11 +62,11 @@ class Screen:
         self._progress.stop()
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Print a line that stays on the screen."""
         self._console.print(printable(line), markup=False)
 
     def show(self, done: int, total: int, now: str) -> None:
-        """How far the fan-out is, and what is going on."""
+        """Show how many jobs are done, and what is happening."""
         self._progress.update(self._task, completed=done, total=total, now=now)
         tenths = done * 10 // total
         if not self._console.is_terminal and tenths > self._tenths:
@@ -74,7 +74,7 @@ class Screen:
             self.say(f"{done}/{total} files, {now}")
 
     def close_with(self, balance: Balance) -> None:
-        """The table at the end."""
+        """Print the table at the end."""
         table = Table(show_header=False, title="ardiq demo", title_justify="left")
         table.add_column()
         table.add_column(justify="right")

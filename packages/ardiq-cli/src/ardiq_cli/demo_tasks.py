@@ -21,7 +21,7 @@ app = Ardiq(
 
 
 class FileFacts(TypedDict):
-    """What one job finds out."""
+    """The result of the job for one file."""
 
     size: int
     lines: int
@@ -29,7 +29,7 @@ class FileFacts(TypedDict):
 
 
 class Totals(TypedDict):
-    """What the aggregate makes of all of them."""
+    """The totals of all files."""
 
     files: int
     size: int
@@ -41,8 +41,8 @@ class Totals(TypedDict):
 def file_facts(path: str, pause: float) -> FileFacts:
     """Size, number of lines and SHA-256 of the file at `path`.
 
-    It reads for real, then waits `pause` seconds in the place of a slow disk: only so is there work
-    in flight when the demo kills a worker.
+    It reads the file and then waits `pause` seconds, as if the disk were slow. Otherwise, no work
+    would be in flight when the demo kills a worker.
     """
     content = Path(path).read_bytes()
     time.sleep(pause)
@@ -51,7 +51,7 @@ def file_facts(path: str, pause: float) -> FileFacts:
 
 @app.task(priority="high")
 def summarise(facts: list[FileFacts]) -> Totals:
-    """Add everything up; the SHA-256 is that of all the others, in order."""
+    """Add everything up. The SHA-256 is that of all the others, in order."""
     digest = hashlib.sha256("".join(fact["sha256"] for fact in facts).encode()).hexdigest()
     return {
         "files": len(facts),
@@ -63,7 +63,7 @@ def summarise(facts: list[FileFacts]) -> Totals:
 
 @app.task(priority="high", max_retries=5, backoff_ms=100)
 async def third_time_lucky() -> int:
-    """Fail twice, then say which attempt it was."""
+    """Fail twice, then return the number of the attempt."""
     context = current_task()
     tries = 0 if context is None else context.tries
     if tries < 3:

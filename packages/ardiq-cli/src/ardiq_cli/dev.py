@@ -48,8 +48,8 @@ def dev(
         server = None
         if not environment.get("ARDIQ_REDIS_URL"):
             server = EmbeddedServer(project_place(), announces=True)
-            # The application picks the URL up when it is imported; the server is started after
-            # that, if it was.
+            # The application reads the URL when it is imported. The server is started after that,
+            # and only if the application uses it.
             environment |= {"ARDIQ_REDIS_URL": server.url, SERVER_VARIABLE: server.url}
         supervisor = DevSupervisor(options, environment, lambda: _start(server), Path.cwd() if reload else None)
         try:

@@ -34,7 +34,7 @@ _ANSWERS = (
 )
 
 PATIENCE_S = (1.0, 4.0)
-"""After a change running tasks have this long to finish, and then this long to be cancelled."""
+"""After a change, running tasks have this long to finish, and then this long to be cancelled."""
 
 MOST_FILES = 3
 """The most changed files to name."""
@@ -70,7 +70,7 @@ class DevSupervisor:
         """Run until stopped, or until the first worker cannot start; return the exit status."""
         loop = asyncio.get_running_loop()
         survive(on_quit=lambda: self._call(loop, lambda: self._pass_on(signal.SIGQUIT)))
-        # Not by `add_signal_handler`, which would restore the default action when the loop is
+        # Do not use `add_signal_handler`, which would restore the default action when the loop is
         # closed: the server is stopped after that. The loop wakes for these signals because of the
         # handlers below.
         for number in stop_signals():
@@ -97,7 +97,7 @@ class DevSupervisor:
             if self._is_stopping():
                 return ExitCode.OK if code == ExitCode.OK or -code in STOP_SIGNALS else ExitCode.FAILED
             if self._is_drained or self._failure is not None or (not self._has_started and code in _CANNOT_START):
-                return code  # and the worker has said why
+                return code  # and the worker has logged why
             if self._must_reload:
                 pause = None
             elif code == ExitCode.USAGE and self._watched is not None:
@@ -124,7 +124,7 @@ class DevSupervisor:
                     pass_fds=(*self._tether.fds, theirs.fileno()),
                     env=self._environment,
                 )
-            if self._is_stopping():  # since before it was there
+            if self._is_stopping():  # the stop came before the worker existed
                 send_signal(child, signal.SIGTERM)
             listening = asyncio.create_task(self._listen(ours))
             try:
@@ -143,7 +143,7 @@ class DevSupervisor:
                     self._hear(bytes([word]), worker)
 
     def _read_rest(self, worker: socket.socket) -> None:
-        """Read what the worker said last, which the task above may not have seen."""
+        """Read the last messages of the worker, which the task above may not have seen."""
         with suppress(OSError):
             if dev_worker.DRAINED in worker.recv(64):
                 self._is_drained = True
@@ -151,16 +151,16 @@ class DevSupervisor:
     def _hear(self, word: bytes, worker: socket.socket) -> None:
         if word == dev_worker.NEEDS_SERVER:
             try:
-                # In this thread: the server is tied to the thread that starts it.
+                # Start it in this thread: the server is tied to the thread that starts it.
                 self._start_server()
                 worker.send(dev_worker.GO)
-            except Exception as error:  # noqa: BLE001 - whichever it is, it ends the command and is shown there
+            except Exception as error:  # noqa: BLE001 - every error ends the command and is shown there
                 self._failure = error
                 if self._child is not None:
                     send_signal(self._child, signal.SIGKILL)
         elif word == dev_worker.STARTED:
             self._has_started = True
-            # The others have nothing new to say.
+            # Later workers serve the same, so they need not log it again.
             self._options = replace(self._options, announces=False)
         elif word == dev_worker.DRAINED:
             self._is_drained = True
@@ -205,7 +205,8 @@ class DevSupervisor:
         if child is None:
             return
         send_signal(child, signal.SIGTERM)
-        # What does not finish soon is returned to the queue, and runs again with the new code.
+        # A job that does not finish soon is returned to the queue, and runs again with the new
+        # code.
         loop = asyncio.get_running_loop()
         loop.call_later(PATIENCE_S[0], self._hurry, child, signal.SIGTERM)
         loop.call_later(sum(PATIENCE_S), self._hurry, child, signal.SIGKILL)

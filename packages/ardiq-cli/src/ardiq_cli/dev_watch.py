@@ -12,7 +12,7 @@ environments.
 """
 
 MOST_DIRECTORIES = 5000
-"""A watch on more directories would use up what the system allows to one user."""
+"""Watching more directories would exhaust what the system allows one user."""
 
 
 def directories(root: Path) -> list[Path]:

@@ -27,16 +27,17 @@ NEEDS_SERVER = b"n"
 STARTED = b"s"
 DRAINED = b"d"
 GO = b"g"
-"""The supervisor's only word: the server answers."""
+"""The supervisor's only message: the server is ready."""
 
 SERVER_VARIABLE = "ARDIQ_DEV_SERVER"
-"""In the worker's environment, the URL of the development server; no such variable when another
-server is named.
+"""The variable in the worker's environment that contains the URL of the development server.
+
+It is not set if another server is named.
 """
 
 
 class DevSteps(NoSteps):
-    """The worker's end of the conversation."""
+    """The worker's side of the conversation with its supervisor."""
 
     def __init__(self, options: WorkerOptions, descriptor: int, server_url: str | None) -> None:
         self._options = options
@@ -47,8 +48,8 @@ class DevSteps(NoSteps):
         self.observer = show
 
     def stop_signals(self) -> tuple[signal.Signals, ...]:
-        # The terminal sends Ctrl-C to every process of the command. The supervisor answers it, with
-        # SIGTERM for us.
+        # The terminal sends Ctrl-C to every process of the command. The supervisor handles it,
+        # and sends SIGTERM to this process.
         ignore(STOP_SIGNALS)
         return (signal.SIGTERM,)
 
@@ -61,7 +62,7 @@ class DevSteps(NoSteps):
             return
         self._supervisor.sendall(NEEDS_SERVER)
         if self._supervisor.recv(1) != GO:
-            raise CommandError("there is no development server")  # and the supervisor has said why
+            raise CommandError("there is no development server")  # and the supervisor has logged why
 
     def connected(self) -> None:
         if self._options.announces and self._app is not None:

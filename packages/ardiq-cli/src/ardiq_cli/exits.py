@@ -11,7 +11,7 @@ from ardiq_cli.version import check_version
 
 
 class ExitCode(IntEnum):
-    """What `ardiq` tells the shell."""
+    """The exit codes of `ardiq`."""
 
     OK = 0
     FAILED = 1
@@ -23,8 +23,8 @@ class ExitCode(IntEnum):
     NOT_FOUND = 4
     TIMEOUT = 5
     EXHAUSTED = 6
-    """The worker's process has run out of threads, memory or file descriptors; a fresh one may go
-    on.
+    """The worker's process has run out of threads, memory or file descriptors; a new one may
+    succeed.
     """
     INTERRUPTED = 130
     """Ctrl-C in a command that has nothing to finish (the shell's own convention)."""
@@ -38,7 +38,7 @@ class Interruption(BaseException):
 
 
 class CommandError(Exception):
-    """A failure that already has the sentence that the user should read."""
+    """A failure whose message is the sentence that the user should read."""
 
     def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
         super().__init__(message)
@@ -46,13 +46,13 @@ class CommandError(Exception):
 
 
 def complain(message: str) -> None:
-    """Write one line to standard error, without anything that a terminal would act upon."""
+    """Write one line to standard error, without characters that control a terminal."""
     print(f"ardiq: {_printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def boundary(*, verbose: bool = False) -> Generator[None, None, None]:
-    """Run a command; end the process with its exit code and one line when something is raised.
+    """Run a command. If it raises, end the process with an exit code and one line.
 
     With `verbose` the traceback goes before that line.
     """
@@ -76,13 +76,13 @@ def boundary(*, verbose: bool = False) -> Generator[None, None, None]:
 
 
 def explain(error: Exception) -> tuple[str, ExitCode]:
-    """The sentence and the exit code for an exception."""
+    """Return the sentence and the exit code for an exception."""
     if isinstance(error, CommandError):
         return str(error), error.code
     if isinstance(error, ImportError):
         return str(error), ExitCode.USAGE
-    # Imported here: nothing of ardiq may be on the path to `--help`, and where ardiq cannot be
-    # imported we are done.
+    # Imported here because `--help` must not load ardiq. If ardiq itself cannot be imported, this
+    # is not reached.
     from ardiq.errors import ArdiqError, BrokerError, InvalidIdError, SystemResourceError, WorkerExhaustedError
 
     if isinstance(error, BrokerError):
@@ -98,7 +98,7 @@ def explain(error: Exception) -> tuple[str, ExitCode]:
 
 
 def describe(error: BaseException) -> str:
-    """The type and the text of `error`; the type alone if its text cannot be computed."""
+    """Return the type and the text of `error`, or the type alone if its text cannot be computed."""
     name = type(error).__name__
     try:
         return f"{name}: {error}"
@@ -108,8 +108,8 @@ def describe(error: BaseException) -> str:
 
 def _printable(line: str) -> str:
     try:
-        # Imported here: nothing of ardiq may be on the path to `--help`.
+        # Imported here because `--help` must not load ardiq.
         from ardiq.printable import printable
-    except ImportError:  # and that may be the very error that is to be shown
+    except ImportError:  # this may be the very error to show
         return ascii(line)[1:-1]
     return printable(line)

@@ -28,7 +28,7 @@ def encode(value: Any) -> bytes:
 
 
 def decode(data: bytes) -> Any:
-    """The value, or an `Unknown`."""
+    """Return the value, or an `Unknown`."""
     try:
         return _codec.decode_value(data)
     except SerializationError:

@@ -1,4 +1,4 @@
-"""`ardiq inspect`: look at queues, workers and jobs. It only looks; it changes nothing."""
+"""`ardiq inspect`: show queues, workers and jobs. It only reads, and changes nothing."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 inspect_app = typer.Typer(help="Inspect queues, workers and jobs.", no_args_is_help=True, rich_markup_mode=None)
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines instead of a table for people.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines, instead of a table.")]
 AnyQueue = Annotated[
     str | None,
     typer.Option("--queue", help="Only this queue. Default: all in Redis.", autocompletion=complete.queues),
 ]
 
 _SEARCHED = 1000
-"""Jobs of each state among which those of one task are looked for."""
+"""How many jobs of each state to search for those of one task."""
 
 
 class State(StrEnum):
@@ -37,12 +37,13 @@ class State(StrEnum):
 
 
 @inspect_app.command(
-    short_help="How many jobs wait, run, are scheduled or dead.",
+    short_help="Show how many jobs wait, run or are dead.",
     epilog=examples("ardiq inspect queues", "ardiq inspect queues --queue shop --json"),
 )
 def queues(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
-    """How much waits, runs, is scheduled or dead, per queue and lane (exit code 4: there is no such
-    queue).
+    """Show how many jobs are waiting, running, scheduled or dead, per queue and lane.
+
+    Exit code 4: there is no such queue.
     """
     with boundary(verbose=verbose):
         import asyncio
@@ -60,7 +61,7 @@ def queues(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, ver
     epilog=examples("ardiq inspect workers", "ardiq inspect workers --queue shop --json"),
 )
 def workers(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
-    """The workers that hold a lease, and what they are doing."""
+    """Show the workers that hold a lease, and what they do."""
     with boundary(verbose=verbose):
         import asyncio
 
@@ -83,7 +84,7 @@ def workers(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, ve
 
 
 @inspect_app.command(
-    short_help="Unfinished and dead jobs, or all about one job.",
+    short_help="Show unfinished and dead jobs, or one job.",
     epilog=examples("ardiq inspect jobs --queue shop --state dead", "ardiq inspect jobs --queue shop JOB_ID"),
 )
 def jobs(
@@ -101,7 +102,10 @@ def jobs(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Unfinished and dead jobs, or all that is known about one (exit code 4: nothing is)."""
+    """Show unfinished and dead jobs, or all that is known about one job.
+
+    Exit code 4: there is no such queue or job.
+    """
     with boundary(verbose=verbose):
         import asyncio
 
@@ -160,7 +164,7 @@ async def _inspect_one(url: str | None, name: str, every: "Ardiq") -> _Seen:
 
 
 def _complain_of(seen: list[_Seen]) -> None:
-    """Report what could not be read; exit code 1 if a queue was among it."""
+    """Report what could not be read. The exit code is 1 if this includes a queue."""
     troubled = [one for one in seen if one.error]
     for one in troubled:
         complain(f"queue {one.name!r}: {one.error}")
@@ -170,9 +174,7 @@ def _complain_of(seen: list[_Seen]) -> None:
 
 @dataclass(frozen=True)
 class _Jobs:
-    """A list of jobs: table rows, the same for machines, and what there is to say about the
-    list.
-    """
+    """A list of jobs: rows for a table, facts for machines, and notes about the list."""
 
     rows: list[list[str]]
     facts: "list[Row]"
@@ -219,8 +221,8 @@ async def _find(app: "Ardiq", job_id: str) -> "Row | None":
     from ardiq.errors import SerializationError
     from ardiq_cli import tables, trouble
 
-    # The result first: a job that ends between the two questions is then found by neither the wrong
-    # way round.
+    # Ask for the result, then for the job, and repeat: a job that ends between the two questions is
+    # found by neither of them.
     for _ in range(2):
         result = await app.result(job_id)
         if result is not None:

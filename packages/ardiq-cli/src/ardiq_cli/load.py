@@ -37,7 +37,9 @@ def load_app(target: str) -> Ardiq:
 
 
 def _meant(target: str) -> str:
-    """What a path or a name with a dot in place of the colon may be meant to say."""
+    """Return what the user may have meant by a path, or by a name with a dot instead of the
+    colon.
+    """
     path, _, attribute = target.partition(":")
     module = path.removeprefix("./").removesuffix(".py").replace("/", ".")
     if not attribute and not path.endswith(".py") and "." in module:

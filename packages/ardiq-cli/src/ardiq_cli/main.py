@@ -1,4 +1,4 @@
-"""The console script `ardiq`: which commands there are. What they do is in the module of each.
+"""The console script `ardiq`: the list of its commands. Each command has its own module.
 
 Those modules import what they need when they run, so that `--help` only costs the parser.
 """
@@ -38,7 +38,7 @@ app.command(
 )(run)
 app.add_typer(inspect_app, name="inspect")
 app.command(
-    short_help="Wait until nothing in a queue waits or runs.",
+    short_help="Wait until no job in a queue waits or runs.",
     epilog=examples("ardiq drain --queue shop", "ardiq drain --queue shop --timeout 60"),
 )(drain)
 app.command(
@@ -46,7 +46,7 @@ app.command(
     epilog=examples("ardiq dev shop.tasks:app", "ARDIQ_REDIS_URL=redis://localhost:6379 ardiq dev shop.tasks:app"),
 )(dev)
 app.command(
-    short_help="Kill a worker in the middle, and lose nothing.",
+    short_help="Kill a worker halfway, and lose no job.",
     epilog=examples("ardiq demo"),
 )(demo)
 

@@ -1,9 +1,8 @@
-"""Which jobs ran in a worker process that has died: `python -m ardiq_cli.post_mortem`, asked by the
-supervisor.
+"""Finds out which jobs ran in a worker process that has died: `python -m ardiq_cli.post_mortem`.
 
-It is a process of its own, because the supervisor has neither the client in memory nor a
-connection. The question comes on standard input, since a URL may contain a password: JSON with
-`url`, `queue` and `worker`. The answer is JSON on standard output.
+The supervisor starts it as a separate process, because the supervisor has neither the client in
+memory nor a connection. The question arrives on standard input, since a URL may contain a password:
+JSON with `url`, `queue` and `worker`. The answer is JSON on standard output.
 """
 
 import asyncio
@@ -15,7 +14,7 @@ LIMIT_S = 10.0
 """How long the answer may take."""
 
 _MOST_JOBS = 500
-"""Running jobs of the queue that are looked through."""
+"""How many running jobs of the queue to search."""
 
 _NAMED = 10
 
@@ -50,7 +49,7 @@ async def _examine(url: str, queue: str, worker: str) -> str | None:
     from ardiq_cli.target import open_queue
 
     app = open_queue(url, queue, connect_timeout_s=LIMIT_S / 2)
-    # After a lost lease, a worker goes on under its id with a number.
+    # After a lost lease, a worker continues under its id with a number.
     ran = [
         f"{printable(job.fn_name)}[{printable(job.task_id)}]"
         for job in await app.jobs("running", _MOST_JOBS)

@@ -16,7 +16,7 @@ _DRAINED = b"d"
 
 
 class Reports:
-    """The supervisor's end. Hand `descriptor` to the child, then call `handed_over`."""
+    """The supervisor's end. Pass `descriptor` to the child, then call `handed_over`."""
 
     def __init__(self) -> None:
         self._readable, self.descriptor = os.pipe()
@@ -25,7 +25,7 @@ class Reports:
         self._watching: asyncio.AbstractEventLoop | None = None
 
     def handed_over(self) -> None:
-        """The child has the descriptor, or there is no child: close our own."""
+        """Close our copy of the descriptor: the child has its own, or there is no child."""
         os.close(self.descriptor)
 
     def watch(self, on_word: Callable[[], object]) -> None:
@@ -40,7 +40,7 @@ class Reports:
 
     @property
     def serves(self) -> dict[str, str]:
-        """What the child has reported to serve; empty if it has not."""
+        """What the child serves, according to its report; empty before that."""
         for line in self._lines():
             if line.startswith(_STARTED) and len(line) > 1:
                 found: dict[str, str] = json.loads(line[1:])

@@ -80,11 +80,11 @@ def survive(on_quit: Callable[[], object] | None = None) -> None:
 
 @contextmanager
 def held_back(numbers: Iterable[signal.Signals]) -> Generator[None, None, None]:
-    """Start a child in this block, or become another program, and it gets these signals only once
-    it handles them.
+    """Hold back these signals for a child that is started in this block, or for the program that
+    replaces this process, until it handles them.
 
-    `survive` lets the signals of `PASSED_ON` in, `ardiq_cli.worker.run_worker` the stop signals
-    too.
+    `survive` unblocks the signals of `PASSED_ON`, and `ardiq_cli.worker.run_worker` also the stop
+    signals.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
@@ -159,7 +159,7 @@ def show_coroutines() -> None:
 
 def _write(lines: list[str]) -> None:
     left = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
-    # Not through sys.stderr: the signal may have come while that was being written to.
+    # Do not use sys.stderr: the signal may have arrived while it was being written to.
     with suppress(OSError, AttributeError, ValueError):
         while left:
             left = left[os.write(sys.stderr.fileno(), left) :]
@@ -179,7 +179,7 @@ def _places(awaited: object) -> list[str]:
 
 def _log_unused(number: int, _frame: FrameType | None) -> None:
     with suppress(RuntimeError):  # no loop runs yet, so there are no tasks to show
-        # By the loop: the signal may have come while the log was being written.
+        # Let the loop log it: the signal may have arrived while the log was being written.
         asyncio.get_running_loop().call_soon_threadsafe(_say_unused, signal.Signals(number).name)
 
 

@@ -1,7 +1,8 @@
 """Keeps a number of identical child processes alive, and ends them together.
 
-The first child starts alone. When it cannot start at all (a broken import, no Redis), the others
-could not either, and it alone says why; once it has announced itself, the others follow.
+The first child starts alone. If it cannot start at all (a broken import, no Redis), the others
+could not either, so only this child reports the reason. Once it has reported its start, the others
+follow.
 
 The supervisor replaces a child that exits, whatever its status, after a pause that doubles if
 children keep exiting soon. It does not replace a child that reported an empty queue
@@ -40,10 +41,10 @@ class Backoff:
     first: float = 0.2
     longest: float = 30.0
     settled: float = 60.0
-    """A child that lived this long starts the count anew."""
+    """After a child that lived this long, the pauses start again from the shortest."""
 
     def after(self, previous: float | None, lived: float) -> float:
-        """The next pause, given the one before and how long the child then lived."""
+        """Return the next pause, given the previous one and how long the child lived after it."""
         if previous is None or lived >= self.settled:
             return self.first
         return min(previous * 2, self.longest)
@@ -56,7 +57,7 @@ reports.
 
 
 class Supervisor:
-    """`count` children, each started by the command line that `command` gives."""
+    """`count` children, each started by the command line that `command` returns."""
 
     def __init__(self, command: Command, count: int, backoff: Backoff | None = None) -> None:
         self._command = command
@@ -68,7 +69,8 @@ class Supervisor:
         self._signals = 0
         self._tether = Tether()
         self._examinations: set[asyncio.Task[None]] = set()
-        # Each takes the memory of a process, and memory may be what the children have died of.
+        # Each examination takes the memory of a process, and the children may have died because
+        # memory is short.
         self._room = asyncio.Semaphore(2)
         self._starting = asyncio.Lock()
 
@@ -110,8 +112,8 @@ class Supervisor:
             log.info(NEXT_SIGNALS)
         self._stopping.set()
         self._go.set()
-        # Two polite requests did not end them (a blocked loop cannot hear them): what they hold is
-        # redelivered.
+        # If two signals did not end the children, because a blocked loop cannot handle signals,
+        # kill them. Other workers take over their jobs.
         self._pass_on(number if self._signals <= 2 else signal.SIGKILL)
 
     def _pass_on(self, number: signal.Signals) -> None:
@@ -134,7 +136,8 @@ class Supervisor:
                 return code
             self._go.set()
             pause = self._backoff.after(pause, time.monotonic() - started)
-            # Jitter, lest a fault that hit all children at once makes them come back at once.
+            # Jitter, so that children that died at the same time do not all come back at the same
+            # time.
             seconds = pause * random.uniform(0.75, 1.25)
             log.error("worker process %d %s; starting another in %.1f s", slot, death(code), seconds)
             if serves:
@@ -181,11 +184,11 @@ class Supervisor:
 
     async def _start_child(self, reports: Reports) -> asyncio.subprocess.Process:
         try:
-            # One at a time: the signal mask is the whole process's, and each start would restore
-            # that of another.
+            # Start children one at a time: the signal mask belongs to the whole process, so two
+            # starts would restore each other's mask.
             async with self._starting:
-                # A stop that comes while the child starts must end it in order, and not in the
-                # middle of an import.
+                # A stop signal that arrives while the child starts must end it gracefully, not in
+                # the middle of an import.
                 with held_back({*STOP_SIGNALS, *PASSED_ON}):
                     return await asyncio.create_subprocess_exec(
                         *self._command(self._tether.argument, reports.descriptor),
@@ -204,7 +207,7 @@ class Supervisor:
         return True
 
     def _end_of_stopped(self, slot: int, code: int) -> int:
-        # A child killed by the very signal that we passed on had not come far enough to handle it.
+        # A child that was killed by the very signal that we passed on could not handle it yet.
         if code == ExitCode.OK or -code in STOP_SIGNALS:
             return ExitCode.OK
         log.error("worker process %d %s", slot, death(code))
@@ -212,11 +215,11 @@ class Supervisor:
 
 
 def send_signal(child: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    """Signal a child whose death may have gone unnoticed so far; then do nothing.
+    """Signal a child, or do nothing if it has died, even if its death has not been noticed yet.
 
-    The `send_signal` of asyncio first asks whether the child is still alive. When it has just died,
-    that question takes its exit status away from the event loop, and `wait` says 255 whatever it
-    was.
+    The `send_signal` of asyncio first asks whether the child is still alive. If the child has just
+    died, that check takes its exit status away from the event loop, and `wait` returns 255 whatever
+    the status was.
     """
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError):

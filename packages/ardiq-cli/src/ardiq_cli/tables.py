@@ -1,4 +1,4 @@
-"""How `ardiq inspect` presents what it has seen: rich tables for people, JSON for machines."""
+"""The output of `ardiq inspect`: rich tables for people, JSON for machines."""
 
 import sys
 import textwrap
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from ardiq.inspection import LaneState, QueueState, WorkerState
 
 Row: TypeAlias = dict[str, Any]
-"""Facts about one job: JSON, or nearly, for arguments and results may be anything."""
+"""Facts about one job: JSON values, except that arguments and results may be anything."""
 
 NOTE = Column("note", 4, wraps=True, may_be_empty=False)
-"""The last column of a table of jobs. Where it has no room, its notes stand below the table."""
+"""The last column of a table of jobs. If there is no room for it, its notes are below the table."""
 
 _MOST_NOTES = 20
 
@@ -89,7 +89,7 @@ def worker_row(queue: str, worker: "WorkerState", now_ms: int) -> list[str]:
 
 
 def job_facts(job: "TaskInfo | DeadJob", note: str = "") -> Row:
-    """An unfinished or dead job; `note` says what is wrong with it."""
+    """Return the facts about an unfinished or dead job. `note` says what is wrong with it."""
     from ardiq import DeadJob
 
     if isinstance(job, DeadJob):
@@ -114,7 +114,7 @@ def job_facts(job: "TaskInfo | DeadJob", note: str = "") -> Row:
 
 
 def result_facts(result: "TaskResult[Any]") -> Row:
-    """A finished job."""
+    """Return the facts about a finished job."""
     value = result.value.args[0] if isinstance(result.value, Unknown) else result.value
     return {"status": "complete", **result._asdict(), "value": value, "duration_ms": result.duration_ms}
 
@@ -170,7 +170,7 @@ def show(
     if left_out:
         lines.append(f"Left out: {left_out}. To see all: --json, or a terminal of {layout.needed} columns.")
     for line in lines:
-        # Commands in it can be copied: nothing is broken but between words.
+        # Break lines only between words, so that commands can be copied.
         print(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False))
 
 
@@ -195,7 +195,7 @@ def show_one(facts: Row, *, as_json: bool) -> None:
 
 
 def _is_empty(value: object) -> bool:
-    # Not by comparison, which is up to the value.
+    # Do not compare the value: its type defines what `==` does.
     return value is None or (isinstance(value, str | tuple | dict) and len(cast("Sequence[object]", value)) == 0)
 
 
@@ -209,10 +209,10 @@ def age(elapsed_ms: int) -> str:
 
 
 def moment(epoch_ms: int) -> str:
-    """Local time of day, with the date when it is not today's."""
+    """Return the local time of day, with the date if it is not today's."""
     try:
         when = datetime.fromtimestamp(epoch_ms / 1000, UTC).astimezone()
-    except (OverflowError, ValueError, OSError):  # no clock of ours has said so
+    except (OverflowError, ValueError, OSError):  # this time comes from none of our clocks
         return f"{epoch_ms} ms"
     today = datetime.now(UTC).astimezone().date()
     return when.strftime("%H:%M:%S" if when.date() == today else "%Y-%m-%d %H:%M:%S")
@@ -221,14 +221,14 @@ def moment(epoch_ms: int) -> str:
 def _plain(text: str) -> Any:  # a rich Text; the name would cost an import where no table is printed
     from rich.text import Text
 
-    # Names and reasons come from users: nothing in them is markup.
+    # Names and reasons come from users, so do not interpret them as markup.
     return Text(text)
 
 
 def _width() -> int:
     from rich.console import Console
 
-    # Into a pipe nothing is cut off at a width that nobody sees.
+    # In a pipe, there is no screen, so do not cut anything to a width.
     return Console().width if sys.stdout.isatty() else 1000
 
 

@@ -1,6 +1,4 @@
-"""The queue that an operator's command looks at, through an application object that has no
-tasks.
-"""
+"""Opens the queue that an operator's command reads, with an application object without tasks."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -32,7 +30,7 @@ DEFAULT_QUEUE = "default"
 
 
 def open_queue(url: str | None, queue: str, *, connect_timeout_s: float = 5.0) -> "Ardiq":
-    """An application object for `queue`.
+    """Return an application object for `queue`.
 
     Raises CommandError (exit code 2) for a bad URL or name; does no I/O.
     """
@@ -53,9 +51,7 @@ def open_queue(url: str | None, queue: str, *, connect_timeout_s: float = 5.0) -
 
 @cache
 def _server(url: str | None) -> str | None:
-    """Return the URL to use, and say so if it was not named: it is that of this project's
-    development server.
-    """
+    """Return the URL to use. If it is that of the project's development server, say so."""
     from ardiq.development import find_server
     from ardiq.options import names_server
 
@@ -72,7 +68,7 @@ def _server(url: str | None) -> str | None:
 
 
 def _is_queue(name: str) -> bool:
-    """Whether `name` may be that of a queue: other programs may have written into the set of
+    """Return whether `name` is valid for a queue: other programs may have written into the set of
     names.
     """
     from ardiq.options import DEFAULT_URL
@@ -115,9 +111,9 @@ async def choose_queue(url: str | None, queue: str | None, *, connect_timeout_s:
 
 
 async def look(app: "Ardiq") -> "QueueState":
-    """The state of a queue.
+    """Return the state of a queue.
 
-    Raises CommandError (exit code 4) that names those that exist when it is none of them.
+    Raises CommandError (exit code 4), which names the existing queues, if there is no such queue.
     """
     state = await app.inspect()
     if state["lanes"] or state["workers"] or state["unfinished"] or state["dead"]:
@@ -126,7 +122,7 @@ async def look(app: "Ardiq") -> "QueueState":
 
     try:
         names = await app.queues()
-    except BrokerError:  # this user may look into its own queue only, and there is nothing in it
+    except BrokerError:  # this user may only read its own queue, which is empty
         names = []
     if app.queue_name not in names:
         raise CommandError(f"there is no queue {app.queue_name!r}; {_those(names, app.queue_name)}", ExitCode.NOT_FOUND)

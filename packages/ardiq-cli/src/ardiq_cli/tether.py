@@ -21,14 +21,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Tether:
-    """The parent's end: hand `fds` to the child, and say `argument` to it."""
+    """The parent's end. Pass `fds` and `argument` to the child."""
 
     def __init__(self, *, by_kernel: bool = sys.platform == "linux") -> None:
         self._watched: int | None = None
         self._held: int | None = None
         if not by_kernel:
-            # The end that the parent holds is not inheritable, so it closes when the parent, and
-            # nobody else, dies.
+            # The end that the parent holds is not inheritable, so it closes when the parent dies,
+            # and not before.
             self._watched, self._held = os.pipe()
 
     @property
@@ -42,7 +42,7 @@ class Tether:
         return f"{os.getpid()}:{'' if self._watched is None else self._watched}"
 
     def wrap(self, command: Sequence[str]) -> list[str]:
-        """The command line that runs `command` tied to this process."""
+        """Return the command line that runs `command` tied to this process."""
         # -I: nothing of the environment or of this directory gets into sys.path; -S: no site, so it
         # starts fast.
         return [sys.executable, "-I", "-S", __file__, self.argument, *command]
@@ -62,7 +62,7 @@ def tie(argument: str) -> None:
         return
     _ask_kernel()
     if os.getppid() != parent:
-        # It died before the kernel knew of the tie, so no signal will come.
+        # The parent died before the kernel knew of the tie, so no signal will arrive.
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -87,7 +87,7 @@ def _die_at_end_of(watched: int, pid: int) -> None:
 
 
 def guard(watched: int, command: Sequence[str]) -> int:
-    """Run `command` and kill it when the parent is gone; its exit status."""
+    """Run `command`, and kill it when the parent is gone. Return its exit status."""
     child: subprocess.Popen[bytes] | None = None
     early: list[int] = []
 
@@ -97,8 +97,8 @@ def guard(watched: int, command: Sequence[str]) -> int:
         else:
             child.send_signal(received)
 
-    # Before there is a child: it may be told to stop as soon as it is there, and so before this
-    # process goes on.
+    # Do this before there is a child: it may be told to stop as soon as it exists, before this
+    # process continues.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, forward)
     child = subprocess.Popen(command)
@@ -115,8 +115,8 @@ def main(arguments: Sequence[str]) -> int:
     if watched is not None:
         return guard(watched, command)
     tie(argument)
-    # The parent may have blocked signals for itself; the program must still hear that it is to
-    # stop.
+    # The parent may have blocked signals for itself, but the program must still receive the
+    # signals that stop it.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.execvp(command[0], command)
 

@@ -1,6 +1,6 @@
 """What is wrong with a queue, in sentences that say what to do.
 
-It is judged from what `Ardiq.inspect` returns.
+They are derived from what `Ardiq.inspect` returns.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ardiq.inspection import QueueState, WorkerState
 
 _MOST_WORKERS = 1000
-"""`Ardiq.inspect` returns no more of them, so others may be missing."""
+"""`Ardiq.inspect` returns at most this many workers, so others may be missing."""
 
 
 def of_queue(state: "QueueState") -> list[str]:

@@ -1,11 +1,12 @@
-"""Whether the installed distributions belong together."""
+"""Checks that the installed distributions have the same version."""
 
 
 def check_version() -> None:
-    """Raise VersionMismatchError when command line and client are not of one version; the worker
-    looks after itself.
+    """Raise VersionMismatchError if the command line and the client have different versions.
+
+    The worker checks its own.
     """
-    # Imported here: nothing of ardiq may be on the path to `--help`.
+    # Imported here because `--help` must not load ardiq.
     import ardiq
     from ardiq import version
 

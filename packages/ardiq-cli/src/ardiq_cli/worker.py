@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ardiq_worker.observe import Attempt
 
 _LOOP_STOPPED = "Event loop stopped before Future completed"
-"""What `run_until_complete` says of a loop that was stopped."""
+"""The message of `run_until_complete` for a loop that was stopped."""
 
 _CALLBACK = asyncio.Handle._run.__code__  # pyright: ignore[reportPrivateUsage] - there is no other way
 """The code that calls the callbacks of a loop, and logs what they raise."""
@@ -40,12 +40,12 @@ class WorkerOptions:
     quiet: bool = False
     log_format: LogFormat = LogFormat.CONSOLE
     announces: bool = True
-    """Whether to log what is served; of several processes, one does."""
+    """Whether to log what is served. Of several processes, only one does."""
     is_supervised: bool = False
     """Whether another process handles the signals of the terminal, and explains them."""
 
     def to_argument(self) -> str:
-        """As one command-line word, for a child process."""
+        """Return the options as one command-line word, for a child process."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -55,7 +55,7 @@ class WorkerOptions:
         return cls(**values)
 
     def overrides(self) -> "RunOptions":
-        """The options of the application that these replace."""
+        """Return the options of the application that these replace."""
         return {"concurrency": self.concurrency, "shutdown_grace_s": self.grace, "burst": self.burst or None}
 
 
@@ -74,16 +74,18 @@ class Steps(Protocol):
         ...
 
     def loaded(self, app: "Ardiq") -> None:
-        """The application is imported, nothing is connected."""
+        """Called when the application is imported, before anything is connected."""
 
     def connected(self) -> None:
-        """Redis has answered; the worker starts."""
+        """Called when Redis has answered and the worker starts."""
 
     def drained(self) -> None:
-        """The worker has ended because no job is waiting, running or due."""
+        """Called when the worker has ended because no job is waiting, running or due."""
 
     def last_step(self) -> None:
-        """The process is about to be terminated, because application code keeps it from exiting."""
+        """Called before the process is terminated because application code keeps it from
+        exiting.
+        """
 
 
 class NoSteps:
@@ -108,29 +110,29 @@ class NoSteps:
 
 
 class _Stopped(Interruption):
-    """A stop signal has come before the event loop handles them.
+    """A stop signal has arrived before the event loop handles these signals.
 
     Not SystemExit: an imported module may raise that.
     """
 
 
 def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
-    """Run the worker until it is told to stop (or, in burst, until the queue is empty); the exit
-    status.
+    """Run the worker until it is told to stop or, in burst mode, until the queue is empty.
+
+    Return the exit status.
     """
     configure(options.log_format, verbose=options.verbose, quiet=options.quiet)
     steps = steps or NoSteps()
     stops = steps.stop_signals()
     try:
-        # Until the event loop takes over, a stop signal just ends the process with status 0: no job
-        # has been taken. The default action would not do, for as process 1 of a container it
-        # ignores SIGTERM.
+        # Until the event loop takes over, a stop signal ends the process with status 0: no job has
+        # been taken. The default action is not enough: process 1 of a container ignores SIGTERM.
         for number in stops:
             signal.signal(number, _leave)
         survive()
-        # Whoever started this process may have held them back until the handlers were there.
+        # The process that started this one may have held them back until the handlers exist.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        # Imported only now, because it takes a while and the signals above may come meanwhile.
+        # Imported only now, because it takes a while and the signals above may arrive meanwhile.
         from ardiq_cli.load import load_app
 
         level = logging.root.level
@@ -146,7 +148,7 @@ def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
         ending.begin(code, message=message, last_step=steps.last_step)
         raise
     finally:
-        # What is left to do is bounded, and a second signal must not turn an orderly end into a
+        # The rest takes a limited time, and a second signal must not turn a graceful end into a
         # traceback.
         ignore(stops)
 
@@ -156,12 +158,12 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 
 
 def _run(main: Coroutine[Any, Any, int]) -> int:
-    """Run `main` as `asyncio.run` does, and go on if other code on the loop raises out of it, or
+    """Run `main` as `asyncio.run` does, and continue if other code on the loop raises out of it or
     stops it.
 
     asyncio passes SystemExit and KeyboardInterrupt of any task or callback out of the loop, and
-    whatever the application's logging raises when asyncio logs something. Whoever awaits that task
-    receives the exception too.
+    whatever the application's logging raises when asyncio logs something. Code that awaits that
+    task receives the exception too.
     """
     runner = asyncio.Runner()
     try:

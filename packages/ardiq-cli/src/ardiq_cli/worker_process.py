@@ -1,7 +1,7 @@
 """The program of one worker process: `python -m ardiq_cli.worker_process TETHER REPORTS OPTIONS`.
 
-It does not go through the command line's parser, whose libraries a worker has no use for but would
-keep in memory. So `ardiq run` becomes this program too (`become`).
+It does not use the command line's parser: a worker does not need its libraries, but would keep them
+in memory. So `ardiq run` becomes this program too (`become`).
 """
 
 import os
@@ -76,8 +76,9 @@ def become(options: WorkerOptions) -> None:
 
 
 def _is_found_at_start() -> bool:
-    """Whether a new interpreter finds this package: one in a zip file, say, is found by what
-    prepares the path for it.
+    """Return whether a new interpreter finds this package.
+
+    A package in a zip file, for example, is found only if some code prepares the path.
     """
     here = Path(__file__).parents[1]
     if sys.flags.no_site:

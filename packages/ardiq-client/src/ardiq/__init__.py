@@ -1,16 +1,17 @@
 """ArdiQ, a distributed task queue over Redis.
 
-This is the client: it defines or names tasks, enqueues them, reads results.
+This is the client. Use it to define tasks, or refer to them by name, to enqueue them, and to read
+their results.
 
 Import the public names from here. The modules:
 
 | module | what it does |
 |---|---|
-| `app` | `Ardiq`: options, the registry, and all that you ask of a queue |
+| `app` | `Ardiq`: options, the registry, and the methods that use a queue |
 | `options` | checks the options of an app and of a run |
 | `task` | a registered task, and how a function becomes one |
 | `decorator` | the type of the decorators, for type checkers |
-| `dispatch` | from a call to a submission: `options`, `enqueue`, `prepare` |
+| `dispatch` | turns calls into submissions: `options`, `enqueue`, `prepare` |
 | `pending` | an enqueue that has not been sent |
 | `job` | the handle to an enqueued job |
 | `results` | status, result and snapshot of a job |
@@ -21,7 +22,7 @@ Import the public names from here. The modules:
 | `expression` | parses cron expressions |
 | `running` | whether the app's own worker runs, and how to stop it |
 | `development` | finds the server of a running `ardiq dev` |
-| `host` | the seam to `ardiq_worker` |
+| `host` | what `ardiq_worker` and `ardiq_cli` use beyond the public names |
 | `errors` | the exceptions |
 | `checks` | checks values that callers pass |
 | `printable` | makes text safe for terminals and logs |
@@ -29,7 +30,7 @@ Import the public names from here. The modules:
 | `__main__` | `python -m ardiq`, the command line if it is installed |
 | `_encoding` | arguments and results as bytes |
 | `_functions` | inspects functions and their signatures |
-| `_core` | the way to the engine |
+| `_core` | calls the engine |
 """
 
 from ardiq.app import Ardiq

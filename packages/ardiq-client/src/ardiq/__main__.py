@@ -1,4 +1,4 @@
-"""`python -m ardiq` is the command `ardiq`, where the distribution `ardiq-cli` is installed."""
+"""Makes `python -m ardiq` the same as the command `ardiq`, if `ardiq-cli` is installed."""
 
 import sys
 

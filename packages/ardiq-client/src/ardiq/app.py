@@ -40,12 +40,12 @@ class Ardiq:
     Args:
         redis_url: Defaults to `$ARDIQ_REDIS_URL`, this project's running `ardiq dev`, or
             `redis://localhost:6379`.
-        queue_name: The queue. Apps with the same name and Redis share a queue.
+        queue_name: The name of the queue. Apps with the same name and Redis share a queue.
         priorities: The lanes, lowest first. Defaults to the single lane `default`.
-        serializer: Replaces msgpack for arguments and results; goes together with `deserializer`.
-        deserializer: The counterpart of `serializer`.
+        serializer: Encodes arguments and results in place of msgpack. It needs a `deserializer`.
+        deserializer: Decodes what `serializer` returns.
         cron_poll_s: The longest time between two checks of the schedules, in seconds.
-        **core_options: The options of `ardiq.options.CoreOptions`.
+        **core_options: Further options; see `ardiq.options.CoreOptions`.
 
     Raises:
         ValueError: If the value of an option is out of range or malformed.
@@ -57,21 +57,21 @@ class Ardiq:
         ```
     """
 
-    redis_url = Option[str]("Where Redis is. The password, if any, is in it: do not log it.")
-    queue_name = Option[str]("The queue: the namespace of all its keys in Redis.")
-    default_priority = Option[str]("The lane of a task that names none.")
+    redis_url = Option[str]("The URL of Redis. It contains the password, if there is one: do not log it.")
+    queue_name = Option[str]("The name of the queue, and the namespace of its keys in Redis.")
+    default_priority = Option[str]("The lane of tasks that do not set one.")
     serializer = Option[Callable[[Any], bytes] | None]("The app's own serializer, None for msgpack.")
     deserializer = Option[Callable[[bytes], Any] | None]("The app's own deserializer, None for msgpack.")
     cron_poll_s = Option[float]("The longest time between two checks of the schedules, in seconds.")
     concurrency = Option[int]("How many tasks a worker runs at once.")
-    prefetch = Option[int]("How many jobs a worker holds, running ones included.")
-    idle_timeout_ms = Option[int]("The lease: if a worker does not renew it for this long, others take over its jobs.")
+    prefetch = Option[int]("How many jobs a worker holds, including the running ones.")
+    idle_timeout_ms = Option[int]("The lease. If a worker does not renew it for this long, others take over its jobs.")
     result_ttl_ms = Option[int]("How long results are kept; 0: not stored, negative: never expire.")
     sync_concurrency = Option[int]("How many threads run `def` tasks.")
     shutdown_grace_s = Option[float]("How long a stopping worker lets tasks finish, in seconds.")
-    max_payload_bytes = Option[int]("The largest encoded arguments that are sent.")
+    max_payload_bytes = Option[int]("The maximum size of the encoded arguments of a job, in bytes.")
     connect_timeout_s = Option[float]("How long a call may try to reach Redis, in seconds.")
-    allow_eviction = Option[bool]("Whether to work with a Redis that evicts keys, and so loses jobs.")
+    allow_eviction = Option[bool]("Whether to accept a Redis that evicts keys when it is full, and so loses jobs.")
 
     def __init__(
         self,
@@ -107,14 +107,14 @@ class Ardiq:
 
     @property
     def priorities(self) -> list[str]:
-        """The lanes, lowest first. This is a copy."""
+        """A copy of the list of lanes, lowest first."""
         return list(self._options["priorities"])
 
     @property
     def burst(self) -> bool:
         """Whether the worker ends when no job is waiting, running or due.
 
-        You may set this while it runs.
+        You can set it while the worker runs.
         """
         return self._burst
 
@@ -142,7 +142,7 @@ class Ardiq:
     @overload
     def task(self, fn: None = None, **options: Unpack[TaskOptions]) -> TaskDecorator: ...
     def task(self, fn: Callable[..., Any] | None = None, **options: Unpack[TaskOptions]) -> Any:
-        """Register a function as a task. Use it as a decorator, bare or with options.
+        """Register a function as a task. Use it as a decorator, with or without options.
 
         Args:
             fn: The function, `async def` or `def`.
@@ -179,11 +179,11 @@ class Ardiq:
 
         Args:
             spec: A cron expression, in UTC.
-            every: An interval, in seconds, aligned to the epoch. Pass either this or `spec`.
+            every: An interval in seconds, aligned to the epoch. Pass either this or `spec`.
             **options: The options of `task`.
 
         Raises:
-            TypeError: If both or neither of `spec` and `every` are passed, or the function needs
+            TypeError: If you pass both or neither of `spec` and `every`, or if the function needs
                 arguments.
             ValueError: If the expression is malformed or never matches.
 
@@ -208,7 +208,7 @@ class Ardiq:
     def ref(self, name: str) -> TaskRef[..., Any]:
         """Return a task by its name, for a service that does not have its code.
 
-        The settings of a registered task apply.
+        If this app has registered the task, its signature, lane, `expire_ms` and `unique` apply.
         """
         task = self._registry.get(check_task_name(name))
         if task is None:
@@ -231,8 +231,8 @@ class Ardiq:
         The jobs are returned in the order of the calls.
 
         A generator is the fastest way to enqueue: it is consumed a thousand calls at a time while
-        earlier ones are in flight. Each 250 calls are accepted as a whole. If the generator raises,
-        or Redis cannot be reached, the jobs that were sent before stay enqueued.
+        earlier ones are in flight. Redis accepts 250 calls at a time, all or none. If the generator
+        raises, or Redis cannot be reached, the jobs that were sent before stay enqueued.
 
         Example:
             ```python
@@ -243,7 +243,7 @@ class Ardiq:
         return [Job(self, job_id) for chunk in ids for job_id in chunk]
 
     def enqueue_many_sync(self, calls: Iterable[Prepared[R]]) -> list[Job[R]]:
-        """Do what `enqueue_many` does, for code without an event loop. Blocks the thread."""
+        """Blocking version of `enqueue_many`, for code without an event loop."""
         ids = self._connection.enqueue_many_sync(chunks_of(self, calls))
         return [Job(self, job_id) for chunk in ids for job_id in chunk]
 
@@ -259,12 +259,12 @@ class Ardiq:
             timeout: How long to wait, in seconds. None (the default) returns at once.
 
         Returns:
-            The result. None only without a timeout, if there is no result yet.
+            The result, or None if `timeout` is None and there is no result yet.
 
         Raises:
             TimeoutError: If no result arrives within `timeout`. ResultNotFoundError, a subclass, is
                 raised as soon as it is clear that none can arrive.
-            InvalidIdError: If `task_id` cannot be the id of a job.
+            InvalidIdError: If `task_id` is not a valid job id.
             BrokerError: If Redis cannot be reached or refuses the request.
             SerializationError: If the value cannot be decoded.
 
@@ -281,7 +281,7 @@ class Ardiq:
     @overload
     def result_sync(self, task_id: str, timeout: float | timedelta) -> TaskResult[Any]: ...
     def result_sync(self, task_id: str, timeout: float | timedelta | None = None) -> TaskResult[Any] | None:
-        """Do what `result` does, for code without an event loop. Blocks the thread.
+        """Blocking version of `result`, for code without an event loop.
 
         Raises:
             RuntimeError: If `timeout` is given and an event loop runs in this thread.
@@ -295,7 +295,7 @@ class Ardiq:
         return results.status_of(await self._connection.ask(_core.lookup(check_job_id(task_id))))
 
     def status_sync(self, task_id: str) -> TaskStatus:
-        """Do what `status` does, for code without an event loop. Blocks the thread."""
+        """Blocking version of `status`, for code without an event loop."""
         return results.status_of(self._connection.ask_sync(_core.lookup(check_job_id(task_id)), "status"))
 
     async def info(self, task_id: str) -> TaskInfo | None:
@@ -303,18 +303,18 @@ class Ardiq:
         return results.info_of(self._codec, await self._connection.ask(_core.lookup(check_job_id(task_id))))
 
     def info_sync(self, task_id: str) -> TaskInfo | None:
-        """Do what `info` does, for code without an event loop. Blocks the thread."""
+        """Blocking version of `info`, for code without an event loop."""
         return results.info_of(self._codec, self._connection.ask_sync(_core.lookup(check_job_id(task_id)), "info"))
 
     async def queue_size(self) -> int:
-        """Return how many jobs wait to start on all lanes.
+        """Return how many jobs wait to start, over all lanes.
 
-        Scheduled jobs count, running ones do not.
+        This includes scheduled jobs, but not running ones.
         """
         return cast("int", await self._connection.ask(_core.depth))
 
     def queue_size_sync(self) -> int:
-        """Do what `queue_size` does, for code without an event loop. Blocks the thread."""
+        """Blocking version of `queue_size`, for code without an event loop."""
         return cast("int", self._connection.ask_sync(_core.depth, "queue_size"))
 
     async def inspect(self) -> QueueState:
@@ -333,15 +333,15 @@ class Ardiq:
     async def jobs(self, state: JobState, limit: int = 100) -> list[TaskInfo] | list[DeadJob]:
         """Return up to `limit` jobs in one state.
 
-        The order depends on the state: `scheduled` jobs come by due time, `dead` ones from the
-        newest to the oldest, `queued` ones from the oldest to the newest within their lane, and
-        `running` ones in no particular order.
+        The order depends on the state. `scheduled` jobs are sorted by due time, `dead` ones from
+        the newest to the oldest, and `queued` ones from the oldest to the newest within their lane.
+        `running` ones are in no particular order.
 
-        If the arguments of a job cannot be decoded here, its `args` and `kwargs` are empty.
+        If this app cannot decode the arguments of a job, its `args` and `kwargs` are empty.
 
         Args:
             state: `"queued"`, `"scheduled"`, `"running"` or `"dead"`.
-            limit: The most jobs to return, from 1 to 1,000,000.
+            limit: The maximum number of jobs to return, from 1 to 1,000,000.
 
         Raises:
             ValueError: If the state is unknown, or `limit` is out of range.
@@ -360,14 +360,15 @@ class Ardiq:
         """Run a worker until `stop` is called or, in burst mode, until no work is left.
 
         From this call on, `stop` ends the run, even if the return value has not been awaited yet.
-        You may call it again afterwards.
+        When the run has ended, you can call `run` again.
 
         Args:
             **overrides: Replace options of the app for this run: `concurrency`, `prefetch`,
                 `sync_concurrency`, `shutdown_grace_s`, `burst`.
 
         Raises:
-            TypeError: If there is no such option, or its type is wrong.
+            TypeError: If an option is unknown or has the wrong type.
+            ValueError: If the value of an option is out of range.
             WorkerNotInstalledError: If only the client is installed.
             BrokerError: If the worker cannot start, or gives up later.
             WorkerExhaustedError: If the process has run out of threads, memory or file descriptors.

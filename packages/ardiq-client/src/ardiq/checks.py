@@ -20,7 +20,7 @@ LATEST_MS = 253_402_300_799_999
 MOST_HEADER_BYTES = 8192
 """The limit for the headers of a job.
 
-W3C Baggage, https://www.w3.org/TR/baggage/#limits, has the same.
+W3C Baggage has the same limit: https://www.w3.org/TR/baggage/#limits.
 """
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/")
@@ -43,7 +43,7 @@ _ELSEWHERE = {
     "ttl": "result_ttl_ms",
     "workers": "concurrency",
 }
-"""What other task queues, or users, call our options."""
+"""Names that other task queues, or users, have for our options."""
 
 
 def did_you_mean(name: str, known: Collection[str], *, near: float = _NEAR) -> str:
@@ -93,7 +93,7 @@ def kind_of(value: object) -> str:
 
 
 def check_int(label: str, value: object, lowest: int, highest: int) -> int:
-    """Accept an int within bounds; a bool is not one."""
+    """Accept an int within bounds, but no bool."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{label} must be an int, not {kind_of(value)}")
     if not lowest <= value <= highest:
@@ -125,15 +125,15 @@ def check_seconds(label: str, value: object, *, zero: bool = False) -> float:
 
 
 def check_timeout_ms(value: object) -> int | None:
-    """Return how long to wait for a result, in ms; None means not at all.
+    """Return how long to wait for a result, in ms. None means not to wait.
 
-    More than 100 years become 100 years.
+    A longer time than 100 years is reduced to 100 years.
     """
     if value is None:
         return None
     amount = _duration("timeout", value)
     if math.isnan(amount) or amount < 0:
-        raise ValueError("timeout must be zero or more seconds, or None to look without waiting")
+        raise ValueError("timeout must be zero or more seconds, or None to check without waiting")
     return math.ceil(min(amount * 1000, LONGEST_MS))
 
 
@@ -153,7 +153,7 @@ def check_job_id(value: object) -> str:
     if not isinstance(value, str):
         raise InvalidIdError(f"a job id must be a str, not {kind_of(value)}; convert it, for example with str()")
     if not 1 <= len(value) <= 256:
-        raise InvalidIdError(f"a job id must have 1 to 256 characters, this one has {len(value)}")
+        raise InvalidIdError(f"a job id must have 1 to 256 characters; this one has {len(value)}")
     if not _printable(value):
         raise InvalidIdError("a job id must consist of printable characters without spaces")
     return value
@@ -164,7 +164,7 @@ def check_task_name(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a task's name must be a str, not {kind_of(value)}")
     if not 1 <= len(value) <= 256:
-        raise ValueError(f"a task's name must have 1 to 256 characters, this one has {len(value)}")
+        raise ValueError(f"a task's name must have 1 to 256 characters; this one has {len(value)}")
     if not _printable(value):
         raise ValueError(f"a task's name must consist of printable characters without spaces, unlike {value!r}")
     return value
@@ -192,14 +192,14 @@ def check_lanes(value: object) -> tuple[str, ...]:
         raise TypeError(f"priorities must be a list of lane names, lowest first, not {kind}")
     names = tuple(check_name("a lane in priorities", lane) for lane in cast(Iterable[object], value))
     if not names:
-        raise ValueError("priorities must name at least one lane; leave it out for the one lane 'default'")
+        raise ValueError("priorities must name at least one lane; leave it out for the single lane 'default'")
     if len(set(names)) != len(names):
         raise ValueError(f"priorities must name each lane once, unlike {list(names)!r}")
     return names
 
 
 def check_headers(value: object) -> dict[str, str] | None:
-    """Returns a copy of the headers of a job: a small map of text to text."""
+    """Return a copy of the headers of a job, a small dict of str to str."""
     if value is None:
         return None
     if not isinstance(value, Mapping):

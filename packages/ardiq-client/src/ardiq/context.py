@@ -9,7 +9,7 @@ class TaskContext:
     Attributes:
         task_id: The id of the job.
         name: The name of the task.
-        tries: How often the job has been started, including this run.
+        tries: How many times the job has been started, including this run.
         queue: The name of the queue.
         headers: The text that is passed along with the job.
         enqueue_time: When the job was enqueued, in epoch milliseconds by the Redis clock.
@@ -34,11 +34,13 @@ class TaskContext:
 _current: ContextVar[TaskContext | None] = ContextVar("ardiq_current_task", default=None)
 
 enter = _current.set
-"""Makes a context that of the running code; the worker calls this once for each run."""
+"""Sets the context of the running code. The worker calls this once for each run."""
 
 
 def current_task() -> TaskContext | None:
-    """Return the context of the task that calls this, `async def` or `def`; None outside a task.
+    """Return the context of the running task, or None outside of a task.
+
+    It works in both `async def` and `def` tasks.
 
     Example:
         ```python

@@ -9,7 +9,7 @@ class Retry(Exception):
     """Raise this inside a task to run the job again later. It spends one of the task's retries.
 
     Args:
-        message: Why. It appears in the value of the failed result if no retry is left.
+        message: The reason. It appears in the value of the failed result if no retry is left.
         delay_ms: Milliseconds until the next attempt. 0 means at once; None means the task's usual
             backoff.
 
@@ -35,7 +35,7 @@ class Reject(Exception):
     """Raise this inside a task to fail its job at once, even if retries remain.
 
     Args:
-        message: Why. It appears in the value of the failed result.
+        message: The reason. It appears in the value of the failed result.
 
     Example:
         ```python

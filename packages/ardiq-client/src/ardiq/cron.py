@@ -1,7 +1,7 @@
 """Schedules as they are registered.
 
-The worker computes the times, with croniter; the client needs nothing beyond the standard library,
-so that a module with `@app.cron` in it imports where only the client is installed.
+The worker computes the times with croniter. The client needs only the standard library, so a module
+that uses `@app.cron` can be imported where only the client is installed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Schedule(NamedTuple):
     """When workers enqueue a task.
 
-    Either at the times of a cron expression in UTC, or at an interval in ms, aligned to the epoch.
+    A schedule has either a cron expression in UTC or an interval in ms, aligned to the epoch.
     """
 
     name: str
@@ -28,8 +28,9 @@ class Schedule(NamedTuple):
 
 
 def check_timing(spec: object, every: object) -> tuple[str | None, int | None]:
-    """The expression or the interval in ms, whichever was given; TypeError unless it is exactly
-    one.
+    """Return the expression and the interval in ms, one of which is None.
+
+    Raises TypeError unless exactly one was passed.
     """
     if (spec is None) == (every is None):
         raise TypeError("pass exactly one of a cron expression and every=")
@@ -40,7 +41,7 @@ def check_timing(spec: object, every: object) -> tuple[str | None, int | None]:
         raise TypeError(f"a cron expression must be a str, not {kind_of(spec)}{hint}")
     from ardiq.expression import parts  # not needed without a cron expression
 
-    parts(spec)  # raises ValueError for what cannot be one
+    parts(spec)  # raises ValueError if the expression is invalid
     return spec.strip(), None
 
 

@@ -1,4 +1,4 @@
-"""The type of a decorator that makes tasks; type checkers read it, nothing runs it."""
+"""The type of a decorator that makes tasks. Only type checkers use it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""The development server of the project that a program runs in, which `ardiq dev` describes in
-`.ardiq/dev.json`.
+"""Finds the development server of a project, which `ardiq dev` describes in `.ardiq/dev.json`.
 
-An app that no argument and no environment variable gives a server looks for this file when it first
-connects. A file is used only if this user owns it, no other user can write to it, and the
-`ardiq dev` that wrote it still runs on this machine. A file that is left over, copied from
-elsewhere or written by somebody else is ignored.
+If neither an argument nor an environment variable names its server, an app looks for this file when
+it first connects. The file is used only if this user owns it, no other user can write to it, and
+the `ardiq dev` that wrote it still runs on this machine. A file that is left over, copied from
+elsewhere or written by another user is ignored.
 
 Apps that name their server never load this module.
 """
@@ -32,17 +31,17 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class DevServer(NamedTuple):
-    """A development server that runs."""
+    """A running development server."""
 
     url: str
     project: str
-    """The directory that has the file."""
+    """The directory of the project, which contains `.ardiq`."""
     pid: int
     """The process of `ardiq dev`, which starts the server again when it dies."""
 
 
 class Search(NamedTuple):
-    """What was found from one directory upwards."""
+    """The result of a search from one directory upwards."""
 
     server: DevServer | None
     unused: str | None

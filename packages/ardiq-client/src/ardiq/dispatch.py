@@ -1,9 +1,8 @@
-"""From a call to a submission: what `Task`, a task with options and a task known only by its name
-have in common.
+"""What `Task`, `BoundTask` and `TaskRef` have in common: they turn calls into submissions.
 
-Public names and the engine's names differ for a few things: `task_id` is the engine's job id,
-`schedule_ms` its due time, `enqueue_time` its time of the enqueue, and a payload its body. Inside
-the client, the engine's names are used.
+A few things have one name in the public API and another in the engine. A `task_id` is the engine's
+job id, `schedule_ms` its due time, `enqueue_time` its time of the enqueue, and a payload its body.
+The client uses the engine's names internally.
 """
 
 # pyright: reportPrivateUsage=false
@@ -32,8 +31,9 @@ CHUNK = 1000
 """How many jobs one request of `enqueue_many` carries."""
 
 CHUNK_BYTES = 1024 * 1024
-"""A request with this many bytes of arguments is full, so large ones are sent while the next are
-encoded.
+"""A request with this many bytes of arguments is full.
+
+Large arguments are thus sent while the next ones are encoded.
 """
 
 CALL_OPTIONS = ("task_id", "priority", "delay_ms", "schedule_ms", "expire_ms", "headers", "unique")
@@ -41,7 +41,10 @@ CALL_OPTIONS = ("task_id", "priority", "delay_ms", "schedule_ms", "expire_ms", "
 
 
 class Prepared(Generic[R]):
-    """A call whose arguments are encoded, ready for `app.enqueue_many`."""
+    """A call whose arguments are encoded, ready for `app.enqueue_many`.
+
+    `task.prepare(...)` returns it.
+    """
 
     __slots__ = ("_app", "_submission")
 
@@ -99,7 +102,7 @@ class Dispatch(Generic[P, R]):
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> PendingEnqueue[R]:
         """Enqueue one call; await the return value to get its `Job`.
 
-        The arguments are those of the function.
+        The arguments are those of the task's function.
 
         Raises:
             TypeError: If the arguments do not match the function's signature.
@@ -115,9 +118,9 @@ class Dispatch(Generic[P, R]):
         return PendingEnqueue(self._app, self._submission(args, kwargs))
 
     def enqueue_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """Do what `enqueue` does, for code without an event loop.
+        """Blocking version of `enqueue`, for code without an event loop.
 
-        Blocks the thread until the job is accepted.
+        Returns when the job is accepted.
         """
         app = self._app
         return Job(app, app._connection.enqueue_sync(self._submission(args, kwargs)))
@@ -181,7 +184,7 @@ class Dispatch(Generic[P, R]):
             self.name,
             self._signature,
             lane=self._lane if priority is None else lane_index(app._lanes, priority),
-            # 0 is the default of the option: the task's own setting applies.
+            # 0 is the default of the option and keeps the task's own setting.
             expire_ms=check_int("expire_ms", expire_ms, 0, LONGEST_MS) or self._expire_ms,
             unique=self._unique if unique is None else check_bool("unique", unique),
             job_id=None if task_id is None else check_job_id(task_id),
@@ -195,7 +198,7 @@ class Dispatch(Generic[P, R]):
 
 
 class BoundTask(Dispatch[P, R]):
-    """A task with options for the next enqueues; what `task.options(...)` returns."""
+    """A task with options for one or more enqueues. `task.options(...)` returns it."""
 
     __slots__ = ()
 
@@ -217,24 +220,24 @@ class Dispatchable(Dispatch[P, R]):
         unique: bool | None = None,
         **unknown: Never,
     ) -> BoundTask[P, R]:
-        """Return the task with options for the enqueues that you make through the return value.
+        """Return the task with options, which apply to what you enqueue through the return value.
 
         Args:
             task_id: The job's id. While a job with this id is unfinished, another enqueue returns
                 that job.
-            priority: The lane.
-            delay_ms: Wait this long before the job may start, in milliseconds.
-            schedule_ms: Start at this time, in epoch milliseconds. It takes precedence over
+            priority: The lane. None (the default) means the task's own lane.
+            delay_ms: How long the job waits before it may start, in milliseconds.
+            schedule_ms: When the job may start, in epoch milliseconds. It takes precedence over
                 `delay_ms`, and a time in the past means now.
             expire_ms: Drop the job if it has not started this many milliseconds after its enqueue.
                 0 keeps the task's own setting.
             headers: Text that is passed along with the job, at most 8,192 bytes.
-            unique: Replaces the task's own setting.
-            **unknown: No other option is accepted.
+            unique: Overrides the task's own setting. None (the default) keeps it.
+            **unknown: Any other option raises TypeError.
 
         Raises:
             ValueError: If a number is out of range, or the app has no such lane.
-            InvalidIdError: If `task_id` cannot be the id of a job.
+            InvalidIdError: If `task_id` is not a valid job id.
             TypeError: If an option is unknown or has the wrong type.
 
         Example:
@@ -248,7 +251,10 @@ class Dispatchable(Dispatch[P, R]):
 
 
 class TaskRef(Dispatchable[P, R]):
-    """A task known by its name only; what `app.ref(name)` returns. Its code may be anywhere."""
+    """A task that is known by its name. `app.ref(name)` returns it.
+
+    The app does not need the code of the task.
+    """
 
     __slots__ = ()
 
@@ -256,7 +262,7 @@ class TaskRef(Dispatchable[P, R]):
 def chunks_of(app: Ardiq, calls: Iterable[object]) -> Iterator[list[Submission]]:
     """Return the submissions of `calls`, a thousand at a time.
 
-    Lists and tuples are checked as a whole first.
+    A list or tuple is checked completely before the first chunk is returned.
     """
     if isinstance(calls, list | tuple):
         return _chunks([_submission_of(app, call) for call in cast("Sequence[object]", calls)])
@@ -265,7 +271,7 @@ def chunks_of(app: Ardiq, calls: Iterable[object]) -> Iterator[list[Submission]]
 
 def _submission_of(app: Ardiq, call: object) -> Submission:
     if not isinstance(call, Prepared):
-        raise TypeError(f"enqueue_many takes what task.prepare(...) returns, not {kind_of(call)}")
+        raise TypeError(f"enqueue_many accepts what task.prepare(...) returns, not {kind_of(call)}")
     if call._app is not app:
         raise ValueError(f"the call of {call._submission[1]!r} was prepared with another app")
     return call._submission

@@ -35,7 +35,7 @@ __all__ = [
 
 
 class SerializationError(ArdiqError, TypeError):
-    """An argument or a return value cannot be encoded, or a stored one cannot be decoded."""
+    """An argument or a return value cannot be encoded, or a stored value cannot be decoded."""
 
 
 class PayloadTooLargeError(ArdiqError, ValueError):

@@ -1,8 +1,9 @@
 """Parses and validates cron expressions.
 
-An expression is split into parts, and matches when one of them does. A part is an unambiguous
-expression of six fields: lists of numbers, and a day rule in one field at most. So the library that
-computes times on the worker never sees the forms that libraries interpret differently.
+An expression is split into parts, and matches a time if one of the parts does. A part is an
+unambiguous expression of six fields: lists of numbers, and a day rule in one field at most. The
+library that computes times on the worker therefore never sees a form that libraries interpret
+differently.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def parts(spec: str) -> list[str]:
     except _BadFieldError as error:
         raise ValueError(f"cron expression {spec!r}: {error}") from None
     if not rules:
-        raise ValueError(f"cron expression {spec!r}: no month named has such a day, it would never fire")
+        raise ValueError(f"cron expression {spec!r}: none of its months has such a day, so it would never fire")
     return [f"{clock} {days} {_written(_MONTH, months)} {weekdays}" for days, weekdays in rules]
 
 

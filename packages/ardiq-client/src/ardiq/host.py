@@ -1,5 +1,4 @@
-"""The seam between the client and the worker: `Host`, and what `ardiq_worker` and `ardiq_cli` use
-of the private rooms.
+"""What `ardiq_worker` and `ardiq_cli` use of the client beyond its public names.
 
 The client itself does not load this module.
 """

@@ -12,11 +12,14 @@ JobState = Literal["queued", "scheduled", "running", "dead"]
 
 
 class LaneState(TypedDict):
-    """One lane.
+    """The state of one lane.
 
-    `waiting` counts jobs that no worker has fetched, `held` those that a worker has fetched and not
-    finished. `workers` counts the workers that serve the lane; it is None if that is not known,
-    because a worker does not say what it serves.
+    Attributes:
+        lane: The name of the lane.
+        waiting: How many jobs no worker has fetched yet.
+        held: How many jobs a worker has fetched and not finished.
+        workers: How many workers serve the lane. None if that is not known: a worker of an earlier
+            version does not say which lanes it serves, or there are more than 1,000 workers.
     """
 
     lane: str
@@ -26,11 +29,21 @@ class LaneState(TypedDict):
 
 
 class WorkerState(TypedDict):
-    """One worker, as of its last sign of life.
+    """The state of one worker when it last reported to Redis.
 
-    `held` counts the jobs that it has fetched and not finished, the `running` ones included.
-    `lease_left_ms` is negative if the lease has expired: the worker is frozen, cut off, or dead.
-    `lanes` are those that it serves, highest first.
+    Attributes:
+        id: The id of the worker.
+        host: The name of its host.
+        pid: The id of its process.
+        concurrency: How many tasks it runs at the same time.
+        prefetch: How many jobs it holds at most, including the running ones.
+        held: How many jobs it has fetched and not finished, including the running ones.
+        running: How many jobs it is running.
+        started_ms: When it started, in epoch milliseconds.
+        lease_left_ms: How long its lease is still valid, in milliseconds. A negative number means
+            that the lease has expired: the worker is frozen, cut off, or dead.
+        version: Its version of ArdiQ.
+        lanes: The lanes that it serves, highest first.
     """
 
     id: str
@@ -47,11 +60,19 @@ class WorkerState(TypedDict):
 
 
 class QueueState(TypedDict):
-    """A queue at one moment.
+    """The state of a queue at one moment. Some of the counts overlap.
 
-    The counts overlap: `waiting` counts all jobs that have not started, so it includes the
-    `scheduled` ones, and `unfinished` is `waiting` and `running` together. `lanes` are in the order
-    in which workers serve them.
+    Attributes:
+        name: The name of the queue.
+        lanes: The lanes, in the order in which workers serve them.
+        scheduled: How many jobs wait for their due time.
+        running: How many jobs are running.
+        dead: How many dead letters there are.
+        unfinished: The sum of `waiting` and `running`.
+        waiting: How many jobs have not started, including the `scheduled` ones.
+        workers: The workers that hold a lease, or whose lease has expired and whose jobs no other
+            worker has taken over yet; at most 1,000.
+        now_ms: The time of this snapshot, in epoch milliseconds by the Redis clock.
     """
 
     name: str

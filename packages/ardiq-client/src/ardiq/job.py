@@ -52,7 +52,7 @@ class Job(Generic[R]):
             timeout: How long to wait, in seconds. None (the default) returns at once.
 
         Returns:
-            The result. None only without a timeout, if there is no result yet.
+            The result, or None if `timeout` is None and there is no result yet.
 
         Raises:
             TimeoutError: If no result arrives within `timeout`. ResultNotFoundError, a subclass, is
@@ -73,7 +73,7 @@ class Job(Generic[R]):
     @overload
     def result_sync(self, timeout: float | timedelta) -> TaskResult[R]: ...
     def result_sync(self, timeout: float | timedelta | None = None) -> TaskResult[R] | None:
-        """Do what `result` does, for code without an event loop. Blocks the thread.
+        """Blocking version of `result`, for code without an event loop.
 
         Raises:
             RuntimeError: If `timeout` is given and an event loop runs in this thread.
@@ -94,7 +94,7 @@ class Job(Generic[R]):
         return await self._app.status(self._id)
 
     def status_sync(self) -> TaskStatus:
-        """Do what `status` does, for code without an event loop. Blocks the thread."""
+        """Blocking version of `status`, for code without an event loop."""
         return self._app.status_sync(self._id)
 
     async def info(self) -> TaskInfo | None:
@@ -107,7 +107,7 @@ class Job(Generic[R]):
         return await self._app.info(self._id)
 
     def info_sync(self) -> TaskInfo | None:
-        """Do what `info` does, for code without an event loop. Blocks the thread."""
+        """Blocking version of `info`, for code without an event loop."""
         return self._app.info_sync(self._id)
 
     def __eq__(self, other: object) -> bool:
@@ -117,6 +117,6 @@ class Job(Generic[R]):
         return hash(self._id)
 
     def __repr__(self) -> str:
-        from ardiq.printable import printable  # for people only, and so not on the way of an import
+        from ardiq.printable import printable  # loaded only when someone looks at the job
 
         return f"<Job {printable(self._id)}>"

@@ -1,4 +1,6 @@
-"""The options of an app: what each must be, its default, and a read-only property for it."""
+"""The options of an app: their defaults, their checks, and the read-only properties that show
+them.
+"""
 
 # pyright: reportPrivateUsage=false
 # The modules of this package are one unit: `_` keeps a name from users.
@@ -36,8 +38,28 @@ _MOST = 1_000_000
 
 
 class CoreOptions(TypedDict, total=False):
-    """The further options of `Ardiq`; times in ms or seconds as their names say, seconds also as a
-    timedelta.
+    """Further options of `Ardiq`.
+
+    Attributes:
+        default_priority: The lane of tasks that do not set one. Defaults to the lane `default`, or
+            to the middle one if there is no such lane.
+        concurrency: How many tasks a worker runs at the same time; defaults to 16.
+        prefetch: How many jobs a worker holds, including the running ones; defaults to twice
+            `concurrency`.
+        idle_timeout_ms: The lease, in milliseconds; defaults to 60,000. If a worker does not renew
+            its lease for this long, others take over its jobs.
+        result_ttl_ms: How long results are kept, in milliseconds; defaults to 300,000. With 0,
+            results are not stored; with a negative number, they never expire.
+        burst: Whether the worker returns when no job is waiting, running or due; defaults to False.
+        sync_concurrency: How many threads run `def` tasks; defaults to `concurrency`.
+        shutdown_grace_s: How long a stopping worker lets tasks finish, in seconds or as a
+            timedelta; defaults to 30.
+        max_payload_bytes: The maximum size of the encoded arguments of a job; defaults to
+            1,048,576.
+        connect_timeout_s: How long a call may try to reach Redis, in seconds or as a timedelta;
+            defaults to 5.
+        allow_eviction: Whether to accept a Redis that evicts keys, and so loses jobs, when its
+            memory is full; defaults to False.
     """
 
     default_priority: str | None
@@ -64,7 +86,7 @@ class RunOptions(TypedDict, total=False):
 
 
 class Option(Generic[T]):
-    """A read-only property of the app that shows one option."""
+    """A read-only property of the app that returns one option."""
 
     def __init__(self, doc: str) -> None:
         self.__doc__ = doc
@@ -84,7 +106,7 @@ class Option(Generic[T]):
         return value
 
     def __set__(self, app: Ardiq, value: Never) -> None:
-        raise AttributeError(f"{self._name} is set when the app is made and cannot be changed")
+        raise AttributeError(f"{self._name} is set when the app is created and cannot be changed")
 
 
 class RunSettings(NamedTuple):
@@ -133,8 +155,9 @@ def _threads(given: object, concurrency: int) -> int:
 
 
 def check_options(given: Mapping[str, object]) -> dict[str, Any]:
-    """All options with their defaults filled in; raises for one that is unknown, of a wrong type or
-    out of bounds.
+    """Return all options, with defaults filled in.
+
+    Raises TypeError for an unknown option or a wrong type, and ValueError for a value out of range.
     """
     check_known("Ardiq()", given, _DEFAULTS)
     chosen = {**_DEFAULTS, **given}
@@ -184,9 +207,11 @@ _DEFAULTS: dict[str, object] = {
 
 
 def check_url(url: object) -> str:
-    """The URL to use; None means $ARDIQ_REDIS_URL or, if that is unset or empty, a local Redis.
+    """Return the URL to use.
 
-    No error shows any part of it.
+    None means $ARDIQ_REDIS_URL or, if that is unset or empty, a local Redis.
+
+    No error message shows any part of the URL.
     """
     label = "redis_url"
     if url is None:
@@ -195,14 +220,15 @@ def check_url(url: object) -> str:
     if not isinstance(url, str):
         raise TypeError(f"redis_url must be a str such as {DEFAULT_URL!r}, not {kind_of(url)}")
     if not url.strip():
-        raise ValueError(f"{label} must not be blank; write it like {DEFAULT_URL!r}, or leave it out for that one")
+        raise ValueError(f"{label} must not be blank; write it like {DEFAULT_URL!r}, or leave it out to use that one")
     ardiq_core.check_url(url)
     return url
 
 
 def names_server(redis_url: object) -> bool:
-    """Whether an argument or the environment says which server to use; else a development server
-    may be used.
+    """Return whether an argument or the environment names the server.
+
+    If not, a development server may be used.
     """
     return redis_url is not None or bool(os.environ.get(URL_VARIABLE))
 
@@ -210,8 +236,8 @@ def names_server(redis_url: object) -> bool:
 def development_locator(redis_url: object, options: dict[str, Any]) -> Callable[[], None] | None:
     """Return the function that an app calls before it connects, or None if its server is named.
 
-    Its first call looks for a development server and sets the URL in `options`. An environment
-    variable that was set after the app was created prevents that.
+    The first call of that function looks for a development server and sets the URL in `options`,
+    unless the environment variable has been set since the app was created.
     """
     if names_server(redis_url):
         return None
@@ -221,7 +247,7 @@ def development_locator(redis_url: object, options: dict[str, Any]) -> Callable[
     def locate() -> None:
         nonlocal is_settled
         report = None
-        with lock:  # other threads wait for the URL
+        with lock:  # other threads wait until the URL is known
             if not is_settled:
                 if not names_server(None):
                     report = _use_development_server(options)
@@ -233,8 +259,8 @@ def development_locator(redis_url: object, options: dict[str, Any]) -> Callable[
 
 
 def _use_development_server(options: dict[str, Any]) -> Callable[[], None] | None:
-    """Set the URL of a development server, if one runs. Return what logs it."""
-    # Loaded only here: an app that names its server has no use for it.
+    """Set the URL of a development server, if one runs. Return a function that logs it."""
+    # Imported here because an app that names its server does not need it.
     from ardiq.development import find_server
 
     search = find_server()

@@ -22,7 +22,7 @@ _REUSED = "this enqueue has been awaited already; call enqueue() again for anoth
 
 
 class _Spent(Generator[Any, Any, Any]):
-    """The steps of an enqueue that has ended: none."""
+    """Takes the place of the steps of an enqueue that has ended: there are no more steps."""
 
     __slots__ = ()
 
@@ -43,7 +43,7 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
     """An enqueue that you await to get the `Job`.
 
     You can also pass it to `asyncio.create_task`, `TaskGroup.create_task` or `asyncio.gather`. The
-    arguments are already encoded, and nothing is sent before the first step. Enqueues that start in
+    arguments are already encoded, but nothing is sent before the first step. Enqueues that start in
     the same turn of the event loop are sent together.
 
     Example:
@@ -53,8 +53,8 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
         ```
     """
 
-    # A coroutine without a frame: its only step is to wait for the future that the bridge resolves,
-    # and the iterator of that future does all the rest. `_steps` is None until started.
+    # This is a coroutine without a frame. It only waits for the future that the bridge resolves,
+    # and the iterator of that future does the rest. `_steps` is None until the first step.
     __slots__ = ("_app", "_steps", "_submission")
 
     def __init__(self, app: Ardiq, submission: Submission) -> None:
@@ -105,7 +105,7 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
     def _start(self) -> Generator[Any, Any, Job[R]]:
         if self._steps is not None:
             raise RuntimeError(_REUSED)
-        self._steps = _SPENT  # should the next line raise
+        self._steps = _SPENT  # in case the next line raises
         steps = self._steps = self._app._connection.enqueue(self._app, self._submission)
         return steps
 

@@ -1,5 +1,5 @@
-"""What you can learn about a job: its status, a snapshot while it is unfinished, its result
-afterwards.
+"""What you can learn about a job: its status, a snapshot while it is unfinished, and its result
+after that.
 
 The functions at the end convert the records that the engine returns.
 """
@@ -25,9 +25,14 @@ R = TypeVar("R")
 
 
 class TaskStatus(StrEnum):
-    """The state of a job.
+    """The state of a job. The members are strings such as `"queued"`.
 
-    `scheduled` jobs wait for their time; `not_found` means unknown or expired.
+    Attributes:
+        QUEUED: The job waits for a worker, or has been running for only a few milliseconds.
+        SCHEDULED: The job waits for its due time.
+        RUNNING: The job is running.
+        COMPLETE: The job has ended, and its result is still kept.
+        NOT_FOUND: The job is unknown, or its result has expired or was not stored.
     """
 
     QUEUED = "queued"
@@ -40,9 +45,19 @@ class TaskStatus(StrEnum):
 class TaskResult(NamedTuple, Generic[R]):
     """How a job ended. All times are in epoch milliseconds by the Redis clock.
 
-    If `success` is true, `value` is what the task returned; otherwise it is the text of the error.
-    `start` is 0 for a job that never started. `tries` counts starts. `aborted` is False for every
-    job: jobs cannot be aborted.
+    Attributes:
+        success: Whether the task returned.
+        value: What the task returned, or the text of the error.
+        tries: How many times the job was started.
+        enqueue_time: When the job was enqueued.
+        start: When the last attempt started; 0 if the job never started.
+        finish: When the job ended.
+        task_id: The id of the job.
+        fn_name: The name of the task.
+        worker_id: The id of the worker that recorded the result.
+        aborted: Always False: jobs cannot be aborted.
+        error_type: The type of the exception, with its module; None if there was no exception.
+        traceback: The traceback of the exception; None if there was none.
 
     Example:
         ```python
@@ -67,20 +82,32 @@ class TaskResult(NamedTuple, Generic[R]):
 
     @property
     def duration_ms(self) -> int:
-        """How long the last attempt ran; 0 when none started."""
+        """How long the last attempt ran; 0 if the job never started."""
         return self.finish - self.start if self.start else 0
 
 
 class TaskInfo(NamedTuple):
-    """A snapshot of a job that is queued, scheduled or running.
+    """A snapshot of a job that is queued, scheduled or running, or of a dead letter.
 
-    For a dead letter, its status is `complete`.
+    All times are in epoch milliseconds by the Redis clock.
 
-    `tries` counts starts, including the current run. `scheduled_at` is set while the job waits for
-    its time. `worker_id` and `start` (epoch milliseconds by the Redis clock) are set while it runs.
-    `deaths` counts worker processes that died while they ran it, `misses` the times that a worker
-    returned it because it does not know the task. `dependencies` and `dependents` are always empty:
-    jobs cannot depend on other jobs.
+    Attributes:
+        task_id: The id of the job.
+        fn_name: The name of the task.
+        args: The positional arguments of the call.
+        kwargs: The keyword arguments of the call.
+        enqueue_time: When the job was enqueued.
+        tries: How many times the job has been started, including the current run.
+        status: The state of the job; `complete` for a dead letter.
+        scheduled_at: When the job is due, while it waits for that time; otherwise None.
+        headers: The text that is passed along with the job.
+        dependencies: Always empty: jobs cannot depend on other jobs.
+        dependents: Always empty, for the same reason.
+        lane: The lane of the job.
+        worker_id: The id of the worker that runs the job; None if it is not running.
+        start: When the current run started; None if the job is not running.
+        deaths: How many worker processes died while they ran the job.
+        misses: How many times a worker returned the job because it did not know the task.
     """
 
     task_id: str
@@ -102,7 +129,12 @@ class TaskInfo(NamedTuple):
 
 
 class DeadJob(NamedTuple):
-    """A dead letter: a job that no worker can run, and the reason. Redis keeps its arguments."""
+    """A dead letter: a job that no worker can run. Redis keeps its arguments.
+
+    Attributes:
+        info: The job.
+        reason: Why no worker can run it.
+    """
 
     info: TaskInfo
     reason: str
@@ -144,7 +176,7 @@ def info_of(codec: Codec, records: list[JobRecord]) -> TaskInfo | None:
 def jobs_of(codec: Codec, state: str, answer: list[Any]) -> list[TaskInfo] | list[DeadJob]:
     """Convert the engine's reply to the jobs in one state.
 
-    A job whose arguments cannot be decoded here has none.
+    If the arguments of a job cannot be decoded, its `args` and `kwargs` are empty.
     """
     if state == "dead":
         letters = cast("list[tuple[JobRecord, str]]", answer)

@@ -1,4 +1,4 @@
-"""What an app knows of its own worker: whether one runs, how to stop it, and under which id."""
+"""What an app knows about its own worker: whether it runs, its id, and how to stop it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Running:
     def __init__(self) -> None:
         self.runner: Runner | None = None
         self.last_stop = object()
-        self._id: tuple[int, str] | None = None  # with the process that it was made for
+        self._id: tuple[int, str] | None = None  # (process id, worker id): a forked child needs a new one
 
     @property
     def worker_id(self) -> str:

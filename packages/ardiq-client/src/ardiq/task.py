@@ -34,10 +34,13 @@ _CHECKS: dict[str, Callable[[str, Any], object]] = {
     "unique": check_bool,
     "silent": check_bool,
 }
-"""Checks and converts the options of a task, when it is registered and when a test replaces one."""
+"""The checks of a task's options.
+
+They run when the task is registered and when a test replaces an option.
+"""
 _LONGEST_SCHEDULE_NAME = 230  # an occurrence has the id cron:<name>:<epoch ms>
 
-_ANNOTATIONS = "__annotations__" if sys.version_info < (3, 14) else "__annotate__"  # the latter is evaluated when asked
+_ANNOTATIONS = "__annotations__" if sys.version_info < (3, 14) else "__annotate__"  # 3.14 evaluates annotations lazily
 
 
 class TaskOptions(TypedDict, total=False):
@@ -46,16 +49,17 @@ class TaskOptions(TypedDict, total=False):
     Attributes:
         name: The task's name; defaults to the function's.
         max_retries: How many attempts may follow the first; defaults to 3.
-        backoff_ms: The base of the delay between attempts, which grows with their square; 0 (the
-            default) means a second.
+        backoff_ms: The base of the delay before the next attempt, in milliseconds: base × *n*²
+            after the *n*-th attempt, at most an hour. 0 (the default) means a base of one second.
         timeout: The longest time for one attempt, in seconds; None (the default) means no limit.
         priority: The lane; None (the default) means the app's default lane.
-        expire_ms: Drop a job that has not started this long after its enqueue; 0 (the default)
-            means never.
-        result_ttl_ms: How long the result is kept: None (the default) as the app says, 0 not at
-            all, negative forever.
-        unique: Whether an enqueue with the arguments of an unfinished job returns that job.
-        silent: Whether to log nothing about the task's runs.
+        expire_ms: Drop a job that has not started this many milliseconds after its enqueue. 0 (the
+            default) means never.
+        result_ttl_ms: How long the result is kept, in milliseconds. None (the default) means the
+            app's setting, 0 means that it is not stored, and a negative number means forever.
+        unique: Whether there is at most one unfinished job for each different call. Another enqueue
+            of the same call returns the existing job.
+        silent: Whether to leave the task's runs out of the log.
     """
 
     name: str | None
@@ -72,14 +76,26 @@ class TaskOptions(TypedDict, total=False):
 class Task(Dispatchable[P, R]):
     """A function that workers can run.
 
-    Calling it calls the function directly, without the queue. For an `async def` task, this returns
-    a coroutine.
-
-    `name`: the name in the registry and on the wire. `fn`: the function. `priority`: its lane, None
-    for the app's default. `timeout` is in seconds. `result_ttl_ms` None means the app's.
+    `@app.task` and `@app.cron` create tasks. Calling a task calls the function directly, without
+    the queue. For an `async def` task, this returns a coroutine.
 
     Tools see a task as its function: it has the same name, module, documentation and signature.
     Tasks are pickled by reference, and tests can patch their methods and `fn`.
+
+    Attributes:
+        name: The task's name in the registry and on the wire.
+        fn: The function.
+        is_async: Whether the function is a coroutine function.
+        source: Where the function is defined, as `file:line`.
+        max_retries: How many attempts may follow the first.
+        backoff_ms: The base of the delay between attempts, in milliseconds; 0 means one second.
+        timeout: The longest time for one attempt, in seconds; None means no limit.
+        priority: The lane; None means the app's default lane.
+        expire_ms: How long after its enqueue a job may still start, in milliseconds; 0 means no
+            limit.
+        result_ttl_ms: How long results are kept, in milliseconds; None means the app's setting.
+        unique: Whether there is at most one unfinished job for each different call.
+        silent: Whether the task's runs are left out of the log.
     """
 
     __slots__ = (
@@ -190,7 +206,7 @@ class Task(Dispatchable[P, R]):
 
 
 class AsyncTask(Task[P, R]):
-    """A task whose function is a coroutine function: it runs on the worker's event loop."""
+    """A task whose function is a coroutine function. It runs on the worker's event loop."""
 
     __slots__ = ()
 
@@ -202,7 +218,7 @@ class AsyncTask(Task[P, R]):
 
 
 class SyncTask(Task[P, R]):
-    """A task whose function is an ordinary one: it runs in a thread of the worker's pool."""
+    """A task whose function is an ordinary function. It runs in a thread of the worker's pool."""
 
     __slots__ = ()
 
@@ -214,7 +230,7 @@ class SyncTask(Task[P, R]):
 
 
 def make_task(app: Ardiq, fn: object, options: TaskOptions) -> Task[..., Any]:
-    """The task for a function; raises TypeError for what cannot be one."""
+    """Return the task for a function. Raises TypeError if `fn` cannot be a task."""
     if isinstance(fn, Task):
         raise TypeError(f"{fn.name!r} is a task already; pass its function, {fn.name}.fn")
     if not callable(fn):

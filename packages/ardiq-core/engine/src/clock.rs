@@ -21,7 +21,7 @@ fn uptime_ms() -> i64 {
 }
 
 /// Milliseconds since the first call, without the time that the machine was suspended. If the
-/// server was suspended with it, nobody was away.
+/// server was suspended too, it does not count as unavailable.
 pub fn awake_ms() -> i64 {
     i64::try_from(AWAKE_SINCE.elapsed().as_millis()).unwrap_or(i64::MAX)
 }

@@ -15,10 +15,10 @@ class ArdiqError(Exception):
 
 
 class BrokerError(ArdiqError, RuntimeError):
-    """The base class of the errors that concern Redis. The message says what to look at.
+    """The base class of the errors that concern Redis. The message says what to check.
 
-    Each fault has a subclass of its own. `app.run()` raises this class itself when a
-    worker that had started gives up.
+    Each kind of fault has its own subclass. `app.run()` raises this class itself when a worker that
+    had started gives up.
 
     Example:
         ```python
@@ -35,14 +35,14 @@ class BrokerError(ArdiqError, RuntimeError):
 class BrokerUnreachableError(BrokerError):
     """Redis did not answer within `connect_timeout_s`.
 
-    A request may still have been carried out, if only its reply was lost. Enqueue with
-    a `task_id`, or with `unique=True`, to be able to try again safely.
+    A request may still have been carried out, if only its reply was lost. If you enqueue with a
+    `task_id` or with `unique=True`, you can safely try again.
     """
 
 
 class BrokerRefusedError(BrokerError):
     """Redis answered with an error, for example because its memory is full or the user lacks a
-    right.
+    permission.
     """
 
 
@@ -69,5 +69,5 @@ class ResultNotFoundError(ArdiqError, TimeoutError):
 class SystemResourceError(ArdiqError, OSError):
     """The operating system refused a file descriptor, a thread or random numbers.
 
-    `errno` is its error number.
+    `errno` is the error number of the operating system.
     """

@@ -8,7 +8,7 @@ and then checks which code is cancelling it.
 | who cancels all tasks | what happens to the runs |
 |---|---|
 | `asyncio.run`, when its main coroutine has ended | they return to the queue and spend no try |
-| a run, or code that it has started | it has failed this attempt; the others return |
+| a run, or code that it has started | that run has failed this attempt; the others return |
 | other code, to stop the worker of a program | they return to the queue and spend no try |
 | other code, in a worker's own process | each has failed this attempt |
 
@@ -36,7 +36,9 @@ ENGINE_GONE = "was cancelled: the worker has failed. It starts again when the le
 
 
 def go_on() -> None:
-    """Ignore the cancellation of the calling asyncio task, which runs the worker of a process."""
+    """Make the calling asyncio task, which runs the worker of a process, ignore its
+    cancellation.
+    """
     owner = asyncio.current_task()
     if owner is not None:
         owner.uncancel()
@@ -76,7 +78,7 @@ class Cancellations:
             self._sentinel.dismiss()
 
     def excuse(self, run: Run) -> bool:
-        """Whether `run`, which ended with a CancelledError, spends no try."""
+        """Return whether `run`, which ended with a CancelledError, spends no try."""
         if run in self._bystanders:
             return True
         return self._owner is not None and self._owner.cancelling() > 0 and run not in self._culprits

@@ -2,8 +2,8 @@
 
 An exception may hold a request body of 50 MB, a chain of thousands of causes, or a group of
 thousands of exceptions. `repr()` and `traceback` render all of it, before the text is cut. So this
-module first estimates how much there is. In the ordinary case Python's own functions are used. Of a
-large exception only the beginning is rendered, in the same form.
+module first estimates how much there is. In the ordinary case Python's own functions are used. Only
+the beginning of a large exception is rendered, in the same form.
 
 An exception is user code: see `ardiq_worker.outcome`. A `__repr__` or `__str__` written by a user
 cannot be bounded.
@@ -20,38 +20,38 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 MAX_TEXT = 64 * 1024
-"""Characters of a description."""
+"""The most characters of a description."""
 
 MAX_ITEMS = 10_000
-"""Items in the arguments of an exception that are looked at."""
+"""The most items to look at in the arguments of an exception."""
 
 MAX_CHAIN = 32
-"""Exceptions that are all shown: causes, contexts and members of groups."""
+"""Up to this many exceptions are all shown, including causes, contexts and members of groups."""
 
 FIRST_SHOWN, LAST_SHOWN = 4, 12
-"""Of a longer chain, the exceptions shown from its beginning and its end."""
+"""How many exceptions are shown from the beginning and from the end of a longer chain."""
 
 MEMBERS_SHOWN = 15
-"""Of a larger group, the exceptions shown."""
+"""How many exceptions of a larger group are shown."""
 
 NOTES_SHOWN = 8
-"""Of the notes of an exception in a shortened traceback, the number shown."""
+"""How many notes of an exception are shown in a shortened traceback."""
 
 MAX_DEPTH = 8
-"""Levels of groups that are shown of a large group."""
+"""How many levels of nested groups are shown in a large group."""
 
 TEXT_SHOWN = 4096
-"""Of the text of an exception in a shortened traceback, the characters shown."""
+"""How many characters of an exception's text are shown in a shortened traceback."""
 
 MAX_WALK = 10_000
-"""Links of a chain that are followed."""
+"""The most links of a chain to follow."""
 
 MAX_FRAMES = 2000
 FRAMES_SHOWN = 200
-"""Of a longer traceback, the frames shown, from its end."""
+"""How many frames of a longer traceback are shown, from its end."""
 
 MAX_DIGITS = 4300
-"""Of longer integers only the size is shown."""
+"""If an integer has more digits, only its size is shown."""
 
 _ARGS: Any = vars(BaseException)["args"]
 _CAUSE: Any = vars(BaseException)["__cause__"]
@@ -367,8 +367,9 @@ def _cut(text_of: Callable[[Any], str], value: object) -> str:
 
 
 def _is_plain(error: BaseException, method: str) -> bool:
-    """Whether the class of `error` has the `method` of the built-in exceptions: it renders `args`,
-    and they can be cut.
+    """Return whether the class of `error` uses the `method` of the built-in exceptions.
+
+    That method renders `args`, which can be cut.
     """
     for kind in _MRO.__get__(type(error)):
         own = _NAMESPACE.__get__(kind).get(method)

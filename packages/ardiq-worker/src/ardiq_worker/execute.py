@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from ardiq_worker.logs import Facts
     from ardiq_worker.observe import Attempt
 
-_COROUTINE: Any = CoroutineType  # of any type, so that type checkers know nothing of what it returns
+_COROUTINE: Any = CoroutineType  # typed as Any, so that type checkers assume nothing about its return value
 _Call: TypeAlias = "tuple[tuple[Any, ...], dict[str, Any]]"
 
 log = Log("ardiq.worker")
 
 CLOSE_WAIT_S = 1.0
-"""Bound on the wait for coroutines that were closed by force; they need one turn of the loop."""
+"""How long to wait for coroutines that were closed by force. They need one turn of the loop."""
 
 # With eager start a run that does not wait for anything never goes through the loop's queue. Older
 # loops queue it.
@@ -65,8 +65,7 @@ class Engine(Protocol):
 
 
 class Executor:
-    """Runs jobs of `tasks` on `loop`; outcomes are collected, and `flush` is scheduled once per
-    batch of them.
+    """Runs jobs of `tasks` on `loop`. Collects the outcomes, and schedules `flush` once per batch.
 
     While `gathering` is true no flush is scheduled: the caller that starts jobs takes the outcomes
     of those that end at once. A cancelled run may clean up for `cancel_wait_s`; then its slot is
@@ -111,12 +110,12 @@ class Executor:
 
     @property
     def running(self) -> int:
-        """Runs that hold a slot."""
+        """The number of runs that hold a slot."""
         return len(self._running)
 
     @property
     def abandoned(self) -> int:
-        """Cancelled coroutines that did not end in time, and threads that could not be stopped."""
+        """The number of cancelled coroutines and of threads that have not ended."""
         overdue = sum(1 for run in self._cut if run.cut is Cut.ABANDONED)
         return overdue + self._threads.abandoned
 
@@ -131,7 +130,7 @@ class Executor:
         return outcomes
 
     def start(self, assignment: Assignment) -> None:
-        """Start one run; its outcome may be there before this returns."""
+        """Start one run. Its outcome may be known before this returns."""
         slot, job_id, name, body, tries, enqueued_ms, headers, _lane = assignment
         task = self._tasks.get(name)
         if task is None:
@@ -181,7 +180,7 @@ class Executor:
         if not left or not by_force:
             return
         for asyncio_task in left:
-            # It has ignored a cancellation. Left alone it would keep asyncio.run() from returning.
+            # This task has ignored a cancellation, and would keep asyncio.run() from returning.
             asyncio_task.add_done_callback(_retrieve)
             try:
                 asyncio_task.get_coro().close()
@@ -274,7 +273,7 @@ class Executor:
                 return None
             if cut is Cut.TIMEOUT:
                 return self._failed(run, outcome.timed_out(run, None, run.task.timeout or 0))
-            # The worker is stopping and the task has finished all the same: its result stands.
+            # The worker is stopping, but the task has returned anyway: its result counts.
         try:
             encoded = self._encode(value)
         except BaseException as error:  # noqa: BLE001 - a serializer of the user's may raise anything
@@ -379,8 +378,8 @@ class Executor:
             self.failed += 1
         outcomes = self._outcomes
         if not outcomes and not self.gathering:
-            # Not in the context of the run that happens to end: what is started next would inherit
-            # it.
+            # Do not use the context of the run that happens to end: the runs that are started next
+            # would inherit it.
             self._loop.call_soon(self._flush, context=self._context)
         outcomes.append(ended)
 
@@ -391,7 +390,7 @@ def _retrieve(asyncio_task: asyncio.Task[None]) -> None:
 
 
 def executor_class(observer: Callable[[Attempt], object] | None) -> Callable[..., Executor]:
-    """Return what creates an executor, one that calls `observer` for each attempt that ends."""
+    """Return what creates an executor. It calls `observer`, if any, for each attempt that ends."""
     if observer is None:
         return Executor
     from ardiq_worker.observe import ObservedExecutor

@@ -1,9 +1,8 @@
-"""The worker's log.
+"""The worker's log, which never raises.
 
-It contains all exceptions from the application's handlers, filters and loggers.
-
-The worker logs while runs start and end and in event loop callbacks. An exception there would lose
-a job's outcome or break the worker's loop.
+It catches all exceptions from the application's handlers, filters and loggers. The worker logs
+while runs start and end and in event loop callbacks. An exception there would lose a job's outcome
+or break the worker's loop.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ class Log:
 
 
 def forward_logs(core: Core) -> None:
-    """Give what waits in the core to the loggers `ardiq.*`."""
+    """Pass the log lines that wait in the core on to the loggers `ardiq.*`."""
     for level, suffix, message, subject in core.take_logs():
         facts = None
         if subject is not None:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _ABOUT_ARGUMENTS = (
     r"\b(takes|expected|requires|missing)\b.*\bargument|\bkeyword argument\b|\bmultiple values for argument\b"
 )
-"""What Python and compiled functions say about a call that they reject, unlike one with a value of
-the wrong type.
+"""The messages with which Python and compiled functions reject a call, as opposed to a value of the
+wrong type.
 """
 
 

@@ -27,7 +27,7 @@ _OUTCOMES = {SUCCESS: "succeeded", RETRY: "retry", FAILURE: "failed", DEAD: "dea
 
 
 class Attempt(NamedTuple):
-    """One attempt of a job that has ended."""
+    """An attempt that has ended."""
 
     task: str
     job_id: str
@@ -49,8 +49,8 @@ class ObservedExecutor(Executor):
     """Calls `observer` for each attempt of a task that is not silent, in place of the log line
     about a failure.
 
-    Jobs that are returned to the queue, and those whose task is unknown, are no attempts: the log
-    describes them.
+    Jobs that are returned to the queue, and jobs whose task is unknown, do not count as attempts.
+    The log describes them.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ObservedExecutor(Executor):
         super().start(assignment)
 
     def _begin(self, slot: int) -> None:
-        """A run that waited for a thread begins now."""
+        """Note that a run that waited for a thread begins now."""
         assignment, _ = self._open[slot]
         self._open[slot] = (assignment, time.monotonic())
 
@@ -137,7 +137,7 @@ class ObservedExecutor(Executor):
 
 
 class _Timed:
-    """The engine, which also tells when a deferred run begins."""
+    """Wraps the engine, and reports when a deferred run begins."""
 
     def __init__(self, engine: Engine, begun: Callable[[int], None]) -> None:
         self._engine = engine

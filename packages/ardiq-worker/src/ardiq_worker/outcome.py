@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 DEFAULT_BACKOFF_MS = 1000
 MAX_BACKOFF_MS = 3_600_000
 MAX_DELAY_MS = 2**45
-"""About a thousand years: a larger number asked for by a task must not overflow a sum on the
-server.
+"""About a thousand years.
+
+A longer delay is reduced to this, so that no sum overflows on the server.
 """
 
 _TRACEBACK: Any = vars(BaseException)["__traceback__"]
@@ -55,11 +56,11 @@ class Policy(Protocol):
 
 
 class Attempt(Protocol):
-    """What the decisions need to know of a run; see `ardiq_worker.run.Run`."""
+    """What the decisions need to know about a run; see `ardiq_worker.run.Run`."""
 
     @property
     def slot(self) -> int:
-        """The engine's name for the run."""
+        """The number by which the engine identifies the run."""
         ...
 
     @property
@@ -74,7 +75,7 @@ class Attempt(Protocol):
 
 
 class Verdict(NamedTuple):
-    """An `ardiq_core.shapes.Outcome` by its fields: what becomes of the job of a run."""
+    """An `ardiq_core.shapes.Outcome` with named fields: what happens to the job of a run."""
 
     slot: int
     kind: int
@@ -98,7 +99,7 @@ _INDESCRIBABLE = "the task failed with an error that cannot be described"
 
 def returned(run: Attempt, encoded: bytes) -> Outcome:
     """The task returned, and its value is `encoded`."""
-    # Most runs end here: a plain tuple takes one allocation, a named one two.
+    # Most runs end here. A plain tuple takes one allocation, and a named tuple two.
     return (run.slot, SUCCESS, encoded, run.task.result_ttl_ms, None, None)
 
 
@@ -118,7 +119,7 @@ def misfit(run: Attempt, error: BaseException) -> Verdict:
 def timed_out(run: Attempt, error: BaseException | None, seconds: float) -> Verdict:
     """The attempt was cancelled after `seconds`.
 
-    `error` is how it ended, or None while it has not.
+    `error` is the exception with which it ended, or None if it has not ended yet.
     """
     overrun = TimeoutError(f"timed out after {seconds:g}s")
     if error is not None:

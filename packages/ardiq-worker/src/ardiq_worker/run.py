@@ -24,7 +24,9 @@ class Cut(enum.Enum):
 
 
 class Run(TaskContext):
-    """One attempt. `slot` is the engine's name for it; `task` is the registered task.
+    """One attempt.
+
+    `slot` is the number by which the engine identifies it, and `task` is the registered task.
 
     `asyncio_task` is set while the run is suspended. `cut` says why the run was cut short, and
     `overdue` is the timer that then gives up waiting for its end. Code of the task may keep this
@@ -43,7 +45,7 @@ class Run(TaskContext):
         headers: dict[str, str],
         enqueued_ms: int,
     ) -> None:
-        # Without a call of the base class: this happens once for each job.
+        # Do not call the base class: this runs once for each job, so it has to be fast.
         self.slot = slot
         self.task = task
         self.task_id = job_id

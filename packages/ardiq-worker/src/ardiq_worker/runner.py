@@ -40,17 +40,13 @@ if TYPE_CHECKING:
 log = Log("ardiq.worker")
 
 TURN_S = 0.005
-"""Starting jobs may take this long before the loop gets its turn: tasks that do not wait run within
-their start.
-"""
+"""How long jobs are started before the loop gets its turn. Tasks that do not wait run meanwhile."""
 
 CANCEL_WAIT_S = 5.0
-"""How long a cancelled task may take to clean up before it is given up."""
+"""How long a cancelled task may take to clean up before the worker abandons it."""
 
 SETTLE_MARGIN_S = 10.0
-"""The engine bounds its sign-off by the connect timeout; so much later it is given up, whatever it
-does.
-"""
+"""How long to wait for the engine's sign-off beyond the connect timeout, its own limit."""
 
 
 class _Phase(enum.Enum):
@@ -129,7 +125,7 @@ class Runner:
 
     @property
     def worker_id(self) -> str:
-        """The present incarnation; changes when a lease is lost."""
+        """The id of the current incarnation. It changes when the lease is lost."""
         return self._worker.worker_id
 
     @property
@@ -139,12 +135,12 @@ class Runner:
 
     @property
     def running(self) -> int:
-        """Tasks that run now."""
+        """The number of running tasks."""
         return self._executor.running
 
     @property
     def failed(self) -> int:
-        """Jobs that failed for good in this run."""
+        """The number of jobs that failed for good in this run."""
         return self._executor.failed
 
     @property
@@ -154,28 +150,26 @@ class Runner:
 
     @property
     def abandoned(self) -> int:
-        """Tasks that were cut short and go on all the same: in threads, or by ignoring their
-        cancellation.
-        """
+        """The number of tasks that keep running although they were cut short."""
         return self._executor.abandoned
 
     def stop(self) -> None:
-        """Stop in order: see the head of this module."""
+        """Stop gracefully, in the order that the head of this module describes."""
         self._soon(self._begin_stop)
 
     def skip_grace(self) -> None:
-        """Stop, and cancel what runs now instead of after the grace period."""
+        """Stop, and cancel running tasks now instead of after the grace period."""
         self._soon(self._end_grace)
 
     def set_burst(self, burst: bool) -> None:
-        """Whether the run ends by itself when nothing waits, runs or is due."""
+        """Set whether the run ends when no job is waiting, running or due."""
         self._soon(lambda: self._change_burst(burst))
 
     async def run(self) -> None:
         """Work until stopped, or drained in burst mode.
 
-        Cancelling stops in order, a second cancellation skips the grace period; either is raised at
-        the end. Raises BrokerError when the engine gives up.
+        A cancellation stops the worker gracefully, and a second one skips the grace period. The
+        CancelledError is raised at the end. Raises BrokerError if the engine gives up.
         """
         wakeup = WakeUp(self._loop, self._worker.fileno(), self._guarded(self._on_wakeup))
         interruption: asyncio.CancelledError | None = None
@@ -194,7 +188,7 @@ class Runner:
             wakeup.close()
             self._executor.cancellations.close()
             if not self._has_stopped:
-                # From now on, others get what the engine fetches as soon as it can tell them.
+                # From now on, the engine returns what it fetches to the queue.
                 with suppress(Exception):
                     self._worker.finish_stop()
             try:
@@ -278,7 +272,7 @@ class Runner:
         else:
             self._start()
 
-    # What the engine says
+    # Events of the engine
 
     def _on_event(self, kind: str, detail: str) -> None:
         if kind == "log":
@@ -302,7 +296,7 @@ class Runner:
     def _forward_logs(self) -> None:
         forward_logs(self._core)
 
-    # The way to the end
+    # Stopping
 
     def _change_burst(self, burst: bool) -> None:
         self._burst = burst
@@ -371,7 +365,7 @@ class Runner:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    # Calls from elsewhere
+    # Calls from other threads and signal handlers
 
     def _limit(self, seconds: float, then: Callable[[], object] | None) -> None:
         if self._deadline is not None:
@@ -385,8 +379,9 @@ class Runner:
             log.debug("the worker's loop is closed")
 
     def _guarded(self, step: Callable[[], object]) -> Callable[[], None]:
-        """`step` for use as a callback of the loop: an error ends the run instead of leaving it
-        deaf.
+        """Return `step` for use as a callback of the loop.
+
+        An error in it ends the run, so that the worker does not stay up without doing any work.
         """
 
         def guarded() -> None:

@@ -2,8 +2,8 @@
 
 All arithmetic is in epoch milliseconds by the Redis clock. An occurrence is fired under the id
 `cron:<name>:<fire_ms>`, and the engine fires it once, no matter how many workers ask. Missed
-occurrences are skipped: only the latest one since the last look counts, and only if it is not older
-than `MAX_LATE_MS`.
+occurrences are skipped: only the latest one since the last check counts, and only if it is not
+older than `MAX_LATE_MS`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ log = Log("ardiq.worker")
 
 MAX_LATE_MS = 60_000
 MIN_SLEEP_S = 0.001
-"""A timer may ring a little early; sleeping at least this long keeps that from becoming a busy
-loop.
+"""A timer may fire a little early.
+
+Sleeping at least this long keeps that from becoming a busy loop.
 """
 
 CLOCK_REQUEST = 0
@@ -36,7 +37,7 @@ FIRED_AGAIN = 2
 
 
 class Timing(Protocol):
-    """What this needs of a schedule: a name and exactly one of `spec` and `every_ms`."""
+    """What this module needs from a schedule: a name and exactly one of `spec` and `every_ms`."""
 
     @property
     def name(self) -> str:
@@ -55,7 +56,7 @@ class Timing(Protocol):
 
 
 class Occurrences(Protocol):
-    """The moments of one schedule."""
+    """The times at which one schedule is due."""
 
     def after(self, now_ms: int) -> int:
         """The first occurrence later than `now_ms`."""
@@ -86,11 +87,11 @@ class Interval:
 class Cron:
     """A cron expression, in UTC.
 
-    Raises ValueError for one that is malformed or never comes true.
+    Raises ValueError if the expression is malformed or never matches.
     """
 
     def __init__(self, spec: str) -> None:
-        # Here, because they cost a worker without schedules several megabytes.
+        # Imported here, because they would cost a worker without schedules several megabytes.
         from croniter import croniter
 
         from ardiq.expression import parts
@@ -112,7 +113,7 @@ class Cron:
 
 
 def occurrences(schedule: Timing) -> Occurrences:
-    """The moments of `schedule`. Raises ValueError that names it when it has none."""
+    """Return the occurrences of `schedule`. Raises ValueError, with its name, if it has none."""
     try:
         if schedule.every_ms is not None:
             return Interval(schedule.every_ms)
@@ -124,7 +125,7 @@ def occurrences(schedule: Timing) -> Occurrences:
 
 
 class Due:
-    """Decides, look by look, which occurrence of one schedule to fire."""
+    """Decides at each check which occurrence of one schedule to fire."""
 
     def __init__(self, moments: Occurrences, now_ms: int) -> None:
         self._moments = moments
@@ -133,13 +134,17 @@ class Due:
         self.next_ms = moments.after(now_ms)
 
     def failed(self, fire_ms: int) -> None:
-        """The occurrence could not be fired; the next look tries it again, unless a later one has
-        come or it is too old.
+        """Note that the occurrence could not be fired.
+
+        The next check tries it again, unless a later one is due by then or it is too old.
         """
         self._failed_ms = fire_ms
 
     def look(self, now_ms: int) -> int | None:
-        """The occurrence to fire now, if any; `next_ms` is later than `now_ms` afterwards."""
+        """Return the occurrence to fire now, if any.
+
+        Afterwards, `next_ms` is later than `now_ms`.
+        """
         due, self._failed_ms = self._failed_ms, None
         if now_ms < self._looked_ms:  # the clock was set back; what was fired before is not fired again by the engine
             self.next_ms = self._moments.after(now_ms)
@@ -153,8 +158,8 @@ class Due:
 class Timer:
     """Fires the occurrences of `schedules` through a mailbox of its own, until `close`.
 
-    `now_ms` is the Redis time, `submission` makes the job of one occurrence, and `paused` says that
-    none is wanted.
+    `now_ms` returns the Redis time, `submission` creates the job of one occurrence, and `paused`
+    returns whether no occurrence should fire.
     """
 
     def __init__(
@@ -184,14 +189,14 @@ class Timer:
         self._wakeup: WakeUp | None = None
 
     def start(self) -> None:
-        """Ask for the Redis time, and look at the schedules from then on."""
+        """Ask for the Redis time, and check the schedules from then on."""
         if self._moments:
             mailbox = self._make_mailbox()
             self._wakeup = WakeUp(self._loop, mailbox.fileno(), lambda: self._answered(mailbox))
             mailbox.clock(CLOCK_REQUEST)
 
     def close(self) -> None:
-        """Fire nothing more. Twice is harmless."""
+        """Fire nothing more. Calling it twice is harmless."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

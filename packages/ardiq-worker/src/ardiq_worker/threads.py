@@ -37,7 +37,7 @@ from ardiq_worker.logs import Log
 log = Log("ardiq.worker")
 
 JOIN_S = 1.0
-"""Idle threads end at once when told to; this bounds the wait should the machine be stalled."""
+"""How long to wait for idle threads to end. They end at once, unless the machine is stalled."""
 
 START_AGAIN_S = 10.0
 """How long to wait before the next try after the system has refused a thread."""
@@ -82,7 +82,7 @@ class ThreadPool:
     """At most `size` calls at a time for one event loop; threads are started when first needed.
 
     All methods are for the loop's thread. `exhausted` is called with the reason when no thread can
-    be started at all, or when too many run on although their calls were given up.
+    be started at all, or when too many keep running although their calls were given up.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
@@ -90,7 +90,7 @@ class ThreadPool:
         self._loop = loop
         self._size = size
         self._most_abandoned = most_abandoned(size)
-        self._busy = 0  # calls handed out whose end the loop has not seen
+        self._busy = 0  # calls that threads have and whose end the loop has not seen
         self._line: deque[_Work] = deque()
         self._handed: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._ended: deque[_Work] = deque()
@@ -104,7 +104,7 @@ class ThreadPool:
 
     @property
     def abandoned(self) -> int:
-        """Threads that still run a call that was given up."""
+        """The number of threads that still run a call that was given up."""
         return self._abandoned
 
     async def call(
@@ -129,16 +129,16 @@ class ThreadPool:
         try:
             await work.future
         finally:
-            # Cancelled or closed from outside, as opposed to a CancelledError that fn itself has
-            # raised.
+            # The wait was cancelled or closed from outside. A CancelledError that fn itself has
+            # raised does not count.
             if work.future.cancelled() or not work.future.done():
                 self._give_up(work)
         error, work.error = work.error, None
         if error is None:
             return work.value
         try:
-            # Do not use the future, which would keep it: the exception refers to this frame, and
-            # the frame to the future.
+            # Do not raise it through the future, which would keep it alive: the exception refers to
+            # this frame, and the frame to the future.
             raise error
         finally:
             del error
@@ -238,7 +238,7 @@ class ThreadPool:
             self._line.remove(work)
 
     def _collect(self) -> None:
-        # Cleared first: a thread that finds it set can rely on this loop to see what it has
+        # Clear it first: a thread that finds it set can rely on this loop to see what it has
         # appended before.
         self._rung = False
         while self._ended:
@@ -301,8 +301,8 @@ def _forget(work: _Work) -> None:
 
 
 def _not_stop_iteration(error: StopIteration) -> RuntimeError:
-    # A coroutine cannot raise it; a coroutine function that tries ends in the same way. Made in a
-    # frame of its own: the traceback of `error` refers to that of the caller.
+    # A coroutine cannot raise StopIteration: Python turns it into a RuntimeError, too. This is a
+    # function of its own because the traceback of `error` refers to the frame of the caller.
     replacement = RuntimeError("task raised StopIteration")
     replacement.__cause__ = error
     return replacement

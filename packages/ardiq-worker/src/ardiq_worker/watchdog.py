@@ -80,7 +80,7 @@ class Watchdog:
                 except (
                     RuntimeError,
                     MemoryError,
-                ):  # go on without a watchdog; more important code has the same problem
+                ):  # continue without a watchdog; more important code has the same problem
                     self._closed = True
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The way from the client to the engine.
+"""How the client calls the engine.
 
 | module | what it does |
 |---|---|
@@ -30,8 +30,9 @@ STATES = ("queued", "scheduled", "running", "dead")
 """The states of jobs that can be listed."""
 
 AHEAD = 3
-"""How many requests follow the one whose answer is awaited: while Redis works on one, the next is
-made.
+"""How many requests may be in flight behind the one whose answer is awaited.
+
+While Redis works on one, the next one is prepared.
 """
 
 LOGS = -1
@@ -87,10 +88,12 @@ def queues(mailbox: Mailbox, request_id: int) -> None:
 def in_order(
     requests: Iterable[Request], send: Callable[[Request], T], give_up: Callable[[T], object]
 ) -> Generator[T, Any, list[Any]]:
-    """Send requests, `AHEAD` of them ahead of the oldest; return the answers in order.
+    """Send requests, up to `AHEAD` of them behind the oldest in flight, and return the answers in
+    order.
 
-    Yields what `send` returned for the oldest request in flight and takes its answer in exchange.
-    However this ends, `give_up` is called for each request whose answer has not been taken.
+    The generator yields what `send` returned for the oldest request in flight, and expects its
+    answer to be sent in. However it ends, `give_up` is called for each request whose answer has not
+    been taken.
     """
     answers: list[Any] = []
     in_flight: deque[T] = deque()

@@ -1,6 +1,4 @@
-"""The link of one app to the engine: made on first use, with one bridge for each event loop and
-each thread.
-"""
+"""The connection of one app to the engine, with one bridge for each event loop and each thread."""
 
 from __future__ import annotations
 
@@ -28,9 +26,9 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    """Cheap to create from the options of an app; does nothing before the first request.
+    """The connection of one app to the engine. It serves all event loops and threads.
 
-    Serves all loops and threads.
+    It is cheap to create, and does nothing before the first request.
 
     `locate` is called before each core is created, and may set the URL in `options`.
     """
@@ -70,12 +68,12 @@ class Connection:
         self._closed = False
         self._core: Core | None = None
         self._pid = os.getpid()
-        self._bridge: LoopBridge | None = None  # the one used last: most apps have one
+        self._bridge: LoopBridge | None = None  # the last one used; most apps have only one
         self._bridges: weakref.WeakKeyDictionary[AbstractEventLoop, LoopBridge] = weakref.WeakKeyDictionary()
         self._local = threading.local()
 
     def core(self) -> Core:
-        """The core of this process, made if there is none."""
+        """Return the core of this process. Creates it on first use."""
         if self._pid != os.getpid():
             self.forget()  # forked by something that did not tell Python
         core = self._core
@@ -110,7 +108,7 @@ class Connection:
         return _all_ids(await self._bridge_of(self._running_loop()).ask_in_order(map(enqueue, chunks)))
 
     def enqueue_many_sync(self, chunks: Iterable[list[Submission]]) -> list[list[str]]:
-        """Do what `enqueue_many` does, from a thread without a loop."""
+        """Blocking version of `enqueue_many`, for a thread without a loop."""
         check_thread("enqueue_many")
         return _all_ids(self._thread_bridge().ask_in_order(map(enqueue, chunks)))
 
@@ -152,7 +150,7 @@ class Connection:
         core.close()
 
     def forget(self) -> None:
-        """Start again without the objects of the parent process: for a forked child."""
+        """Forget the objects of the parent process. This is called in a forked child."""
         abandoned.append(
             (self._core, self._bridge, self._bridges, list(self._bridges.values()), self._local, self._lock)
         )

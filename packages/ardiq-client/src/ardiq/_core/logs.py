@@ -1,7 +1,7 @@
 """Passes the engine's log lines to the loggers `ardiq.*`.
 
-The engine has something to say only when something is wrong, so the bridges load this module, and
-with it `logging`, when the first line arrives.
+The engine logs only when something is wrong. So the bridges load this module, and with it
+`logging`, when the first line arrives.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Iterable
 
 
 def forward(lines: Iterable[tuple[int, str, str, object]]) -> None:
-    """Log lines: their level, the logger's name below `ardiq.`, and the message. The worker itself
-    logs those about its jobs.
+    """Log lines, each with its level, the name of its logger below `ardiq.`, and its message.
+
+    The worker logs the lines about its jobs itself.
 
     Errors of handlers go to standard error.
     """

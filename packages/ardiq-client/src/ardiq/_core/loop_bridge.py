@@ -1,8 +1,8 @@
 """Requests and answers of one event loop.
 
-All enqueues of one turn of the loop leave in one request. All answers that have arrived when the
-loop looks are taken in one call. The loop is woken through a file descriptor; for a loop that
-cannot watch one, a thread watches it.
+All enqueues of one turn of the loop are sent in one request. All answers that have arrived when the
+loop is woken are taken in one call. The loop is woken through a file descriptor; if the loop cannot
+watch one, a thread does.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class LoopBridge:
             steps.close()
 
     def detach(self) -> None:
-        """Stop watching the descriptor; all calls that still wait get an error."""
+        """Stop watching the descriptor. All calls that still wait raise an error."""
         loop = self.loop()
         self._wakeup.close()
         waiting, self._waiting = self._waiting, {}
@@ -112,7 +112,7 @@ class LoopBridge:
     def _flush(self, app: Ardiq) -> None:
         submissions, futures = self._submissions, self._futures
         self._submissions, self._futures = [], []
-        if any(future.cancelled() for future in futures):  # given up in the same turn: not sent
+        if any(future.cancelled() for future in futures):  # do not send what was cancelled in the same turn
             kept = [index for index, future in enumerate(futures) if not future.cancelled()]
             submissions, futures = [submissions[index] for index in kept], [futures[index] for index in kept]
             if not submissions:
@@ -152,7 +152,8 @@ class LoopBridge:
                 if future.done():
                     continue
                 if isinstance(one, BaseException):
-                    # A copy for each: raising adds to an exception's traceback.
+                    # Each caller gets its own copy, because raising an exception extends its
+                    # traceback.
                     future.set_exception(type(one)(*one.args))
                 else:
                     future.set_result(Job(waiter.app, one))

@@ -26,7 +26,7 @@ The core itself limits how long a call takes.
 abandoned: list[object] = []
 """Objects of the process that this one was forked from.
 
-They are never dropped: the threads that they wait for are not here.
+They are never dropped: dropping them would wait for threads that do not exist in this process.
 """
 
 
@@ -101,8 +101,8 @@ class ThreadBridge:
             raise BrokerClosedError("the app's connection was closed")
         lines: Any = None
         for request_id, answer in events:
-            # A signal handler may make a request of its own during a wait: keep the answer to the
-            # other.
+            # A signal handler may make a request of its own during a wait. Keep the answer to the
+            # other request.
             if request_id in self._open:
                 self._answers[request_id] = answer
             elif request_id == LOGS:

@@ -1,8 +1,8 @@
 """Arguments and results as bytes, and back.
 
-By default msgpack with the extensions of `ardiq._encoding.extensions`: it can carry data, never
-code. An app may bring a serializer and a deserializer of its own; they see `(args, kwargs)` of a
-call, and plain values of results.
+The default is msgpack with the extensions of `ardiq._encoding.extensions`, which can carry data but
+never code. An app may have its own serializer and deserializer. They receive `(args, kwargs)` of a
+call as one value, and results unchanged.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ _ADVICE = (
 )
 
 SMALL = 4096
-"""Below this size no input can make the decoder reserve much memory, so it is decoded without a
-look ahead.
+"""A message below this size cannot make the decoder reserve much memory, so it is decoded without a
+check beforehand.
 """
 
 MARK = MARKED[0]
-"""To look for one byte takes a tenth of the time, and most messages do not have it."""
+"""Searching for one byte takes a tenth of the time of a search for two, and most messages do not
+contain this one.
+"""
 
 DEEPEST = 1000
-"""A result that is larger than this could nest too deep to be read; a smaller one has no room
-to.
+"""A result with more bytes than this could nest too deeply to be read; a smaller one cannot.
 """
 
 
 _FLAT: frozenset[type] = frozenset({bytes, str, int, float, bool, type(None)})
-"""Values of these types do not nest, however large they are: a megabyte of bytes need not be walked
-over.
+"""Values of these types do not nest, however large they are, so they need no check.
 """
 
 NIL = b"\xc0"
 
 BUFFER = 1024
-"""Where a message begins to be written; it grows with it.
+"""The initial size of the buffer for a message. The buffer grows as needed.
 
-The library's own choice, 256 KB, takes longer to get than to fill.
+The library's default, 256 KB, takes longer to allocate than to fill.
 """
 
 
 class Codec:
-    """Encodes and decodes for one app; has no state and serves any number of threads."""
+    """Encodes and decodes for one app. It has no state and serves any number of threads."""
 
     __slots__ = ("decode_call", "decode_value", "encode_call", "encode_value")
 
@@ -121,30 +121,31 @@ def _refusal(
 def _failure(value: object) -> Exception | None:
     try:
         Packer(default=encode_other, strict_types=True).pack(value)
-    except Exception as error:  # noqa: BLE001 - whichever it is, it is reported
+    except Exception as error:  # noqa: BLE001 - every error is reported
         return error
     return None
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError) or "recursion limit" in str(error):
-        return "nests too deep, or contains itself"
+        return "nests too deeply, or contains itself"
     if isinstance(error, UnicodeEncodeError):
         return "has text that UTF-8 cannot encode (a lone surrogate)"
     return f"cannot be encoded: {error}"
 
 
 def _check_readable(data: bytes) -> None:
-    # The reader allows a few levels less than the writer; what cannot be read must not be sent.
+    # The reader allows a few levels less than the writer. Do not send what cannot be read.
     try:
         _look_ahead(data)
     except Exception as error:
-        raise SerializationError("the data nests too deep to be read again; make it flatter") from error
+        raise SerializationError("the data nests too deeply to be read again; make it flatter") from error
 
 
 def _look_ahead(data: bytes) -> None:
-    """Walk over `data` without building anything: fails unless every length that it announces is
-    really there.
+    """Walk over `data` without building any object.
+
+    Raises unless `data` contains all the bytes that its lengths announce.
     """
     unpacker = Unpacker(max_buffer_size=len(data))
     unpacker.feed(data)
@@ -170,7 +171,7 @@ def _decode_call(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
     try:
         if len(data) > SMALL or MARK in data:
             args, kwargs = _read(data)
-        else:  # as there, without the call: this is how most jobs begin
+        else:  # what `_read` does, without the function call: the path of most jobs
             args, kwargs = unpack(data, ext_hook=decode_other, strict_map_key=False)
         if args.__class__ is list and kwargs.__class__ is dict:
             return tuple(args), kwargs
@@ -205,7 +206,7 @@ class _Custom:
             raise SerializationError(
                 f"{label} cannot be encoded by the app's serializer: {type(error).__name__}"
             ) from error
-        kind = type(data)  # `isinstance` would believe what the object says of itself
+        kind = type(data)  # `isinstance` would believe what the object claims to be
         if kind is bytes:
             return cast(bytes, data)
         if not issubclass(kind, bytes | bytearray | memoryview):

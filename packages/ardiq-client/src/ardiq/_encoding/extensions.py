@@ -1,13 +1,15 @@
 """Encodes values beyond plain msgpack as extension types, so they arrive with their own type.
 
-A tuple or a set is an array whose first element is an empty extension that says which. So its parts
-are in the message like any others: no message inside a message, one depth limit, and nothing
-recursive here. Every other value is an extension whose bytes are a form that others can read too:
-ISO 8601 with the zone's name in brackets (RFC 9557), decimal digits, big-endian integers. Codes are
-part of the stored format: a code is never given a new meaning.
+A tuple or a set is encoded as an array whose first element is an empty extension that says which of
+them it is. Its items are ordinary parts of the message, so there is no message inside a message,
+one depth limit applies to all, and nothing here is recursive. Every other value is an extension in
+a form that other programs can read too: ISO 8601 with the zone's name in brackets (RFC 9557),
+decimal digits, or big-endian integers. Codes are part of the stored format, so the meaning of a
+code never changes.
 
-RFC 9557 reserves names with an underscore for private use. When clocks are set back, a time occurs
-twice that day; `[_fold=1]` marks the second one, which nothing else would show without a zone.
+RFC 9557 reserves names with an underscore for private use. When clocks are set back, some times
+occur twice that day. `[_fold=1]` marks the second occurrence, which nothing else would show for a
+time without a zone.
 """
 
 from __future__ import annotations
@@ -59,8 +61,9 @@ class _Mark:
 
 
 def encode_other(value: object) -> object:
-    """What msgpack is to pack in place of a value that it does not know; TypeError when there is
-    nothing.
+    """Return what msgpack packs in place of a value that it does not know.
+
+    Raises TypeError if the type is not supported.
     """
     encoder = _encoders.get(type(value))
     if encoder is None:
@@ -69,7 +72,9 @@ def encode_other(value: object) -> object:
 
 
 def restore(items: list[object]) -> object:
-    """What an array stands for: itself, or the tuple or set that its mark says."""
+    """Return what an array stands for: the list itself, or the tuple or set that its mark
+    announces.
+    """
     return items[0].make(items[1:]) if items and isinstance(items[0], _Mark) else items
 
 
@@ -187,13 +192,13 @@ def _equal(base: T, value: T) -> T:
     nanoseconds.
     """
     if not base == value:  # not `!=`: the subclass may define equality alone
-        raise TypeError(f"a {type(value).__name__} that is more exact than a {type(base).__name__} cannot be carried")
+        raise TypeError(f"a {type(value).__name__} that is more exact than a {type(base).__name__} is not supported")
     return base
 
 
 def _encoder_of_base(value: object) -> Callable[[Any], object]:
-    # No value of these types can exist before their modules, which are not worth loading for
-    # nothing.
+    # Do not import these modules: as long as a module is not loaded, no value of its types can
+    # exist.
     kind = type(value)  # a proxy may lie about its `__class__`
     if (module := sys.modules.get("uuid")) is not None and issubclass(kind, module.UUID):
         return _encode_uuid
@@ -204,11 +209,11 @@ def _encoder_of_base(value: object) -> Callable[[Any], object]:
             return encoder
     if issubclass(kind, tuple):
         raise TypeError(f"a {kind.__name__} would arrive as a plain tuple; pass tuple(...) or its _asdict()")
-    raise TypeError(f"a value of type {kind.__name__} cannot be carried")
+    raise TypeError(f"a value of type {kind.__name__} is not supported")
 
 
 def decode_other(code: int, data: bytes) -> object:
-    """The value of one extension; Unreadable when it is none of ours."""
+    """Return the value of an extension. Raises Unreadable if it is not one of ours."""
     decoder = _decoders.get(code)
     if decoder is None:
         raise Unreadable(f"extension type {code} is unknown; it may come from a newer ArdiQ")

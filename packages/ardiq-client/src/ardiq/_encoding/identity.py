@@ -13,17 +13,20 @@ from ardiq.errors import SerializationError
 DIGEST_BYTES = 16
 
 MAX_NESTING = 128
-"""How deep the arguments may nest: the canonical form is made recursively."""
+"""How deeply the arguments may nest.
+
+There is a limit because the canonical form is built recursively.
+"""
 
 
 def identity(
     name: str, args: tuple[Any, ...], kwargs: dict[str, Any], codec: Codec, fn: Callable[..., Any] | None
 ) -> bytes:
-    """The digest of a call: order of keywords, dicts and sets does not matter.
+    """Return the digest of a call. The order of keywords, dicts and sets does not matter.
 
-    With `fn` known, an argument counts the same by position and by keyword. Defaults are not filled
-    in: what a caller leaves out may change with the next release, and would change the identity of
-    waiting jobs with it.
+    If `fn` is known, it makes no difference whether an argument is passed by position or by
+    keyword. Defaults are not filled in: a default may change in the next release of the code, which
+    would change the identity of waiting jobs.
     """
     from hashlib import blake2b
 

@@ -27,7 +27,7 @@ async fn read(link: &Link, script: &'static Script, cmd: &Cmd, patience: Patienc
         }
     }
     match link.call(script, &other, patience).await {
-        // The first refusal names the smaller right.
+        // The first refusal names the smaller permission.
         Err(Error::Refused(second)) if second.code == "NOPERM" && first.code == "NOPERM" => Err(Error::Refused(first)),
         answer => answer,
     }

@@ -127,7 +127,8 @@ async fn send(state: &State, batch: &[Settlement]) -> std::result::Result<(), Fa
     for one in refused.iter().filter_map(|position| batch.get(*position)) {
         let id = &one.id;
         if one.recorded {
-            // Whoever took the job over has counted a death, although this process is alive.
+            // The worker that took the job over has counted a death, although this process is
+            // alive.
             let (nonce, entry) = (one.nonce, one.entry.clone());
             lock(&state.survived).push(Survivor { id: id.clone(), nonce, entry });
             state.lost.notify_one();

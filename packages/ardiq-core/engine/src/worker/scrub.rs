@@ -49,7 +49,7 @@ pub async fn run(state: Arc<State>) -> Result<()> {
     let (link, keys) = (&state.shared.link, &state.shared.keys);
     match upkeep::mend(link, keys, Patience::Endless).await {
         Ok(names) => link.tell_set_aside(&names),
-        // A user without the right to repair can still work.
+        // A user without permission to repair can still work.
         Err(error @ Error::Refused(_)) => {
             state.log(Level::Warning, format!("keys that hold something else than they should stay: {error}"));
         }

@@ -90,7 +90,7 @@ where
 enum Reaction {
     Restart,
     /// Restart it, however long this takes: the server refuses commands, for example because a
-    /// password was changed. As with a server that is away, the worker keeps its outcomes.
+    /// password was changed. As with an unreachable server, the worker keeps its outcomes.
     Wait,
     GiveUp,
 }
@@ -99,7 +99,7 @@ enum Reaction {
 #[derive(Debug, Default)]
 struct Failures {
     last: Option<Instant>,
-    /// When the first of those came that are no refusals.
+    /// When the first error that is not a refusal occurred.
     since: Option<Instant>,
     first: bool,
 }

@@ -38,7 +38,7 @@ pub async fn run(state: Arc<State>) -> Result<()> {
         sleep(pause).await;
         pause = PERIOD;
         let view = match look::inspect(link, keys, Patience::Endless).await {
-            // A user without the right to look at all of the queue can still work.
+            // A user without permission to read all of the queue can still work.
             Err(Error::Refused(_)) => continue,
             view => view?,
         };

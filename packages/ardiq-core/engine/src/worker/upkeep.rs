@@ -88,7 +88,7 @@ pub async fn reclaim(state: Arc<State>) -> Result<()> {
             next_sweep = Instant::now() + third;
         }
         seen = match take_over(&state, &seen, sweep).await {
-            // The workers of another user may have the right.
+            // The workers of another user may have the permission.
             Err(error @ Error::Refused(_)) => {
                 if refusals.is_due(monotonic_ms()) {
                     state.log(Level::Error, format!("the jobs of dead workers cannot be taken over: {error}"));

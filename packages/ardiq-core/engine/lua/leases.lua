@@ -1,12 +1,12 @@
--- Included in scripts that check leases. Time during which the server was away does not count
--- against any lease.
+-- Included in scripts that check leases. Time during which the server was unavailable does not
+-- count against any lease.
 --
 -- `pulse` holds the time of the last call to such a script by any worker. A long silence has one of
--- two causes. Either no worker was running, or the server was away: it was stopped, frozen or
--- unreachable, or its clock was moved. The caller passes the time at which this call should have
+-- two causes. Either no worker was running, or the server was unavailable: it was stopped, frozen
+-- or unreachable, or its clock was moved. The caller passes the time at which this call should have
 -- arrived, computed from its previous call. If the call arrives late by the length of the silence,
--- the server was away. A caller that has just started has no previous call. It passes 0 if it had
--- to wait for the server, and otherwise the server's uptime in ms as a negative number.
+-- the server was unavailable. A caller that has just started has no previous call. It passes 0 if
+-- it had to wait for the server, and otherwise the server's uptime in ms as a negative number.
 local AWAY_MS, LONGEST_TRUCE_MS, NEWCOMERS_TRUCE_MS, LONGEST_LEASE_MS = 500, 10000, 3000, 86400000
 
 local function time_away(pulse, expected)
@@ -16,10 +16,10 @@ local function time_away(pulse, expected)
   return silence
 end
 
--- Move every lease that was valid at the last pulse by the time away. Each also gets extra time, so
--- that its worker can reconnect and renew it: the longer the absence, the more. A caller that has
--- just started cannot tell whether the other workers died or were cut off from the server, so they
--- get a short extra time as well.
+-- Move every lease that was valid at the last pulse by the time during which the server was
+-- unavailable. Each also gets extra time, so that its worker can reconnect and renew it. The extra
+-- time grows with the outage. A caller that has just started cannot tell whether the other workers
+-- died or were cut off from the server, so they get a short extra time as well.
 local function keep_time(pulse_key, workers, expected)
   expected = tonumber(expected)
   local pulse = tonumber(string.match(ask('GET', pulse_key) or '', '^%d+$'))

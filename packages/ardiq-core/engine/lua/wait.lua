@@ -1,7 +1,7 @@
 -- wait: read a result, or add the caller to those that it will be sent to.
 --
 -- KEYS  waiters, job record, due, running, result
--- ARGV  base, id, channel, ms to wait (0: only look)
+-- ARGV  base, id, channel, ms to wait (0 to only check)
 -- out   the record if it is a result, "L" if that has more than 64 KiB and must be read separately;
 --       else its kind ("" if there is no record), followed by "+" if the caller was added, or by
 --       "?" if it was added, but some worker may not publish

@@ -79,7 +79,8 @@ fn read(url: &str) -> Read<Address> {
     }
     if rest.contains('#') {
         return Err(
-            "it has a fragment, the part after #, which means nothing here; write # in a password as %23".into()
+            "it has a fragment, the part after #, which has no meaning in these URLs; write # in a password as %23"
+                .into(),
         );
     }
     if !scheme.ends_with("unix") {
@@ -148,7 +149,7 @@ impl Options {
         let mut seen: Vec<String> = Vec::new();
         for (name, value) in url.query_pairs() {
             if seen.iter().any(|earlier| *earlier == name) {
-                return Err(format!("the parameter {name} is given twice"));
+                return Err(format!("the parameter {name} appears twice"));
             }
             if name.starts_with("ssl_") && PARAMETERS.contains(&&*name) && !has_tls {
                 return Err(format!("the parameter {name} needs rediss:// or valkeys://"));
@@ -169,7 +170,7 @@ impl Options {
     fn set(&mut self, name: &str, value: String) -> Read<()> {
         let file = |value: String| {
             if value.is_empty() {
-                Err(format!("the parameter {name} names no file"))
+                Err(format!("the parameter {name} must name a file"))
             } else {
                 Ok(Some(PathBuf::from(value)))
             }

@@ -121,7 +121,7 @@ mod tests {
         assert_eq!((wait.name.as_str(), wait.flags.as_str()), ("wait", "allow-oom"));
         assert_eq!(wait.purpose, "read a result, or add the caller to those that it will be sent to.");
         assert_eq!(wait.keys, "waiters, job record, due, running, result");
-        assert_eq!(wait.arguments, "base, id, channel, ms to wait (0: only look)");
+        assert_eq!(wait.arguments, "base, id, channel, ms to wait (0 to only check)");
         assert!(wait.out.starts_with("the record if it is a result"));
         assert!(wait.remarks.starts_with("A caller is added only"), "{}", wait.remarks);
     }

@@ -24,7 +24,7 @@ impl<'a> Reader<'a> {
 
     /// Length of an array. It cannot have more items than there are bytes left.
     pub fn array(&mut self) -> Result<u32, Reason> {
-        let length = decode::read_array_len(&mut self.0).map_err(|_| "not an array where one belongs".to_owned())?;
+        let length = decode::read_array_len(&mut self.0).map_err(|_| "an array was expected".to_owned())?;
         self.bounded(length)
     }
 
@@ -34,20 +34,20 @@ impl<'a> Reader<'a> {
     }
 
     pub fn uint(&mut self) -> Result<u64, Reason> {
-        decode::read_int(&mut self.0).map_err(|_| "not an integer where one belongs".to_owned())
+        decode::read_int(&mut self.0).map_err(|_| "an integer was expected".to_owned())
     }
 
     pub fn boolean(&mut self) -> Result<bool, Reason> {
-        decode::read_bool(&mut self.0).map_err(|_| "not a boolean where one belongs".to_owned())
+        decode::read_bool(&mut self.0).map_err(|_| "a boolean was expected".to_owned())
     }
 
     pub fn text(&mut self) -> Result<&'a str, Reason> {
-        let length = decode::read_str_len(&mut self.0).map_err(|_| "not a text where one belongs".to_owned())?;
-        std::str::from_utf8(self.take(length)?).map_err(|_| "not a text where one belongs".to_owned())
+        let length = decode::read_str_len(&mut self.0).map_err(|_| "text was expected".to_owned())?;
+        std::str::from_utf8(self.take(length)?).map_err(|_| "text was expected".to_owned())
     }
 
     pub fn bytes(&mut self) -> Result<&'a [u8], Reason> {
-        let length = decode::read_bin_len(&mut self.0).map_err(|_| "not bytes where one belongs".to_owned())?;
+        let length = decode::read_bin_len(&mut self.0).map_err(|_| "bytes were expected".to_owned())?;
         self.take(length)
     }
 
@@ -69,7 +69,7 @@ impl<'a> Reader<'a> {
     }
 
     pub fn text_map(&mut self) -> Result<Vec<(String, String)>, Reason> {
-        let length = decode::read_map_len(&mut self.0).map_err(|_| "not a map where one belongs".to_owned())?;
+        let length = decode::read_map_len(&mut self.0).map_err(|_| "a map was expected".to_owned())?;
         let length = self.bounded(length)?;
         (0..length).map(|_| Ok((self.text()?.to_owned(), self.text()?.to_owned()))).collect()
     }

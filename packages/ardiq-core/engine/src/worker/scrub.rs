@@ -51,7 +51,7 @@ pub async fn run(state: Arc<State>) -> Result<()> {
         Ok(names) => link.tell_set_aside(&names),
         // A user without permission to repair can still work.
         Err(error @ Error::Refused(_)) => {
-            state.log(Level::Warning, format!("keys that hold something else than they should stay: {error}"));
+            state.log(Level::Warning, format!("keys of the wrong type cannot be set aside: {error}"));
         }
         Err(error) => return Err(error),
     }

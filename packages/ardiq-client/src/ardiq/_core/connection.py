@@ -47,6 +47,7 @@ class Connection:
         "_make",
         "_pid",
         "_running_loop",
+        "is_looking",
     )
 
     def __init__(self, options: Mapping[str, Any], locate: Callable[[], object] | None = None) -> None:
@@ -73,6 +74,8 @@ class Connection:
         self._bridge: LoopBridge | None = None  # the one used last: most apps have one
         self._bridges: weakref.WeakKeyDictionary[AbstractEventLoop, LoopBridge] = weakref.WeakKeyDictionary()
         self._local = threading.local()
+        self.is_looking = False
+        """Whether a caller that has waited in vain looks its job up."""
 
     def core(self) -> Core:
         """The core of this process, made if there is none."""
@@ -114,20 +117,26 @@ class Connection:
         check_thread("enqueue_many")
         return _all_ids(self._thread_bridge().ask_in_order(map(enqueue, chunks)))
 
-    async def ask(self, request: Request) -> Any:
-        """Make one request from the running loop and wait for the answer."""
-        return await self._bridge_of(self._running_loop()).ask(request)
+    async def ask(self, request: Request, limit_s: float | None = None) -> Any:
+        """Make one request from the running loop and wait for the answer.
 
-    def ask_sync(self, request: Request, call: str = "ask", *, waits: bool = False) -> Any:
+        Returns None if there is no answer within `limit_s`.
+        """
+        return await self._bridge_of(self._running_loop()).ask(request, limit_s)
+
+    def ask_sync(
+        self, request: Request, call: str = "ask", *, waits: bool = False, limit_s: float | None = None
+    ) -> Any:
         """Make one request from a thread without a loop and wait for the answer.
 
         Args:
             request: What to ask.
             call: The name of the public method, without `_sync`, for warnings and errors.
             waits: Whether the answer may take as long as a job does.
+            limit_s: Return None if there is no answer within this time.
         """
         check_thread(call, waits=waits)
-        return self._thread_bridge().ask(request)
+        return self._thread_bridge().ask(request, limit_s)
 
     def close(self) -> None:
         """Close the connection for good: the app is gone, or the interpreter exits.

@@ -59,12 +59,17 @@ class LoopBridge:
         self._futures.append(future)
         return future.__await__()
 
-    async def ask(self, request: Request) -> Any:
-        """Make one request and wait for its answer."""
+    async def ask(self, request: Request, limit_s: float | None = None) -> Any:
+        """Make one request and wait for its answer; return None if there is none within
+        `limit_s`.
+        """
         sent = self._send(request)
+        timer = None if limit_s is None else sent[1].get_loop().call_later(limit_s, _end_wait, sent[1])
         try:
             return await sent[1]
         finally:
+            if timer is not None:
+                timer.cancel()
             self._give_up(sent)
 
     async def ask_in_order(self, requests: Iterable[Request]) -> list[Any]:
@@ -161,3 +166,8 @@ class LoopBridge:
             for future, job_id in zip(waiter.futures, answer, strict=True):
                 if not future.done():
                     future.set_result(Job(app, job_id))
+
+
+def _end_wait(future: Future[Any]) -> None:
+    if not future.done():
+        future.set_result(None)

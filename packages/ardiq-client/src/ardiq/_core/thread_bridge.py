@@ -4,8 +4,10 @@ arrives.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -43,12 +45,17 @@ class ThreadBridge:
         self._open: set[int] = set()
         self._answers: dict[int, Any] = {}
 
-    def ask(self, request: Request) -> Any:
+    def ask(self, request: Request, limit_s: float | None = None) -> Any:
         """Make one request and wait for its answer; a signal's exception, such as
         KeyboardInterrupt, ends the wait.
+
+        Returns None if there is no answer within `limit_s`.
         """
         request_id = self._send(request)
         try:
+            if limit_s is not None and not self._arrives(request_id, limit_s):
+                self._give_up(request_id)
+                return None
             return self._answer(request_id)
         except BaseException:
             self._give_up(request_id)
@@ -95,8 +102,17 @@ class ThreadBridge:
         del self._answers[request_id]
         return answer
 
-    def _receive(self) -> None:
-        events = self._mailbox.block(LOOK_MS)
+    def _arrives(self, request_id: int, limit_s: float) -> bool:
+        end = time.monotonic() + limit_s
+        while request_id not in self._answers:
+            left_ms = math.ceil((end - time.monotonic()) * 1000)
+            if left_ms <= 0:
+                return False
+            self._receive(min(left_ms, LOOK_MS))
+        return True
+
+    def _receive(self, most_ms: int = LOOK_MS) -> None:
+        events = self._mailbox.block(most_ms)
         if not events and self._core.closed:
             raise BrokerClosedError("the app's connection was closed")
         lines: Any = None

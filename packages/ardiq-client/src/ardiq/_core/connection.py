@@ -32,7 +32,8 @@ class Connection:
 
     Serves all loops and threads.
 
-    `locate` is called before each core is created, and may set the URL in `options`.
+    `locate` is called before each core is created, and may set the URL in `options`. It returns
+    what to add to an error about an unreachable server.
     """
 
     __slots__ = (
@@ -47,10 +48,11 @@ class Connection:
         "_make",
         "_pid",
         "_running_loop",
+        "hint",
         "is_looking",
     )
 
-    def __init__(self, options: Mapping[str, Any], locate: Callable[[], object] | None = None) -> None:
+    def __init__(self, options: Mapping[str, Any], locate: Callable[[], str] | None = None) -> None:
         def make() -> Core:
             return Core(
                 url=options["redis_url"],
@@ -74,6 +76,8 @@ class Connection:
         self._bridge: LoopBridge | None = None  # the one used last: most apps have one
         self._bridges: weakref.WeakKeyDictionary[AbstractEventLoop, LoopBridge] = weakref.WeakKeyDictionary()
         self._local = threading.local()
+        self.hint = ""
+        """What to add to an error about an unreachable server."""
         self.is_looking = False
         """Whether a caller that has waited in vain looks its job up."""
 
@@ -84,7 +88,7 @@ class Connection:
         core = self._core
         if core is None:
             if self._locate is not None:
-                self._locate()  # without the lock, because it logs: a log handler may use the app
+                self.hint = self._locate()  # without the lock: it logs, and a log handler may use the app
             with self._lock:
                 if self._closed:
                     raise BrokerClosedError("the app's connection is closed: the interpreter is about to exit")
@@ -180,7 +184,7 @@ class Connection:
         core = self.core()
         known: tuple[Core, ThreadBridge] | None = getattr(self._local, "bridge", None)
         if known is None or known[0] is not core:
-            known = self._local.bridge = (core, ThreadBridge(core))
+            known = self._local.bridge = (core, ThreadBridge(core, self.hint))
         return known[1]
 
     def _bridge_of(self, loop: AbstractEventLoop) -> LoopBridge:
@@ -192,7 +196,7 @@ class Connection:
             if bridge is None:
                 for other in [other for other in self._bridges if other.is_closed()]:
                     del self._bridges[other]
-                bridge = self._bridges[loop] = LoopBridge(core, loop)
+                bridge = self._bridges[loop] = LoopBridge(core, loop, self.hint)
             self._bridge = bridge
         return bridge
 

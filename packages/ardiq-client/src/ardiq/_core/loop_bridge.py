@@ -13,7 +13,7 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from ardiq._core import LOGS, in_order
+from ardiq._core import LOGS, add_hint, in_order
 from ardiq._core.wakeup import WakeUp
 from ardiq.errors import BrokerClosedError
 from ardiq.job import Job
@@ -36,9 +36,20 @@ class _Batch:
 class LoopBridge:
     """Serves one event loop. Only the thread of that loop may call it, except for `detach`."""
 
-    __slots__ = ("__weakref__", "_futures", "_mailbox", "_request_id", "_submissions", "_waiting", "_wakeup", "loop")
+    __slots__ = (
+        "__weakref__",
+        "_futures",
+        "_hint",
+        "_mailbox",
+        "_request_id",
+        "_submissions",
+        "_waiting",
+        "_wakeup",
+        "loop",
+    )
 
-    def __init__(self, core: Core, loop: AbstractEventLoop) -> None:
+    def __init__(self, core: Core, loop: AbstractEventLoop, hint: str) -> None:
+        self._hint = hint
         self.loop = weakref.ref(loop)  # weak: an app must not keep alive the loops that it has served
         self._mailbox: Mailbox = core.mailbox(with_logs=True)
         self._request_id = 0
@@ -143,6 +154,8 @@ class LoopBridge:
 
     def _resolve(self, waiter: _Batch | Future[Any], answer: Any) -> None:
         failed = isinstance(answer, BaseException)
+        if failed:
+            add_hint(answer, self._hint)
         if not isinstance(waiter, _Batch):
             if waiter.done():
                 return

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ardiq._core import LOGS, in_order
+from ardiq._core import LOGS, add_hint, in_order
 from ardiq.errors import BrokerClosedError
 
 if TYPE_CHECKING:
@@ -35,10 +35,11 @@ They are never dropped: the threads that they wait for are not here.
 class ThreadBridge:
     """Serves one thread."""
 
-    __slots__ = ("_answers", "_core", "_mailbox", "_open", "_pid", "_request_id")
+    __slots__ = ("_answers", "_core", "_hint", "_mailbox", "_open", "_pid", "_request_id")
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, hint: str) -> None:
         self._core = core
+        self._hint = hint
         self._mailbox: Mailbox = core.mailbox(with_logs=True)
         self._pid = os.getpid()
         self._request_id = 0
@@ -97,6 +98,7 @@ class ThreadBridge:
             self._receive()
         answer = self._answers[request_id]
         if isinstance(answer, BaseException):
+            add_hint(answer, self._hint)
             raise answer
         self._open.discard(request_id)
         del self._answers[request_id]

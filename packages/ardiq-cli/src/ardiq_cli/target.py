@@ -67,6 +67,7 @@ def _server(url: str | None) -> str | None:
         return server.url
     if unused is not None:
         complain(f"no development server runs for {unused} (start it with `ardiq dev`); using {DEFAULT_URL}")
+        return DEFAULT_URL  # named, so that the client does not look and say so again
     return url
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ardiq import Ardiq, BrokerRefusedError, Job, Retry, _core
-from ardiq.late import LOOK_S
+from ardiq.late import LOOK_S, timed_out
 from tests.servers import Server
 
 Ask = Callable[[Job[Any], float], Coroutine[Any, Any, str]]
@@ -77,6 +77,18 @@ async def test_what_a_worker_makes_of_the_job(app: Ardiq, ask: Ask) -> None:
     assert (await running.result(timeout=20)).success
     app.stop()
     await worker
+
+
+async def test_a_job_that_finishes_after_the_wait_has_finished(server: Server, queue_name: str) -> None:
+    app = Ardiq(server.url, queue_name, burst=True)
+
+    @app.task
+    async def greet() -> None: ...
+
+    job = await greet.enqueue()
+    await app.run()
+    assert str(await timed_out(app, job.id, 50)).endswith("; the job has finished since: ask again")
+    assert str(await timed_out(app, "made-up", 50)).endswith("; the job may still run, or wait for a worker")
 
 
 async def test_a_wait_that_only_looks_asks_nothing_more(app: Ardiq, ask: Ask) -> None:

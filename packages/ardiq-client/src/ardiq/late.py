@@ -69,10 +69,12 @@ def _error(app: Ardiq, timeout_ms: int, records: list[JobRecord] | None = None) 
 
 
 def _where(app: Ardiq, record: JobRecord) -> str:
-    """Describe where an unfinished job is; empty for any other."""
+    """Describe where a job is; empty if it is unknown."""
     _id, status, name, _body, _enqueued_ms, tries, _due_ms, _headers, lane, worker, _start_ms, _deaths, misses = record
     if status == "running":
         return f"attempt {tries} is running on worker {printable(worker or '')}"
+    if status == "complete":
+        return "the job has finished since: ask again"
     if status not in ("queued", "scheduled"):
         return ""
     if misses and not tries:

@@ -18,7 +18,7 @@ Module = Callable[[str], None]
 
 TASKS = """
     import asyncio
-    from ardiq import Ardiq
+    from ardiq import Ardiq, Reject
     app = Ardiq(queue_name="shop", priorities=["bulk", "urgent"])
 
     @app.task
@@ -30,6 +30,9 @@ TASKS = """
     @app.task(max_retries=1, backoff_ms=1)
     async def fail(amount):
         raise ValueError("the bank\\x1b[2J is busy")
+
+    @app.task
+    async def refuse(): raise Reject("no such order")
 
     @app.task(max_retries=0, timeout=0.05)
     async def slow():
@@ -52,7 +55,7 @@ def test_each_job_gets_a_line_and_each_failure_a_traceback(ardiq: StartProgram, 
     quiet = client.ref("quiet").enqueue_sync()
     jobs = {
         name: client.ref(name).enqueue_sync(*arguments)
-        for name, arguments in {"double": [1], "in_thread": [1], "fail": [5], "slow": []}.items()
+        for name, arguments in {"double": [1], "in_thread": [1], "fail": [5], "refuse": [], "slow": []}.items()
     }
     for job in (quiet, *jobs.values()):
         assert job.result_sync(timeout=20) is not None
@@ -66,7 +69,9 @@ def test_each_job_gets_a_line_and_each_failure_a_traceback(ardiq: StartProgram, 
         ("attempt 1 of 2, again in 1.0 ms", "ValueError('the bank\\x1b[2J is busy')"),
         ("attempt 2 of 2", "ValueError('the bank\\x1b[2J is busy')"),
     ]
-    assert program.output.count("Traceback (most recent call last):") == 3
+    refused = re.escape(f"refuse[{jobs['refuse'].id}] failed after ") + r"[\d.]+ ms \((.+)\): Reject"
+    assert re.findall(refused, program.output) == ["attempt 1 of 4, the last"]
+    assert program.output.count("Traceback (most recent call last):") == 4
     assert program.output.count("""raise ValueError("the bank\\x1b[2J is busy")""") == 2
     assert "\x1b[2J" not in program.output
     slow = re.escape(f"slow[{jobs['slow'].id}] failed after ") + r"\d+ ms \(attempt 1 of 1\): timed out after 0.05s"
@@ -95,7 +100,7 @@ def test_it_says_what_it_serves_and_what_to_try_once(ardiq: StartProgram, client
     assert program.end() == ExitCode.OK
     said = f"serving queue shop at {client.redis_url}, lanes urgent > bulk"
     assert program.output.count(said) == 1
-    assert program.output.count("tasks: double, in_thread, fail, slow, quiet") == 1
+    assert program.output.count("tasks: double, in_thread, fail, refuse, slow, quiet") == 1
     hint = "try, in another terminal: ardiq inspect queues --queue shop, ardiq inspect jobs --queue shop"
     assert program.output.count(hint) == 1
 

@@ -81,8 +81,19 @@ def test_a_queue_in_which_nothing_is_left_is_known(server: Server, ask_here: Ask
     asyncio.run(app.run())
     queue = ("--queue", "mails", "--url", server.url)
     assert ask_here("drain", *queue).returncode == ExitCode.OK
-    for what in ("queues", "workers", "jobs"):
-        assert ask_here("inspect", what, *queue).returncode == ExitCode.OK
+    assert ask_here("inspect", "queues", *queue).returncode == ExitCode.OK
+    said = {
+        ("workers",): "No worker runs. Start one: ardiq run MODULE:APP",
+        ("jobs",): "There are no unfinished or dead jobs. To see a finished one: ardiq inspect jobs --queue mails ID",
+        ("jobs", "--state", "queued", "--state", "dead", "--task", "send"): (
+            "There are no queued or dead jobs of task send. To see a finished one: ardiq inspect jobs --queue mails ID"
+        ),
+    }
+    for what, words in said.items():
+        done = ask_here("inspect", *what, *queue)
+        assert done.returncode == ExitCode.OK
+        assert words in " ".join(done.stdout.split())
+        assert ask_here("inspect", *what, *queue, "--json").stdout.strip() == "[]"
     done = ask_here("inspect", "jobs", "some-id", *queue)
     assert done.returncode == ExitCode.NOT_FOUND
     assert "no job 'some-id'" in done.stderr

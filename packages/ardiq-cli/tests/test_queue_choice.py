@@ -3,10 +3,12 @@
 import json
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from ardiq import Ardiq
+from ardiq import Ardiq, BrokerUnreachableError
+from ardiq_cli import target
 from ardiq_cli.exits import ExitCode
 from tests.servers import Server
 
@@ -81,3 +83,19 @@ def test_jobs_of_one_task(server: Server, ask_here: Ask) -> None:
     assert done.stdout.count("resize") == 1
     assert "There may be more queued jobs: use --limit." in done.stdout
     assert "use --limit" not in ask_here("inspect", "jobs", "--limit", "4", *where).stdout
+
+
+def test_that_the_development_server_does_not_run_is_said_once(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    (project / ".ardiq").mkdir()
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("ARDIQ_REDIS_URL", raising=False)
+    monkeypatch.setattr("ardiq.options.DEFAULT_URL", "unix:///nonexistent/ardiq.sock")
+    target._server.cache_clear()
+    app = target.open_queue(None, "default", connect_timeout_s=0.1)
+    target._server.cache_clear()
+    with pytest.raises(BrokerUnreachableError):
+        app.queue_size_sync()
+    said = capfd.readouterr().err + caplog.text
+    assert said.count("no development server runs for") == 1

@@ -103,11 +103,22 @@ def show(attempt: "Attempt") -> None:
     if attempt.outcome == "succeeded":
         _log().info("%s succeeded in %s (%s)", job, took, count, facts=facts)
         return
-    then = {"retry": f", again in {duration(attempt.delay_ms / 1000)}", "dead": ", dead"}.get(attempt.outcome, "")
+    last = ", the last" if attempt.number < attempt.most else ""  # `Reject`, or a call that never fits
+    then = {"retry": f", again in {duration(attempt.delay_ms / 1000)}", "failed": last, "dead": ", dead"}
     trace = f"\n{printable_lines(attempt.traceback.rstrip())}" if attempt.traceback else ""
     level = logging.WARNING if attempt.outcome == "retry" else logging.ERROR
     error = printable(attempt.error)
-    _log().log(level, "%s failed after %s (%s%s): %s%s", job, took, count, then, error, trace, facts=facts)
+    _log().log(
+        level,
+        "%s failed after %s (%s%s): %s%s",
+        job,
+        took,
+        count,
+        then.get(attempt.outcome, ""),
+        error,
+        trace,
+        facts=facts,
+    )
 
 
 def duration(seconds: float) -> str:

@@ -79,6 +79,8 @@ def workers(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, ve
             for worker in state["workers"]
             if worker["lease_left_ms"] < 0
         ]
+        if not rows and not any(one.error for one in seen):
+            notes.append("No worker runs. Start one: ardiq run MODULE:APP")
         tables.show(tables.WORKERS, rows, found, as_json=as_json, notes=notes)
         _complain_of(seen)
 
@@ -202,7 +204,18 @@ async def _jobs(url: str | None, queue: str | None, states: list[State], task: s
         facts = tables.job_facts(job, note)
         listed.facts.append(facts)
         listed.rows.append(tables.job_row(facts, seen["now_ms"]))
+    if not shown:
+        listed.notes.append(_none(app.queue_name, states, task))
     return listed
+
+
+def _none(queue: str, states: list[State], task: str | None) -> str:
+    """What to say in place of an empty list."""
+    from ardiq.printable import printable
+
+    kinds = "unfinished or dead" if set(states) == set(State) else " or ".join(states)
+    of_task = "" if task is None else f" of task {printable(task)}"
+    return f"There are no {kinds} jobs{of_task}. To see a finished one: ardiq inspect jobs --queue {queue} ID"
 
 
 async def _one_job(url: str | None, queue: str | None, job_id: str) -> "Row":

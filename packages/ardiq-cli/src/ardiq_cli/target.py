@@ -53,7 +53,7 @@ def open_queue(url: str | None, queue: str, *, connect_timeout_s: float = 5.0) -
 def _server(url: str | None) -> str | None:
     """Return the URL to use. If it is that of the project's development server, say so."""
     from ardiq.development import find_server
-    from ardiq.options import names_server
+    from ardiq.options import DEFAULT_URL, names_server
 
     if names_server(url):
         return url
@@ -64,6 +64,7 @@ def _server(url: str | None) -> str | None:
         return server.url
     if warning is not None:
         complain(warning)
+        return DEFAULT_URL  # named, so that the client does not search again and repeat the warning
     return url
 
 

@@ -15,6 +15,7 @@ Import the public names from here. The modules:
 | `pending` | an enqueue that has not been sent |
 | `job` | the handle to an enqueued job |
 | `results` | status, result and snapshot of a job |
+| `late` | the error of a wait without a result: where the job is |
 | `inspection` | the types of what `inspect()` returns |
 | `context` | what a running task can learn about its run |
 | `control` | `Retry` and `Reject` |

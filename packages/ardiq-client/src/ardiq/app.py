@@ -273,8 +273,7 @@ class Ardiq:
             result = await app.result("invoice-42", timeout=10)
             ```
         """
-        job, timeout_ms = check_job_id(task_id), check_timeout_ms(timeout)
-        return results.result_of(self, await self._connection.ask(_core.result(job, timeout_ms)), timeout_ms)
+        return await results.wait(self, check_job_id(task_id), check_timeout_ms(timeout))
 
     @overload
     def result_sync(self, task_id: str, timeout: None = None) -> TaskResult[Any] | None: ...
@@ -286,9 +285,7 @@ class Ardiq:
         Raises:
             RuntimeError: If `timeout` is given and an event loop runs in this thread.
         """
-        job, timeout_ms = check_job_id(task_id), check_timeout_ms(timeout)
-        answer = self._connection.ask_sync(_core.result(job, timeout_ms), "result", waits=bool(timeout_ms))
-        return results.result_of(self, answer, timeout_ms)
+        return results.wait_sync(self, check_job_id(task_id), check_timeout_ms(timeout))
 
     async def status(self, task_id: str) -> TaskStatus:
         """Return the state of a job; `not_found` if it is unknown or its result has expired."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ardiq import _core
 from ardiq._core.wakeup import WakeUp
 from ardiq._encoding.codec import Codec
 from ardiq._functions import implementations, without_cache, written_function
@@ -54,6 +55,11 @@ class Host:
         Raises BrokerClosedError if the app is closed.
         """
         return self.app._connection.core()
+
+    def explain(self, error: Exception) -> Exception:
+        """Return the error with what else the reader can do if the server cannot be reached."""
+        _core.add_hint(error, self.app._connection.hint)
+        return error
 
     @property
     def last_stop(self) -> object:

@@ -55,8 +55,9 @@ class Job(Generic[R]):
             The result, or None if `timeout` is None and there is no result yet.
 
         Raises:
-            TimeoutError: If no result arrives within `timeout`. ResultNotFoundError, a subclass, is
-                raised as soon as it is clear that none can arrive.
+            TimeoutError: If no result arrives within `timeout`; it says where the job is.
+                ResultNotFoundError, a subclass, is raised as soon as it is clear that none can
+                arrive.
             BrokerError: If Redis cannot be reached or refuses the request.
             SerializationError: If the value cannot be decoded.
 

@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 DEFAULT_URL = "redis://localhost:6379"
 URL_VARIABLE = "ARDIQ_REDIS_URL"
+NO_SERVER_NAMED = "Neither is set: for development, `ardiq dev MODULE:APP` starts a server for this directory"
 _MOST = 1_000_000
 
 
@@ -233,27 +234,31 @@ def names_server(redis_url: object) -> bool:
     return redis_url is not None or bool(os.environ.get(URL_VARIABLE))
 
 
-def development_locator(redis_url: object, options: dict[str, Any]) -> Callable[[], None] | None:
+def development_locator(redis_url: object, options: dict[str, Any]) -> Callable[[], str] | None:
     """Return the function that an app calls before it connects, or None if its server is named.
 
     The first call of that function looks for a development server and sets the URL in `options`,
-    unless the environment variable has been set since the app was created.
+    unless the environment variable has been set since the app was created. Each call returns what
+    to add to the error if the server cannot be reached.
     """
     if names_server(redis_url):
         return None
     lock = threading.Lock()
     is_settled = False
+    hint = ""
 
-    def locate() -> None:
-        nonlocal is_settled
+    def locate() -> str:
+        nonlocal is_settled, hint
         report = None
         with lock:  # other threads wait until the URL is known
             if not is_settled:
                 if not names_server(None):
                     report = _use_development_server(options)
+                    hint = NO_SERVER_NAMED if report is None else ""
                 is_settled = True
         if report is not None:
             report()  # without the lock: a log handler may itself use the app
+        return hint
 
     return locate
 

@@ -13,8 +13,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
+from ardiq import _core
 from ardiq.errors import SerializationError
-from ardiq.options import shown
 
 if TYPE_CHECKING:
     from ardiq._encoding.codec import Codec
@@ -143,21 +143,35 @@ class DeadJob(NamedTuple):
 _STATUSES = frozenset(TaskStatus)
 
 
-def result_of(app: Ardiq, record: ResultRecord | None, timeout_ms: int | None) -> TaskResult[Any] | None:
-    """Convert the engine's reply to a `TaskResult`.
+async def wait(app: Ardiq, job_id: str, timeout_ms: int | None) -> TaskResult[Any] | None:
+    """Read the result of a job, or wait for it.
 
     Raises TimeoutError if a wait has ended without a result.
     """
+    record = await app._connection.ask(_core.result(job_id, timeout_ms))
+    if record is None and timeout_ms is not None:
+        from ardiq.late import timed_out
+
+        raise await timed_out(app, job_id, timeout_ms)
+    return _result_of(app._codec, record)
+
+
+def wait_sync(app: Ardiq, job_id: str, timeout_ms: int | None) -> TaskResult[Any] | None:
+    """Blocking version of `wait`, for a thread without an event loop."""
+    record = app._connection.ask_sync(_core.result(job_id, timeout_ms), "result", waits=bool(timeout_ms))
+    if record is None and timeout_ms is not None:
+        from ardiq.late import timed_out_sync
+
+        raise timed_out_sync(app, job_id, timeout_ms)
+    return _result_of(app._codec, record)
+
+
+def _result_of(codec: Codec, record: ResultRecord | None) -> TaskResult[Any] | None:
     if record is None:
-        if timeout_ms is None:
-            return None
-        place = f"queue {app.queue_name!r} at {shown(app.redis_url)}"
-        raise TimeoutError(
-            f"no result within {timeout_ms / 1000:g}s from {place}; the job may still run, or wait for a worker"
-        )
+        return None
     value = record[1]
     # The fields of a record are those of `TaskResult`, in the same order.
-    return TaskResult(record[0], app._codec.decode_value(value) if isinstance(value, bytes) else value, *record[2:])
+    return TaskResult(record[0], codec.decode_value(value) if isinstance(value, bytes) else value, *record[2:])
 
 
 def status_of(records: list[JobRecord]) -> TaskStatus:

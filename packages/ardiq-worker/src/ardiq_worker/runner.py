@@ -290,8 +290,8 @@ class Runner:
             self._signed_off = not detail  # else the engine's log says why
             self._end()
         elif kind in ("stopped", "failed"):
-            error = self._worker.sign_on_error()
-            self._fail(error or BrokerError(detail or "the engine has stopped; the log says why"))
+            error = self._worker.sign_on_error() or BrokerError(detail or "the engine has stopped; the log says why")
+            self._fail(Host(self._app).explain(error))
 
     def _forward_logs(self) -> None:
         forward_logs(self._core)

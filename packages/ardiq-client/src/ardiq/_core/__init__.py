@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ardiq.checks import check_choice, check_int
+from ardiq.errors import BrokerUnreachableError
 
 if TYPE_CHECKING:
     from ardiq_core import Mailbox
@@ -40,6 +41,12 @@ LOGS = -1
 
 Request = Callable[["Mailbox", int], None]
 """Sends one request; the arguments are the mailbox for the answer and the request id."""
+
+
+def add_hint(error: BaseException, hint: str) -> None:
+    """Add to an error about an unreachable server what else the reader can do."""
+    if hint and isinstance(error, BrokerUnreachableError):
+        error.args = (f"{error}. {hint}",)
 
 
 def enqueue(submissions: list[Submission]) -> Request:

@@ -30,7 +30,8 @@ class Connection:
 
     It is cheap to create, and does nothing before the first request.
 
-    `locate` is called before each core is created, and may set the URL in `options`.
+    `locate` is called before each core is created, and may set the URL in `options`. It returns
+    what to add to an error about an unreachable server.
     """
 
     __slots__ = (
@@ -45,9 +46,11 @@ class Connection:
         "_make",
         "_pid",
         "_running_loop",
+        "hint",
+        "is_looking",
     )
 
-    def __init__(self, options: Mapping[str, Any], locate: Callable[[], object] | None = None) -> None:
+    def __init__(self, options: Mapping[str, Any], locate: Callable[[], str] | None = None) -> None:
         def make() -> Core:
             return Core(
                 url=options["redis_url"],
@@ -71,6 +74,10 @@ class Connection:
         self._bridge: LoopBridge | None = None  # the last one used; most apps have only one
         self._bridges: weakref.WeakKeyDictionary[AbstractEventLoop, LoopBridge] = weakref.WeakKeyDictionary()
         self._local = threading.local()
+        self.hint = ""
+        """What to add to an error about an unreachable server."""
+        self.is_looking = False
+        """Whether a caller that has waited in vain looks its job up."""
 
     def core(self) -> Core:
         """Return the core of this process. Creates it on first use."""
@@ -79,7 +86,7 @@ class Connection:
         core = self._core
         if core is None:
             if self._locate is not None:
-                self._locate()  # without the lock, because it logs: a log handler may use the app
+                self.hint = self._locate()  # without the lock: it logs, and a log handler may use the app
             with self._lock:
                 if self._closed:
                     raise BrokerClosedError("the app's connection is closed: the interpreter is about to exit")
@@ -112,20 +119,26 @@ class Connection:
         check_thread("enqueue_many")
         return _all_ids(self._thread_bridge().ask_in_order(map(enqueue, chunks)))
 
-    async def ask(self, request: Request) -> Any:
-        """Make one request from the running loop and wait for the answer."""
-        return await self._bridge_of(self._running_loop()).ask(request)
+    async def ask(self, request: Request, limit_s: float | None = None) -> Any:
+        """Make one request from the running loop and wait for the answer.
 
-    def ask_sync(self, request: Request, call: str = "ask", *, waits: bool = False) -> Any:
+        Returns None if there is no answer within `limit_s`.
+        """
+        return await self._bridge_of(self._running_loop()).ask(request, limit_s)
+
+    def ask_sync(
+        self, request: Request, call: str = "ask", *, waits: bool = False, limit_s: float | None = None
+    ) -> Any:
         """Make one request from a thread without a loop and wait for the answer.
 
         Args:
             request: What to ask.
             call: The name of the public method, without `_sync`, for warnings and errors.
             waits: Whether the answer may take as long as a job does.
+            limit_s: Return None if there is no answer within this time.
         """
         check_thread(call, waits=waits)
-        return self._thread_bridge().ask(request)
+        return self._thread_bridge().ask(request, limit_s)
 
     def close(self) -> None:
         """Close the connection for good: the app is gone, or the interpreter exits.
@@ -169,7 +182,7 @@ class Connection:
         core = self.core()
         known: tuple[Core, ThreadBridge] | None = getattr(self._local, "bridge", None)
         if known is None or known[0] is not core:
-            known = self._local.bridge = (core, ThreadBridge(core))
+            known = self._local.bridge = (core, ThreadBridge(core, self.hint))
         return known[1]
 
     def _bridge_of(self, loop: AbstractEventLoop) -> LoopBridge:
@@ -181,7 +194,7 @@ class Connection:
             if bridge is None:
                 for other in [other for other in self._bridges if other.is_closed()]:
                     del self._bridges[other]
-                bridge = self._bridges[loop] = LoopBridge(core, loop)
+                bridge = self._bridges[loop] = LoopBridge(core, loop, self.hint)
             self._bridge = bridge
         return bridge
 

@@ -13,7 +13,7 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from ardiq._core import LOGS, in_order
+from ardiq._core import LOGS, add_hint, in_order
 from ardiq._core.wakeup import WakeUp
 from ardiq.errors import BrokerClosedError
 from ardiq.job import Job
@@ -36,9 +36,20 @@ class _Batch:
 class LoopBridge:
     """Serves one event loop. Only the thread of that loop may call it, except for `detach`."""
 
-    __slots__ = ("__weakref__", "_futures", "_mailbox", "_request_id", "_submissions", "_waiting", "_wakeup", "loop")
+    __slots__ = (
+        "__weakref__",
+        "_futures",
+        "_hint",
+        "_mailbox",
+        "_request_id",
+        "_submissions",
+        "_waiting",
+        "_wakeup",
+        "loop",
+    )
 
-    def __init__(self, core: Core, loop: AbstractEventLoop) -> None:
+    def __init__(self, core: Core, loop: AbstractEventLoop, hint: str) -> None:
+        self._hint = hint
         self.loop = weakref.ref(loop)  # weak: an app must not keep alive the loops that it has served
         self._mailbox: Mailbox = core.mailbox(with_logs=True)
         self._request_id = 0
@@ -59,12 +70,17 @@ class LoopBridge:
         self._futures.append(future)
         return future.__await__()
 
-    async def ask(self, request: Request) -> Any:
-        """Make one request and wait for its answer."""
+    async def ask(self, request: Request, limit_s: float | None = None) -> Any:
+        """Make one request and wait for its answer; return None if there is none within
+        `limit_s`.
+        """
         sent = self._send(request)
+        timer = None if limit_s is None else sent[1].get_loop().call_later(limit_s, _end_wait, sent[1])
         try:
             return await sent[1]
         finally:
+            if timer is not None:
+                timer.cancel()
             self._give_up(sent)
 
     async def ask_in_order(self, requests: Iterable[Request]) -> list[Any]:
@@ -138,6 +154,8 @@ class LoopBridge:
 
     def _resolve(self, waiter: _Batch | Future[Any], answer: Any) -> None:
         failed = isinstance(answer, BaseException)
+        if failed:
+            add_hint(answer, self._hint)
         if not isinstance(waiter, _Batch):
             if waiter.done():
                 return
@@ -162,3 +180,8 @@ class LoopBridge:
             for future, job_id in zip(waiter.futures, answer, strict=True):
                 if not future.done():
                     future.set_result(Job(app, job_id))
+
+
+def _end_wait(future: Future[Any]) -> None:
+    if not future.done():
+        future.set_result(None)

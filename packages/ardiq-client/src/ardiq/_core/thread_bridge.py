@@ -4,13 +4,15 @@ arrives.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ardiq._core import LOGS, in_order
+from ardiq._core import LOGS, add_hint, in_order
 from ardiq.errors import BrokerClosedError
 
 if TYPE_CHECKING:
@@ -33,22 +35,28 @@ They are never dropped: dropping them would wait for threads that do not exist i
 class ThreadBridge:
     """Serves one thread."""
 
-    __slots__ = ("_answers", "_core", "_mailbox", "_open", "_pid", "_request_id")
+    __slots__ = ("_answers", "_core", "_hint", "_mailbox", "_open", "_pid", "_request_id")
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, hint: str) -> None:
         self._core = core
+        self._hint = hint
         self._mailbox: Mailbox = core.mailbox(with_logs=True)
         self._pid = os.getpid()
         self._request_id = 0
         self._open: set[int] = set()
         self._answers: dict[int, Any] = {}
 
-    def ask(self, request: Request) -> Any:
+    def ask(self, request: Request, limit_s: float | None = None) -> Any:
         """Make one request and wait for its answer; a signal's exception, such as
         KeyboardInterrupt, ends the wait.
+
+        Returns None if there is no answer within `limit_s`.
         """
         request_id = self._send(request)
         try:
+            if limit_s is not None and not self._arrives(request_id, limit_s):
+                self._give_up(request_id)
+                return None
             return self._answer(request_id)
         except BaseException:
             self._give_up(request_id)
@@ -90,13 +98,23 @@ class ThreadBridge:
             self._receive()
         answer = self._answers[request_id]
         if isinstance(answer, BaseException):
+            add_hint(answer, self._hint)
             raise answer
         self._open.discard(request_id)
         del self._answers[request_id]
         return answer
 
-    def _receive(self) -> None:
-        events = self._mailbox.block(LOOK_MS)
+    def _arrives(self, request_id: int, limit_s: float) -> bool:
+        end = time.monotonic() + limit_s
+        while request_id not in self._answers:
+            left_ms = math.ceil((end - time.monotonic()) * 1000)
+            if left_ms <= 0:
+                return False
+            self._receive(min(left_ms, LOOK_MS))
+        return True
+
+    def _receive(self, most_ms: int = LOOK_MS) -> None:
+        events = self._mailbox.block(most_ms)
         if not events and self._core.closed:
             raise BrokerClosedError("the app's connection was closed")
         lines: Any = None

@@ -1,0 +1,92 @@
+"""The error for a wait that has ended without a result. It says where the job is.
+
+This module is loaded only when such an error is raised.
+"""
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ardiq import _core
+from ardiq.errors import BrokerError
+from ardiq.options import shown
+from ardiq.printable import printable
+
+if TYPE_CHECKING:
+    from ardiq.app import Ardiq
+    from ardiq_core.shapes import JobRecord
+
+LOOK_S = 0.25
+"""How much later than its timeout a wait may end, in seconds, because the job is looked up."""
+
+
+async def timed_out(app: Ardiq, job_id: str, timeout_ms: int) -> TimeoutError:
+    """Return the error for a wait that has ended without a result."""
+    with _turn(app, timeout_ms) as is_mine:
+        records = await app._connection.ask(_core.lookup(job_id), LOOK_S) if is_mine else None
+        return _error(app, timeout_ms, records)
+    return _error(app, timeout_ms)
+
+
+def timed_out_sync(app: Ardiq, job_id: str, timeout_ms: int) -> TimeoutError:
+    """Blocking version of `timed_out`, for a thread without an event loop."""
+    with _turn(app, timeout_ms) as is_mine:
+        records = app._connection.ask_sync(_core.lookup(job_id), "result", limit_s=LOOK_S) if is_mine else None
+        return _error(app, timeout_ms, records)
+    return _error(app, timeout_ms)
+
+
+@contextmanager
+def _turn(app: Ardiq, timeout_ms: int) -> Generator[bool, None, None]:
+    """Yield whether this caller may look up its job.
+
+    A caller with a timeout of 0 polls, and may not.
+
+    Only one caller at a time looks up its job: callers often give up together, when the server is
+    busy. If the server does not answer, the block ends without an error.
+    """
+    connection = app._connection
+    is_mine = bool(timeout_ms) and not connection.is_looking
+    if is_mine:
+        connection.is_looking = True
+    try:
+        yield is_mine
+    except BrokerError:
+        pass
+    finally:
+        if is_mine:
+            connection.is_looking = False
+
+
+def _error(app: Ardiq, timeout_ms: int, records: list[JobRecord] | None = None) -> TimeoutError:
+    place = f"queue {app.queue_name!r} at {shown(app.redis_url)}"
+    why = _where(app, records[0]) if records else ""
+    return TimeoutError(
+        f"no result within {timeout_ms / 1000:g}s from {place}; {why or 'the job may still run, or wait for a worker'}"
+    )
+
+
+def _where(app: Ardiq, record: JobRecord) -> str:
+    """Describe where a job is; empty if it is unknown."""
+    _id, status, name, _body, _enqueued_ms, tries, _due_ms, _headers, lane, worker, _start_ms, _deaths, misses = record
+    if status == "running":
+        return f"attempt {tries} is running on worker {printable(worker or '')}"
+    if status == "complete":
+        return "the job has finished since: ask again"
+    if status not in ("queued", "scheduled"):
+        return ""
+    if misses and not tries:
+        return (
+            f"its workers do not know the task '{printable(name)}': start one that has it, or correct the name at the "
+            "caller"
+        )
+    if status == "scheduled":
+        return f"attempt {tries} failed, and the next one is scheduled" if tries else "the job is scheduled for later"
+    return (
+        f"no worker has started {f'attempt {tries + 1} of ' if tries else ''}the job, which waits in lane "
+        f"'{printable(lane)}': ardiq inspect workers --queue {app.queue_name} shows who serves it"
+    )

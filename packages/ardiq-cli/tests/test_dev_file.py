@@ -276,7 +276,7 @@ def test_a_command_warns_as_a_program_does(
     (project / ".ardiq").mkdir(mode=0o700)
     target._server.cache_clear()
     try:
-        assert target._server(None) is None  # it does not connect
+        assert target._server(None) == DEFAULT_URL  # it does not connect
     finally:
         target._server.cache_clear()
     assert capsys.readouterr().err == (

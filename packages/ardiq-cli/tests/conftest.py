@@ -13,6 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ardiq_cli import main
+from ardiq_cli.embedded import project_place
+from tests.development import TASKS
 from tests.programs import DEADLINE_S, Program, StartProgram
 
 NOWHERE = "unix:///nonexistent/ardiq.sock"
@@ -43,6 +45,13 @@ def environment() -> dict[str, str]:
 def without_url(environment: dict[str, str]) -> None:
     """Take the URL away, for the commands that then start a server of their own."""
     del environment["ARDIQ_REDIS_URL"]
+
+
+@pytest.fixture
+def url(project: Path, module: Callable[[str], None], without_url: None) -> str:
+    """Where the project's development server will be; its `tasks.py` has a task."""
+    module(TASKS)
+    return project_place(project).url
 
 
 @pytest.fixture

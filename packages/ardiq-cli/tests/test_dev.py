@@ -4,7 +4,6 @@ behind.
 
 import json
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -16,43 +15,20 @@ from ardiq import Ardiq
 from ardiq.development import find_server
 from ardiq_cli.embedded import answers, project_place
 from ardiq_cli.exits import ExitCode
-from tests.programs import Program, StartProgram, alive, eventually
+from tests.development import TASKS, doubled, server_pids
+from tests.programs import StartProgram, alive, eventually
 from tests.servers import Server
 
 Ask = Callable[..., subprocess.CompletedProcess[str]]
 Module = Callable[[str], None]
-
-TASKS = """
-    from ardiq import Ardiq
-    app = Ardiq()
-    @app.task
-    async def double(n): return 2 * n
-"""
-
-
-@pytest.fixture
-def url(project: Path, module: Module, without_url: None) -> str:
-    """Where the project's development server will be; its `tasks.py` has a task."""
-    module(TASKS)
-    return project_place(project).url
-
-
-def server_pid(program: Program) -> int:
-    return int(re.findall(r"development server \(pid (\d+)\)", program.output)[-1])
-
-
-def result_of(url: str, number: int) -> object:
-    result = Ardiq(redis_url=url).ref("double").enqueue_sync(number).result_sync(timeout=20)
-    assert result is not None
-    return result.value
 
 
 def test_dev_brings_its_own_server(ardiq: StartProgram, url: str) -> None:
     program = ardiq("dev", "tasks:app")
     program.await_output(" serves ")
     assert f"ARDIQ_REDIS_URL={url}" in program.output
-    assert result_of(url, 21) == 42
-    pid = server_pid(program)
+    assert doubled(url, 21) == 42
+    pid = server_pids(program)[-1]
     program.send(signal.SIGINT)
     assert program.end() == ExitCode.OK
     assert "has signed off" in program.output
@@ -75,7 +51,7 @@ def test_jobs_survive_from_one_run_to_the_next(ardiq: StartProgram, url: str) ->
 def test_killed_dev_leaves_no_server_behind(ardiq: StartProgram, url: str) -> None:
     program = ardiq("dev", "tasks:app")
     program.await_output(" serves ")
-    pid = server_pid(program)
+    pid = server_pids(program)[-1]
     assert alive(pid)
     program.send(signal.SIGKILL)
     program.end()
@@ -94,7 +70,7 @@ def test_second_dev_shares_the_server_and_carries_on_without_the_first(
     first.end()
     second.await_output("starting it again")
     eventually(lambda: answers(project_place(project).socket), "the second's server")
-    assert result_of(url, 5) == 10
+    assert doubled(url, 5) == 10
     second.send(signal.SIGTERM)
     assert second.end() == ExitCode.OK
 
@@ -223,7 +199,7 @@ def test_a_killed_dev_leaves_a_file_that_nobody_uses(ardiq: StartProgram, url: s
 def test_the_file_stays_true_when_the_server_dies(ardiq: StartProgram, url: str, project: Path) -> None:
     program = ardiq("dev", "tasks:app")
     program.await_output(" serves ")
-    os.kill(server_pid(program), signal.SIGKILL)
+    os.kill(server_pids(program)[-1], signal.SIGKILL)
     assert find_server(str(project)).server is not None
     program.await_output("the development server ended (SIGKILL); starting it again")
-    assert result_of(url, 21) == 42
+    assert doubled(url, 21) == 42

@@ -4,7 +4,6 @@ removed.
 
 import logging
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -19,24 +18,11 @@ from ardiq.options import DEFAULT_URL
 from ardiq_cli import dev_file, embedded, target
 from ardiq_cli.embedded import EmbeddedServer, Place, answers, project_place
 from ardiq_cli.exits import CommandError, ExitCode
-from tests.programs import Program, StartProgram, alive, eventually
+from tests.development import doubled, server_pids
+from tests.programs import StartProgram, alive, eventually
 
 Ask = Callable[..., subprocess.CompletedProcess[str]]
 Module = Callable[[str], None]
-
-TASKS = """
-    from ardiq import Ardiq
-    app = Ardiq()
-    @app.task
-    async def double(n): return 2 * n
-"""
-
-
-@pytest.fixture
-def url(project: Path, module: Module, without_url: None) -> str:
-    """Where the project's development server will be; its `tasks.py` has a task."""
-    module(TASKS)
-    return project_place(project).url
 
 
 @pytest.fixture
@@ -52,16 +38,6 @@ def server(place: Place) -> Iterator[EmbeddedServer]:
     server.close()
 
 
-def server_pids(program: Program) -> list[int]:
-    return [int(pid) for pid in re.findall(r"development server \(pid (\d+)\)", program.output)]
-
-
-def result_of(url: str, number: int) -> object:
-    result = Ardiq(redis_url=url).ref("double").enqueue_sync(number).result_sync(timeout=20)
-    assert result is not None
-    return result.value
-
-
 def test_dev_says_that_programs_do_not_follow_a_link(
     ardiq: StartProgram, url: str, project: Path, tmp_path: Path
 ) -> None:
@@ -72,7 +48,7 @@ def test_dev_says_that_programs_do_not_follow_a_link(
     why = f"{project / '.ardiq'} is a symbolic link"
     assert f"programs cannot find it, because {why}: export ARDIQ_REDIS_URL={url}" in program.output
     assert "use it; elsewhere" not in program.output
-    assert result_of(url, 21) == 42, "with the URL they can"
+    assert doubled(url, 21) == 42, "with the URL they can"
 
 
 def test_dev_says_that_programs_trust_no_file_system_without_modes(
@@ -134,7 +110,7 @@ def test_a_removed_directory_comes_back_with_a_server_that_both_share(
     found = find_server(str(project)).server
     assert found is not None
     assert (found.url, found.pid in (first.pid, second.pid)) == (url, True)
-    assert result_of(url, 21) == 42
+    assert doubled(url, 21) == 42
     for program in (first, second):
         program.send(signal.SIGTERM)
         assert program.end() == ExitCode.OK
@@ -177,7 +153,7 @@ def test_a_command_that_shares_the_server_follows_it_to_the_new_directory(
         assert program.end() == ExitCode.OK
         if program is first:
             eventually(lambda: answers(project_place(project).socket), "the second's server")
-            assert result_of(url, 21) == 42
+            assert doubled(url, 21) == 42
 
 
 def test_a_removed_socket_comes_back_with_all_jobs(ardiq: StartProgram, url: str, project: Path) -> None:
@@ -199,7 +175,7 @@ def test_the_server_goes_on_while_its_project_is_elsewhere(ardiq: StartProgram, 
     (pid,) = server_pids(program)
     project.rename(project.with_name("moved"))
     program.await_output("cannot keep the development server running; trying again")
-    assert result_of(url, 21) == 42
+    assert doubled(url, 21) == 42
     assert not project.exists()
     project.with_name("moved").rename(project)
     assert find_server(str(project)).server is not None

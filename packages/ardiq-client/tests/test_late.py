@@ -28,7 +28,8 @@ async def in_a_thread(job: Job[Any], timeout: float) -> str:
 
 @pytest.fixture(params=[on_the_loop, in_a_thread])
 def ask(request: pytest.FixtureRequest) -> Ask:
-    return request.param
+    how: Ask = request.param
+    return how
 
 
 @pytest.fixture

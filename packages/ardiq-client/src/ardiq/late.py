@@ -7,8 +7,6 @@ This module is loaded only when such an error is raised.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ardiq import _core
@@ -26,43 +24,44 @@ LOOK_S = 0.25
 
 async def timed_out(app: Ardiq, job_id: str, timeout_ms: int) -> TimeoutError:
     """Return the error for a wait that has ended without a result."""
-    with _turn(app, timeout_ms) as is_mine:
-        records = await app._connection.ask(_core.lookup(job_id), LOOK_S) if is_mine else None
-        return _error(app, timeout_ms, records)
-    return _error(app, timeout_ms)
+    records: list[JobRecord] | None = None
+    if _begin_look(app, timeout_ms):
+        try:
+            records = await app._connection.ask(_core.lookup(job_id), LOOK_S)
+        except (BrokerError, OSError):
+            pass  # the server does not answer
+        finally:
+            app._connection.is_looking = False
+    return _error(app, timeout_ms, records)
 
 
 def timed_out_sync(app: Ardiq, job_id: str, timeout_ms: int) -> TimeoutError:
     """Blocking version of `timed_out`, for a thread without an event loop."""
-    with _turn(app, timeout_ms) as is_mine:
-        records = app._connection.ask_sync(_core.lookup(job_id), "result", limit_s=LOOK_S) if is_mine else None
-        return _error(app, timeout_ms, records)
-    return _error(app, timeout_ms)
+    records: list[JobRecord] | None = None
+    if _begin_look(app, timeout_ms):
+        try:
+            records = app._connection.ask_sync(_core.lookup(job_id), "result", limit_s=LOOK_S)
+        except (BrokerError, OSError):
+            pass  # the server does not answer
+        finally:
+            app._connection.is_looking = False
+    return _error(app, timeout_ms, records)
 
 
-@contextmanager
-def _turn(app: Ardiq, timeout_ms: int) -> Generator[bool, None, None]:
-    """Yield whether this caller may look up its job.
-
-    A caller with a timeout of 0 polls, and may not.
+def _begin_look(app: Ardiq, timeout_ms: int) -> bool:
+    """Return whether this caller may look up its job. A caller with a timeout of 0 polls, and may
+    not.
 
     Only one caller at a time looks up its job: callers often give up together, when the server is
-    busy. If the server does not answer, the block ends without an error.
+    busy.
     """
-    connection = app._connection
-    is_mine = bool(timeout_ms) and not connection.is_looking
-    if is_mine:
-        connection.is_looking = True
-    try:
-        yield is_mine
-    except BrokerError:
-        pass
-    finally:
-        if is_mine:
-            connection.is_looking = False
+    if not timeout_ms or app._connection.is_looking:
+        return False
+    app._connection.is_looking = True
+    return True
 
 
-def _error(app: Ardiq, timeout_ms: int, records: list[JobRecord] | None = None) -> TimeoutError:
+def _error(app: Ardiq, timeout_ms: int, records: list[JobRecord] | None) -> TimeoutError:
     place = f"queue {app.queue_name!r} at {shown(app.redis_url)}"
     why = _where(app, records[0]) if records else ""
     return TimeoutError(

@@ -116,6 +116,7 @@ def test_the_first_interrupt_waits_and_says_what_the_second_one_does(
     program.await_output(" serves ")
     job = Ardiq(server.url, queue_name).ref("nap").enqueue_sync(600)
     eventually(lambda: (project / "started").exists(), "the start of the task")
+    eventually(lambda: job.status_sync() is TaskStatus.RUNNING, "the record of the start")
     program.press(CTRL_C)
     program.await_output("press Ctrl-C again, or send SIGTERM, to return running tasks to the queue at once")
     program.await_output("1 running tasks have 30s to finish")

@@ -83,15 +83,42 @@ fn after_one_death_a_job_waits_for_nobody() {
 #[test]
 fn few_suspects_run_one_at_a_time_and_alone_while_innocents_go_on() {
     let mut desk = desk(4, 8);
-    receive(&mut desk, [suspect(1, SUSPECT_FROM), suspect(2, SUSPECT_FROM), suspect(3, 1), entry(3, 4)]);
+    receive(&mut desk, [suspect(1, SUSPECT_FROM), suspect(2, SUSPECT_FROM), entry(3, 3), entry(3, 4)]);
     let runs = start(&mut desk);
-    assert_eq!(names(&runs), [("job4", StartMode::Plain), ("job1", StartMode::Alone), ("job3", StartMode::Plain)]);
+    assert_eq!(names(&runs), [("job3", StartMode::Plain), ("job4", StartMode::Plain), ("job1", StartMode::Alone)]);
     assert_eq!((desk.held(), desk.running()), (4, 3));
     receive(&mut desk, [entry(3, 5)]);
     assert_eq!(names(&start(&mut desk)), [("job5", StartMode::Plain)], "others pass the one that waits");
     succeed(&mut desk, runs[0].0.slot);
     assert!(start(&mut desk).is_empty(), "a free place is not enough");
+    succeed(&mut desk, runs[2].0.slot);
+    assert_eq!(names(&start(&mut desk)), [("job2", StartMode::Alone)]);
+}
+
+#[test]
+fn a_job_that_has_seen_a_death_does_not_start_beside_a_suspect_that_runs_alone() {
+    let mut desk = desk(4, 8);
+    receive(&mut desk, [suspect(1, SUSPECT_FROM), suspect(2, 1), entry(1, 3)]);
+    let runs = start(&mut desk);
+    assert_eq!(names(&runs), [("job3", StartMode::Plain), ("job1", StartMode::Alone)]);
+    receive(&mut desk, [suspect(4, 1)]);
+    assert!(start(&mut desk).is_empty(), "it may be the one that kills the process");
     succeed(&mut desk, runs[1].0.slot);
+    let next = start(&mut desk);
+    assert_eq!(names(&next), [("job2", StartMode::Alone)]);
+    succeed(&mut desk, next[0].0.slot);
+    assert_eq!(names(&start(&mut desk)), [("job4", StartMode::Alone)]);
+}
+
+#[test]
+fn a_suspect_does_not_run_alone_beside_a_job_that_has_seen_a_death() {
+    let mut desk = desk(4, 8);
+    receive(&mut desk, [suspect(1, 1)]);
+    let first = start(&mut desk);
+    assert_eq!(names(&first), [("job1", StartMode::Plain)]);
+    receive(&mut desk, [suspect(2, SUSPECT_FROM)]);
+    assert!(start(&mut desk).is_empty());
+    succeed(&mut desk, first[0].0.slot);
     assert_eq!(names(&start(&mut desk)), [("job2", StartMode::Alone)]);
 }
 

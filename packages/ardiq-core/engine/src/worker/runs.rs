@@ -11,7 +11,6 @@ use crate::scripts::upkeep::Survivor;
 use super::desk::Desk;
 use super::job::Job;
 use super::judge::{Finished, Outcome};
-use super::quarantine::is_suspected;
 
 /// A run, as passed to the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -218,6 +217,9 @@ impl Desk {
 
     /// The next job, in the order in which jobs are served.
     fn next_job(&mut self, now_ms: u64) -> Option<(Job, StartMode)> {
+        if self.runs.iter().any(|run| !run.is_lost && run.mode == StartMode::Alone) {
+            self.hold_survivors(now_ms);
+        }
         let lane = self.buffer.iter().position(|lane| !lane.is_empty());
         let lane = lane.filter(|lane| {
             let first = self.buffer[*lane].front();
@@ -226,16 +228,29 @@ impl Desk {
         if !self.quarantine.is_empty() {
             // Runs that another worker took over from this one are suspects there, so they do not
             // count here.
-            let counts = |run: &&Run| !run.is_lost && run.mode != StartMode::Cleared && is_suspected(&run.job.header);
+            let counts = |run: &&Run| !run.is_lost && run.mode != StartMode::Cleared && run.job.header.deaths > 0;
             let suspects = self.runs.iter().filter(counts);
             let suspects: Vec<_> = suspects.map(|run| (run.job.header, run.mode)).collect();
             if let Some((job, mode)) = self.quarantine.next(&suspects, lane) {
                 // It may still kill the process, and the other job must not be blamed for that.
-                let beside = self.runs.iter().any(|run| run.is_lost && is_suspected(&run.job.header));
+                let beside = self.runs.iter().any(|run| run.is_lost && run.job.header.deaths > 0);
                 return Some((job, if beside { StartMode::Plain } else { mode }));
             }
         }
         self.buffer[lane?].pop_front().map(|job| (job, StartMode::Plain))
+    }
+
+    /// A suspect runs alone. Any other job that has seen a death waits for its end: if the process
+    /// died now, nobody could tell which of the two was the cause.
+    fn hold_survivors(&mut self, now_ms: u64) {
+        for lane in 0..self.buffer.len() {
+            while self.buffer[lane].front().is_some_and(|first| first.header.deaths > 0) {
+                let Some(job) = self.buffer[lane].pop_front() else { break };
+                if let Some(job) = self.quarantine.admit(job) {
+                    self.finish_unstarted(job, Outcome::PutOff, now_ms);
+                }
+            }
+        }
     }
 
     /// Start a run of a [deferred](Desk::defer) task. Returns false if it must not start, because

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _LOOP_STOPPED = "Event loop stopped before Future completed"
 """The message of `run_until_complete` for a loop that was stopped."""
 
-_CALLBACK = asyncio.Handle._run.__code__  # pyright: ignore[reportPrivateUsage] - there is no other way
-"""The code that calls the callbacks of a loop, and logs what they raise."""
+_MOST_ERRORS = 10
+"""The loop is broken if it raises this many errors before it has called a single callback."""
 
 
 @dataclass(frozen=True)
@@ -161,47 +161,49 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
     """Run `main` as `asyncio.run` does, and continue if other code on the loop raises out of it or
     stops it.
 
-    asyncio passes SystemExit and KeyboardInterrupt of any task or callback out of the loop, and
-    whatever the application's logging raises when asyncio logs something. Code that awaits that
-    task receives the exception too.
+    asyncio passes SystemExit and KeyboardInterrupt of any task or callback out of the loop, also
+    whatever the application's logging raises when asyncio logs something, and what a signal handler
+    raises while the loop waits. Code that awaits that task receives the exception too.
     """
     runner = asyncio.Runner()
     try:
         loop = runner.get_loop()
         serving = loop.create_task(main)
+        error: BaseException | None = None
+        errors = 0
+
+        def works() -> None:
+            nonlocal errors
+            errors = 0
+
         while True:
             try:
+                if error is not None:
+                    # Inside the `try`: a signal handler of the application may raise here as well.
+                    loop.call_soon(works)
+                    why, error = _what_happened(error), None
+                    _log().error("%s; the worker goes on", why)
                 return loop.run_until_complete(serving)
             except Interruption:
                 raise
-            except BaseException as error:
+            except BaseException as raised:
                 if serving.done():
                     return serving.result()  # or raise what it has raised
-                why = None if loop.is_closed() else _comes_from_application(error)
-                if why is None:
+                errors += 1
+                if loop.is_closed() or errors >= _MOST_ERRORS:
                     raise
-                _log().error("%s; the worker goes on", why)
+                error = raised
     finally:
         _close(runner)
 
 
-def _comes_from_application(error: BaseException) -> str | None:
-    """Describe what application code has done to the loop; None if the loop itself does not work
-    any more.
-    """
-    from ardiq_worker.outcome import safe_repr, trace_of
+def _what_happened(error: BaseException) -> str:
+    """Describe what application code has done to the loop."""
+    from ardiq_worker.outcome import safe_repr
 
     if type(error) is RuntimeError and str(error).startswith(_LOOP_STOPPED):
         return "a task or callback of the application stopped the event loop"
-    why = f"a task or callback of the application raised {safe_repr(error)}"
-    if isinstance(error, SystemExit | KeyboardInterrupt):
-        return why
-    trace = trace_of(error)
-    while trace is not None:
-        if trace.tb_frame.f_code is _CALLBACK or trace.tb_frame.f_code.co_filename == logging.__file__:
-            return why
-        trace = trace.tb_next
-    return None
+    return f"a task, callback or signal handler of the application raised {safe_repr(error)}"
 
 
 def _close(runner: asyncio.Runner) -> None:

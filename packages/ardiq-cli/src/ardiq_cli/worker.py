@@ -116,6 +116,18 @@ class _Stopped(Interruption):
     """
 
 
+class _Leaving:
+    """Handles the stop signals until the event loop does."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        """Whether such a signal has come. Application code may swallow what `leave` raises."""
+
+    def leave(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+        raise _Stopped
+
+
 def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
     """Run the worker until it is told to stop or, in burst mode, until the queue is empty.
 
@@ -124,11 +136,12 @@ def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
     configure(options.log_format, verbose=options.verbose, quiet=options.quiet)
     steps = steps or NoSteps()
     stops = steps.stop_signals()
+    leaving = _Leaving()
     try:
         # Until the event loop takes over, a stop signal ends the process with status 0: no job has
         # been taken. The default action is not enough: process 1 of a container ignores SIGTERM.
         for number in stops:
-            signal.signal(number, _leave)
+            signal.signal(number, leaving.leave)
         survive()
         # The process that started this one may have held them back until the handlers exist.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
@@ -137,13 +150,18 @@ def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
 
         level = logging.root.level
         app = load_app(options.target)
+        if leaving.asked:
+            raise _Stopped
         settle(level=level)
         steps.loaded(app)
-        return _run(_serve_to_the_end(app, options, steps, stops))
+        return _run(_serve_to_the_end(app, options, steps, stops, leaving))
     except _Stopped:
         ending.begin(ExitCode.OK, last_step=steps.last_step)
         return ExitCode.OK
     except Exception as error:
+        if leaving.asked:  # the application has turned it into this error
+            ending.begin(ExitCode.OK, last_step=steps.last_step)
+            return ExitCode.OK
         message, code = explain(error)
         ending.begin(code, message=message, last_step=steps.last_step)
         raise
@@ -151,10 +169,6 @@ def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
         # The rest takes a limited time, and a second signal must not turn a graceful end into a
         # traceback.
         ignore(stops)
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    raise _Stopped
 
 
 def _run(main: Coroutine[Any, Any, int]) -> int:
@@ -229,12 +243,14 @@ def _log() -> "Log":
     return Log("ardiq.worker")
 
 
-async def _serve_to_the_end(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals]) -> int:
+async def _serve_to_the_end(
+    app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals], leaving: _Leaving
+) -> int:
     """Serve, then limit how long closing the loop may take: it waits for the application's tasks
     and threads.
     """
     try:
-        status = await _serve(app, options, steps, stops)
+        status = await _serve(app, options, steps, stops, leaving)
     except BaseException as error:
         message, code = explain(error) if isinstance(error, Exception) else ("", ExitCode.FAILED)
         ending.begin(code, message=message, last_step=steps.last_step)
@@ -243,7 +259,9 @@ async def _serve_to_the_end(app: "Ardiq", options: WorkerOptions, steps: Steps, 
     return status
 
 
-async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals]) -> int:
+async def _serve(
+    app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals], leaving: _Leaving
+) -> int:
     from ardiq.host import Host
     from ardiq_cli.banner import announce
     from ardiq_worker import run_app
@@ -270,6 +288,8 @@ async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iter
     # Active until the process ends, not the run: the cleanup may hang, and the third signal must
     # end that too.
     StopSignals(loop, stops, on_signal)
+    if leaving.asked:
+        return ExitCode.OK
     try:
         # Without Redis a start fails, with status 3; a worker that has started waits for Redis to
         # come back.

@@ -153,6 +153,35 @@ def test_a_worker_survives_other_signals(
     assert program.end() == ExitCode.OK
 
 
+SIGNALED_EARLY = """
+import os, sys
+
+class Signals:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Signals())
+from ardiq_cli.main import main
+main()
+"""
+
+
+@WORKERS
+@pytest.mark.parametrize("number", HARMLESS)
+def test_other_signals_are_survived_while_the_command_is_imported(
+    app: Ardiq, server: Server, start: StartProgram, workers: str, number: signal.Signals
+) -> None:
+    code = SIGNALED_EARLY.format(number=int(number))
+    program = start("-c", code, "run", "tasks:app", "-w", workers, ARDIQ_REDIS_URL=server.url)
+    program.await_output(" serves ", int(workers))
+    if number is signal.SIGQUIT:
+        assert "[MainThread]" in program.output
+    program.send(signal.SIGTERM)
+    assert program.end() == ExitCode.OK, program.output
+
+
 def test_stacks_are_shown_while_the_loop_is_blocked(
     app: Ardiq, server: Server, ardiq: StartProgram, project: Path
 ) -> None:

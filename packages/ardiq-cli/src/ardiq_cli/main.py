@@ -3,6 +3,9 @@
 Those modules import what they need when they run, so that `--help` only costs the parser.
 """
 
+import ardiq_cli.early  # noqa: F401 - first of all, so that a signal does not end the command meanwhile
+
+# isort: split
 from typing import Annotated
 
 import typer

@@ -3,7 +3,8 @@
 Those modules import what they need when they run, so that `--help` only costs the parser.
 """
 
-import ardiq_cli.early  # noqa: F401 - first of all, so that a signal does not end the command meanwhile
+# First of all, so that no signal ends the command meanwhile.
+from ardiq_cli import early as early
 
 # isort: split
 from typing import Annotated

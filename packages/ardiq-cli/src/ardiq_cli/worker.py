@@ -1,6 +1,7 @@
 """One worker in this process: import the application, run it, stop it by signal."""
 
 import asyncio
+import atexit
 import json
 import logging
 import signal
@@ -142,6 +143,7 @@ def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
         # been taken. The default action is not enough: process 1 of a container ignores SIGTERM.
         for number in stops:
             signal.signal(number, leaving.leave)
+        atexit.register(ending.leave_abandoned_threads)
         survive()
         # The process that started this one may have held them back until the handlers exist.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

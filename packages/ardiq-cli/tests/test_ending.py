@@ -194,6 +194,34 @@ def test_what_ends_in_time_ends_as_ever(app: Ardiq, server: Server, ardiq: Start
     assert "is ended" not in program.output
 
 
+READS_INPUT = """
+    import atexit, os, pathlib
+    from ardiq import Ardiq
+    app = Ardiq(queue_name={queue!r})
+    os.dup2(os.pipe()[0], 0)
+    atexit.register(print, "said at the end")
+
+    @app.task(max_retries=0)
+    def reads():
+        pathlib.Path("started").touch()
+        return input()
+"""
+
+
+def test_a_task_that_reads_standard_input_does_not_abort_the_process(
+    app: Ardiq, server: Server, ardiq: StartProgram, project: Path, module: StartProgram
+) -> None:
+    module(READS_INPUT.format(queue=app.queue_name))
+    program = ardiq("run", "tasks:app", "--grace", "0.1", ARDIQ_REDIS_URL=server.url)
+    program.await_output(" serves ")
+    app.ref("reads").enqueue_sync()
+    eventually(lambda: (project / "started").exists(), "the start of the task")
+    program.send(signal.SIGTERM)
+    assert program.end() == ExitCode.OK, program.output
+    assert "said at the end" in program.output
+    assert "Fatal Python error" not in program.output
+
+
 def test_a_burst_that_failed_ends_with_its_status(app: Ardiq, server: Server, ardiq: StartProgram) -> None:
     app.ref("fail").enqueue_sync()
     program = ardiq("run", "tasks:app", "--burst", ARDIQ_REDIS_URL=server.url)

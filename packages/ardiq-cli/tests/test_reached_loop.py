@@ -1,7 +1,8 @@
-"""Tasks that interfere with the worker's event loop: they stop it, cancel all asyncio tasks, or
-have a log that raises.
+"""Application code that interferes with the worker's event loop: it stops the loop, cancels all
+asyncio tasks, or has a log or a signal handler that raises.
 """
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,67 @@ def test_a_log_that_raises_does_not_end_the_worker(
     assert {name: result and (result.value, result.tries) for name, result in found.items()} == dict.fromkeys(
         jobs, ("done", 1)
     ), program.output
+
+
+RAISING_HANDLER = """
+    import signal
+
+    def reload(number, frame):
+        raise {kind}("the reload failed")
+
+    signal.signal(signal.SIGUSR1, reload)
+
+    def block(name):
+        count(name)
+        while not pathlib.Path("go").exists():
+            threading.Event().wait(0.01)
+        return "done"
+
+    @app.task(max_retries=0)
+    def in_thread():
+        return block("in_thread")
+
+    @app.task(max_retries=0)
+    async def waits():  # without a timer, so that the signal arrives while the loop waits
+        return await asyncio.to_thread(block, "waits")
+"""
+
+
+@pytest.mark.parametrize("kind", ["ValueError", "KeyboardInterrupt", "SystemExit"])
+def test_a_signal_handler_that_raises_while_the_loop_waits_ends_no_job(
+    app: Ardiq, server: Server, ardiq: StartProgram, project: Path, module: StartProgram, kind: str
+) -> None:
+    module(TASKS.format(queue=app.queue_name) + RAISING_HANDLER.format(kind=kind))
+    jobs = [app.ref(name).enqueue_sync() for name in ("in_thread", "waits")]
+    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    for name in ("in_thread", "waits"):
+        eventually(lambda name=name: starts(project, name) == 1, "the start of the task")
+    for count in range(1, 6):
+        program.send(signal.SIGUSR1)
+        program.await_output("the reload failed", count)
+    (project / "go").touch()
+    for job in jobs:
+        result = job.result_sync(timeout=20)
+        assert result is not None
+        assert (result.value, result.tries) == ("done", 1), program.output
+    assert "signal handler of the application raised" in program.output
+    assert program.output.count(" serves ") == 1
+    program.send(signal.SIGTERM)
+    assert program.end() == ExitCode.OK, program.output
+
+
+def test_a_loop_that_is_broken_ends_the_worker(start: StartProgram) -> None:
+    code = """
+import asyncio
+from ardiq_cli.worker import _run
+
+async def main():
+    asyncio.get_running_loop()._selector.close()
+    await asyncio.sleep(60)
+
+_run(main())
+"""
+    program = start("-c", code)
+    assert program.end() == ExitCode.FAILED, program.output
+    assert 0 < program.output.count("the worker goes on") < 20
+    assert "\nValueError: " in program.output, program.output

@@ -55,8 +55,17 @@ SLEEPS_IN_C = """
     import ctypes
     forever = ctypes.CDLL(None).pthread_cond_wait
 
+    def nothing(): pass
+
+    def add(loop): loop.add_signal_handler(signal.SIGUSR1, nothing)
+
+    def remove(loop): add(loop), loop.remove_signal_handler(signal.SIGUSR1)
+
+    def keep(loop): pass
+
     @app.task(max_retries=0)
-    async def sleep_in_c(mark):
+    async def sleep_in_c(mark, before):
+        globals()[before](asyncio.get_running_loop())
         pathlib.Path(mark).touch()
         forever(ctypes.create_string_buffer(64), ctypes.create_string_buffer(64))
 """
@@ -144,6 +153,35 @@ def test_a_worker_survives_other_signals(
     assert program.end() == ExitCode.OK
 
 
+SIGNALED_EARLY = """
+import os, sys
+
+class Signals:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Signals())
+from ardiq_cli.main import main
+main()
+"""
+
+
+@WORKERS
+@pytest.mark.parametrize("number", HARMLESS)
+def test_other_signals_are_survived_while_the_command_is_imported(
+    app: Ardiq, server: Server, start: StartProgram, workers: str, number: signal.Signals
+) -> None:
+    code = SIGNALED_EARLY.format(number=int(number))
+    program = start("-c", code, "run", "tasks:app", "-w", workers, ARDIQ_REDIS_URL=server.url)
+    program.await_output(" serves ", int(workers))
+    if number is signal.SIGQUIT:
+        assert "[MainThread]" in program.output
+    program.send(signal.SIGTERM)
+    assert program.end() == ExitCode.OK, program.output
+
+
 def test_stacks_are_shown_while_the_loop_is_blocked(
     app: Ardiq, server: Server, ardiq: StartProgram, project: Path
 ) -> None:
@@ -155,16 +193,64 @@ def test_stacks_are_shown_while_the_loop_is_blocked(
     assert program.process.poll() is None
 
 
+@pytest.mark.parametrize("before", ["keep", "add", "remove"])
 def test_stacks_are_shown_while_c_code_blocks_the_main_thread(
-    app: Ardiq, server: Server, ardiq: StartProgram, project: Path, module: Module, queue_name: str
+    app: Ardiq, server: Server, ardiq: StartProgram, project: Path, module: Module, queue_name: str, before: str
 ) -> None:
     module(TASKS.format(queue=queue_name) + SLEEPS_IN_C)
     program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
-    app.ref("sleep_in_c").enqueue_sync("started")
+    app.ref("sleep_in_c").enqueue_sync("started", before)
     eventually(lambda: (project / "started").exists(), "the start of the task")
     program.send(signal.SIGQUIT)
-    program.await_output("in sleep_in_c")
+    program.await_output("[MainThread]")
+    program.await_output("in sleep_in_c\n")
     assert program.process.poll() is None
+
+
+LOOP_HANDLERS = """
+    @app.task(max_retries=0)
+    async def handles(mark, file):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, pathlib.Path("heard").touch)
+        return await wait_for(mark, file)
+
+    @app.task(max_retries=0)
+    async def takes_descriptor(mark):
+        signal.set_wakeup_fd(-1)
+        pathlib.Path(mark).touch()
+        time.sleep(1000)
+"""
+
+
+def test_a_handler_that_a_task_adds_to_the_loop_is_called(
+    app: Ardiq, server: Server, ardiq: StartProgram, project: Path, module: Module, queue_name: str
+) -> None:
+    module(TASKS.format(queue=queue_name) + LOOP_HANDLERS)
+    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    job = app.ref("handles").enqueue_sync("started", "go")
+    eventually(lambda: (project / "started").exists(), "the start of the task")
+    program.send(signal.SIGUSR1)
+    eventually(lambda: (project / "heard").exists(), "the handler of the loop")
+    program.send(signal.SIGQUIT)
+    program.await_output("asyncio tasks:")
+    program.await_output("[MainThread]")
+    (project / "go").touch()
+    first_run(job)
+    program.send(signal.SIGTERM)
+    assert program.end() == ExitCode.OK
+
+
+def test_stacks_are_shown_once_after_a_task_has_taken_the_descriptor(
+    app: Ardiq, server: Server, ardiq: StartProgram, project: Path, module: Module, queue_name: str
+) -> None:
+    module(TASKS.format(queue=queue_name) + LOOP_HANDLERS)
+    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    app.ref("takes_descriptor").enqueue_sync("started")
+    eventually(lambda: (project / "started").exists(), "the start of the task")
+    for count in (1, 2):
+        program.send(signal.SIGQUIT)
+        program.await_output("asyncio tasks:", count)
+        program.await_output("in takes_descriptor", 2 * count)
+        assert program.output.count("MainThread]") == count
 
 
 def test_stacks_are_shown_a_hundred_times_while_short_tasks_run(
@@ -177,6 +263,49 @@ def test_stacks_are_shown_a_hundred_times_while_short_tasks_run(
         program.send(signal.SIGQUIT)
         program.await_output("asyncio tasks:", shown)
     assert "[ardiq-task-" in program.output
+    program.send(signal.SIGTERM)
+    assert program.end() == ExitCode.OK
+
+
+ODD_COROUTINES = """
+    from collections.abc import Coroutine
+
+    class Odd:
+        def __init__(self, inner): self.inner = inner
+        def __await__(self): return self.inner.__await__()
+        def send(self, value): return self.inner.send(value)
+        def throw(self, *error): return self.inner.throw(*error)
+        def close(self): return self.inner.close()
+        @property
+        def cr_frame(self): raise KeyError("no frame")
+
+    class Circular(Odd):
+        cr_frame = None
+        @property
+        def cr_await(self): return self
+
+    Coroutine.register(Odd)
+
+    @app.task(max_retries=0)
+    async def odd():
+        await asyncio.gather(*(asyncio.create_task(kind(wait_for("started", "go"))) for kind in (Odd, Circular)))
+        return os.getpid()
+"""
+
+
+def test_stacks_are_shown_whatever_tasks_await(
+    app: Ardiq, server: Server, ardiq: StartProgram, project: Path, module: Module, queue_name: str
+) -> None:
+    module(TASKS.format(queue=queue_name) + ODD_COROUTINES)
+    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    job = app.ref("odd").enqueue_sync()
+    eventually(lambda: (project / "started").exists(), "the start of the task")
+    for count in (1, 2):
+        program.send(signal.SIGQUIT)
+        program.await_output("asyncio tasks:", count)
+        program.await_output("a task that cannot be shown (KeyError)", count)
+    (project / "go").touch()
+    first_run(job)
     program.send(signal.SIGTERM)
     assert program.end() == ExitCode.OK
 

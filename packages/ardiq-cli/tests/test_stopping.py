@@ -3,6 +3,7 @@ children do not inherit the handlers.
 """
 
 import signal
+import textwrap
 import time
 from pathlib import Path
 
@@ -45,6 +46,13 @@ TASKS = """
         while lock.usleep(900_000) or True:
             if os.path.exists("never"):
                 break
+
+    @app.task(max_retries=0)
+    async def foreign_after_handler():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, print)
+        pathlib.Path("started").touch()
+        # Unlike `usleep`, it does not return when a signal comes.
+        ctypes.CDLL(None).pthread_cond_wait(ctypes.create_string_buffer(64), ctypes.create_string_buffer(64))
 
     @app.task(max_retries=0)
     async def joins():
@@ -108,7 +116,7 @@ def app(server: Server, queue_name: str, module: StartProgram) -> Ardiq:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("task", ["sleep", "compute", "swallow", "foreign", "joins", "deaf"])
+@pytest.mark.parametrize("task", ["sleep", "compute", "swallow", "foreign", "foreign_after_handler", "joins", "deaf"])
 def test_the_third_signal_ends_a_single_worker_whatever_it_does(
     app: Ardiq, server: Server, ardiq: StartProgram, project: Path, task: str, number: signal.Signals
 ) -> None:
@@ -180,3 +188,53 @@ def test_a_handler_of_the_applications_is_left_to_the_child(app: Ardiq, server: 
     assert found.value[0] == 7
     program.send(signal.SIGTERM)
     assert program.end() == 0, program.output
+
+
+SWALLOWS = {
+    "except": """
+        try:
+            wait()
+        except BaseException:
+            pass
+    """,
+    "import error": """
+        try:
+            wait()
+        except BaseException:
+            raise ImportError("interrupted")
+    """,
+    "exit": """
+        try:
+            wait()
+        except BaseException:
+            raise SystemExit(3)
+    """,
+    "finalizer": """
+        class Waits:
+            def __del__(self):
+                wait()
+
+        Waits()
+    """,
+}
+
+
+@pytest.mark.parametrize("how", SWALLOWS)
+def test_a_stop_signal_is_kept_if_the_imported_application_swallows_it(
+    app: Ardiq, server: Server, ardiq: StartProgram, module: StartProgram, how: str
+) -> None:
+    wait = """
+        def wait():
+            print("importing", flush=True)
+            time.sleep(30)
+    """
+    module(
+        TASKS.format(queue=app.queue_name)
+        + "\n".join(textwrap.indent(textwrap.dedent(part), " " * 4) for part in (wait, SWALLOWS[how]))
+    )
+    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    program.await_output("importing")
+    program.send(signal.SIGTERM)
+    assert program.end(20) == 0, program.output
+    assert " serves " not in program.output
+    assert "ardiq: " not in program.output

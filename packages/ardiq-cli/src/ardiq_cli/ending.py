@@ -39,6 +39,9 @@ STACKS_S = 0.1
 MOST_NAMED = 5
 """The most threads to name in the log; an executor may have hundreds."""
 
+_TASK_THREAD = "ardiq-task-"
+"""How `ardiq_worker.threads` names the threads of `def` tasks. The idle ones have ended."""
+
 
 class Ending:
     """Ends the process with `status` unless it exits in time.
@@ -63,6 +66,13 @@ class Ending:
         """Move the deadline to `seconds` from now, for the command line's own work."""
         self._deadline = time.monotonic() + seconds
         self._backstop.set(seconds)
+
+    def leave(self) -> None:
+        """End the process now, without finalizing the interpreter."""
+        for step in (logging.shutdown, sys.stdout.flush, sys.stderr.flush):
+            with suppress(BaseException):  # a log handler of the application, or a closed stream, may raise anything
+                step()
+        os._exit(self._status)
 
     def _take_last_steps(self) -> None:
         self._await_deadline()
@@ -107,6 +117,16 @@ def extend(seconds: float = END_S) -> None:
     """Move the deadline to `seconds` from now, if the process is already ending."""
     if _ending is not None:
         _ending.extend(seconds)
+
+
+def leave_abandoned_threads() -> None:
+    """End the process now if threads of `def` tasks still run. Register this as the first exit
+    handler, so that it is called last.
+
+    The interpreter aborts if it is finalized while such a thread holds the lock of standard input.
+    """
+    if _ending is not None and any(thread.name.startswith(_TASK_THREAD) for thread in threading.enumerate()):
+        _ending.leave()
 
 
 class _Backstop:

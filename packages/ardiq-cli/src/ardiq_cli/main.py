@@ -3,6 +3,10 @@
 Those modules import what they need when they run, so that `--help` only costs the parser.
 """
 
+# First of all, so that no signal ends the command meanwhile.
+from ardiq_cli import early as early
+
+# isort: split
 from typing import Annotated
 
 import typer

@@ -36,10 +36,10 @@ it is doing.
 """
 
 MOST_FRAMES = 100
-"""The most frames of a thread to show, innermost first."""
+"""The most frames of a thread to show, innermost first, and of a task, outermost first."""
 
 
-_shown_elsewhere = False
+_heard_elsewhere: Callable[[], bool] | None = None
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
@@ -64,7 +64,7 @@ def survive(on_quit: Callable[[], object] | None = None) -> None:
     then = on_quit or show_coroutines
 
     def quit_asked(_number: int, frame: FrameType | None) -> None:
-        if not _shown_elsewhere:
+        if _heard_elsewhere is None or not _heard_elsewhere():
             show_threads(frame)
         then()
 
@@ -93,10 +93,12 @@ def held_back(numbers: Iterable[signal.Signals]) -> Generator[None, None, None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def shows_threads() -> None:
-    """Say that another thread of this process calls `show_threads` on SIGQUIT."""
-    global _shown_elsewhere
-    _shown_elsewhere = True
+def shows_threads(heard: Callable[[], bool]) -> None:
+    """Say that another thread of this process calls `show_threads` on SIGQUIT, if `heard` returns
+    True in the handler of that signal.
+    """
+    global _heard_elsewhere
+    _heard_elsewhere = heard
 
 
 def is_ours(number: signal.Signals) -> bool:
@@ -151,7 +153,10 @@ def show_coroutines() -> None:
         return
     lines = [f"{len(tasks)} asyncio tasks:"]
     for task in list(tasks)[:MOST_TASKS]:
-        lines += ["", printable(task.get_name()), *_places(task.get_coro())]
+        try:
+            lines += ["", printable(task.get_name()), *_places(task.get_coro())]
+        except Exception as error:  # noqa: BLE001 - a task, or what it awaits, may be the application's and raise anything
+            lines += ["", f"a task that cannot be shown ({type(error).__name__})"]
     if len(tasks) > MOST_TASKS:
         lines += ["", f"and {len(tasks) - MOST_TASKS} more"]
     _write(lines)
@@ -166,15 +171,21 @@ def _write(lines: list[str]) -> None:
 
 
 def _places(awaited: object) -> list[str]:
-    """Where a coroutine stands, and what it waits for, the innermost last."""
+    """Where a coroutine stands, and what it waits for, the innermost last.
+
+    Objects of the application may be registered as coroutines: one may even say that it awaits
+    itself.
+    """
     places: list[str] = []
-    while isinstance(awaited, Coroutine):
+    for _ in range(MOST_FRAMES):
+        if not isinstance(awaited, Coroutine):
+            return places
         coroutine = cast(Any, awaited)
         frame: FrameType | None = getattr(coroutine, "cr_frame", None)
         if frame is not None:
             places.append(_place(frame.f_code, frame.f_lineno))
         awaited = getattr(coroutine, "cr_await", None)
-    return places
+    return [*places, "  ..."]
 
 
 def _log_unused(number: int, _frame: FrameType | None) -> None:

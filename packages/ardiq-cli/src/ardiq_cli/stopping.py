@@ -6,6 +6,10 @@ handlers run in the main thread, even between two calls of a task that blocks th
 code blocks that thread, another thread counts the signals: it reads them from the descriptor to
 which the interpreter writes each one. It also wakes the loop, because the kernel may have
 interrupted any thread. On SIGQUIT, that thread writes the stacks of the threads.
+
+There is only one such descriptor, and an event loop takes it when the application adds or removes a
+signal handler. It is taken back at once, and the bytes are passed on to the loop. Code that sets
+the descriptor itself loses it at the next signal, whose handler takes it back.
 """
 
 import asyncio
@@ -17,7 +21,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import wraps
 from types import FrameType
+from typing import Any
 
 from ardiq_cli.signals import is_ours, show_threads, shows_threads
 
@@ -44,17 +50,56 @@ class StopSignals:
         self._ask = ask
         self._numbers = frozenset(numbers)
         self._handled = 0
+        self._missed = 0
+        """Signals that were handled but not heard."""
+        self._others = -1
+        """The descriptor of the loop, or -1."""
         self._readable, self._writable = socket.socketpair()
         self._writable.setblocking(False)
-        signal.set_wakeup_fd(self._writable.fileno(), warn_on_full_buffer=False)
         for number in self._numbers:
             signal.signal(number, self._handle)
         with suppress(RuntimeError):  # the system refuses a thread: the main thread still counts signals
             threading.Thread(target=self._listen, name="ardiq-signals", daemon=True).start()
-            shows_threads()
+            self.take_descriptor()
+            shows_threads(self.take_descriptor)
+            for name in ("add_signal_handler", "remove_signal_handler"):
+                with suppress(AttributeError):  # a loop that has no such method, or takes no attributes
+                    setattr(loop, name, self._and_take(getattr(loop, name)))
+
+    def take_descriptor(self) -> bool:
+        """Let the interpreter write signals to this object's descriptor; return whether it did so
+        before.
+
+        For the main thread.
+        """
+        ours = self._writable.fileno()
+        try:
+            before = signal.set_wakeup_fd(ours, warn_on_full_buffer=False)
+        except (OSError, ValueError):  # a task has closed it, or calls this in a thread
+            return False
+        if before == ours:
+            return True
+        self._others = before
+        return False
+
+    def _and_take(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def and_take(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self.take_descriptor()
+
+        return and_take
+
+    def _pass_on(self, heard: bytes) -> None:
+        if self._others >= 0 and not self._loop.is_closed():
+            with suppress(OSError):  # it is full, or closed
+                os.write(self._others, heard)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self._handled += 1
+        self._missed += not self.take_descriptor()
         if self._handled >= MOST:
             _end_at_once(number)
         with suppress(RuntimeError):  # the loop is closed: the process ends anyway
@@ -63,9 +108,11 @@ class StopSignals:
     def _listen(self) -> None:
         heard = 0
         while True:
-            for number in self._readable.recv(64):
+            numbers = self._readable.recv(64)
+            self._pass_on(numbers)
+            for number in numbers:
                 heard += number in self._numbers
-                if heard >= MOST:
+                if heard + self._missed >= MOST:
                     _end_at_once(number)
                 if number == signal.SIGQUIT and is_ours(signal.SIGQUIT):
                     show_threads()

@@ -1,6 +1,7 @@
 """One worker in this process: import the application, run it, stop it by signal."""
 
 import asyncio
+import atexit
 import json
 import logging
 import signal
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 _LOOP_STOPPED = "Event loop stopped before Future completed"
 """The message of `run_until_complete` for a loop that was stopped."""
 
-_CALLBACK = asyncio.Handle._run.__code__  # pyright: ignore[reportPrivateUsage] - there is no other way
-"""The code that calls the callbacks of a loop, and logs what they raise."""
+_MOST_ERRORS = 10
+"""The loop is broken if it raises this many errors before it has called a single callback."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,18 @@ class _Stopped(Interruption):
     """
 
 
+class _Leaving:
+    """Handles the stop signals until the event loop does."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        """Whether such a signal has come. Application code may swallow what `leave` raises."""
+
+    def leave(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+        raise _Stopped
+
+
 def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
     """Run the worker until it is told to stop or, in burst mode, until the queue is empty.
 
@@ -124,11 +137,13 @@ def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
     configure(options.log_format, verbose=options.verbose, quiet=options.quiet)
     steps = steps or NoSteps()
     stops = steps.stop_signals()
+    leaving = _Leaving()
     try:
         # Until the event loop takes over, a stop signal ends the process with status 0: no job has
         # been taken. The default action is not enough: process 1 of a container ignores SIGTERM.
         for number in stops:
-            signal.signal(number, _leave)
+            signal.signal(number, leaving.leave)
+        atexit.register(ending.leave_abandoned_threads)
         survive()
         # The process that started this one may have held them back until the handlers exist.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
@@ -137,13 +152,18 @@ def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
 
         level = logging.root.level
         app = load_app(options.target)
+        if leaving.asked:
+            raise _Stopped
         settle(level=level)
         steps.loaded(app)
-        return _run(_serve_to_the_end(app, options, steps, stops))
+        return _run(_serve_to_the_end(app, options, steps, stops, leaving))
     except _Stopped:
         ending.begin(ExitCode.OK, last_step=steps.last_step)
         return ExitCode.OK
     except Exception as error:
+        if leaving.asked:  # the application has turned it into this error
+            ending.begin(ExitCode.OK, last_step=steps.last_step)
+            return ExitCode.OK
         message, code = explain(error)
         ending.begin(code, message=message, last_step=steps.last_step)
         raise
@@ -153,55 +173,53 @@ def run_worker(options: WorkerOptions, steps: Steps | None = None) -> int:
         ignore(stops)
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    raise _Stopped
-
-
 def _run(main: Coroutine[Any, Any, int]) -> int:
     """Run `main` as `asyncio.run` does, and continue if other code on the loop raises out of it or
     stops it.
 
-    asyncio passes SystemExit and KeyboardInterrupt of any task or callback out of the loop, and
-    whatever the application's logging raises when asyncio logs something. Code that awaits that
-    task receives the exception too.
+    asyncio passes SystemExit and KeyboardInterrupt of any task or callback out of the loop, also
+    whatever the application's logging raises when asyncio logs something, and what a signal handler
+    raises while the loop waits. Code that awaits that task receives the exception too.
     """
     runner = asyncio.Runner()
     try:
         loop = runner.get_loop()
         serving = loop.create_task(main)
+        error: BaseException | None = None
+        errors = 0
+
+        def works() -> None:
+            nonlocal errors
+            errors = 0
+
         while True:
             try:
+                if error is not None:
+                    # Inside the `try`: a signal handler of the application may raise here as well.
+                    loop.call_soon(works)
+                    why, error = _what_happened(error), None
+                    _log().error("%s; the worker goes on", why)
                 return loop.run_until_complete(serving)
             except Interruption:
                 raise
-            except BaseException as error:
+            except BaseException as raised:
                 if serving.done():
                     return serving.result()  # or raise what it has raised
-                why = None if loop.is_closed() else _comes_from_application(error)
-                if why is None:
+                errors += 1
+                if loop.is_closed() or errors >= _MOST_ERRORS:
                     raise
-                _log().error("%s; the worker goes on", why)
+                error = raised
     finally:
         _close(runner)
 
 
-def _comes_from_application(error: BaseException) -> str | None:
-    """Describe what application code has done to the loop; None if the loop itself does not work
-    any more.
-    """
-    from ardiq_worker.outcome import safe_repr, trace_of
+def _what_happened(error: BaseException) -> str:
+    """Describe what application code has done to the loop."""
+    from ardiq_worker.outcome import safe_repr
 
     if type(error) is RuntimeError and str(error).startswith(_LOOP_STOPPED):
         return "a task or callback of the application stopped the event loop"
-    why = f"a task or callback of the application raised {safe_repr(error)}"
-    if isinstance(error, SystemExit | KeyboardInterrupt):
-        return why
-    trace = trace_of(error)
-    while trace is not None:
-        if trace.tb_frame.f_code is _CALLBACK or trace.tb_frame.f_code.co_filename == logging.__file__:
-            return why
-        trace = trace.tb_next
-    return None
+    return f"a task, callback or signal handler of the application raised {safe_repr(error)}"
 
 
 def _close(runner: asyncio.Runner) -> None:
@@ -227,12 +245,14 @@ def _log() -> "Log":
     return Log("ardiq.worker")
 
 
-async def _serve_to_the_end(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals]) -> int:
+async def _serve_to_the_end(
+    app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals], leaving: _Leaving
+) -> int:
     """Serve, then limit how long closing the loop may take: it waits for the application's tasks
     and threads.
     """
     try:
-        status = await _serve(app, options, steps, stops)
+        status = await _serve(app, options, steps, stops, leaving)
     except BaseException as error:
         message, code = explain(error) if isinstance(error, Exception) else ("", ExitCode.FAILED)
         ending.begin(code, message=message, last_step=steps.last_step)
@@ -241,7 +261,9 @@ async def _serve_to_the_end(app: "Ardiq", options: WorkerOptions, steps: Steps, 
     return status
 
 
-async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals]) -> int:
+async def _serve(
+    app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iterable[signal.Signals], leaving: _Leaving
+) -> int:
     from ardiq.host import Host
     from ardiq_cli.banner import announce
     from ardiq_worker import run_app
@@ -268,6 +290,8 @@ async def _serve(app: "Ardiq", options: WorkerOptions, steps: Steps, stops: Iter
     # Active until the process ends, not the run: the cleanup may hang, and the third signal must
     # end that too.
     StopSignals(loop, stops, on_signal)
+    if leaving.asked:
+        return ExitCode.OK
     try:
         # Without Redis a start fails, with status 3; a worker that has started waits for Redis to
         # come back.

@@ -73,6 +73,21 @@ def test_burst_says_that_jobs_failed(processes: str, app: Ardiq, server: Server,
     assert "jobs failed: 1" in done.stderr
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("gone", [True, False], ids=["arguments gone", "undecodable"])
+def test_burst_counts_dead_letters_once(processes: str, gone: bool, app: Ardiq, server: Server, ask: Ask) -> None:
+    app.ref("add").enqueue_sync("x" * 10_000, "y")
+    (body,) = server.cli("KEYS", f"ardiq:{{{app.queue_name}}}:body:*")
+    if gone:
+        server.cli("DEL", body)
+    else:
+        server.cli("SET", body, b"not a call" + bytes(10_000))
+    done = ask("run", "tasks:app", "--burst", "--workers", processes, ARDIQ_REDIS_URL=server.url)
+    assert "is now a dead letter" in done.stderr
+    assert done.returncode == ExitCode.FAILED
+    assert "jobs failed: 1" in done.stderr
+
+
 def test_burst_with_several_processes(app: Ardiq, server: Server, ask: Ask) -> None:
     jobs = [app.ref("add").enqueue_sync(n, 1) for n in range(50)]
     done = ask("run", "tasks:app", "-b", "-w", "2", ARDIQ_REDIS_URL=server.url)

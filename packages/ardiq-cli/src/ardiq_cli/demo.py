@@ -10,7 +10,7 @@ def demo(verbose: Verbose = False) -> None:
 
     It needs no running server: it starts its own, unless $ARDIQ_REDIS_URL names one.
     """
-    with boundary(verbose=verbose):
+    with boundary(verbose=verbose, only_shows=True):
         import asyncio
         import signal
         from pathlib import Path

@@ -11,6 +11,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ardiq_cli import streams
 from ardiq_cli.exits import CommandError, boundary
 from ardiq_cli.signals import STOP_SIGNALS
 from ardiq_cli.stopping import ignore
@@ -134,6 +135,7 @@ def command_line(options: WorkerOptions, tether: str, descriptor: int) -> list[s
 
 
 def main(tether: str, descriptor: str, word: str) -> int:
+    streams.prepare()
     tie(tether)
     options = WorkerOptions.from_argument(word)
     sys.argv = ["ardiq", "dev", options.target]

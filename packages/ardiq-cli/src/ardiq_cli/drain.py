@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
+from ardiq_cli import streams
 from ardiq_cli.exits import CommandError, ExitCode, boundary, complain
 from ardiq_cli.json_text import json_text
 from ardiq_cli.run import Verbose
@@ -121,7 +122,10 @@ async def _wait(app: "Ardiq", report: Report, timeout: float | None, interval: f
         elapsed = time.monotonic() - start
         waiting, running = seen["waiting"], seen["running"]
         now = Look(elapsed, waiting, running, pace.add(elapsed, waiting + running))
-        report.show(now, drained=now.unfinished == 0)
+        try:
+            report.show(now, drained=now.unfinished == 0)
+        except BrokenPipeError:  # the reader has seen enough, but the queue decides when to end
+            streams.discard(1)
         if now.unfinished == 0:
             return
         if not seen["workers"] and not warned:

@@ -1,12 +1,12 @@
 """Exit codes, and the one place where an exception becomes a readable line."""
 
-import os
 import sys
 import traceback
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 
+from ardiq_cli import streams
 from ardiq_cli.version import check_version
 
 
@@ -46,30 +46,41 @@ class CommandError(Exception):
 
 
 def complain(message: str) -> None:
-    """Write one line to standard error, without characters that control a terminal."""
-    print(f"ardiq: {_printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+    """Write one line to standard error, without characters that control a terminal.
+
+    Never raises: that nobody can read the line changes nothing else.
+    """
+    _write(f"ardiq: {_printable(' '.join(message.split()))}")
+
+
+def _write(line: str) -> None:
+    if sys.stderr is not None:  # pyright: ignore[reportUnnecessaryComparison] - else it would go to standard output
+        with suppress(OSError, ValueError):  # full, without a reader, or closed
+            print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def boundary(*, verbose: bool = False) -> Generator[None, None, None]:
+def boundary(*, verbose: bool = False, only_shows: bool = False) -> Generator[None, None, None]:
     """Run a command. If it raises, end the process with an exit code and one line.
 
-    With `verbose` the traceback goes before that line.
+    With `verbose` the traceback goes before that line. A command that `only_shows` something has
+    succeeded when its reader (`head`, a pager) has seen enough.
     """
     try:
         check_version()
         yield
+        if only_shows:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         raise SystemExit(ExitCode.INTERRUPTED) from None
-    except BrokenPipeError:
-        # The reader (`head`, a pager) has seen enough. What is still buffered must not raise again
-        # when the interpreter flushes it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(ExitCode.OK) from None
     except Exception as error:  # noqa: BLE001 - this is where all of them end
+        if only_shows and isinstance(error, BrokenPipeError):
+            # What is still buffered must not raise again at exit.
+            streams.discard(1)
+            raise SystemExit(ExitCode.OK) from None
         if verbose:
             for line in "".join(traceback.format_exception(error)).rstrip().split("\n"):
-                print(_printable(line), file=sys.stderr)
+                _write(_printable(line))
         message, code = explain(error)
         complain(message)
         raise SystemExit(code) from None

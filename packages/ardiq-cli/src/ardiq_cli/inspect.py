@@ -45,7 +45,7 @@ def queues(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, ver
 
     Exit code 4: there is no such queue.
     """
-    with boundary(verbose=verbose):
+    with boundary(verbose=verbose, only_shows=True):
         import asyncio
 
         from ardiq_cli import tables
@@ -62,7 +62,7 @@ def queues(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, ver
 )
 def workers(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Show the workers that hold a lease, and what they do."""
-    with boundary(verbose=verbose):
+    with boundary(verbose=verbose, only_shows=True):
         import asyncio
 
         from ardiq_cli import tables, trouble
@@ -108,7 +108,7 @@ def jobs(
 
     Exit code 4: there is no such queue or job.
     """
-    with boundary(verbose=verbose):
+    with boundary(verbose=verbose, only_shows=True):
         import asyncio
 
         from ardiq_cli import tables

@@ -11,9 +11,11 @@ from typing import Annotated
 
 import typer
 
+from ardiq_cli import streams
 from ardiq_cli.demo import demo
 from ardiq_cli.dev import dev
 from ardiq_cli.drain import drain
+from ardiq_cli.exits import ExitCode, complain, describe
 from ardiq_cli.help_text import examples
 from ardiq_cli.inspect import inspect_app
 from ardiq_cli.run import run
@@ -74,4 +76,9 @@ def options(
 
 def main() -> None:
     """Entry point of the console script, and of `python -m ardiq`."""
-    app(prog_name="ardiq")
+    streams.prepare()
+    try:
+        app(prog_name="ardiq")
+    except OSError as error:  # help, the version or a usage error cannot be written
+        complain(describe(error))
+        raise SystemExit(getattr(error.__context__, "exit_code", ExitCode.FAILED)) from None

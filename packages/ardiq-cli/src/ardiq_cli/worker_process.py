@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from ardiq_cli import streams
 from ardiq_cli.exits import boundary
 from ardiq_cli.reports import Reporter
 from ardiq_cli.signals import PASSED_ON, STOP_SIGNALS, held_back
@@ -66,8 +67,7 @@ def become(options: WorkerOptions) -> None:
     """
     if not _is_found_at_start():
         return
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    streams.release()
     with held_back({*STOP_SIGNALS, *PASSED_ON}):
         try:
             os.execv(sys.executable, command_line(options, None, None))
@@ -97,6 +97,7 @@ def _is_found_at_start() -> bool:
 
 
 def main(tether: str, descriptor: str, word: str) -> int:
+    streams.prepare()
     if tether != _NONE:
         tie(tether)
     options = WorkerOptions.from_argument(word)

@@ -69,8 +69,9 @@ class Executor:
 
     While `gathering` is true no flush is scheduled: the caller that starts jobs takes the outcomes
     of those that end at once. A cancelled run may clean up for `cancel_wait_s`; then its slot is
-    given to another job. `failed` counts jobs that failed for good. `stops_when_cancelled` says
-    whether cancelling the asyncio task that creates this stops the worker.
+    given to another job. `failed` counts jobs that failed for good, without dead letters.
+    `stops_when_cancelled` says whether cancelling the asyncio task that creates this stops the
+    worker.
     """
 
     def __init__(

@@ -77,14 +77,20 @@ class Log:
             _show()
 
 
-def forward_logs(core: Core) -> None:
-    """Pass the log lines that wait in the core on to the loggers `ardiq.*`."""
+def forward_logs(core: Core) -> int:
+    """Pass the log lines that wait in the core on to the loggers `ardiq.*`.
+
+    Return how many of them say that a job is now a dead letter.
+    """
+    dead = 0
     for level, suffix, message, subject in core.take_logs():
         facts = None
         if subject is not None:
             job_id, task, attempt, outcome = subject
             facts = job_facts(task, job_id, attempt, outcome)
+            dead += outcome == "dead"
         Log(f"ardiq.{suffix}").log(level, "%s", message, facts=facts)
+    return dead
 
 
 def job_facts(task: str, job_id: str, attempt: int, outcome: str, duration_ms: int | None = None) -> Facts:

@@ -89,11 +89,10 @@ class Verdict(NamedTuple):
 
     @property
     def is_final_failure(self) -> bool:
-        """Whether the job has failed for good."""
-        return self.kind in _FINAL_FAILURES
+        """Whether the job has failed for good, and does not become a dead letter."""
+        return self.kind == FAILURE
 
 
-_FINAL_FAILURES = (FAILURE, DEAD)
 _INDESCRIBABLE = "the task failed with an error that cannot be described"
 
 

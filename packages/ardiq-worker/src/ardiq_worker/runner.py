@@ -118,6 +118,7 @@ class Runner:
         self._has_stopped = False  # the engine has stopped gracefully
         self._signed_off = False
         self._drained = False
+        self._dead = 0  # dead letters, whoever found that the job cannot run: the engine counts them
         self._failure: Exception | None = None
         self._has_more = False  # the turn ended before the jobs did
         self._deadline: asyncio.TimerHandle | None = None
@@ -141,7 +142,7 @@ class Runner:
     @property
     def failed(self) -> int:
         """The number of jobs that failed for good in this run."""
-        return self._executor.failed
+        return self._executor.failed + self._dead
 
     @property
     def drained(self) -> bool:
@@ -294,7 +295,7 @@ class Runner:
             self._fail(Host(self._app).explain(error))
 
     def _forward_logs(self) -> None:
-        forward_logs(self._core)
+        self._dead += forward_logs(self._core)
 
     # Stopping
 

@@ -33,7 +33,7 @@ impl Link {
         if !self.housekeeping.publishing_refused.swap(true, Ordering::Relaxed) {
             let message = format!(
                 "the Redis user may not publish: callers find results, and workers find due jobs, only by checking at intervals. \
-                 Grant the right: ACL SETUSER <user> +publish &{}*",
+                 Grant the right: ACL SETUSER <user> +publish &{}*. The server's configuration must not disable PUBLISH",
                 self.keys.base
             );
             self.housekeeping.logs.push(Level::Warning, "engine", message);

@@ -40,7 +40,7 @@ use crate::commands;
 use crate::error::{Error, Remedy, Result, remedy};
 use crate::housekeeping::Housekeeping;
 use crate::protocol::keys::Keys;
-use crate::refusal::{Refusal, explain};
+use crate::refusal::{Refusal, explain, is_not_text, not_text};
 use crate::scripts::Script;
 use crate::url::Address;
 use dial::{Attempt, Dialer, Pair};
@@ -266,6 +266,12 @@ impl Link {
                         continue;
                     }
                     Remedy::GiveUp | Remedy::Mend => return Err(Error::Refused(Refusal::new(&error))),
+                    Remedy::Reconnect if wire.is_ok() && is_not_text(&error) => {
+                        if let Ok(wire) = &wire {
+                            self.discard(route, session.number, wire, patience).await;
+                        }
+                        return Err(Error::Refused(not_text(cmd)));
+                    }
                     remedy => {
                         let reason = explain(&error);
                         // An error reply, such as READONLY from a former primary, came over a

@@ -143,7 +143,7 @@ impl Link {
         let (mut pauses, began) = (backoff(), Instant::now());
         loop {
             match self.dialer.wire(false).await.map_err(|error| self.failed(&error)) {
-                Err(Error::Unreachable { reason, .. }) => self.outage.goes_on(began, &reason),
+                Err(Error::Unreachable { reason, .. }) => self.outage.goes_on(began, &reason, false),
                 ended => return ended,
             }
             sleep(pauses.next().unwrap_or(RESPONSE_LIMIT)).await;
@@ -237,6 +237,7 @@ impl Link {
         let mut pauses = backoff();
         let (mut broken, mut told, mut mended) = (0, None, 0);
         loop {
+            let mut refuses_writes = false;
             let tried = Instant::now();
             let session = match self.session(patience).await {
                 Err(Error::Unreachable { reason, .. }) => return Err(self.unreachable(&told.unwrap_or(reason))),
@@ -257,7 +258,7 @@ impl Link {
             };
             let (remedy, reason) = match sent {
                 Ok(Ok(value)) => {
-                    self.outage.is_over();
+                    self.outage.is_over(|| commands::is_write(cmd));
                     return Ok(value);
                 }
                 Ok(Err(error)) => match remedy(&error) {
@@ -274,6 +275,7 @@ impl Link {
                     }
                     remedy => {
                         let reason = explain(&error);
+                        refuses_writes = matches!(error.code(), Some("READONLY" | "MISCONF" | "NOREPLICAS"));
                         // An error reply, such as READONLY from a former primary, came over a
                         // working connection.
                         let is_reply = matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension);
@@ -313,7 +315,7 @@ impl Link {
             if remedy == Remedy::Reconnect || remedy == Remedy::Wait {
                 // How long a transfer took until it broke says nothing about the server.
                 let since = if route == Route::Large { Instant::now() } else { tried };
-                self.outage.goes_on(since, &reason);
+                self.outage.goes_on(since, &reason, refuses_writes);
             }
             if route == Route::Large && broken >= LARGE_TRIES {
                 let text = format!("each of {broken} connections that carried this value was cut: {reason}");
@@ -346,7 +348,7 @@ impl Link {
                 },
                 Err(_) => "no connection in time".to_owned(),
             };
-            self.outage.goes_on(began, &reason);
+            self.outage.goes_on(began, &reason, false);
             let pause = pauses.next().unwrap_or(RESPONSE_LIMIT);
             if matches!(patience, Patience::Until(end) if Instant::now() + pause >= end) {
                 return Err(self.unreachable(&reason));

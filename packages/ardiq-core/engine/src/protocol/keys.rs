@@ -6,7 +6,8 @@ pub const QUEUES: &str = "ardiq:queues";
 /// Prefix of all keys.
 pub const PREFIX: &str = "ardiq:";
 
-/// Prefix, after that of all keys or of a queue, of keys that had the wrong type and were set aside.
+/// Prefix, after that of all keys or of a queue, of keys that had the wrong type and were set
+/// aside.
 pub const ASIDE: &str = "aside:";
 
 /// The ACL pattern that matches all keys and channels.

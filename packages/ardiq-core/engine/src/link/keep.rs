@@ -11,7 +11,7 @@ impl Link {
     /// The time since which a call has not been answered.
     pub(super) fn doubt(&self, route: Route, since: Instant) {
         if route != Route::Large {
-            self.outage.goes_on(since, "no answer", false);
+            self.outage.goes_on(since, "no answer");
             self.doubted.notify_one();
         }
     }

@@ -143,7 +143,7 @@ impl Link {
         let (mut pauses, began) = (backoff(), Instant::now());
         loop {
             match self.dialer.wire(false).await.map_err(|error| self.failed(&error)) {
-                Err(Error::Unreachable { reason, .. }) => self.outage.goes_on(began, &reason, false),
+                Err(Error::Unreachable { reason, .. }) => self.outage.goes_on(began, &reason),
                 ended => return ended,
             }
             sleep(pauses.next().unwrap_or(RESPONSE_LIMIT)).await;
@@ -237,7 +237,6 @@ impl Link {
         let mut pauses = backoff();
         let (mut broken, mut told, mut mended) = (0, None, 0);
         loop {
-            let mut refuses_writes = false;
             let tried = Instant::now();
             let session = match self.session(patience).await {
                 Err(Error::Unreachable { reason, .. }) => return Err(self.unreachable(&told.unwrap_or(reason))),
@@ -267,15 +266,9 @@ impl Link {
                         continue;
                     }
                     Remedy::GiveUp | Remedy::Mend => return Err(Error::Refused(Refusal::new(&error))),
-                    Remedy::Reconnect if wire.is_ok() && is_not_text(&error) => {
-                        if let Ok(wire) = &wire {
-                            self.discard(route, session.number, wire, patience).await;
-                        }
-                        return Err(Error::Refused(not_text(cmd)));
-                    }
+                    _ if wire.is_ok() && is_not_text(&error) => return Err(Error::Refused(not_text(cmd))),
                     remedy => {
                         let reason = explain(&error);
-                        refuses_writes = matches!(error.code(), Some("READONLY" | "MISCONF" | "NOREPLICAS"));
                         // An error reply, such as READONLY from a former primary, came over a
                         // working connection.
                         let is_reply = matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension);
@@ -315,7 +308,7 @@ impl Link {
             if remedy == Remedy::Reconnect || remedy == Remedy::Wait {
                 // How long a transfer took until it broke says nothing about the server.
                 let since = if route == Route::Large { Instant::now() } else { tried };
-                self.outage.goes_on(since, &reason, refuses_writes);
+                self.outage.goes_on(since, &reason);
             }
             if route == Route::Large && broken >= LARGE_TRIES {
                 let text = format!("each of {broken} connections that carried this value was cut: {reason}");
@@ -348,7 +341,7 @@ impl Link {
                 },
                 Err(_) => "no connection in time".to_owned(),
             };
-            self.outage.goes_on(began, &reason, false);
+            self.outage.goes_on(began, &reason);
             let pause = pauses.next().unwrap_or(RESPONSE_LIMIT);
             if matches!(patience, Patience::Until(end) if Instant::now() + pause >= end) {
                 return Err(self.unreachable(&reason));

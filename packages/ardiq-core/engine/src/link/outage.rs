@@ -23,6 +23,9 @@ pub struct Trouble {
 /// An error this old does not explain a new connection.
 const RECENT: Duration = Duration::from_secs(60);
 
+/// The error codes of a server that answers but refuses to write.
+const REFUSES_WRITES: [&str; 3] = ["READONLY", "MISCONF", "NOREPLICAS"];
+
 /// See the module.
 #[derive(Default)]
 pub struct Outage {
@@ -39,7 +42,8 @@ impl Outage {
     }
 
     /// A call failed, or has not been answered since then.
-    pub fn goes_on(&self, since: Instant, reason: &str, refuses_writes: bool) {
+    pub fn goes_on(&self, since: Instant, reason: &str) {
+        let refuses_writes = REFUSES_WRITES.iter().any(|code| reason.starts_with(code));
         self.trouble.send_if_modified(|trouble| {
             self.is_on.store(true, Ordering::Release);
             let is_new = trouble.is_none();

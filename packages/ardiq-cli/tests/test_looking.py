@@ -147,6 +147,16 @@ def test_a_user_of_one_queue_only_can_look_at_it(server: Server, ask_here: Ask, 
     assert done.returncode == ExitCode.NOT_FOUND, done.stderr
 
 
+def test_a_key_of_the_wrong_type_is_named_when_the_names_of_the_queues_are_read(server: Server, ask_here: Ask) -> None:
+    server.cli("SET", "ardiq:queues", "odd")
+    done = ask_here("inspect", "jobs", "--queue", "typo", "--url", server.url)
+    assert done.returncode == ExitCode.NOT_FOUND
+    assert "WRONGTYPE" in done.stderr
+    assert "ardiq:queues" in done.stderr
+    done = ask_here("inspect", "jobs", "--url", server.url)
+    assert "ardiq:queues" in done.stderr
+
+
 def test_a_user_who_lacks_the_right_to_look_is_told_the_smallest_one(server: Server, ask_here: Ask) -> None:
     Ardiq(redis_url=server.url, queue_name="mails").ref("some.task").enqueue_sync()
     server.cli("ACL", "SETUSER", "nosy", "on", ">secret", "%R~*", "-@all", "+@read", "+@connection", "+info")

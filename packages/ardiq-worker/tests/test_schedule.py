@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ardiq_worker.schedule import MAX_LATE_MS, Cron, Due, Interval, occurrences
+from ardiq.cron import Schedule
+from ardiq_worker.schedule import MAX_LATE_MS, Cron, Due, Interval, Timer, occurrences
 
 
 @dataclass(frozen=True)
@@ -158,3 +160,35 @@ def test_a_moment_that_could_not_be_fired_for_a_minute_is_skipped() -> None:
     due.look(3_600_000)
     due.failed(3_600_000)
     assert due.look(3_600_001 + MAX_LATE_MS) is None
+
+
+class Loop:
+    """Event loop whose time the test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def time(self) -> float:
+        return self.now_s
+
+
+def test_a_schedule_that_cannot_be_fired_is_logged_rarely_and_with_a_readable_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    loop = Loop()
+    timer = Timer(
+        cast("Any", loop),
+        cast("Any", None),
+        [Schedule(name, None, 1000, cast("Any", None)) for name in ("tick", "tock")],
+        poll_s=1,
+        now_ms=lambda: 0,
+        submission=cast("Any", lambda *_: None),
+        paused=lambda: False,
+    )
+    fire_ms = ms("2026-11-22T10:00:00")
+    due = Due(Interval(1000), fire_ms)
+    for name, second in [("tick", 0), ("tick", 1), ("tock", 2), ("tick", 29), ("tick", 31)]:
+        loop.now_s = 100.0 + second
+        timer._fired(name, due, fire_ms, ValueError("refused"))
+    text = "schedule of {} could not be fired for 2026-11-22 10:00:00+00:00: refused"
+    assert caplog.messages == [text.format(name) for name in ("tick", "tock", "tick")]

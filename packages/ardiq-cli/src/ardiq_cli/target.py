@@ -11,6 +11,7 @@ from ardiq_cli.exits import CommandError, ExitCode, complain
 
 if TYPE_CHECKING:
     from ardiq import Ardiq
+    from ardiq.errors import BrokerError
     from ardiq.inspection import QueueState
 
 _MOST_NAMES = 20
@@ -96,7 +97,8 @@ async def choose_queue(url: str | None, queue: str | None, *, connect_timeout_s:
 
     try:
         names = await app.queues()
-    except BrokerError:  # this user may not read the names
+    except BrokerError as error:  # this user may not read the names
+        _tell_wrong_type(error)
         return app
     others = sorted(name for name in names if name != DEFAULT_QUEUE and _is_queue(name))
     if not others:
@@ -123,11 +125,20 @@ async def look(app: "Ardiq") -> "QueueState":
 
     try:
         names = await app.queues()
-    except BrokerError:  # this user may only read its own queue, which is empty
+    except BrokerError as error:  # this user may only read its own queue, which is empty
+        _tell_wrong_type(error)
         names = []
     if app.queue_name not in names:
         raise CommandError(f"there is no queue {app.queue_name!r}; {_those(names, app.queue_name)}", ExitCode.NOT_FOUND)
     return state
+
+
+def _tell_wrong_type(error: "BrokerError") -> None:
+    """Say that the names cannot be read because their key holds something else: a missing right is
+    usual, but this is not.
+    """
+    if "WRONGTYPE" in str(error):
+        complain(f"the names of the queues cannot be read. {error}. The next worker or job sets the key aside")
 
 
 def _those(names: Iterable[str], wanted: str) -> str:

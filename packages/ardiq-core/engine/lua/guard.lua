@@ -2,11 +2,20 @@
 -- no rollback, so a script checks everything that can fail before its first write: permissions with
 -- `need`, types with `expect`. It uses `pcall` for commands that may fail later, such as PUBLISH.
 
+-- Whether the user may run this command with these arguments, and whether the server knows the
+-- command: it may be disabled.
+local function may(...)
+  local known, allowed = pcall(redis.acl_check_cmd, ...)
+  return known and allowed, known
+end
+
 -- Raise an error if the user may not run one of these commands on `key`.
 local function need(key, ...)
   for n = 1, select('#', ...) do
     local command = select(n, ...)
-    if not may(command, key) then
+    local allowed, known = may(command, key)
+    if not known then error({ err = "ERR unknown command '" .. string.lower(command) .. "'" }) end
+    if not allowed then
       error({ err = "NOPERM this user has no permissions to run the '" .. string.lower(command) .. "' command on " .. key })
     end
   end

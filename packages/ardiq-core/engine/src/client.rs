@@ -20,6 +20,7 @@ use crate::mailbox::{Mailbox, RequestId};
 use crate::printable::text_of;
 use crate::protocol::keys::{Keys, QUEUES};
 use crate::protocol::state::Listing;
+use crate::refusal::Refusal;
 use crate::runtime::Runtime;
 use crate::scripts::look;
 use crate::scripts::produce::{self, Fired};
@@ -268,7 +269,13 @@ impl Client {
     /// List the names of all queues. The answer is [`Answer::Names`].
     pub fn queues(&self, mailbox: &Arc<Mailbox>, request: RequestId) {
         self.request(mailbox, request, |shared, patience| async move {
-            let reply = shared.link.command(&commands::members(QUEUES), patience).await?;
+            let named = |error| match error {
+                Error::Refused(Refusal { code, text }) if code == "WRONGTYPE" => {
+                    Error::Refused(Refusal { code, text: format!("{text}: {QUEUES}") })
+                }
+                error => error,
+            };
+            let reply = shared.link.command(&commands::members(QUEUES), patience).await.map_err(named)?;
             // Other software may have written a name that is not text.
             let names: Vec<Vec<u8>> =
                 redis::from_redis_value(reply).map_err(|error| Error::Protocol(error.to_string()))?;

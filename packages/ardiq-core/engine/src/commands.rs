@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use redis::Cmd;
+use redis::{Arg, Cmd};
 
 use crate::protocol::keys::Keys;
 
@@ -100,6 +100,13 @@ pub fn read_blocking(keys: &Keys, worker: &str, block: Duration) -> Cmd {
         cmd.arg(">");
     }
     cmd
+}
+
+/// Whether the server accepts the command only while it accepts writes. It refuses a script that
+/// may write, even if the call would write nothing.
+pub fn is_write(cmd: &Cmd) -> bool {
+    let writes: [&[u8]; 3] = [b"EVALSHA", b"SADD", b"SET"];
+    matches!(cmd.args_iter().next(), Some(Arg::Simple(name)) if writes.contains(&name))
 }
 
 fn with_key(name: &str, key: &str) -> Cmd {

@@ -8,7 +8,7 @@ use crate::commands;
 use crate::error::{Error, Result};
 use crate::link::{Link, Patience};
 use crate::logs::{Level, Logs};
-use crate::protocol::keys::QUEUES;
+use crate::protocol::keys::{ASIDE, PREFIX, QUEUES};
 use crate::scripts::upkeep;
 
 /// The state that a link needs for this.
@@ -33,7 +33,7 @@ impl Link {
         if !self.housekeeping.publishing_refused.swap(true, Ordering::Relaxed) {
             let message = format!(
                 "the Redis user may not publish: callers find results, and workers find due jobs, only by checking at intervals. \
-                 Grant the right: ACL SETUSER <user> +publish &{}*",
+                 Grant the right: ACL SETUSER <user> +publish &{}*. The server's configuration must not disable PUBLISH",
                 self.keys.base
             );
             self.housekeeping.logs.push(Level::Warning, "engine", message);
@@ -61,7 +61,17 @@ impl Link {
         let keys = &self.keys;
         let queue = commands::add_members(QUEUES, std::slice::from_ref(&keys.queue));
         let lanes = commands::add_members(&keys.known_lanes, &keys.lanes);
-        tokio::try_join!(self.command(&queue, patience), self.command(&lanes, patience)).map(drop)
+        let add = async || tokio::try_join!(self.command(&queue, patience), self.command(&lanes, patience)).map(drop);
+        match add().await {
+            Err(error) if error.is_of_wrong_type() => {
+                for name in upkeep::mend_queues(self, patience).await? {
+                    self.tell_renamed(&format!("{PREFIX}{name}"), &format!("{PREFIX}{ASIDE}{name}"));
+                }
+                self.mend(patience).await;
+                add().await
+            }
+            ended => ended,
+        }
     }
 
     /// Set keys of the wrong type aside. Returns false if that is not possible. If there are none,
@@ -78,11 +88,13 @@ impl Link {
     /// Log which keys were set aside.
     pub fn tell_set_aside(&self, names: &[String]) {
         for name in names {
-            let message = format!(
-                "the key {}{name} had the wrong type: it was renamed to {}{name}, kept for a week, and created again",
-                self.keys.base, self.keys.aside
-            );
-            self.housekeeping.logs.push(Level::Error, "engine", message);
+            self.tell_renamed(&format!("{}{name}", self.keys.base), &format!("{}{name}", self.keys.aside));
         }
+    }
+
+    fn tell_renamed(&self, from: &str, to: &str) {
+        let message =
+            format!("the key {from} had the wrong type: it was renamed to {to}, kept for a week, and created again");
+        self.housekeeping.logs.push(Level::Error, "engine", message);
     }
 }

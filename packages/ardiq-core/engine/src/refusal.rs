@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use redis::{Arg, Cmd, ErrorKind, RedisError, ServerErrorKind};
 
 use crate::protocol::keys::PATTERN;
 
@@ -58,6 +58,10 @@ const CALL_PHRASES: [&str; 8] = [
     "Invalid stream ID",
 ];
 
+/// How servers say that they do not know a command. A script learns it in its own ways.
+const UNKNOWN_COMMAND: [&str; 4] =
+    ["unknown command", "Unknown command", "command called from script", "passed to redis.acl_check_cmd"];
+
 impl Refusal {
     /// Extract the server's reply from an error of the client library.
     pub fn new(error: &RedisError) -> Self {
@@ -75,7 +79,7 @@ impl Refusal {
         };
         // Valkey reports a permission that a script lacks as a general error.
         let code = if code == "ERR" && text.contains("ACL failure in script") { "NOPERM" } else { code };
-        Self { code: printable(code), text: printable(&text) }
+        Self { code: printable(code), text: printable(without_arguments(&text)) }
     }
 
     /// A refusal by the engine itself.
@@ -123,8 +127,9 @@ impl Refusal {
             "NOPROTO" | "ERR" if has("HELLO") || has("protocol version") => {
                 "ArdiQ needs RESP3 (HELLO 3): Redis 7.0 or Valkey 7.2 or later, also behind a proxy".into()
             }
-            "ERR" if has("unknown command") || has("Unknown command") => {
-                "ArdiQ needs Redis 7.0 or Valkey 7.2 or later, with scripts and streams, and no command renamed or blocked by a proxy"
+            "ERR" if UNKNOWN_COMMAND.iter().any(|phrase| has(phrase)) => {
+                "ArdiQ needs Redis 7.0 or Valkey 7.2 or later, with scripts and streams, and no command renamed or \
+                 disabled (see rename-command in the server's configuration) or blocked by a proxy"
                     .into()
             }
             "ERR" if has("DB index") || has("invalid DB index") || has("SELECT is not allowed") => {
@@ -181,6 +186,33 @@ pub fn explain(error: &RedisError) -> String {
 /// Whether the server does not support the command, or its operator has disabled it.
 pub fn is_denied(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm) || Refusal::new(error).text.contains("nknown command")
+}
+
+/// Whether the library could not read a reply because it is not text. Only the error for an unknown
+/// command is that: it quotes the first bytes of arguments.
+pub fn is_not_text(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Parse && error.to_string().contains("invalid utf-8")
+}
+
+/// The refusal of a command whose reply is not text.
+pub fn not_text(cmd: &Cmd) -> Refusal {
+    let name = match cmd.args_iter().next() {
+        Some(Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
+        _ => String::new(),
+    };
+    Refusal { code: "ERR".into(), text: format!("unknown command '{}'", printable(&name)) }
+}
+
+/// Leave out the arguments that a reply quotes: they can be a password, or data of the user.
+fn without_arguments(text: &str) -> &str {
+    let lower = text.to_ascii_lowercase();
+    let end = if lower.contains("unknown command") {
+        // The command's name comes before the first comma.
+        text.find(',')
+    } else {
+        lower.find("hello option").map(|start| start + "hello option".len())
+    };
+    end.and_then(|end| text.get(..end)).unwrap_or(text)
 }
 
 /// Replace control characters. The text comes from a server and may contain data from a key.
@@ -261,6 +293,38 @@ mod tests {
             let refusal = refusal(line);
             let text = refusal.to_string();
             assert!(text.contains(advice) && text.starts_with(&refusal.code), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_a_server_quotes_are_left_out() {
+        let cases = [
+            ("ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'user' 'secret' ", "RESP3"),
+            ("ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `user`, `secret`, ", "RESP3"),
+            ("ERR unknown command 'SET', with args beginning with: 'ardiq:{q}:body:1' 'secret' ", "'SET'"),
+            ("ERR Unknown Command 'set', With Args Beginning With: 'secret'", "'set'"),
+            ("ERR unknown command 'HELLO', args: 3 AUTH user secret", "'HELLO'"),
+            ("ERR Syntax error in HELLO option 'secret'", "HELLO option"),
+        ];
+        for (line, kept) in cases {
+            let refusal = refusal(line);
+            let text = refusal.to_string();
+            assert!(text.contains(kept) && !text.contains("secret") && !text.contains("user'"), "{line}: {text}");
+            assert_eq!(refusal.subject(), Subject::Server, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_a_script_lacks_is_disabled_on_the_server() {
+        let script = "script: 5f0c, on @user_script:12.";
+        for line in [
+            format!("ERR Invalid command passed to redis.acl_check_cmd() {script}"),
+            format!("ERR Unknown Redis command called from script {script}"),
+            format!("ERR unknown command 'xdel' {script}"),
+        ] {
+            let refusal = refusal(&line);
+            assert!(refusal.to_string().contains("rename-command"), "{line}: {refusal}");
+            assert_eq!(refusal.subject(), Subject::Server, "{line}");
         }
     }
 

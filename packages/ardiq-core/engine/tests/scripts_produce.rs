@@ -47,6 +47,19 @@ async fn lanes_are_known_again_after_the_server_was_emptied() {
 }
 
 #[tokio::test]
+async fn the_set_of_queues_is_set_aside_if_it_holds_something_else() {
+    let queue = Queue::start();
+    let _: String = queue.ask("SET", (QUEUES, "odd")).await;
+    queue.enqueue(&[job("a")]).await;
+    assert!(queue.ask::<bool>("SISMEMBER", (QUEUES, &queue.keys.queue)).await);
+    assert_eq!(queue.ask::<String>("GET", "ardiq:aside:queues").await, "odd");
+    assert!(queue.ask::<i64>("PTTL", "ardiq:aside:queues").await > 0);
+    let lines = queue.link.logs().take();
+    let expected = "the key ardiq:queues had the wrong type: it was renamed to ardiq:aside:queues";
+    assert!(lines.len() == 1 && lines[0].message.starts_with(expected), "{lines:?}");
+}
+
+#[tokio::test]
 async fn an_id_taken_by_an_unfinished_job_is_left_as_it_is() {
     let queue = Queue::start();
     queue.enqueue(&[job("queued"), NewJob { delay_ms: 60_000, ..job("scheduled") }]).await;

@@ -17,6 +17,7 @@ use ardiq_engine::scripts::upkeep::{self, Claim, Part, Search};
 use ardiq_engine::scripts::{ALL, look};
 use ardiq_engine::url;
 use bytes::Bytes;
+use support::server::Server;
 use support::{
     HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, patience, poison, result_of, start_of,
     survivor,
@@ -291,4 +292,46 @@ async fn a_caller_without_the_right_to_register_checks_again() {
     let link = limited(&queue, &["&*", "+@all", "-hset"]).await;
     let seen = look::wait(&link, &queue.keys, "a", "me", 60_000, patience()).await.unwrap();
     assert_eq!(seen, Seen::Unfinished { is_registered: false });
+}
+
+/// A queue on a server whose configuration disables this command.
+fn without(command: &str) -> Queue {
+    Queue::on(Server::start(&["--rename-command", command, ""]))
+}
+
+#[tokio::test]
+async fn a_disabled_command_that_a_script_needs_is_named() {
+    let queue = without("XDEL");
+    let jobs = call_of(&[job("a")]);
+    let error = produce::enqueue(&queue.link, &queue.keys, &jobs, patience()).await.unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("unknown command 'xdel'") && message.contains("rename-command"), "{message}");
+    assert!(!error.is_about_this_call(), "{message}");
+}
+
+#[tokio::test]
+async fn a_server_that_disables_publish_is_used_all_the_same() {
+    let queue = without("PUBLISH");
+    let claim = Claim { worker: "w", lease_ms: 60_000, info: b"", first: true, expected_ms: 0 };
+    assert!(upkeep::renew(&queue.link, &queue.keys, claim, patience()).await.unwrap().held);
+    queue.enqueue(&[job("a")]).await;
+    let sent = queue.take("w", 1).await;
+    look::wait(&queue.link, &queue.keys, "a", "me", 60_000, patience()).await.unwrap();
+    assert!(queue.settle(&[done(&sent[0], TTL)]).await.is_empty());
+    let lines = queue.link.logs().take();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].message.contains("must not disable PUBLISH"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn an_error_reply_that_quotes_binary_arguments_names_the_disabled_command() {
+    let queue = without("SET");
+    let mut body = redis::cmd("SET");
+    body.arg("a").arg(&[0xc1_u8; 200_000][..]);
+    for _ in 0..2 {
+        let error = queue.link.transfer(&body, patience()).await.unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("unknown command 'SET'") && message.contains("rename-command"), "{message}");
+        assert!(!error.is_about_this_call(), "{message}");
+    }
 }

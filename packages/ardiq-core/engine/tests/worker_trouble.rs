@@ -6,6 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use ardiq_engine::client::Client;
 use ardiq_engine::logs::{Line, Subject};
 use ardiq_engine::submit::Submission;
 use ardiq_engine::worker::judge::{Fault, Outcome};
@@ -106,5 +107,34 @@ fn a_worker_logs_lanes_with_jobs_that_no_worker_serves() {
     assert!(!host.log().iter().any(|line| line.message.contains("later")), "another worker serves it");
     for worker in [running, elsewhere] {
         worker.stop();
+    }
+}
+
+#[test]
+fn a_server_that_refuses_writes_is_one_outage_until_it_accepts_one() {
+    let faults = [
+        (["CONFIG", "SET", "min-replicas-to-write", "1"], ["CONFIG", "SET", "min-replicas-to-write", "0"]),
+        (["REPLICAOF", "127.0.0.1", "1", ""], ["REPLICAOF", "NO", "ONE", ""]),
+    ];
+    for (begin, end) in faults {
+        let words = |words: [&'static str; 4]| words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>();
+        let server = Server::start(&[]);
+        let host = Host::new(&server.url());
+        let mut running = host.worker_with_lease("w", 1, 1, 900);
+        host.enqueue(vec![task("a")]);
+        running.wait_for(1);
+        let _: String = tell(&server, &words(begin));
+
+        let first = line(&host, "Redis at").message;
+        assert!(first.starts_with("cannot write to Redis at"), "{first}");
+        // The server answers those who only read.
+        for _ in 0..5 {
+            host.ask(Client::depth).unwrap();
+        }
+        assert!(host.client.shared().link.trouble().borrow().is_some(), "{begin:?}");
+        let _: String = tell(&server, &words(end));
+        let last = line(&host, "Redis at").message;
+        assert!(last.contains("answers again"), "{last}");
+        running.stop();
     }
 }

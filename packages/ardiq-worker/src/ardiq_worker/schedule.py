@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from ardiq.checks import LATEST_MS
@@ -31,6 +32,9 @@ MIN_SLEEP_S = 0.001
 
 Sleeping at least this long keeps that from becoming a busy loop.
 """
+
+REPEAT_S = 30.0
+"""The shortest time between two lines about failures of one schedule."""
 
 CLOCK_REQUEST = 0
 FIRED_AGAIN = 2
@@ -155,6 +159,12 @@ class Due:
         return due if due is not None and now_ms - due <= MAX_LATE_MS else None
 
 
+def _readable(moment_ms: int) -> str:
+    """Return a time in UTC, for people."""
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=moment_ms)
+    return moment.isoformat(sep=" ", timespec="seconds" if moment_ms % 1000 == 0 else "milliseconds")
+
+
 class Timer:
     """Fires the occurrences of `schedules` through a mailbox of its own, until `close`.
 
@@ -184,6 +194,7 @@ class Timer:
         self._paused = paused
         self._due: list[tuple[Schedule, Due]] = []
         self._asked: dict[int, tuple[str, Due, int]] = {}
+        self._told_s: dict[str, float] = {}
         self._request_id = CLOCK_REQUEST
         self._handle: asyncio.TimerHandle | None = None
         self._wakeup: WakeUp | None = None
@@ -220,10 +231,10 @@ class Timer:
 
     def _fired(self, name: str, due: Due, fire_ms: int, answer: int | BaseException) -> None:
         if isinstance(answer, BaseException):
-            log.warning("schedule of %s could not be fired for %d: %s", name, fire_ms, answer)
+            self._tell_failure(name, fire_ms, answer)
             due.failed(fire_ms)
         elif answer:
-            log.debug("schedule of %s fired for %d", name, fire_ms)
+            log.debug("schedule of %s fired for %s", name, _readable(fire_ms))
         if answer == FIRED_AGAIN:
             log.warning(
                 "schedule of %s was already fired for a time that is now in the future: the Redis clock was set back. "
@@ -249,4 +260,12 @@ class Timer:
             mailbox.fire(self._request_id, schedule.name, fire_ms, submission)
             self._asked[self._request_id] = (schedule.name, due, fire_ms)
         except BaseException as error:  # noqa: BLE001 - a serializer may raise anything; the other schedules go on
-            log.warning("schedule of %s could not be fired for %d: %s", schedule.name, fire_ms, error)
+            self._tell_failure(schedule.name, fire_ms, error)
+
+    def _tell_failure(self, name: str, fire_ms: int, error: BaseException) -> None:
+        """Log the failure, rarely for each schedule: a refusal can last."""
+        now_s = self._loop.time()
+        told_s = self._told_s.get(name)
+        if told_s is None or now_s - told_s >= REPEAT_S:
+            self._told_s[name] = now_s
+            log.warning("schedule of %s could not be fired for %s: %s", name, _readable(fire_ms), error)

@@ -40,7 +40,7 @@ use crate::commands;
 use crate::error::{Error, Remedy, Result, remedy};
 use crate::housekeeping::Housekeeping;
 use crate::protocol::keys::Keys;
-use crate::refusal::{Refusal, explain};
+use crate::refusal::{Refusal, explain, is_not_text, not_text};
 use crate::scripts::Script;
 use crate::url::Address;
 use dial::{Attempt, Dialer, Pair};
@@ -257,7 +257,7 @@ impl Link {
             };
             let (remedy, reason) = match sent {
                 Ok(Ok(value)) => {
-                    self.outage.is_over();
+                    self.outage.is_over(|| commands::is_write(cmd));
                     return Ok(value);
                 }
                 Ok(Err(error)) => match remedy(&error) {
@@ -266,6 +266,7 @@ impl Link {
                         continue;
                     }
                     Remedy::GiveUp | Remedy::Mend => return Err(Error::Refused(Refusal::new(&error))),
+                    _ if wire.is_ok() && is_not_text(&error) => return Err(Error::Refused(not_text(cmd))),
                     remedy => {
                         let reason = explain(&error);
                         // An error reply, such as READONLY from a former primary, came over a

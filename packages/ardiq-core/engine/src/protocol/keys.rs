@@ -3,6 +3,13 @@
 /// Set of the names of all queues on a server. It is the only key without a queue's hash tag.
 pub const QUEUES: &str = "ardiq:queues";
 
+/// Prefix of all keys.
+pub const PREFIX: &str = "ardiq:";
+
+/// Prefix, after that of all keys or of a queue, of keys that had the wrong type and were set
+/// aside.
+pub const ASIDE: &str = "aside:";
+
 /// The ACL pattern that matches all keys and channels.
 pub const PATTERN: &str = "ardiq:*";
 
@@ -77,7 +84,7 @@ impl Keys {
             result: key("result:"),
             unique: key("unique:"),
             body: key("body:"),
-            aside: key("aside:"),
+            aside: key(ASIDE),
             due: key("due"),
             running: key("running"),
             survivals: key("survivals:"),

@@ -3,7 +3,7 @@
 use super::{LEAVE, MEND, PROMOTE, RECLAIM, RENEW, SCRUB, SURVIVE, reply};
 use crate::error::Result;
 use crate::link::{Link, Patience};
-use crate::protocol::keys::{Keys, LANE, Nonce, RETURNED};
+use crate::protocol::keys::{ASIDE, Keys, LANE, Nonce, PREFIX, QUEUES, RETURNED};
 
 /// The result of a promotion.
 #[derive(Debug, Clone, Copy)]
@@ -190,6 +190,13 @@ pub async fn mend(link: &Link, keys: &Keys, patience: Patience) -> Result<Vec<St
     let (names, types): (Vec<&str>, Vec<&str>) = keys.types().into_iter().unzip();
     let mut cmd = MEND.call(&names, 2 + types.len(), 0);
     cmd.arg(&keys.base).arg(&keys.aside).arg(types);
+    reply::array(link.call(&MEND, &cmd, patience).await?)?.into_iter().map(reply::text).collect()
+}
+
+/// Set the set of queues aside if it has another type.
+pub async fn mend_queues(link: &Link, patience: Patience) -> Result<Vec<String>> {
+    let mut cmd = MEND.call(&[QUEUES], 3, 0);
+    cmd.arg(PREFIX).arg(format!("{PREFIX}{ASIDE}")).arg("set");
     reply::array(link.call(&MEND, &cmd, patience).await?)?.into_iter().map(reply::text).collect()
 }
 

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use super::State;
 use crate::clock::monotonic_ms;
 use crate::error::Result;
+use crate::link::Trouble;
 use crate::logs::{Level, LogThrottle};
 
 /// Shorter outages are not logged.
@@ -23,17 +24,19 @@ pub async fn run(state: Arc<State>) -> Result<()> {
     sessions.borrow_and_update();
     let reconnects = LogThrottle::default();
     loop {
+        // An outage comes first: a server that refuses writes may cost many connections.
         let began = tokio::select! {
+            biased;
+            began = trouble.wait_for(Option::is_some) => match began {
+                Ok(trouble) => trouble.as_ref().map(|trouble| trouble.since),
+                Err(_) => return Ok(()),
+            },
             changed = sessions.changed() => {
                 if changed.is_err() {
                     return Ok(());
                 }
                 None
             }
-            began = trouble.wait_for(Option::is_some) => match began {
-                Ok(trouble) => trouble.as_ref().map(|trouble| trouble.since),
-                Err(_) => return Ok(()),
-            },
         };
         let Some(since) = began else {
             // A server that refuses, such as a replica, may cost many connections.
@@ -53,11 +56,11 @@ pub async fn run(state: Arc<State>) -> Result<()> {
                 },
                 () = sleep_until(next) => {}
             }
-            let reason = link.trouble().borrow().as_ref().map(|trouble| trouble.reason.clone());
-            if let Some(reason) = reason {
+            let now = link.trouble().borrow().clone();
+            if let Some(Trouble { reason, refuses_writes, .. }) = now {
+                let what = if refuses_writes { "cannot write to" } else { "cannot reach" };
                 let seconds = since.elapsed().as_secs();
-                let message =
-                    format!("cannot reach Redis at {} ({seconds} s so far): {reason}; trying again", link.shown());
+                let message = format!("{what} Redis at {} ({seconds} s so far): {reason}; trying again", link.shown());
                 state.log(Level::Warning, message);
                 is_told = true;
             }

@@ -245,8 +245,7 @@ def test_a_signal_handler_that_raises_while_the_loop_waits_ends_no_job(
     module(TASKS.format(queue=app.queue_name) + RAISING_HANDLER.format(kind=kind))
     jobs = [app.ref(name).enqueue_sync() for name in ("in_thread", "waits")]
     program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
-    for name in ("in_thread", "waits"):
-        eventually(lambda name=name: starts(project, name) == 1, "the start of the task")
+    eventually(lambda: starts(project, "in_thread") == starts(project, "waits") == 1, "the start of the tasks")
     for count in range(1, 6):
         program.send(signal.SIGUSR1)
         program.await_output("the reload failed", count)

@@ -267,49 +267,6 @@ def test_stacks_are_shown_a_hundred_times_while_short_tasks_run(
     assert program.end() == ExitCode.OK
 
 
-ODD_COROUTINES = """
-    from collections.abc import Coroutine
-
-    class Odd:
-        def __init__(self, inner): self.inner = inner
-        def __await__(self): return self.inner.__await__()
-        def send(self, value): return self.inner.send(value)
-        def throw(self, *error): return self.inner.throw(*error)
-        def close(self): return self.inner.close()
-        @property
-        def cr_frame(self): raise KeyError("no frame")
-
-    class Circular(Odd):
-        cr_frame = None
-        @property
-        def cr_await(self): return self
-
-    Coroutine.register(Odd)
-
-    @app.task(max_retries=0)
-    async def odd():
-        await asyncio.gather(*(asyncio.create_task(kind(wait_for("started", "go"))) for kind in (Odd, Circular)))
-        return os.getpid()
-"""
-
-
-def test_stacks_are_shown_whatever_tasks_await(
-    app: Ardiq, server: Server, ardiq: StartProgram, project: Path, module: Module, queue_name: str
-) -> None:
-    module(TASKS.format(queue=queue_name) + ODD_COROUTINES)
-    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
-    job = app.ref("odd").enqueue_sync()
-    eventually(lambda: (project / "started").exists(), "the start of the task")
-    for count in (1, 2):
-        program.send(signal.SIGQUIT)
-        program.await_output("asyncio tasks:", count)
-        program.await_output("a task that cannot be shown (KeyError)", count)
-    (project / "go").touch()
-    first_run(job)
-    program.send(signal.SIGTERM)
-    assert program.end() == ExitCode.OK
-
-
 @pytest.mark.parametrize("number", HARMLESS)
 def test_the_status_of_an_orderly_end_survives_other_signals(
     app: Ardiq, server: Server, ardiq: StartProgram, number: signal.Signals

@@ -117,8 +117,8 @@ def types(session: nox.Session) -> None:
     session.run(
         "mypy", "tests", "tools", "conftest.py", "noxfile.py", *(["examples"] if (ROOT / "examples").is_dir() else [])
     )
-    # The actors run in the environments of other queues. What the harness shares with them is
-    # checked with the harness.
+    # The actors run in the environments of other queues, so mypy does not check them. It checks the
+    # code that they share with the harness.
     harness = sorted(str(path) for path in (ROOT / "benchmarks").glob("*.py"))
     session.run("mypy", *harness, "benchmarks/actors/probe.py")
     session.run("pyright", "--pythonpath", str(Path(session.bin, "python")))

@@ -1,6 +1,6 @@
 """A first check that the hot path works as designed.
 
-Times are only shown. What is counted is asserted.
+The tests show times, but assert only counts.
 """
 
 import json

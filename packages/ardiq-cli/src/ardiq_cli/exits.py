@@ -48,7 +48,7 @@ class CommandError(Exception):
 def complain(message: str) -> None:
     """Write one line to standard error, without characters that control a terminal.
 
-    Never raises: that nobody can read the line changes nothing else.
+    Never raises, not even if the line cannot be written: the exit status must stay the same.
     """
     _write(f"ardiq: {_printable(' '.join(message.split()))}")
 

@@ -23,13 +23,13 @@ def prepare() -> None:
             discard(descriptor)
         if getattr(sys, name) is None:
             mode = "w" if descriptor else "r"
-            stream = open(descriptor, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+            stream = open(descriptor, mode, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115 - it lives as long as the process
             setattr(sys, name, stream)
     atexit.register(release)
 
 
 def release() -> None:
-    """Flush standard output and standard error. What cannot be written is lost."""
+    """Flush standard output and standard error. Output that cannot be written is dropped."""
     for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             stream.flush()

@@ -118,7 +118,7 @@ class Runner:
         self._has_stopped = False  # the engine has stopped gracefully
         self._signed_off = False
         self._drained = False
-        self._dead = 0  # dead letters, whoever found that the job cannot run: the engine counts them
+        self._dead = 0  # dead letters that the engine reported
         self._failure: Exception | None = None
         self._has_more = False  # the turn ended before the jobs did
         self._deadline: asyncio.TimerHandle | None = None

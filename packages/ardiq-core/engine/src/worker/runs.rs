@@ -240,8 +240,8 @@ impl Desk {
         self.buffer[lane?].pop_front().map(|job| (job, StartMode::Plain))
     }
 
-    /// A suspect runs alone. Any other job that has seen a death waits for its end: if the process
-    /// died now, nobody could tell which of the two was the cause.
+    /// While a suspect runs alone, hold every other job that has seen a death until the suspect's
+    /// run ends. If both ran and the process died, the cause would be unclear.
     fn hold_survivors(&mut self, now_ms: u64) {
         for lane in 0..self.buffer.len() {
             while self.buffer[lane].front().is_some_and(|first| first.header.deaths > 0) {

@@ -2,6 +2,7 @@
 worker.
 """
 
+import asyncio
 import os
 import re
 import signal
@@ -11,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from ardiq import Ardiq, TaskStatus
-from ardiq_cli.dev_watch import directories
+from ardiq_cli.dev_watch import Sources
 from ardiq_cli.embedded import project_place
 from ardiq_cli.exits import ExitCode
-from tests.programs import Program, StartProgram, alive, eventually
+from tests.programs import DEADLINE_S, Program, StartProgram, alive, eventually
 from tests.servers import Server
 
 Module = Callable[[str], None]
@@ -76,17 +77,8 @@ def test_a_new_module_in_a_new_directory_is_noticed(ardiq: StartProgram, client:
     program.await_output(" serves ")
     package = project / "orders"
     package.mkdir()
-    number = 0
-
-    def noticed() -> bool:
-        # The directory is watched soon after it has appeared, and what was written before is not
-        # reported.
-        nonlocal number
-        number += 1
-        (package / "api.py").write_text(f"# {number}\n")
-        return "orders/api.py changed" in program.output
-
-    eventually(noticed, lambda: program.output)
+    (package / "api.py").touch()
+    program.await_output("orders/api.py changed")
     ends(program)
 
 
@@ -99,17 +91,8 @@ def test_a_directory_that_is_removed_ends_no_watch(
     program.await_output(" serves ")
     for name in ("orders", "stock"):
         (project / name).rmdir()
-    number = 0
-
-    def noticed() -> bool:
-        # The others are watched anew after a removal, and what is written meanwhile is not
-        # reported.
-        nonlocal number
-        number += 1
-        module(f"{TASKS}    # {number}")
-        return "tasks.py changed" in program.output
-
-    eventually(noticed, lambda: program.output)
+    module(f"{TASKS}    # again")
+    program.await_output("tasks.py changed")
     assert "not noticed any more" not in program.output
     program.send(signal.SIGTERM)
     assert program.end() == ExitCode.OK, program.output
@@ -270,8 +253,38 @@ def test_a_server_that_cannot_start_ends_the_command_and_says_why(
     assert "Traceback" not in program.output
 
 
+async def test_a_change_before_the_watch_begins_is_noticed(tmp_path: Path) -> None:
+    for name in ("changed.py", "removed.py", "same.py"):
+        (tmp_path / name).touch()
+    sources = Sources(tmp_path)
+    (tmp_path / "changed.py").write_text("x")
+    (tmp_path / "removed.py").unlink()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "added.py").touch()
+    changes = sources.changes()
+    async with asyncio.timeout(DEADLINE_S):
+        files = await anext(changes)
+    assert files == [tmp_path / "changed.py", tmp_path / "new" / "added.py", tmp_path / "removed.py"]
+    await changes.aclose()
+
+
+async def test_a_change_while_the_watch_begins_anew_is_noticed(tmp_path: Path) -> None:
+    changes = Sources(tmp_path).changes()
+    async with asyncio.timeout(DEADLINE_S):
+        first = asyncio.ensure_future(anext(changes))
+        for number in range(20):
+            (tmp_path / f"d{number}").mkdir()
+            (tmp_path / f"d{number}" / "x.py").touch()
+            await asyncio.sleep(0)
+        found = set(await first)
+        while len(found) < 20:
+            found.update(await anext(changes))
+    assert found == {tmp_path / f"d{number}" / "x.py" for number in range(20)}
+    await changes.aclose()
+
+
 def test_directories_without_sources_are_not_watched(tmp_path: Path) -> None:
     for name in ("src/shop", ".git/objects", "venv/lib", "node_modules/x", "src/__pycache__"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "venv" / "pyvenv.cfg").touch()
-    assert directories(tmp_path) == [tmp_path, tmp_path / "src", tmp_path / "src" / "shop"]
+    assert Sources(tmp_path).directories == [tmp_path, tmp_path / "src", tmp_path / "src" / "shop"]

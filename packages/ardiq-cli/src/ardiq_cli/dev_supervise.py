@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ardiq_cli import dev_worker
+from ardiq_cli.dev_watch import Sources
 from ardiq_cli.exits import ExitCode, complain
 from ardiq_cli.signals import NEXT_SIGNALS, PASSED_ON, STOP_SIGNALS, held_back, stop_signals, survive
 from ardiq_cli.supervise import Backoff, death, send_signal
@@ -77,7 +78,9 @@ class DevSupervisor:
             signal.signal(number, lambda _number, _frame: self._call(loop, self._stop))
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             loop.add_signal_handler(number, self._pass_on, number)
-        watching = asyncio.create_task(self._watch(self._watched)) if self._watched is not None else None
+        watching = None
+        if self._watched is not None:
+            watching = asyncio.create_task(self._watch(self._watched, Sources(self._watched)))
         try:
             code = await self._keep()
         finally:
@@ -182,12 +185,10 @@ class DevSupervisor:
         if self._child is not None:
             send_signal(self._child, number)
 
-    async def _watch(self, root: Path) -> None:
+    async def _watch(self, root: Path, sources: Sources) -> None:
         logging.getLogger("watchfiles").setLevel(logging.WARNING)
         try:
-            from ardiq_cli.dev_watch import changes
-
-            async for files in changes(root):
+            async for files in sources.changes():
                 self._reload(files, root)
         except Exception as error:  # noqa: BLE001 - the system refuses to watch: too many files, or no such facility
             complain(f"changes of files are not noticed any more ({error}); start `ardiq dev` again after a change")

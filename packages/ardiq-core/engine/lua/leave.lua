@@ -16,7 +16,7 @@ for i = FIRST_STREAM, #KEYS do
   if not pending.err then left = left + #pending end
 end
 if left > 0 then
-  call('ZADD', workers, 'XX', has_failed and -1 or 0, worker)
+  call('ZADD', workers, has_failed and -1 or 0, worker)
   return left
 end
 for i = FIRST_STREAM, #KEYS do redis.pcall('XGROUP', 'DELCONSUMER', KEYS[i], group, worker) end

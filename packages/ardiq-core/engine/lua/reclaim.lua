@@ -21,7 +21,7 @@ local FIRST_STREAM = 6
 local base, job_prefix, group, asker, left = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local sweep, expected, returned_prefix, lane_prefix = ARGV[6] == '1', ARGV[7], ARGV[8], ARGV[9]
 local FIRST_SEEN = 10
-local MOST_SUSPECTS, MOST_NAMED = 100, 10
+local MOST_SUSPECTS, MOST_NAMED, RENEWAL_MS = 100, 10, 60000
 expect('zset', workers)
 need(workers, 'ZADD', 'ZRANGEBYSCORE', 'GET', 'SET')
 keep_time(pulse, workers, expected)
@@ -47,8 +47,10 @@ if not victim and sweep then
   for i = FIRST_STREAM, #KEYS do
     local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[i], group)
     for _, consumer in ipairs(consumers.err and {} or consumers) do
-      -- Its lease ends now. Later calls treat it like any other worker.
-      call('ZADD', workers, 'NX', now, consumer[2])
+      -- Later calls treat it like any other worker. If somebody deleted its lease, it may live, and
+      -- gets the time to renew it.
+      local was_deleted = redis.pcall('HEXISTS', info, consumer[2]) == 1
+      call('ZADD', workers, 'NX', was_deleted and now + RENEWAL_MS or now, consumer[2])
     end
   end
 end

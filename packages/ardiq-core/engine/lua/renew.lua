@@ -6,6 +6,8 @@
 -- out   now, 1 held or 0 lost (never signed on, or declared dead: another worker has taken over its
 --       work, or will), number of the worker's pending deliveries, 1 if this user may not publish
 --       (else 0)
+-- Takeovers and signing off remove the worker's information together with its lease. If only the
+-- lease is missing, somebody deleted it: the worker still owns its deliveries and gets it back.
 -- A worker that may not publish says so in `waiters`, so that waiting callers check again soon.
 local workers, info, pulse, waiters = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local FIRST_STREAM = 5
@@ -18,7 +20,7 @@ need(workers, 'ZADD', 'ZRANGEBYSCORE', 'ZSCORE', 'HSET', 'XPENDING', 'GET', 'SET
 keep_time(pulse, workers, expected)
 if not signs_on then
   local lease = call('ZSCORE', workers, worker)
-  if not lease or tonumber(lease) < 0 then
+  if lease and tonumber(lease) < 0 or not lease and redis.pcall('HEXISTS', info, worker) ~= 1 then
     drop_pulse(pulse, workers)
     return { now, 0, 0, is_mute and 1 or 0 }
   end

@@ -10,12 +10,14 @@ local job_prefix, worker = ARGV[1], ARGV[2]
 local FIRST_RUN = 3
 local refused, fields = {}, {}
 local lease = ask('ZSCORE', workers, worker)
-local held = lease and tonumber(lease) >= 0
+-- A lease that somebody deleted decides nothing: after a takeover, the job's record names another
+-- entry.
+local held = not lease or tonumber(lease) >= 0
 for i = FIRST_RUN, #ARGV, 5 do
   local id, entry, stream, started, tries = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local record = held and ask('GET', job_prefix .. id)
   -- A job whose record was deleted runs anyway.
-  if held and (record == false or is_at(record, entry, stream)) then
+  if held and (lease and record == false or is_at(record, entry, stream)) then
     fields[#fields + 1] = id
     fields[#fields + 1] = entry .. ' ' .. worker .. ' ' .. started .. ' ' .. tries
   else

@@ -45,14 +45,18 @@ async fn letters(queue: &Queue) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_start_is_refused_to_a_worker_without_a_lease() {
+async fn a_start_is_refused_to_a_worker_that_was_declared_dead() {
     let queue = Queue::start();
     let entry = queue.deliver("a", "w").await;
     queue.set_lease("w", -1).await;
     assert_eq!(queue.begin("w", &[&entry]).await, [0], "its work is being taken over");
-    let _: i64 = queue.ask("ZREM", (&queue.keys.workers, "w")).await;
-    assert_eq!(queue.begin("w", &[&entry]).await, [0], "it never signed on");
     assert!(!queue.names().await.contains(&"running".to_owned()));
+    let _: i64 = queue.ask("ZREM", (&queue.keys.workers, "w")).await;
+    assert!(queue.begin("w", &[&entry]).await.is_empty(), "its lease was deleted, and the entry is still its own");
+    let _: i64 = queue.ask("DEL", queue.keys.job("a")).await;
+    assert_eq!(queue.begin("w", &[&entry]).await, [0], "nothing says that the entry is still its own");
+    let record = format!("q12345678{} {}", entry.entry, "lane:low");
+    let _: String = queue.ask("SET", (queue.keys.job("a"), record)).await;
     for late in [1, 0] {
         queue.set_lease("w", late).await;
         assert!(queue.begin("w", &[&entry]).await.is_empty(), "late, but nobody has taken it for dead");

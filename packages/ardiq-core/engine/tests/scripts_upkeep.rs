@@ -102,6 +102,32 @@ async fn a_renewal_counts_what_was_delivered_to_this_worker_alone() {
 }
 
 #[tokio::test]
+async fn a_worker_whose_lease_was_deleted_renews_it_unless_its_work_was_taken_over() {
+    let queue = Queue::start();
+    queue.deliver("a", "w").await;
+    let _: i64 = queue.ask("DEL", &queue.keys.workers).await;
+    assert!(queue.renew("w").await);
+    assert!(queue.lease("w").await.is_some());
+    queue.let_lease_end("w").await;
+    queue.sign_on("asker").await;
+    assert_eq!(queue.reclaim("asker", 10, false).await.victim, "w");
+    assert_eq!(queue.lease("w").await, None);
+    assert!(!queue.renew("w").await, "taken over");
+    queue.leave("asker").await;
+    assert!(!queue.renew("asker").await, "signed off");
+}
+
+#[tokio::test]
+async fn a_worker_whose_lease_was_deleted_signs_off_with_work_left() {
+    let queue = Queue::start();
+    queue.deliver("a", "w").await;
+    queue.sign_on("w").await;
+    let _: i64 = queue.ask("DEL", &queue.keys.workers).await;
+    assert_eq!(queue.leave("w").await, 1);
+    assert_eq!(queue.lease("w").await, Some(0));
+}
+
+#[tokio::test]
 async fn a_worker_taken_for_dead_cannot_renew() {
     let queue = Queue::start();
     queue.sign_on("w").await;
@@ -267,6 +293,7 @@ async fn consumers_that_never_signed_on_are_found_only_by_a_sweep() {
     let queue = Queue::start();
     let entry: Entry = queue.deliver("a", "orphan").await;
     let _: i64 = queue.ask("ZREM", (&queue.keys.workers, "orphan")).await;
+    let _: i64 = queue.ask("HDEL", (&queue.keys.worker_info, "orphan")).await;
     queue.sign_on("asker").await;
     assert_eq!(queue.reclaim("asker", 10, false).await.victim, "");
     assert_eq!(queue.lease("orphan").await, None);
@@ -276,6 +303,19 @@ async fn consumers_that_never_signed_on_are_found_only_by_a_sweep() {
     let found = queue.reclaim("asker", 10, false).await;
     assert_eq!((found.victim.as_str(), found.taken, found.finished), ("orphan", 1, true));
     assert_eq!(queue.settle(&[done(&entry, TTL)]).await, [0]);
+}
+
+#[tokio::test]
+async fn a_sweep_leaves_time_to_renew_a_lease_that_was_deleted() {
+    let queue = Queue::start();
+    queue.deliver("a", "w").await;
+    queue.sign_on("w").await;
+    let _: i64 = queue.ask("DEL", &queue.keys.workers).await;
+    queue.sign_on("asker").await;
+    let swept = queue.reclaim("asker", 10, true).await;
+    assert_eq!((swept.victim.as_str(), queue.lease("w").await), ("", Some(swept.now_ms as i64 + 60_000)));
+    queue.let_lease_end("w").await;
+    assert_eq!(queue.reclaim("asker", 10, false).await.victim, "w", "it did not");
 }
 
 #[tokio::test]

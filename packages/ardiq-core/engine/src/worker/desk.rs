@@ -201,6 +201,12 @@ impl Desk {
         self.lease_until_ms = until_ms;
     }
 
+    /// It is unknown whether the lease is still held.
+    pub fn suspend_lease(&mut self) {
+        self.dry = false;
+        self.lease_until_ms = i64::MIN;
+    }
+
     /// The lease is lost: jobs that have not started belong to another worker now. Runs continue,
     /// but their outcomes will be refused.
     pub fn lose_lease(&mut self) -> Lost {
@@ -211,8 +217,7 @@ impl Desk {
         let survived = self.runs.forget_unbegun();
         self.finished.iter_mut().chain(&mut self.finished_large).for_each(|one| one.is_lost = true);
         self.put_off.iter_mut().for_each(|one| one.is_lost = true);
-        self.dry = false;
-        self.lease_until_ms = i64::MIN;
+        self.suspend_lease();
         Lost { held, survived }
     }
 

@@ -99,8 +99,17 @@ async fn extend(state: &State, first: bool, patience: Patience) -> Result<bool> 
 }
 
 impl State {
+    /// The server does not know the lease: start and request nothing until a renewal has decided
+    /// whether it is lost.
+    pub(super) fn lease_is_unknown(&self, worker: &str) {
+        if worker == self.identity() {
+            lock(&self.desk).suspend_lease();
+            self.lost.notify_one();
+        }
+    }
+
     /// The lease is lost: become a new incarnation. Only the first caller does anything.
-    pub(super) fn lease_lost(&self, old: &str) {
+    fn lease_lost(&self, old: &str) {
         let mut identity = lock(&self.identity);
         if *identity != old {
             return;

@@ -236,9 +236,7 @@ async fn read_body(state: &State, read: Read) -> Result<()> {
 fn take_in(state: &State, fetched: &Fetched, deliveries: Vec<Delivery>, asked: usize, worker: &str) -> usize {
     state.shared.clock.observe(fetched.now_ms);
     if !fetched.held {
-        // Nothing is requested without a lease. The renewing loop signs on again at once, and then
-        // work continues.
-        state.lease_lost(worker);
+        state.lease_is_unknown(worker);
         return 0;
     }
     if worker != state.identity() {

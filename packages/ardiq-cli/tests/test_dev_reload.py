@@ -61,9 +61,10 @@ def ends(program: Program) -> None:
 def test_a_change_brings_the_new_code(ardiq: StartProgram, client: Ardiq, module: Module) -> None:
     program = ardiq("dev", "tasks:app")
     program.await_output(" serves ")
-    module(TASKS.replace("return 1", "return 2"))
+    module(TASKS.replace("return 1", "return 2").replace("die()", "new()"))
     program.await_output("tasks.py changed: starting the worker again")
     program.await_output(" serves ", 2)
+    program.await_output("tasks: version, nap, new")
     result = client.ref("version").enqueue_sync().result_sync(timeout=20)
     assert result is not None
     assert result.value == 2
@@ -126,6 +127,7 @@ def test_a_running_task_runs_again_with_the_new_code(
     result = job.result_sync(timeout=20)
     assert result is not None
     assert (result.value, result.tries) == ("new", 1)
+    assert "tasks that still run after 1 s are returned to the queue" in program.output
     ends(program)
 
 

@@ -157,5 +157,7 @@ def test_a_task_of_dev_can_be_debugged(
     result = job.result_sync(timeout=20)
     assert result is not None
     assert result.value == 42
-    program.process.terminate()  # Ctrl-C would be the debugger's from now on
+    program.await_output(" succeeded in ")
+    # The debugger has installed its own handler of Ctrl-C.
+    program.press(CTRL_C)
     assert program.end() == ExitCode.OK, program.output

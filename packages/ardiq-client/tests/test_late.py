@@ -49,7 +49,7 @@ async def test_without_a_worker_the_lane_is_named_and_a_command_that_shows_its_w
     said = await ask(job, 0.05)
     assert said == (
         f"no result within 0.05s from queue '{app.queue_name}' at {app.redis_url}; no worker has started the job, which "
-        f"waits in lane 'default': ardiq inspect workers --queue {app.queue_name} shows who serves it"
+        f"waits in lane 'default': ardiq inspect workers --queue {app.queue_name} lists its workers, if any run"
     )
 
 

@@ -24,10 +24,15 @@ def announce(app: Ardiq, target: str) -> None:
     if not app.tasks:
         log.warning("%s has no tasks: import the modules that define them in the one that is named here", target)
         return
-    log.info("tasks: %s", _listed(app.tasks))
+    announce_tasks(app)
     schedules = Host(app).schedules
     if schedules:
         log.info("schedules: %s", _listed(f"{one.name} ({_timing(one.spec, one.every_ms)})" for one in schedules))
+
+
+def announce_tasks(app: Ardiq) -> None:
+    """Log the names of the tasks of `app`."""
+    log.info("tasks: %s", _listed(app.tasks))
 
 
 def _timing(spec: str | None, every_ms: int | None) -> str:

@@ -66,8 +66,14 @@ class DevSteps(NoSteps):
             raise CommandError("there is no development server")  # and the supervisor has logged why
 
     def connected(self) -> None:
-        if self._options.announces and self._app is not None:
-            _log().info("try, in another terminal: %s", ", ".join(_hints(self._app, self._options.target)))
+        app = self._app
+        if app is not None and self._options.announces:
+            _log().info("try, in another terminal: %s", ", ".join(_hints(app, self._options.target)))
+        elif app is not None:
+            # Imported here, as in `_log`.
+            from ardiq_cli.banner import announce_tasks
+
+            announce_tasks(app)  # a reload may have changed them
         self._supervisor.sendall(STARTED)
 
     def drained(self) -> None:
@@ -89,6 +95,9 @@ def _hints(app: "Ardiq", target: str) -> list[str]:
 
 def show(attempt: "Attempt") -> None:
     """Log one line about an attempt, and after a failure the traceback."""
+    # The debugger has its own handler of SIGINT after `continue`.
+    ignore(STOP_SIGNALS)
+
     from ardiq.printable import printable, printable_lines
 
     job = f"{printable(attempt.task)}[{printable(attempt.job_id)}]"

@@ -87,5 +87,5 @@ def _where(app: Ardiq, record: JobRecord) -> str:
         return f"attempt {tries} failed, and the next one is scheduled" if tries else "the job is scheduled for later"
     return (
         f"no worker has started {f'attempt {tries + 1} of ' if tries else ''}the job, which waits in lane "
-        f"'{printable(lane)}': ardiq inspect workers --queue {app.queue_name} shows who serves it"
+        f"'{printable(lane)}': ardiq inspect workers --queue {app.queue_name} lists its workers, if any run"
     )

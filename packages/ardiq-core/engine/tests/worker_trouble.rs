@@ -87,7 +87,7 @@ fn a_takeover_names_some_of_the_jobs_that_ran_in_the_dead_process() {
     let heir = host.worker("heir", 1, 1);
     let found = line(&host, "took over").message;
     assert!(found.contains("12 jobs (12 of them started), the last ones from worker dying"), "{found}");
-    let named = found.split("which run again: ").nth(1).unwrap();
+    let named = found.split("These had started: ").nth(1).unwrap();
     assert_eq!(named.matches("echo[").count(), 10, "{named}");
     assert!(named.ends_with("] and 2 more"), "{named}");
     heir.worker.finish_stop();

@@ -143,7 +143,7 @@ async fn take_over(state: &State, seen: &[upkeep::Expired], sweep: bool) -> Resu
             let named = name(state, &named).await;
             let more = started.saturating_sub(named.len() as u64);
             let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let _ = write!(message, ". Started jobs, which run again: {}{rest}", named.join(", "));
+            let _ = write!(message, ". These had started: {}{rest}", named.join(", "));
         }
         state.log(Level::Warning, message);
     }

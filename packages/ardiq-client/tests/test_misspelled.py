@@ -27,12 +27,13 @@ CALLS: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (APP.cron, {"every": 1, "times": 3}, "@app.cron() has no option 'times'; did you mean 'timeout'?"),
     (APP.run, {"concurency": 3}, "app.run() has no option 'concurency'; did you mean 'concurrency'?"),
     (APP.run, {"grace": 3}, "app.run() has no option 'grace'; did you mean 'shutdown_grace_s'?"),
-    (work.options, {"delay": 3}, "task.options() has no option 'delay'; did you mean 'delay_ms'?"),
+    (work.options, {"delay": 3}, "task.options() has no option 'delay'; did you mean 'delay_ms' (milliseconds)?"),
     (APP.ref("other").options, {"id": "x"}, "task.options() has no option 'id'; did you mean 'task_id'?"),
-    (work.options, {"eta": 3}, "task.options() has no option 'eta'; did you mean 'schedule_ms'?"),
+    (work.options, {"eta": 3}, "task.options() has no option 'eta'; did you mean 'schedule_ms' (milliseconds)?"),
     (Ardiq, {"queue": "q"}, "Ardiq() has no option 'queue'; did you mean 'queue_name'?"),
-    (APP.task, {"ttl": 3}, "@app.task() has no option 'ttl'; did you mean 'result_ttl_ms'?"),
-    (Retry, {"delay": 3}, "Retry() has no option 'delay'; did you mean 'delay_ms'?"),
+    (APP.task, {"timeout_ms": 3}, "@app.task() has no option 'timeout_ms'; did you mean 'timeout' (seconds)?"),
+    (APP.task, {"ttl": 3}, "@app.task() has no option 'ttl'; did you mean 'result_ttl_ms' (milliseconds)?"),
+    (Retry, {"delay": 3}, "Retry() has no option 'delay'; did you mean 'delay_ms' (milliseconds)?"),
     (
         APP.run,
         {"zzzzz": 3},
@@ -47,7 +48,7 @@ CALLS: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (
         send.enqueue_sync,
         {"text": "x", "delay": 3},
-        "the task 'send' has no argument 'delay'; did you mean 'delay_ms'? "
+        "the task 'send' has no argument 'delay'; did you mean 'delay_ms' (milliseconds)? "
         "Options go to options(), as in task.options(...).enqueue(...)",
     ),
     (send.prepare, {"txt": "x"}, "the task 'send' has no argument 'txt'; did you mean 'text'?"),

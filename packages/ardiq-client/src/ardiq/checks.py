@@ -52,11 +52,15 @@ def did_you_mean(name: str, known: Collection[str], *, near: float = _NEAR) -> s
     """
     from difflib import get_close_matches
 
-    elsewhere = _ELSEWHERE.get(name)
-    if elsewhere in known:
-        return f"; did you mean {elsewhere!r}?"
-    found = get_close_matches(name, sorted(known), n=1, cutoff=near)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    found = _ELSEWHERE.get(name)
+    if found not in known:
+        found = next(iter(get_close_matches(name, sorted(known), n=1, cutoff=near)), None)
+    if found is None:
+        return ""
+    unit = ""
+    if found.endswith("_ms") != name.endswith("_ms"):
+        unit = " (milliseconds)" if found.endswith("_ms") else " (seconds)" if found == "timeout" else ""
+    return f"; did you mean {found!r}{unit}?"
 
 
 def check_new_attribute(app: object, name: str) -> None:

@@ -77,8 +77,6 @@ where
             if failures.is_first() {
                 pauses = backoff();
             }
-            lock(&state.desk).must_recover();
-            state.work.notify_one();
             sleep(pauses.next().unwrap_or(SEPARATE)).await;
         }
     });

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ardiq import Ardiq, BrokerError, BrokerRefusedError
+from ardiq import Ardiq, BrokerError, BrokerRefusedError, BrokerUnreachableError
 from tests.conftest import FleetFactory, ServerFactory
 from tests.programs import eventually
 from tests.servers import Server
@@ -158,6 +158,57 @@ async def test_a_large_result_outlives_a_server_that_is_a_replica_for_a_while(
         result = await job.result(timeout=30)
     assert result is not None
     assert (result.success, result.tries, len(result.value or b"")) == (True, 1, 2_000_000)
+
+
+def save(server: Server) -> str:
+    """Have the server save a snapshot, and return whether it could: `ok` or `err`."""
+    server.cli("BGSAVE")
+    eventually(lambda: not server.client().info("persistence")["rdb_bgsave_in_progress"], "the snapshot")
+    return str(server.client().info("persistence")["rdb_last_bgsave_status"])
+
+
+async def test_a_server_that_cannot_save_is_one_outage_after_which_work_goes_on(
+    make_server: ServerFactory, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ardiq")
+    server = make_server(options={"save": "3600 1000000"})
+    app = sized(server.url, queue_name, connect_timeout_s=1)
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    @app.task
+    async def held() -> int:
+        begun.set()
+        await go.wait()
+        return 1
+
+    def outages() -> list[str]:
+        parts = ("cannot write to", "cannot reach", "answers again")
+        return [line for record in caplog.records if any(part in (line := record.getMessage()) for part in parts)]
+
+    job = await held.enqueue()
+    async with working(app):
+        await begun.wait()
+        # A directory in the place of the file, because root may write anywhere.
+        (server.directory / "dump.rdb").mkdir()
+        assert save(server) == "err"
+        go.set()
+        await asyncio.to_thread(eventually, outages, "the outage is logged")
+        for _ in range(2):
+            with pytest.raises(BrokerUnreachableError, match=r"MISCONF.*unable to persist"):
+                await app.ref("size").enqueue(b"x")
+            assert await app.queue_size() == 0  # the server answers those who only read
+        (server.directory / "dump.rdb").rmdir()
+        assert save(server) == "ok"
+        result = await job.result(timeout=30)
+        later = await (await app.ref("size").enqueue(b"xyz")).result(timeout=30)
+        await asyncio.to_thread(eventually, lambda: len(outages()) > 1, "its end is logged")
+    assert result is not None
+    assert later is not None
+    assert (result.value, result.tries, later.value) == (1, 1, 3)
+    began, ended = outages()
+    assert began.startswith("cannot write to Redis")
+    assert "MISCONF" in began
+    assert "answers again" in ended
 
 
 async def test_enqueues_of_one_turn_fail_only_where_they_were_not_accepted(

@@ -131,6 +131,30 @@ fn a_recovery_passes_over_what_is_known_and_takes_in_the_rest() {
 }
 
 #[test]
+fn a_job_that_is_read_back_was_lost_unless_the_blocking_read_in_flight_brings_it() {
+    let mut desk = desk(8, 8);
+    receive(&mut desk, [entry(3, 1)]);
+    let lost = |desk: &mut Desk, numbers: &[usize]| {
+        desk.receive_back(deliveries(numbers.iter().map(|number| entry(3, *number))), NOW)
+    };
+    assert_eq!(lost(&mut desk, &[1, 2]), 1, "no read is in flight");
+    desk.begin_blocking();
+    assert_eq!(lost(&mut desk, &[1, 2, 3, 4]), 0, "one of two may still come");
+    assert_eq!(lost(&mut desk, &[3, 4]), 0);
+    assert_eq!(desk.held(), 4, "but they may start");
+    // The job has run and is settled when the reply to the read arrives.
+    let run = hand_out(&mut desk).remove(2);
+    succeed(&mut desk, run.slot);
+    assert_eq!((run.id.as_str(), outcomes(&mut desk).len()), ("job3", 1));
+    desk.settled(1);
+    let mut reply = deliveries([entry(3, 3), entry(1, 3)]);
+    assert_eq!((desk.end_blocking(&mut reply), reply.len(), reply[0].job.stream), (1, 1, 1));
+    desk.begin_blocking();
+    assert_eq!(desk.end_blocking(&mut Vec::new()), 0, "reported once");
+    assert_eq!(lost(&mut desk, &[5]), 1);
+}
+
+#[test]
 fn a_recovery_knows_suspects_that_wait_too() {
     let mut desk = desk(4, 8);
     receive(&mut desk, [suspect(1, 2), suspect(2, 2)]);

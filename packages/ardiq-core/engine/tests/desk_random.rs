@@ -268,7 +268,7 @@ impl World {
                 let again =
                     self.entries.keys().filter(open).map(|id| Delivery::read(self.entries[id].clone())).collect();
                 let held = self.desk.held();
-                prop_assert_eq!(self.desk.receive(again, true, 5), 0, "nothing new was sent");
+                prop_assert_eq!(self.desk.receive_back(again, 5), 0, "nothing new was sent");
                 prop_assert_eq!(self.desk.held(), held);
             }
             Event::Pull => {

@@ -5,10 +5,11 @@ mod support;
 
 use std::time::Instant;
 
+use ardiq_engine::scripts::deliver::BATCH;
 use ardiq_engine::submit::Submission;
 use ardiq_engine::worker::judge::Outcome;
 use support::LIMIT;
-use support::host::{Host, task, tasks, tell, value};
+use support::host::{Host, Running, task, tasks, tell, value};
 use support::server::Server;
 
 /// Wait until a worker waits in a blocking read.
@@ -100,4 +101,83 @@ fn a_worker_with_one_place_takes_what_was_handed_back_and_leaves_the_rest_to_oth
 fn pending(server: &Server, stream: &str) -> u64 {
     let (count, ..): (u64, redis::Value, redis::Value, redis::Value) = tell(server, &["XPENDING", stream, "q"]);
     count
+}
+
+/// From now on, the server keeps a list of all commands.
+fn keep_commands(server: &Server) {
+    let _: String = tell(server, &["CONFIG", "SET", "slowlog-max-len", "1000000"]);
+    let _: String = tell(server, &["CONFIG", "SET", "slowlog-log-slower-than", "0"]);
+}
+
+/// How often the worker has read its deliveries back since then.
+fn read_backs(server: &Server) -> usize {
+    type Command = (i64, i64, i64, Vec<Vec<u8>>, Vec<u8>, Vec<u8>);
+    let commands: Vec<Command> = tell(server, &["SLOWLOG", "GET", "-1"]);
+    let most = BATCH.to_string();
+    let arguments = ["q", "w", most.as_str(), "0"].map(str::as_bytes);
+    commands.iter().filter(|command| command.3.windows(4).any(|words| words == arguments)).count()
+}
+
+/// Serve a job, and return whether the log says that its delivery had been lost.
+fn is_reported_lost(host: &Host, mut running: Running, id: &str) -> bool {
+    running.serve(id);
+    assert!(host.result(id, LIMIT).is_some());
+    running.stop();
+    host.log().iter().any(|line| line.message.contains("had been lost"))
+}
+
+#[test]
+fn a_loop_that_is_refused_while_the_worker_waits_loses_no_delivery() {
+    let server = Server::start(&[]);
+    let host = Host::with_lanes(&server.url(), &["only".into()]);
+    // No renewal falls into this test.
+    let running = host.worker_with_lease("w", 1, 1, 120_000);
+    until_idle(&server);
+    keep_commands(&server);
+    let _: String = tell(&server, &["ACL", "SETUSER", "default", "-zrangebyscore"]);
+    host.enqueue(vec![Submission { delay_ms: 1, ..task("late") }]);
+    host.line("Redis refuses what the promote loop needs");
+    let _: String = tell(&server, &["ACL", "SETUSER", "default", "+zrangebyscore"]);
+    assert!(!is_reported_lost(&host, running, "late"));
+    assert_eq!(read_backs(&server), 0, "promoting delivers nothing");
+}
+
+#[test]
+fn a_refused_request_for_jobs_loses_no_delivery() {
+    let server = Server::start(&[]);
+    let host = Host::with_lanes(&server.url(), &["only".into()]);
+    let mut running = host.worker_with_lease("w", 1, 1, 120_000);
+    host.enqueue(tasks(2));
+    let run = running.wait_for(1).remove(0);
+    keep_commands(&server);
+    let _: String = tell(&server, &["ACL", "SETUSER", "default", "-xreadgroup"]);
+    running.complete(vec![(run.slot, value(&run))]);
+    host.line("Redis refuses what the work loop needs");
+    let _: String = tell(&server, &["ACL", "SETUSER", "default", "+xreadgroup"]);
+    assert!(!is_reported_lost(&host, running, "1"));
+    assert_eq!(read_backs(&server), 0, "a refused request delivers nothing");
+}
+
+#[test]
+fn a_job_that_the_waiting_read_brings_after_a_reconnect_was_not_lost() {
+    let server = Server::start(&[]);
+    let host = Host::with_lanes(&server.url(), &["only".into()]);
+    let running = host.worker_with_lease("w", 1, 1, 120_000);
+    until_idle(&server);
+    keep_commands(&server);
+    let clients: String = tell(&server, &["CLIENT", "LIST"]);
+    for client in clients.lines() {
+        let field = |name: &str| client.split(' ').find_map(|field| field.strip_prefix(name)).unwrap();
+        if !field("flags=").contains('b') {
+            let _: i64 = tell(&server, &["CLIENT", "KILL", "ID", field("id=")]);
+        }
+    }
+    host.line("reconnected to");
+    let end = Instant::now() + LIMIT;
+    while read_backs(&server) == 0 {
+        assert!(Instant::now() < end, "nothing was read back");
+    }
+    host.enqueue(vec![task("a")]);
+    assert!(!is_reported_lost(&host, running, "a"));
+    assert_eq!(read_backs(&server), 1, "one reconnect");
 }

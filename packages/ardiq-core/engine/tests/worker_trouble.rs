@@ -7,27 +7,12 @@ mod support;
 use std::time::{Duration, Instant};
 
 use ardiq_engine::client::Client;
-use ardiq_engine::logs::{Line, Subject};
+use ardiq_engine::logs::Subject;
 use ardiq_engine::submit::Submission;
 use ardiq_engine::worker::judge::{Fault, Outcome};
 use support::LIMIT;
 use support::host::{Host, task, tasks, tell};
 use support::server::Server;
-
-/// The first line with `part`, when it comes.
-fn line(host: &Host, part: &str) -> Line {
-    let (end, mut seen) = (Instant::now() + LIMIT, Vec::new());
-    loop {
-        for line in host.log() {
-            if line.message.contains(part) {
-                return line;
-            }
-            seen.push(line.message);
-        }
-        assert!(Instant::now() < end, "no line with {part:?}: {seen:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 #[test]
 fn a_dead_letter_is_logged_with_its_job_its_reason_and_the_command_that_shows_it() {
@@ -38,7 +23,7 @@ fn a_dead_letter_is_logged_with_its_job_its_reason_and_the_command_that_shows_it
     let run = running.wait_for(1).remove(0);
     let fault = Fault { text: "secret arguments".into(), error_type: Some("ValueError".into()), ..Fault::default() };
     running.complete(vec![(run.slot, Outcome::Dead(fault, None))]);
-    let found = line(&host, "dead letter");
+    let found = host.line("dead letter");
     let expected = "echo[a] is now a dead letter and will not run: its arguments cannot be decoded (ValueError). \
                     Look at it with: ardiq inspect jobs --queue q --state dead";
     assert_eq!(found.message, expected);
@@ -85,7 +70,7 @@ fn a_takeover_names_some_of_the_jobs_that_ran_in_the_dead_process() {
     }
     drop(dying);
     let heir = host.worker("heir", 1, 1);
-    let found = line(&host, "took over").message;
+    let found = host.line("took over").message;
     assert!(found.contains("12 jobs (12 of them started), the last ones from worker dying"), "{found}");
     let named = found.split("These had started: ").nth(1).unwrap();
     assert_eq!(named.matches("echo[").count(), 10, "{named}");
@@ -102,7 +87,7 @@ fn a_worker_logs_lanes_with_jobs_that_no_worker_serves() {
     let elsewhere = other.worker("elsewhere", 1, 1);
     let host = Host::with_lanes(&server.url(), &["low".into()]);
     let running = host.worker("w", 1, 1);
-    let found = line(&host, "no worker of queue").message;
+    let found = host.line("no worker of queue").message;
     assert!(found.starts_with("2 jobs wait in lane \"urgent\", which no worker of queue q serves"), "{found}");
     assert!(!host.log().iter().any(|line| line.message.contains("later")), "another worker serves it");
     for worker in [running, elsewhere] {
@@ -125,7 +110,7 @@ fn a_server_that_refuses_writes_is_one_outage_until_it_accepts_one() {
         running.wait_for(1);
         let _: String = tell(&server, &words(begin));
 
-        let first = line(&host, "Redis at").message;
+        let first = host.line("Redis at").message;
         assert!(first.starts_with("cannot write to Redis at"), "{first}");
         // The server answers those who only read.
         for _ in 0..5 {
@@ -133,7 +118,7 @@ fn a_server_that_refuses_writes_is_one_outage_until_it_accepts_one() {
         }
         assert!(host.client.shared().link.trouble().borrow().is_some(), "{begin:?}");
         let _: String = tell(&server, &words(end));
-        let last = line(&host, "Redis at").message;
+        let last = host.line("Redis at").message;
         assert!(last.contains("answers again"), "{last}");
         running.stop();
     }

@@ -18,6 +18,7 @@ use super::judge::{Finished, Outcome, SMALL_BATCH_BYTES, batch_size};
 use super::pace::{HOST_PATIENCE_MS, PATIENCE_MS, Pace};
 use super::plan::{InFlight, Plan};
 use super::quarantine::{CLEARED_AFTER_MS, Quarantine};
+use super::readback::ReadBack;
 use super::runs::{Runs, Stage};
 
 pub use super::runs::Assignment;
@@ -58,8 +59,7 @@ pub struct Desk {
     /// The last fetch left the lanes empty: wait instead of asking.
     dry: bool,
     recover: bool,
-    /// How often deliveries were read back.
-    recoveries: u64,
+    pub(super) read_back: ReadBack,
     pub(super) stopping: bool,
     /// Monotonic end of the lease.
     pub(super) lease_until_ms: i64,
@@ -102,7 +102,7 @@ impl Desk {
             reserved: 0,
             dry: false,
             recover: false,
-            recoveries: 0,
+            read_back: None,
             stopping: false,
             lease_until_ms: i64::MIN,
             pace: Pace::default(),
@@ -190,12 +190,6 @@ impl Desk {
         self.dry = false;
     }
 
-    /// How often deliveries were read back. A blocking read that began before may return a job that
-    /// was read back, has run and is settled.
-    pub fn recoveries(&self) -> u64 {
-        self.recoveries
-    }
-
     /// The lease is valid until then. No job starts later.
     pub fn extend_lease(&mut self, until_ms: i64) {
         self.lease_until_ms = until_ms;
@@ -254,7 +248,6 @@ impl Desk {
             // the desk knows which jobs they belong to.
             let recover = !in_flight.outcomes && in_flight.fetches == 0;
             self.recover = !recover;
-            self.recoveries += u64::from(recover);
             return Plan { recover, ..Plan::default() };
         }
         let mut plan = Plan { read: self.incomplete.reads(in_flight.reads), ..Plan::default() };

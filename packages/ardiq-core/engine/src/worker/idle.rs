@@ -32,6 +32,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 pub async fn run(state: Arc<State>) -> Result<()> {
     let mut conn: Option<Wire> = None;
     let refusals = LogThrottle::default();
+    // If this loop was restarted, jobs may have arrived while no read was waiting for them.
+    lock(&state.desk).set_dry(false);
+    state.work.notify_one();
     loop {
         state.idle.notified().await;
         while lock(&state.desk).wants_to_wait(monotonic_ms()) {
@@ -72,32 +75,26 @@ async fn wait(state: &State, conn: Wire) -> Result<Option<Wire>> {
     let burst = state.burst.load(Ordering::Acquire);
     let block = if burst { BURST_BLOCK } else { BLOCK };
     let read = commands::read_blocking(&state.shared.keys, &worker, block);
-    let recoveries = {
-        let mut desk = lock(&state.desk);
-        desk.reserve(1);
-        desk.recoveries()
-    };
+    lock(&state.desk).begin_blocking();
     let outcome = match timeout(block + RESPONSE_LIMIT, conn.send(&read)).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(remedy(&error)),
         Err(_) => Err(Remedy::Reconnect),
     };
-    let outcome = match outcome {
-        Ok(value) => Ok(entries(state, value).map(|entries| work::read(state, entries))),
-        Err(remedy) => Err(remedy),
+    let (mut deliveries, outcome) = match outcome.map(|value| entries(state, value)) {
+        Ok(Ok(entries)) => (work::read(state, entries), Ok(Ok(()))),
+        Ok(Err(error)) => (Vec::new(), Ok(Err(error))),
+        Err(remedy) => (Vec::new(), Err(remedy)),
     };
+    let came = deliveries.len();
     let mut desk = lock(&state.desk);
-    desk.unreserve(1);
+    let lost = desk.end_blocking(&mut deliveries);
+    work::log_read_back(state, lost);
     match outcome {
-        Ok(deliveries) => {
-            let deliveries = deliveries?;
-            let nothing_in_flight = desk.is_empty();
-            let in_vain = deliveries.is_empty();
-            if !in_vain && desk.recoveries() != recoveries {
-                // These jobs may have been read back, run and settled since. Read back the ones
-                // that this worker still owns.
-                desk.must_recover();
-            } else if worker == state.identity() {
+        Ok(Ok(())) => {
+            let nothing_in_flight = desk.is_empty() && deliveries.len() == came;
+            let in_vain = came == 0;
+            if worker == state.identity() {
                 desk.receive(deliveries, true, state.now_ms());
                 state.offer(&desk);
             }
@@ -112,6 +109,13 @@ async fn wait(state: &State, conn: Wire) -> Result<Option<Wire>> {
             drop(desk);
             state.work.notify_one();
             Ok(Some(conn))
+        }
+        Ok(Err(error)) => {
+            // The reply cannot be read, so its jobs are unknown.
+            desk.must_recover();
+            drop(desk);
+            state.work.notify_one();
+            Err(error)
         }
         Err(Remedy::Reconnect) => {
             *lock(&state.blocked) = None;

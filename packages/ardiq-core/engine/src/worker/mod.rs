@@ -9,6 +9,7 @@
 //! | `incomplete` | jobs whose arguments are stored separately (no I/O) |
 //! | `quarantine` | jobs that may have killed their process (no I/O) |
 //! | `pace` | how many jobs are held ahead (no I/O) |
+//! | `readback` | which of the jobs that are read back had been lost (no I/O) |
 //! | `plan` | what the desk asks for |
 //! | `judge` | turns an outcome into what is written (no I/O) |
 //! | `work` | the loop that settles, records starts and fetches |
@@ -41,6 +42,7 @@ mod phase;
 pub mod plan;
 pub mod pulse;
 pub mod quarantine;
+mod readback;
 mod runs;
 mod scrub;
 mod supervise;

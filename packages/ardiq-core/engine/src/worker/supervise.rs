@@ -77,8 +77,6 @@ where
             if failures.is_first() {
                 pauses = backoff();
             }
-            lock(&state.desk).must_recover();
-            state.work.notify_one();
             sleep(pauses.next().unwrap_or(SEPARATE)).await;
         }
     });
@@ -149,9 +147,20 @@ impl Drop for AbortOnDrop {
 }
 
 #[cfg(test)]
+#[path = "../../tests/support/server.rs"]
+#[allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
+mod server;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::{Assignment, EventKind, Settings, Worker};
+    use super::server::Server;
     use super::*;
+    use crate::client::Client;
+    use crate::mailbox::Mailbox;
     use crate::refusal::Refusal;
+    use crate::submit::Submission;
 
     fn after(failures: &mut Failures, error: &Error, seconds: &[u64]) -> Option<Reaction> {
         let start = Instant::now();
@@ -171,5 +180,61 @@ mod tests {
         let refused = Error::Refused(Refusal::ours("the password was changed"));
         let hours: Vec<u64> = (0..10_000).collect();
         assert_eq!(after(&mut Failures::default(), &refused, &hours), Some(Reaction::Wait));
+    }
+
+    fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let end = std::time::Instant::now() + LIMIT;
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(std::time::Instant::now() < end, "{what}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn a_loop_that_panics_fails_the_worker_which_signs_off_and_leaves_its_jobs_to_others() {
+        let server = Server::start(&[]);
+        let client = Client::new(&server.url(), "q", &["only".into()], Duration::from_secs(1)).unwrap();
+        let worker = |id: &str| {
+            let settings = Settings {
+                worker_id: id.into(),
+                concurrency: 1,
+                prefetch: 1,
+                // It does not end during the test.
+                lease_ms: 600_000,
+                result_ttl_ms: 0,
+                host: "here".into(),
+            };
+            let worker = Worker::new(&client, settings, false).unwrap();
+            worker.start();
+            worker
+        };
+        let next = |worker: &Worker| -> Assignment {
+            until("no job came", || {
+                worker.take();
+                worker.next()
+            })
+        };
+        let mailbox = Arc::new(Mailbox::new().unwrap());
+        client.enqueue(&mailbox, 1, vec![Submission { id: Some("a".into()), ..Submission::default() }]);
+        let failing = worker("failing");
+        assert_eq!(next(&failing).id, "a");
+
+        let _runtime = failing.handle.enter();
+        spawn(&failing.state, "clumsy", |_| async { panic!("the test panics on purpose") });
+        let detail = until("it does not fail", || {
+            failing.take().into_iter().find(|event| event.kind == EventKind::Failed).map(|event| event.detail)
+        });
+        assert!(detail.contains("the clumsy loop panicked"), "{detail}");
+        // Its run gets no outcome, so the sign-off waits for as long as a call may take.
+        failing.finish_stop();
+        let heir = worker("heir");
+        assert_eq!(next(&heir).id, "a");
+        let mut redis = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+        let signed_on: Vec<String> =
+            redis::cmd("ZRANGE").arg("ardiq:{q}:workers").arg(0).arg(-1).query(&mut redis).unwrap();
+        assert_eq!(signed_on, ["heir"]);
     }
 }

@@ -152,30 +152,50 @@ async fn vet_starts(state: &State, runs: Vec<(usize, Start)>) -> Result<()> {
     Ok(())
 }
 
-/// Read in pages, because a worker may hold many.
 async fn read_back(state: &State) -> Result<()> {
+    let done = read_pages_back(state).await;
+    if done.is_err() {
+        lock(&state.desk).must_recover();
+    }
+    done
+}
+
+/// Read in pages, because a worker may hold many.
+async fn read_pages_back(state: &State) -> Result<()> {
     let worker = state.identity();
     let (link, keys) = (&state.shared.link, &state.shared.keys);
-    let (mut found, mut from) = (0, Some(Cursor::default()));
+    let (mut lost, mut from) = (0, Some(Cursor::default()));
     while let Some(cursor) = from {
         let mut fetched = deliver::fetch(link, keys, &worker, BATCH, Source::Own(cursor), Patience::Endless).await?;
         let mut deliveries = read(state, std::mem::take(&mut fetched.entries));
         deliveries.iter_mut().for_each(|one| one.job.is_again = true);
         from = fetched.next.take();
-        found += take_in(state, &fetched, deliveries, 0, &worker);
+        lost += take_in(state, &fetched, deliveries, 0, &worker);
     }
-    if found > 0 {
-        state.log(Level::Warning, format!("read back {found} jobs whose delivery had been lost in transit"));
-    }
+    log_read_back(state, lost);
     Ok(())
+}
+
+/// Log how many jobs were read back although no reply had brought them.
+pub(super) fn log_read_back(state: &State, lost: usize) {
+    if lost > 0 {
+        state.log(Level::Warning, format!("read back {lost} jobs whose delivery had been lost in transit"));
+    }
 }
 
 async fn read_new(state: &State, count: usize) -> Result<()> {
     let worker = state.identity();
     let (link, keys) = (&state.shared.link, &state.shared.keys);
     let fetched = deliver::fetch(link, keys, &worker, count, Source::New, Patience::Endless).await;
-    lock(&state.desk).unreserve(count);
-    let mut fetched = fetched?;
+    let mut desk = lock(&state.desk);
+    desk.unreserve(count);
+    let mut fetched = fetched.inspect_err(|error| {
+        // A refused call has delivered nothing.
+        if !matches!(error, Error::Refused(_)) || error.is_broken() {
+            desk.must_recover();
+        }
+    })?;
+    drop(desk);
     let deliveries = read(state, std::mem::take(&mut fetched.entries));
     take_in(state, &fetched, deliveries, count, &worker);
     Ok(())
@@ -231,8 +251,8 @@ async fn read_body(state: &State, read: Read) -> Result<()> {
     Ok(())
 }
 
-/// Add the jobs that were fetched. For jobs that were read back, which may be known, `asked` is 0.
-/// Returns how many were new.
+/// Add the jobs that were fetched. For jobs that were read back, which may be known, `asked` is 0:
+/// returns how many of them had been lost.
 fn take_in(state: &State, fetched: &Fetched, deliveries: Vec<Delivery>, asked: usize, worker: &str) -> usize {
     state.shared.clock.observe(fetched.now_ms);
     if !fetched.held {
@@ -253,12 +273,17 @@ fn take_in(state: &State, fetched: &Fetched, deliveries: Vec<Delivery>, asked: u
         let ask_again = burst && nothing_came && !desk.is_settled();
         desk.set_dry(!ask_again);
     }
-    let new = desk.receive(deliveries, asked == 0, state.now_ms());
+    let mut lost = 0;
+    if asked == 0 {
+        lost = desk.receive_back(deliveries, state.now_ms());
+    } else {
+        desk.receive(deliveries, false, state.now_ms());
+    }
     state.offer(&desk);
     let nothing_left = nothing_came && desk.is_settled();
     drop(desk);
     if nothing_left && burst {
         state.emit(EventKind::Drained, "");
     }
-    new
+    lost
 }

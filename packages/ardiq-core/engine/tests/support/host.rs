@@ -92,6 +92,21 @@ impl Host {
     pub fn log(&self) -> Vec<Line> {
         self.client.shared().logs.take()
     }
+
+    /// Wait for the first line with `part`, and return it. The lines before it are gone.
+    pub fn line(&self, part: &str) -> Line {
+        let (end, mut seen) = (Instant::now() + LIMIT, Vec::new());
+        loop {
+            for line in self.log() {
+                if line.message.contains(part) {
+                    return line;
+                }
+                seen.push(line.message);
+            }
+            assert!(Instant::now() < end, "no line with {part:?}: {seen:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 /// A worker, and what its host has taken from it.

@@ -8,6 +8,9 @@
 -- the server was unavailable. A caller that has just started has no previous call. It passes 0 if
 -- it had to wait for the server, and otherwise the server's uptime in ms as a negative number.
 local AWAY_MS, LONGEST_TRUCE_MS, NEWCOMERS_TRUCE_MS, LONGEST_LEASE_MS = 500, 10000, 3000, 86400000
+-- The extra time that a lease has had since its last renewal is the fraction of its score, in steps
+-- of 100 ms.
+local TRUCE_STEP_MS, TRUCE_STEPS = 100, 128
 
 local function time_away(pulse, expected)
   local silence = now - pulse
@@ -19,7 +22,9 @@ end
 -- Move every lease that was valid at the last pulse by the time during which the server was
 -- unavailable. Each also gets extra time, so that its worker can reconnect and renew it. The extra
 -- time grows with the outage. A caller that has just started cannot tell whether the other workers
--- died or were cut off from the server, so they get a short extra time as well.
+-- died or were cut off from the server, so they get a short extra time as well. A lease that is not
+-- renewed gets no more than the longest extra time in all. Otherwise, a server or a link that
+-- stalls again and again would keep a dead worker's lease valid forever.
 local function keep_time(pulse_key, workers, expected)
   expected = tonumber(expected)
   local pulse = tonumber(string.match(ask('GET', pulse_key) or '', '^%d+$'))
@@ -32,11 +37,18 @@ local function keep_time(pulse_key, workers, expected)
   local leases = call('ZRANGEBYSCORE', workers, math.max(math.min(pulse, now), 1), '+inf', 'WITHSCORES')
   for n = 1, #leases, 2 do
     local lease = tonumber(leases[n + 1])
+    local steps = lease < math.huge and (lease % 1) * TRUCE_STEPS or 0
+    lease = math.floor(lease)
     -- Without an absence, the extra time is at most the silence. Otherwise, workers that crash one
     -- after another would keep the first one's lease valid forever.
     local truce = away == 0 and math.min(lease + silence, soonest) or soonest
-    lease = math.max(math.min(lease + away, now + LONGEST_LEASE_MS), truce)
-    call('ZADD', workers, 'XX', string.format('%.0f', lease), leases[n])
+    lease = math.min(lease + away, now + LONGEST_LEASE_MS)
+    local left, from = LONGEST_TRUCE_MS - steps * TRUCE_STEP_MS, math.max(lease, now)
+    if left > 0 and truce > from then
+      lease = math.min(truce, from + left)
+      steps = steps + math.ceil((lease - from) / TRUCE_STEP_MS)
+    end
+    call('ZADD', workers, 'XX', string.format('%.7f', lease + steps / TRUCE_STEPS), leases[n])
   end
 end
 

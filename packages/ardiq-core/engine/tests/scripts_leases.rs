@@ -100,6 +100,44 @@ async fn a_short_absence_gives_a_short_truce() {
 }
 
 #[tokio::test]
+async fn absences_that_come_again_and_again_keep_no_dead_worker_alive() {
+    let (queue, now) = two_workers().await;
+    queue.set_lease("other", now + 3 * SECOND).await;
+    let mut elapsed = 0;
+    // Every three seconds, the server is away for one. That does not count, the others do.
+    while queue.lease("other").await.is_some_and(|lease| lease > now) {
+        elapsed += 3 * SECOND;
+        assert!(elapsed < 30 * SECOND, "it never ends");
+        let _: f64 = queue.ask("ZINCRBY", (&queue.keys.workers, -3 * SECOND, "other")).await;
+        set_pulse(&queue, queue.now_ms().await as i64 - SECOND).await;
+        queue.look("asker", queue.now_ms().await as i64 - SECOND, &[]).await;
+    }
+    queue.set_lease("other", now + 3 * SECOND).await;
+    assert!(queue.renew("other").await);
+    queue.set_lease("other", now - 500).await;
+    set_pulse(&queue, now - SECOND).await;
+    queue.look("asker", now - SECOND, &[]).await;
+    assert!(queue.lease("other").await.unwrap() > now + 2 * SECOND, "after a renewal, it gets extra time again");
+}
+
+#[tokio::test]
+async fn the_extra_time_of_a_lease_is_the_fraction_of_its_score() {
+    let (queue, now) = two_workers().await;
+    let score = async || queue.ask::<f64>("ZSCORE", (&queue.keys.workers, "other")).await;
+    queue.set_lease("other", now - 50).await;
+    set_pulse(&queue, now - 500).await;
+    queue.look("asker", now - 500, &[]).await;
+    let steps = score().await.fract() * 128.0;
+    assert!((15.0..40.0).contains(&steps) && steps.fract() == 0.0, "above 1.5 s: {steps}");
+    assert!(queue.renew("other").await);
+    assert_eq!(score().await.fract(), 0.0);
+    let _: i64 = queue.ask("ZADD", (&queue.keys.workers, "inf", "other")).await;
+    set_pulse(&queue, now - 500).await;
+    queue.look("asker", now - 500, &[]).await;
+    assert!(score().await.is_finite());
+}
+
+#[tokio::test]
 async fn a_renewal_after_an_absence_keeps_the_leases_of_the_others() {
     let (queue, now) = two_workers().await;
     queue.set_lease("other", now - 10 * SECOND).await;

@@ -31,7 +31,7 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:returned:<lane>", "stream", "work of a lane that was returned or taken over; served before `lane:`", "as `lane:`"],
     ["ardiq:{<queue>}:due", "sorted set", "scheduled jobs by due time in epoch ms", "a member stays until it is promoted"],
     ["ardiq:{<queue>}:running", "hash", "recorded starts by job id: `<entry id> <worker> <start ms> <tries>`, then ` a` for the only suspect of its process or ` c` for a run that was cleared of suspicion", "a field stays until the job is settled or taken over"],
-    ["ardiq:{<queue>}:workers", "sorted set", "workers by the end of their lease in epoch ms; -1 for one whose work is being taken over, 0 (then -2) for one that signed off and left work behind", "a member stays until the worker signs off or is taken over"],
+    ["ardiq:{<queue>}:workers", "sorted set", "workers by the end of their lease in epoch ms, plus a fraction for the extra time that it has had; -1 for one whose work is being taken over, 0 (then -2) for one that signed off and left work behind", "a member stays until the worker signs off or is taken over"],
     ["ardiq:{<queue>}:pulse", "string", "epoch ms of the last call that checked leases", "until the last worker signs off"],
     ["ardiq:{<queue>}:worker-info", "hash", "information that workers publish about themselves, by worker", "as `workers`"],
     ["ardiq:{<queue>}:waiters", "hash", "callers that wait for a result, by job id: lines of `<channel> <epoch ms at which the wait ends>`; in the field with the empty name, `- <epoch ms>`: until then, some worker may not publish", "a field stays until the result is sent or the callers have given up; `scrub` removes lines that they could not remove"],

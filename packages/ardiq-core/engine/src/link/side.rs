@@ -19,6 +19,12 @@ pub(super) struct Side {
 }
 
 impl Link {
+    /// A connection for one try of one call. If it breaks, no other call is the reason.
+    pub(super) async fn alone(&self, patience: Patience) -> RedisResult<Wire> {
+        let dial = self.dialer.wire(false);
+        timeout_at(patience.limit(LONGEST_QUEUE), dial).await.unwrap_or_else(|_| Err(gone().into()))
+    }
+
     /// An additional connection, which is opened if necessary.
     pub(super) async fn side(&self, side: &Mutex<Side>, route: Route, patience: Patience) -> RedisResult<Wire> {
         let opening = async {

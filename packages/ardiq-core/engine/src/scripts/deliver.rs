@@ -346,15 +346,31 @@ fn with_survivals(keys: &Keys, id: &str, record: &[u8]) -> Vec<u8> {
 /// most these.
 pub const BODIES_IN_FLIGHT: usize = 16;
 
-/// The bodies stored under these keys, in order. `None` if a key is missing or cannot be read.
-pub async fn bodies(link: &Link, names: &[String], patience: Patience) -> Result<Vec<Option<Vec<u8>>>> {
-    let reads: Vec<_> = names
-        .iter()
-        .map(|name| async move {
-            match body(link, name, patience).await {
-                // One body that cannot be read must not prevent the others from being read.
-                Err(error) if error.is_about_this_call() => Ok(None),
-                read => read,
+/// A body as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// Its bytes.
+    Read(Vec<u8>),
+    /// The key is missing or has the wrong type.
+    Missing,
+    /// It exists, but cannot be read.
+    Unreadable,
+}
+
+/// The bodies stored under these keys, in order.
+pub async fn bodies(link: &Link, names: &[String], patience: Patience) -> Result<Vec<Body>> {
+    in_turn(names.iter().map(|name| body(link, name, patience))).await
+}
+
+/// Carry out some reads of bodies, a limited number at the same time. One that cannot be read does
+/// not prevent the others from being read.
+pub async fn in_turn(reads: impl Iterator<Item = impl Future<Output = Result<Option<Vec<u8>>>>>) -> Result<Vec<Body>> {
+    let reads: Vec<_> = reads
+        .map(|read| async move {
+            match read.await {
+                Ok(body) => Ok(body.map_or(Body::Missing, Body::Read)),
+                Err(error) if error.is_about_this_call() => Ok(Body::Unreadable),
+                Err(error) => Err(error),
             }
         })
         .collect();
@@ -363,6 +379,7 @@ pub async fn bodies(link: &Link, names: &[String], patience: Patience) -> Result
 
 /// The body stored under a key. `None` if the key is missing or has the wrong type.
 pub async fn body(link: &Link, name: &str, patience: Patience) -> Result<Option<Vec<u8>>> {
+    let patience = patience.for_transfer(0);
     let get = commands::get(name);
     let read = if link.is_transferring().await {
         // A smaller body must not wait behind a transfer.

@@ -109,10 +109,11 @@ impl Desk {
     }
 
     /// Return a job to the queue, with a delay, because its arguments cannot be read now. Another
-    /// worker may succeed.
-    pub fn put_job_off(&mut self, read: &Read, now_ms: u64) {
+    /// worker may succeed. `reason` is given if they are the only thing that cannot be read. Such
+    /// returns are counted, and the last one makes the job a dead letter.
+    pub fn put_job_off(&mut self, read: &Read, reason: Option<String>, now_ms: u64) {
         if let Some(job) = self.incomplete.remove(read) {
-            self.finish_unstarted(job, Outcome::PutOff, now_ms);
+            self.finish_unstarted(job, reason.map_or(Outcome::PutOff, Outcome::Unreadable), now_ms);
         }
     }
 }

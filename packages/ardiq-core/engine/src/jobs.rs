@@ -8,7 +8,7 @@ use crate::protocol::envelope::Envelope;
 use crate::protocol::keys::{LANE, Nonce, RETURNED};
 use crate::protocol::record::{Location, Outcome, ResultRecord};
 use crate::protocol::state::{JobState, Listing};
-use crate::scripts::deliver::{Body, bodies};
+use crate::scripts::bodies::{Body, bodies};
 use crate::scripts::look::{self, DeadLetter, Found};
 use crate::shared::Shared;
 

@@ -184,6 +184,10 @@ pub fn explain(error: &RedisError) -> String {
         | ErrorKind::Extension
         | ErrorKind::AuthenticationFailed
         | ErrorKind::RESP3NotSupported => Refusal::new(error).to_string(),
+        // The library's own words are about bytes.
+        ErrorKind::Parse if error.to_string().contains("end of input") => {
+            "the connection was closed in the middle of a reply".to_owned()
+        }
         _ => printable(&error.to_string()),
     }
 }

@@ -6,7 +6,8 @@ mod desks;
 
 use ardiq_engine::link::LARGE;
 use ardiq_engine::protocol::entry::{Header, SEPARATE_BODY};
-use ardiq_engine::scripts::deliver::{BODIES_IN_FLIGHT, Entry};
+use ardiq_engine::scripts::bodies::BODIES_IN_FLIGHT;
+use ardiq_engine::scripts::deliver::Entry;
 use ardiq_engine::worker::desk::Desk;
 use ardiq_engine::worker::judge::{MISS_LIMIT, Outcome, judge};
 use ardiq_engine::worker::plan::InFlight;

@@ -160,25 +160,60 @@ async fn a_value_is_the_reason_for_cuts_only_if_other_connections_are_not_cut() 
     }
 }
 
+/// Forward everything, the replies with a delay. A request for the key `bad` cuts the connection.
+async fn cut_bad(program: TcpStream, server: UnixStream) {
+    let ((mut from_program, mut to_program), (mut from_server, mut to_server)) =
+        (program.into_split(), server.into_split());
+    let requests = async {
+        let mut piece = vec![0; LARGE];
+        while let Ok(length @ 1..) = from_program.read(&mut piece).await {
+            if piece[..length].windows(3).any(|word| word == b"bad") {
+                return;
+            }
+            to_server.write_all(&piece[..length]).await.unwrap();
+        }
+    };
+    let replies = async {
+        let mut piece = vec![0; LARGE];
+        while let Ok(length @ 1..) = from_server.read(&mut piece).await {
+            sleep(Duration::from_millis(100)).await;
+            to_program.write_all(&piece[..length]).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = requests => {}
+        () = replies => {}
+    }
+}
+
 #[tokio::test]
 async fn a_value_on_a_connection_that_others_break_is_read_on_one_of_its_own() {
     let queue = Queue::start();
-    let _: String = queue.ask("CONFIG", ("SET", "client-output-buffer-limit", "normal 1mb 1mb 0")).await;
-    let _: String = queue.ask("SET", ("bad", vec![0_u8; 3_000_000])).await;
-    let _: String = queue.ask("SET", ("fine", vec![0_u8; 500_000])).await;
+    let server = queue.server.url().replace("unix://", "");
+    let line = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", line.local_addr().unwrap());
+    let link = Link::new(url::parse(&url).unwrap(), Arc::clone(&queue.keys), LIMIT, Arc::new(|_, _| {}));
+    let serving = async {
+        loop {
+            let (program, _) = line.accept().await.unwrap();
+            let server = UnixStream::connect(&server).await.unwrap();
+            tokio::spawn(cut_bad(program, server));
+        }
+    };
     let get = |key: &str| {
         let mut get = redis::cmd("GET");
         get.arg(key);
         get
     };
     let (bad, fine) = (get("bad"), get("fine"));
-    // Another one begins whenever one has ended, so that the shared connection is always cut soon.
+    // Another one comes long before a reply does.
     let breaking = async || loop {
-        let _ = timeout(Duration::from_millis(20), queue.link.transfer(&bad, patience())).await;
+        let _ = timeout(Duration::from_millis(10), link.transfer(&bad, Patience::Endless)).await;
     };
     tokio::select! {
+        () = serving => unreachable!("it never ends"),
         () = breaking() => unreachable!("it never ends"),
-        read = queue.link.transfer(&fine, patience()) => assert!(read.is_ok(), "{:?}", read.err()),
+        read = link.transfer(&fine, Patience::Endless) => assert!(read.is_ok(), "{:?}", read.err()),
     }
 }
 

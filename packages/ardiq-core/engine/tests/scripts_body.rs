@@ -7,7 +7,8 @@ use ardiq_engine::error::Error;
 use ardiq_engine::link::LARGE;
 use ardiq_engine::protocol::entry::SEPARATE_BODY;
 use ardiq_engine::scripts::ENQUEUE;
-use ardiq_engine::scripts::deliver::{self, Body, Entry, Settlement};
+use ardiq_engine::scripts::bodies::{self, Body};
+use ardiq_engine::scripts::deliver::{Entry, Settlement};
 use ardiq_engine::scripts::look::{self, DeadLetter};
 use ardiq_engine::scripts::produce::{self, NewJob};
 use support::{
@@ -49,7 +50,7 @@ async fn a_body_is_kept_under_a_key_of_its_own_for_as_long_as_its_job() {
     assert_eq!((header_of(&entry).flags, &entry.envelope), (SEPARATE_BODY, &job("a").envelope));
     let name = key(&queue, "a", 1);
     assert_eq!(ttl(&queue, &name).await, -1, "it does not run out");
-    let read = deliver::bodies(&queue.link, &[name, key(&queue, "a", 2)], patience()).await.unwrap();
+    let read = bodies::bodies(&queue.link, &[name, key(&queue, "a", 2)], patience()).await.unwrap();
     assert_eq!(read, [Body::Read(BODY.to_vec()), Body::Missing]);
     assert!(queue.settle(&[with_body(done(&entry, TTL))]).await.is_empty());
     assert!(bodies(&queue).await.is_empty());

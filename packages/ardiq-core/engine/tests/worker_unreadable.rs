@@ -32,7 +32,8 @@ fn large(id: &str, bytes: usize) -> Submission {
 /// Enqueue a job that so many workers could not run.
 fn enqueue_after(host: &Host, server: &Server, job: Submission, misses: u8) {
     let id = host.enqueue(vec![Submission { delay_ms: 60_000, ..job }]).remove(0);
-    // In the record: kind, nonce, length and name of the stream, and in the header tries and deaths.
+    // In the record: kind, nonce, length and name of the stream, and in the header tries and
+    // deaths.
     let at = 1 + 8 + 1 + "lane:low".len() + 3;
     let misses = String::from_utf8(vec![misses]).unwrap();
     let _: i64 = tell(server, &["SETRANGE", &format!("ardiq:{{q}}:job:{id}"), &at.to_string(), &misses]);

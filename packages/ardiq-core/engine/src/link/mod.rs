@@ -17,8 +17,9 @@
 //!
 //! There are up to three connections, each opened when it is first needed. One carries the calls.
 //! Large values have their own, so that nothing small waits behind them. A large value that several
-//! of them could not carry is tried on another one, alone. Subscriptions have their own too, because
-//! a server closes a subscribed connection when its output buffer grows too large (32 MB by default).
+//! of them could not carry is tried on another one, alone. Subscriptions have their own too,
+//! because a server closes a subscribed connection when its output buffer grows too large (32 MB by
+//! default).
 
 mod cuts;
 mod dial;
@@ -210,11 +211,6 @@ impl Link {
     ) -> Result<Value> {
         self.dialer.needs(script);
         self.send(Some(script), cmd, patience, Route::of(bytes)).await
-    }
-
-    /// Whether a large value is being sent or received, and the connection is not silent.
-    pub async fn is_transferring(&self) -> bool {
-        self.large.lock().await.wire.as_ref().is_some_and(Wire::is_moving)
     }
 
     /// Run a plain command.

@@ -5,7 +5,7 @@
 
 use redis::{Arg, Cmd, Value};
 
-use super::deliver::{Body, in_turn};
+use super::bodies::{Body, in_turn};
 use super::{DEPTH, FORGET, INSPECT, LIST, LOOKUP, Script, WAIT, reply};
 use crate::commands;
 use crate::error::{Error, Result};

@@ -3,7 +3,8 @@
 //! for them.
 
 use crate::protocol::keys::Nonce;
-use crate::scripts::deliver::{BODIES_IN_FLIGHT, entry_number};
+use crate::scripts::bodies::BODIES_IN_FLIGHT;
+use crate::scripts::deliver::entry_number;
 
 use super::desk::Desk;
 use super::job::{Delivery, Job};

@@ -6,9 +6,9 @@ use crate::scripts::deliver::{BATCH, BATCH_BYTES, GUARD_MS, Settlement, Verdict}
 
 use super::job::Job;
 
-/// A job is dead-lettered after this many deliveries to workers that cannot run it: they do not know
-/// its task, or cannot read its arguments. They take eleven minutes in total, so that a rolling
-/// deploy has time to finish, and a worker with a better connection can get the job.
+/// A job is dead-lettered after this many deliveries to workers that cannot run it: they do not
+/// know its task, or cannot read its arguments. They take eleven minutes in total, so that a
+/// rolling deploy has time to finish, and a worker with a better connection can get the job.
 pub const MISS_LIMIT: u8 = 12;
 
 /// Longest pause before another try: a hundred years, like the longest delay of an enqueue.

@@ -2,15 +2,19 @@
 Such a job ends, callers get an error that names the limit, and everything else works.
 """
 
+import asyncio
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from redis import ResponseError
 
 from ardiq import Ardiq, BrokerRefusedError, TaskStatus
 from tests.conftest import ServerFactory
+from tests.line import Line
 from tests.servers import Server
 from tests.test_lines import ended, sized, working
 
@@ -24,6 +28,8 @@ def limited(make_server: ServerFactory) -> Server:
     """A server that sends at most a megabyte in one reply."""
     server = make_server()
     server.cli("CONFIG", "SET", LIMIT, "normal 1mb 1mb 0")
+    with suppress(ResponseError):  # only Valkey 9 has this setting: it may send values around its buffer
+        server.cli("CONFIG", "SET", "min-string-size-avoid-copy-reply", 2**30)
     return server
 
 
@@ -97,3 +103,33 @@ async def test_a_result_that_cannot_be_read_is_an_error_before_the_wait_ends(app
             await job.result()
         assert (await ended(await app.ref("make").enqueue(1))).success
     assert await job.status() is TaskStatus.COMPLETE
+
+
+class BadLine(Line):
+    """Breaks all connections at once whenever a large value is on its way to a program."""
+
+    async def _pass_on(self, way: str, connection: Any, reader: asyncio.StreamReader, writer: Any) -> None:
+        if way == "up":
+            await super()._pass_on(way, connection, reader, writer)
+            return
+        passed = 0
+        while data := await reader.read(65536):
+            passed += len(data)
+            if passed > TOO_LARGE / 2:
+                for other in self._ways:
+                    other.cancel()
+            writer.write(data)
+            await writer.drain()
+
+
+async def test_a_worker_on_a_bad_line_makes_no_job_a_dead_letter(
+    server: Server, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    near = sized(server.url, queue_name, max_payload_bytes=4_000_000)
+    job = await enqueue_after(server, near, MOST_MISSES)
+    async with BadLine(server) as line, working(sized(line.url, queue_name)), asyncio.timeout(60):
+        while "cannot be read now, so it is returned to the queue: " not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    async with working(near):
+        assert (await ended(job)).value == TOO_LARGE
+    assert await near.jobs("dead") == []

@@ -121,7 +121,7 @@ def test_an_unknown_task_is_seen_before_it_becomes_a_dead_letter(app: Ardiq, loo
     worker = work()
     worker.await_output(f"mistyped[{job.id}] is not a task of this worker.")
     assert "correct the name at the caller" in worker.output
-    note = "its task is unknown: returned "
+    note = "by workers that do not have its task or cannot read its arguments"
     eventually(lambda: note in look("jobs").stdout, "the note")
     assert note in look("jobs", job.id).stdout
     stop(worker)

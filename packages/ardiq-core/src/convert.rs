@@ -199,7 +199,7 @@ fn job_record<'py>(py: Python<'py>, job: &JobRecord) -> PyResult<Bound<'py, PyTu
         PyString::new(py, &job.id).into_any(),
         PyString::new(py, job.state.name()).into_any(),
         PyString::new(py, &job.name).into_any(),
-        new_bytes(py, &job.body)?.into_any(),
+        if job.is_unreadable { py.None().into_bound(py) } else { new_bytes(py, &job.body)?.into_any() },
         job.enqueued_ms.into_pyobject(py)?.into_any(),
         job.tries.into_pyobject(py)?.into_any(),
         job.due_ms.into_pyobject(py)?.into_any(),

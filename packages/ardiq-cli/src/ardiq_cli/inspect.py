@@ -231,7 +231,7 @@ async def _one_job(url: str | None, queue: str | None, job_id: str) -> "Row":
 
 
 async def _find(app: "Ardiq", job_id: str) -> "Row | None":
-    from ardiq.errors import SerializationError
+    from ardiq.errors import BrokerRefusedError, SerializationError
     from ardiq_cli import tables, trouble
 
     # Ask for the result, then for the job, and repeat: a job that ends between the two questions is
@@ -242,7 +242,7 @@ async def _find(app: "Ardiq", job_id: str) -> "Row | None":
             return tables.result_facts(result)
         try:
             info = await app.info(job_id)
-        except SerializationError as error:  # its arguments are not those of a call
+        except (BrokerRefusedError, SerializationError) as error:  # its arguments cannot be read, or are no call
             return {"task_id": job_id, "status": str(await app.status(job_id)), "error": str(error)}
         if info is not None:
             return tables.job_facts(info, trouble.of_job(info, (await app.inspect())["workers"]))

@@ -61,7 +61,9 @@ def of_job(job: "TaskInfo", workers: "Sequence[WorkerState]") -> str:
         notes.append(f"{count} died while running it")
     if job.misses:
         times = "once" if job.misses == 1 else f"{job.misses} times"
-        notes.append(f"its task is unknown: returned {times} by workers that do not have it")
+        notes.append(
+            f"returned {times} by workers that do not have its task or cannot read its arguments: see their log"
+        )
     return "; ".join(notes)
 
 

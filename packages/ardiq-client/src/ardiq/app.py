@@ -334,7 +334,7 @@ class Ardiq:
         the newest to the oldest, and `queued` ones from the oldest to the newest within their lane.
         `running` ones are in no particular order.
 
-        If this app cannot decode the arguments of a job, its `args` and `kwargs` are empty.
+        If this app cannot read or decode the arguments of a job, its `args` and `kwargs` are empty.
 
         Args:
             state: `"queued"`, `"scheduled"`, `"running"` or `"dead"`.

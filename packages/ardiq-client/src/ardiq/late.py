@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ardiq.app import Ardiq
     from ardiq_core.shapes import JobRecord
 
+LARGE = 4096
+"""Arguments with more bytes are stored separately, so a worker may be unable to read them."""
+
 LOOK_S = 0.25
 """How much later than its timeout a wait may end, in seconds, because the job is looked up."""
 
@@ -71,13 +74,15 @@ def _error(app: Ardiq, timeout_ms: int, records: list[JobRecord] | None) -> Time
 
 def _where(app: Ardiq, record: JobRecord) -> str:
     """Describe where a job is; empty if it is unknown."""
-    _id, status, name, _body, _enqueued_ms, tries, _due_ms, _headers, lane, worker, _start_ms, _deaths, misses = record
+    _id, status, name, body, _enqueued_ms, tries, _due_ms, _headers, lane, worker, _start_ms, _deaths, misses = record
     if status == "running":
         return f"attempt {tries} is running on worker {printable(worker or '')}"
     if status == "complete":
         return "the job has finished since: ask again"
     if status not in ("queued", "scheduled"):
         return ""
+    if misses and not tries and (body is None or len(body) > LARGE):
+        return f"its workers do not know the task '{printable(name)}', or cannot read its arguments: see their log"
     if misses and not tries:
         return (
             f"its workers do not know the task '{printable(name)}': start one that has it, or correct the name at the "

@@ -14,7 +14,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from ardiq import _core
-from ardiq.errors import SerializationError
+from ardiq.errors import BrokerRefusedError, SerializationError
+from ardiq.printable import printable
 
 if TYPE_CHECKING:
     from ardiq._encoding.codec import Codec
@@ -107,7 +108,8 @@ class TaskInfo(NamedTuple):
         worker_id: The id of the worker that runs the job; None if it is not running.
         start: When the current run started; None if the job is not running.
         deaths: How many worker processes died while they ran the job.
-        misses: How many times a worker returned the job because it did not know the task.
+        misses: How many times in a row a worker returned the job because it did not know the task
+            or could not read the arguments.
     """
 
     task_id: str
@@ -190,7 +192,7 @@ def info_of(codec: Codec, records: list[JobRecord]) -> TaskInfo | None:
 def jobs_of(codec: Codec, state: str, answer: list[Any]) -> list[TaskInfo] | list[DeadJob]:
     """Convert the engine's reply to the jobs in one state.
 
-    If the arguments of a job cannot be decoded, its `args` and `kwargs` are empty.
+    If the arguments of a job cannot be read or decoded, its `args` and `kwargs` are empty.
     """
     if state == "dead":
         letters = cast("list[tuple[JobRecord, str]]", answer)
@@ -201,8 +203,8 @@ def jobs_of(codec: Codec, state: str, answer: list[Any]) -> list[TaskInfo] | lis
 def _snapshot(codec: Codec, record: JobRecord, *, lenient: bool = False) -> TaskInfo:
     job_id, status, name, body, enqueued_ms, tries, due_ms, headers, lane, worker, start_ms, deaths, misses = record
     try:
-        args, kwargs = codec.decode_call(body)
-    except SerializationError:
+        args, kwargs = _call(codec, job_id, body)
+    except (BrokerRefusedError, SerializationError):
         if not lenient:
             raise
         args, kwargs = (), {}
@@ -215,3 +217,13 @@ def _snapshot(codec: Codec, record: JobRecord, *, lenient: bool = False) -> Task
         deaths=deaths,
         misses=misses,
     )
+
+
+def _call(codec: Codec, job_id: str, body: bytes | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if body is None:
+        raise BrokerRefusedError(
+            f"the arguments of job '{printable(job_id)}' exist, but cannot be read: every connection that carried them "
+            "was cut. Raise the limit that they exceed: client-output-buffer-limit normal of the server, or a limit of "
+            "a proxy in front of it"
+        )
+    return codec.decode_call(body)

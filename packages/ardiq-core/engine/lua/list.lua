@@ -5,14 +5,16 @@
 -- ARGV  base, state (queued, scheduled, running, dead), most jobs, cursor ("" to begin), prefixes
 --       of the two kinds of stream (returned, lane)
 -- out   next cursor ("" at the end), then ids; for dead jobs (id, record, header .. envelope, body
---       or "" if it is in the envelope)
+--       or "" if it is in the envelope, entry id if the body has more than 64 KiB and must be read
+--       separately, else "")
 -- A key of the wrong type counts as empty. Entries that are not jobs are skipped.
 local due, running, dead, known_lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local base, state, most, cursor = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local FIRST_PREFIX = 5
 local out = { '' }
 -- Dead letters can be large, so a page of them ends after this many bytes.
-local PAGE_BYTES = 1000000
+local PAGE_BYTES = 500000
+local LARGE = 65536
 
 local function behind(entry) return entry == '' and '-' or '(' .. entry end
 
@@ -40,8 +42,10 @@ elseif state == 'dead' then
     local letter = {}
     for n = 1, #entry[2], 2 do letter[entry[2][n]] = entry[2][n + 1] end
     if letter.id and letter.record then
-      out[#out + 1] = { letter.id, letter.record, letter.value or '', letter.body or '' }
-      bytes = bytes + #letter.record + #(letter.value or '') + #(letter.body or '')
+      local value, body, apart = letter.value or '', letter.body or '', ''
+      if #body > LARGE then body, apart = '', last end
+      out[#out + 1] = { letter.id, letter.record, value, body, apart }
+      bytes = bytes + #letter.record + #value + #body
     end
     if bytes > PAGE_BYTES then break end
   end

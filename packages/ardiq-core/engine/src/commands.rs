@@ -51,6 +51,13 @@ pub fn length(key: &str) -> Cmd {
     with_key("STRLEN", key)
 }
 
+/// One entry of a stream.
+pub fn entry(stream: &str, entry: &str) -> Cmd {
+    let mut cmd = with_key("XRANGE", stream);
+    cmd.arg(entry).arg(entry);
+    cmd
+}
+
 /// Store a body for `ttl_ms`, unless an earlier try has stored it.
 pub fn put_body(key: &str, body: &[u8], ttl_ms: usize) -> Cmd {
     let mut cmd = Cmd::with_capacity(6, body.len() + 256);

@@ -66,7 +66,7 @@ impl Error {
         matches!(self, Self::Refused(refusal) if refusal.code == "WRONGTYPE")
     }
 
-    /// Whether every connection that carried the call was cut.
+    /// Whether every connection that carried the call was cut, while other calls worked.
     pub fn is_broken(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.code == "BROKEN")
     }

@@ -8,7 +8,7 @@ use crate::protocol::envelope::Envelope;
 use crate::protocol::keys::{LANE, Nonce, RETURNED};
 use crate::protocol::record::{Location, Outcome, ResultRecord};
 use crate::protocol::state::{JobState, Listing};
-use crate::scripts::deliver::bodies;
+use crate::scripts::bodies::{Body, bodies};
 use crate::scripts::look::{self, DeadLetter, Found};
 use crate::shared::Shared;
 
@@ -23,6 +23,8 @@ pub struct JobRecord {
     pub name: String,
     /// Encoded arguments.
     pub body: Vec<u8>,
+    /// Whether the arguments exist but cannot be read.
+    pub is_unreadable: bool,
     /// Epoch milliseconds of the enqueue.
     pub enqueued_ms: u64,
     /// Number of starts, including that of the current run.
@@ -39,7 +41,7 @@ pub struct JobRecord {
     pub started_ms: Option<u64>,
     /// Worker processes that died while they ran it.
     pub deaths: u8,
-    /// Deliveries to workers that did not know its task.
+    /// Deliveries to workers that did not know its task or could not read its arguments.
     pub misses: u8,
 }
 
@@ -82,8 +84,9 @@ async fn add_bodies(shared: &Shared, page: &mut [Snapshot], patience: Patience) 
     let mut gone = Vec::new();
     for (position, body) in positions.into_iter().zip(bodies(&shared.link, &names, patience).await?) {
         match body {
-            Some(body) => page[position].0.body = body,
-            None => gone.push(position),
+            Body::Read(body) => page[position].0.body = body,
+            Body::Missing => gone.push(position),
+            Body::Unreadable => page[position].0.is_unreadable = true,
         }
     }
     Ok(gone)
@@ -106,8 +109,11 @@ pub async fn dead(shared: &Shared, limit: usize, patience: Patience) -> Result<V
         .map(|DeadLetter { id, record, value, body }| {
             let mut job = JobRecord { id, state: JobState::Complete, ..JobRecord::default() };
             fill(&mut job, &value);
-            if !body.is_empty() {
-                job.body = body;
+            match body {
+                Body::Read(body) => job.body = body,
+                // It is in the envelope.
+                Body::Missing => {}
+                Body::Unreadable => job.is_unreadable = true,
             }
             let reason = match ResultRecord::decode(&record).map(|result| result.outcome) {
                 Ok(Outcome::Failure(text)) => text,

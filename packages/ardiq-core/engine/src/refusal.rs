@@ -28,7 +28,8 @@ pub enum Subject {
 }
 
 /// Codes that depend only on the call and its keys.
-/// `BROKEN` is our own code: the connection that carried the call was cut.
+/// `BROKEN` is our own code: every connection that carried the call was cut, while other calls
+/// worked. `CUT`, also our own, says that others were cut too, so it is not about the call.
 const ABOUT_THE_CALL: [&str; 6] = ["WRONGTYPE", "EXECABORT", "INVALIDOBJ", "BUSYKEY", "NOGROUP", "BROKEN"];
 
 /// Codes that are about the server, even if a script received them.
@@ -139,6 +140,10 @@ impl Refusal {
             "MISCONF" => "The server cannot save its data to disk: see its log".into(),
             "NOREPLICAS" => "Too few replicas are connected: see min-replicas-to-write".into(),
             "ERR" if has("max number of clients") => "Raise the server's setting maxclients, or use fewer processes".into(),
+            "BROKEN" => {
+                "Raise the limit that it exceeds: client-output-buffer-limit normal or proto-max-bulk-len of the server, or a limit of a proxy in front of it"
+                    .into()
+            }
             "DENIED" => "The server runs in protected mode: set a password, or bind it to an address".into(),
             _ => return None,
         };
@@ -179,6 +184,10 @@ pub fn explain(error: &RedisError) -> String {
         | ErrorKind::Extension
         | ErrorKind::AuthenticationFailed
         | ErrorKind::RESP3NotSupported => Refusal::new(error).to_string(),
+        // The library's own words are about bytes.
+        ErrorKind::Parse if error.to_string().contains("end of input") => {
+            "the connection was closed in the middle of a reply".to_owned()
+        }
         _ => printable(&error.to_string()),
     }
 }

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::link::Patience;
 use crate::logs::Level;
 use crate::protocol::record::ResultRecord;
+use crate::refusal::Subject;
 use crate::scripts::look::{self, FORGET_LIMIT, Seen};
 use crate::shared::Shared;
 use crate::waiters::{Waiter, Withdrawal};
@@ -72,7 +73,7 @@ pub async fn wait(shared: &Arc<Shared>, id: &str, limit: Duration) -> Result<Fou
             Ok(Seen::Unannounced) => false,
             Ok(seen) => return no_result(shared, id, waiter, seen, first, patience).await,
             // A temporary refusal may end before the caller's time is up.
-            Err(Error::Refused(_)) if !first => false,
+            Err(Error::Refused(reason)) if !first && reason.subject() == Subject::Server => false,
             Err(error) => return Err(error),
         };
         let (interval, longest) = if is_expected {

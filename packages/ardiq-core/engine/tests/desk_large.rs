@@ -6,9 +6,10 @@ mod desks;
 
 use ardiq_engine::link::LARGE;
 use ardiq_engine::protocol::entry::{Header, SEPARATE_BODY};
-use ardiq_engine::scripts::deliver::{BODIES_IN_FLIGHT, Entry};
+use ardiq_engine::scripts::bodies::BODIES_IN_FLIGHT;
+use ardiq_engine::scripts::deliver::Entry;
 use ardiq_engine::worker::desk::Desk;
-use ardiq_engine::worker::judge::{Outcome, UNKNOWN_LIMIT, judge};
+use ardiq_engine::worker::judge::{MISS_LIMIT, Outcome, judge};
 use ardiq_engine::worker::plan::InFlight;
 use desks::{MONO, NOW, deliveries, desk, entry, entry_with, hand_out, ids, outcomes, planned, receive, succeed};
 
@@ -69,14 +70,17 @@ fn a_bounded_number_of_arguments_is_read_at_the_same_time() {
 
 #[test]
 fn arguments_that_are_missing_condemn_their_job_and_those_that_cannot_be_read_do_not() {
-    let mut desk = desk(2, 2);
-    receive(&mut desk, [large(1), large(2)]);
+    let mut desk = desk(3, 3);
+    receive(&mut desk, [large(1), large(2), large(3)]);
     let reads = planned(&mut desk).read;
     assert!(desk.complete_job(&reads[0], None, NOW).unwrap().contains("missing"));
-    desk.put_job_off(&reads[1], NOW);
+    desk.put_job_off(&reads[1], None, NOW);
+    desk.put_job_off(&reads[2], Some("a limit".into()), NOW);
     let ends = outcomes(&mut desk);
     assert!(matches!(&ends[..], [(id, Outcome::Undecodable(_))] if id == "job1"), "{ends:?}");
-    assert_eq!(outcomes(&mut desk), [("job2".to_owned(), Outcome::PutOff)]);
+    // Only the second of these is counted, and makes the job a dead letter in the end.
+    let back = [("job2".to_owned(), Outcome::PutOff), ("job3".to_owned(), Outcome::Unreadable("a limit".into()))];
+    assert_eq!(outcomes(&mut desk), back);
 }
 
 #[test]
@@ -170,7 +174,7 @@ fn outcomes_that_cannot_be_written_leave_no_room_for_more_jobs_in_the_end() {
 #[test]
 fn every_dead_letter_with_separate_arguments_is_written_by_its_own_call() {
     let mut desk = desk(8, 8);
-    let dead = Header { flags: SEPARATE_BODY, misses: UNKNOWN_LIMIT, ..Header::default() };
+    let dead = Header { flags: SEPARATE_BODY, misses: MISS_LIMIT, ..Header::default() };
     receive(&mut desk, (0..4).map(|number| entry_with(3, number, dead, 0)));
     let reads = planned(&mut desk).read;
     desk.complete_job(&reads[0], None, NOW);

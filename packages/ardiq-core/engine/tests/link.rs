@@ -13,7 +13,7 @@ use ardiq_engine::url;
 use support::{LIMIT, Queue, call_of, job, patience};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 
 #[tokio::test]
@@ -103,6 +103,117 @@ async fn after_a_connection_was_given_up_the_subscriptions_come_back_without_ano
     tokio::select! {
         () = keeping => unreachable!("it never ends"),
         () = story => {}
+    }
+}
+
+/// Forward everything in both directions. A large reply cuts this connection, and all others too if
+/// `cuts` notifies them.
+async fn cut_large(program: TcpStream, server: UnixStream, cuts: Arc<Notify>, cuts_all: bool) {
+    let ((mut from_program, mut to_program), (mut from_server, mut to_server)) =
+        (program.into_split(), server.into_split());
+    let replies = async {
+        let (mut piece, mut bytes) = (vec![0; LARGE], 0);
+        while let Ok(length @ 1..) = from_server.read(&mut piece).await {
+            bytes += length;
+            if bytes > 10 * LARGE {
+                if cuts_all {
+                    cuts.notify_waiters();
+                }
+                return;
+            }
+            to_program.write_all(&piece[..length]).await.unwrap();
+        }
+    };
+    tokio::select! {
+        _ = copy(&mut from_program, &mut to_server) => {}
+        () = cuts.notified() => {}
+        () = replies => {}
+    }
+}
+
+#[tokio::test]
+async fn a_value_is_the_reason_for_cuts_only_if_other_connections_are_not_cut() {
+    for cuts_all in [false, true] {
+        let queue = Queue::start();
+        let server = queue.server.url().replace("unix://", "");
+        let line = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", line.local_addr().unwrap());
+        let link = Link::new(url::parse(&url).unwrap(), Arc::clone(&queue.keys), LIMIT, Arc::new(|_, _| {}));
+        let cuts = Arc::new(Notify::new());
+        let serving = async {
+            loop {
+                let (program, _) = line.accept().await.unwrap();
+                let server = UnixStream::connect(&server).await.unwrap();
+                tokio::spawn(cut_large(program, server, Arc::clone(&cuts), cuts_all));
+            }
+        };
+        let _: String = queue.ask("SET", ("large", vec![0_u8; 20 * LARGE])).await;
+        let mut get = redis::cmd("GET");
+        get.arg("large");
+        let refused = tokio::select! {
+            () = serving => unreachable!("it never ends"),
+            refused = link.transfer(&get, Patience::Endless) => refused.unwrap_err(),
+        };
+        assert_eq!((refused.is_broken(), refused.is_about_this_call()), (!cuts_all, !cuts_all), "{refused}");
+        assert!(refused.to_string().contains("8 connections"), "{refused}");
+        assert_eq!(refused.to_string().contains("client-output-buffer-limit"), !cuts_all, "{refused}");
+    }
+}
+
+/// Forward everything, the replies with a delay. A request for the key `bad` cuts the connection.
+async fn cut_bad(program: TcpStream, server: UnixStream) {
+    let ((mut from_program, mut to_program), (mut from_server, mut to_server)) =
+        (program.into_split(), server.into_split());
+    let requests = async {
+        let mut piece = vec![0; LARGE];
+        while let Ok(length @ 1..) = from_program.read(&mut piece).await {
+            if piece[..length].windows(3).any(|word| word == b"bad") {
+                return;
+            }
+            to_server.write_all(&piece[..length]).await.unwrap();
+        }
+    };
+    let replies = async {
+        let mut piece = vec![0; LARGE];
+        while let Ok(length @ 1..) = from_server.read(&mut piece).await {
+            sleep(Duration::from_millis(100)).await;
+            to_program.write_all(&piece[..length]).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = requests => {}
+        () = replies => {}
+    }
+}
+
+#[tokio::test]
+async fn a_value_on_a_connection_that_others_break_is_read_on_one_of_its_own() {
+    let queue = Queue::start();
+    let server = queue.server.url().replace("unix://", "");
+    let line = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", line.local_addr().unwrap());
+    let link = Link::new(url::parse(&url).unwrap(), Arc::clone(&queue.keys), LIMIT, Arc::new(|_, _| {}));
+    let serving = async {
+        loop {
+            let (program, _) = line.accept().await.unwrap();
+            let server = UnixStream::connect(&server).await.unwrap();
+            tokio::spawn(cut_bad(program, server));
+        }
+    };
+    let get = |key: &str| {
+        let mut get = redis::cmd("GET");
+        get.arg(key);
+        get
+    };
+    let (bad, fine) = (get("bad"), get("fine"));
+    // Another one comes long before a reply does.
+    let breaking = async || loop {
+        let _ = timeout(Duration::from_millis(10), link.transfer(&bad, Patience::Endless)).await;
+    };
+    tokio::select! {
+        () = serving => unreachable!("it never ends"),
+        () = breaking() => unreachable!("it never ends"),
+        read = link.transfer(&fine, Patience::Endless) => assert!(read.is_ok(), "{:?}", read.err()),
     }
 }
 

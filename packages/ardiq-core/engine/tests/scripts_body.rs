@@ -4,9 +4,11 @@
 mod support;
 
 use ardiq_engine::error::Error;
+use ardiq_engine::link::LARGE;
 use ardiq_engine::protocol::entry::SEPARATE_BODY;
 use ardiq_engine::scripts::ENQUEUE;
-use ardiq_engine::scripts::deliver::{self, Entry, Settlement};
+use ardiq_engine::scripts::bodies::{self, Body};
+use ardiq_engine::scripts::deliver::{Entry, Settlement};
 use ardiq_engine::scripts::look::{self, DeadLetter};
 use ardiq_engine::scripts::produce::{self, NewJob};
 use support::{
@@ -48,8 +50,8 @@ async fn a_body_is_kept_under_a_key_of_its_own_for_as_long_as_its_job() {
     assert_eq!((header_of(&entry).flags, &entry.envelope), (SEPARATE_BODY, &job("a").envelope));
     let name = key(&queue, "a", 1);
     assert_eq!(ttl(&queue, &name).await, -1, "it does not run out");
-    let read = deliver::bodies(&queue.link, &[name, key(&queue, "a", 2)], patience()).await.unwrap();
-    assert_eq!(read, [Some(BODY.to_vec()), None]);
+    let read = bodies::bodies(&queue.link, &[name, key(&queue, "a", 2)], patience()).await.unwrap();
+    assert_eq!(read, [Body::Read(BODY.to_vec()), Body::Missing]);
     assert!(queue.settle(&[with_body(done(&entry, TTL))]).await.is_empty());
     assert!(bodies(&queue).await.is_empty());
 }
@@ -83,7 +85,27 @@ async fn a_dead_letter_takes_it_along() {
     assert!(bodies(&queue).await.is_empty());
     let letters = look::dead(&queue.link, &queue.keys, 5, patience()).await.unwrap();
     let (record, value) = (result_of(&entry), value_of(&entry));
-    assert_eq!(letters, [DeadLetter { id: "a".into(), record, value, body: BODY.to_vec() }]);
+    assert_eq!(letters, [DeadLetter { id: "a".into(), record, value, body: Body::Read(BODY.to_vec()) }]);
+}
+
+#[tokio::test]
+async fn a_large_body_of_a_dead_letter_is_read_on_its_own() {
+    let queue = Queue::start();
+    for (number, bytes) in [LARGE, LARGE + 1, 3_000_000].into_iter().enumerate() {
+        let body = vec![0; bytes].into();
+        queue.enqueue(&[NewJob { body, ..job_of_call(&number.to_string(), 1) }]).await;
+        let entry = queue.take("w", 1).await.remove(0);
+        assert!(queue.settle(&[with_body(dead(&entry, TTL))]).await.is_empty());
+    }
+    let lengths = async || {
+        let letters = look::dead(&queue.link, &queue.keys, 5, patience()).await.unwrap();
+        letters.into_iter().map(|letter| if let Body::Read(body) = letter.body { body.len() } else { 0 }).collect()
+    };
+    let all: Vec<usize> = lengths().await;
+    assert_eq!(all, [3_000_000, LARGE + 1, LARGE]);
+    let _: String = queue.ask("CONFIG", ("SET", "client-output-buffer-limit", "normal 1mb 1mb 0")).await;
+    let all: Vec<usize> = lengths().await;
+    assert_eq!(all, [0, LARGE + 1, LARGE], "one that cannot be read does not hide the others");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod support;
 
 use ardiq_engine::protocol::entry::Header;
 use ardiq_engine::protocol::record::Location;
+use ardiq_engine::scripts::bodies::Body;
 use ardiq_engine::scripts::deliver::{BATCH, Entry, Settlement};
 use ardiq_engine::scripts::look::{self, DeadLetter};
 use ardiq_engine::scripts::produce::NewJob;
@@ -64,7 +65,7 @@ async fn a_dead_letter_is_a_result_and_keeps_its_bytes() {
     let letters = look::dead(&queue.link, &queue.keys, 10, patience()).await.unwrap();
     assert_eq!(
         letters,
-        [DeadLetter { id: "a".into(), record: result_of(&entry), value: value_of(&entry), body: Vec::new() }]
+        [DeadLetter { id: "a".into(), record: result_of(&entry), value: value_of(&entry), body: Body::Missing }]
     );
     assert_eq!(queue.record("a").await, Some(result_of(&entry)));
     assert!((1..=50_000).contains(&ttl(&queue, "a").await));
@@ -79,7 +80,7 @@ async fn a_dead_letter_whose_bytes_are_gone_is_still_one() {
     assert!(queue.settle(&[dead(&entry, TTL)]).await.is_empty());
     let letters = look::dead(&queue.link, &queue.keys, 10, patience()).await.unwrap();
     let (record, value) = (result_of(&entry), Vec::new());
-    assert_eq!(letters, [DeadLetter { id: "a".into(), record, value, body: Vec::new() }]);
+    assert_eq!(letters, [DeadLetter { id: "a".into(), record, value, body: Body::Missing }]);
 }
 
 #[tokio::test]

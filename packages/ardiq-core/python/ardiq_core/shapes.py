@@ -41,7 +41,7 @@ JobRecord: TypeAlias = tuple[
     str,  # job id
     str,  # state: queued, scheduled, running, complete or not_found
     str,  # task name, "" if the job is complete or was not found
-    bytes,  # encoded arguments
+    bytes | None,  # encoded arguments; None if they cannot be read
     int,  # time of the enqueue
     int,  # tries, including the current one
     int | None,  # due time, if scheduled
@@ -50,7 +50,7 @@ JobRecord: TypeAlias = tuple[
     str | None,  # worker id, if running
     int | None,  # start time when running
     int,  # worker processes that died while they ran it
-    int,  # deliveries to workers that did not know its task
+    int,  # deliveries to workers that did not know its task or could not read its arguments
 ]
 
 Assignment: TypeAlias = tuple[

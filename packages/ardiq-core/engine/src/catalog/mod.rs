@@ -60,7 +60,7 @@ pub static RECORDS: &[[&str; 3]] = &[
 pub static FORMS: &[[&str; 4]] = &[
     ["header", "tries, low half", "u16", "number of tries spent, modulo 65,536"],
     ["header", "deaths", "u8", "worker processes that died while it ran"],
-    ["header", "misses", "u8", "deliveries to workers that did not know the task"],
+    ["header", "misses", "u8", "deliveries in a row to workers that did not know the task or could not read the arguments"],
     ["header", "flags", "u8", "bit 0: suspect, so its next start is recorded before it runs; bit 1: separate, so the body is stored under its own key; bit 2: alone, so no other suspect ran in the last process that died; the other bits are unused"],
     ["header", "tries, high half", "u16", "number of tries spent, divided by 65,536"],
     ["header", "enqueued", "u48", "epoch ms of the enqueue"],
@@ -118,7 +118,7 @@ pub static TRANSITIONS: &[[&str; 4]] = &[
     ["running", "complete", "settle", "it returned, failed for good, or was dead-lettered"],
     ["queued", "not_found", "settle", "the same as for `complete`, with a result that is not stored"],
     ["running", "not_found", "settle", "the same as for `complete`, with a result that is not stored"],
-    ["queued", "scheduled", "settle", "it failed within 5 ms and will be retried later, or the worker does not know its task"],
+    ["queued", "scheduled", "settle", "it failed within 5 ms and will be retried later, or the worker does not know its task or cannot read its arguments"],
     ["running", "scheduled", "settle", "it failed and will be retried later"],
     ["queued", "queued", "settle", "the worker returned it to the queue, or it is retried at once"],
     ["running", "queued", "settle", "the same"],

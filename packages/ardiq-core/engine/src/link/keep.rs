@@ -10,7 +10,7 @@ use crate::error::Result;
 impl Link {
     /// The time since which a call has not been answered.
     pub(super) fn doubt(&self, route: Route, since: Instant) {
-        if route != Route::Large {
+        if !route.is_large() {
             self.outage.goes_on(since, "no answer");
             self.doubted.notify_one();
         }

@@ -10,15 +10,18 @@
 //! | `route` | which connection a command uses |
 //! | `wire` | one connection that many calls share |
 //! | `side` | the connections in addition to the main one |
+//! | `cuts` | decides whether a large value is the reason why connections break |
 //! | `dial` | how connections are made, and the commands with which they begin |
 //! | `keep` | maintains the connections while they are idle |
 //! | `outage` | since when the server has been unreachable |
 //!
 //! There are up to three connections, each opened when it is first needed. One carries the calls.
-//! Large values have their own, so that nothing small waits behind them. Subscriptions have their
-//! own too, because a server closes a subscribed connection when its output buffer grows too large
-//! (32 MB by default).
+//! Large values have their own, so that nothing small waits behind them. A large value that several
+//! of them could not carry is tried on another one, alone. Subscriptions have their own too,
+//! because a server closes a subscribed connection when its output buffer grows too large (32 MB by
+//! default).
 
+mod cuts;
 mod dial;
 mod flow;
 mod keep;
@@ -43,6 +46,7 @@ use crate::protocol::keys::Keys;
 use crate::refusal::{Refusal, explain, is_not_text, not_text};
 use crate::scripts::Script;
 use crate::url::Address;
+use cuts::Cuts;
 use dial::{Attempt, Dialer, Pair};
 use outage::Outage;
 pub use outage::Trouble;
@@ -61,9 +65,6 @@ const MOST_MENDS: u32 = 3;
 
 /// How long a call may wait for other calls that are making a connection.
 const LONGEST_QUEUE: Duration = Duration::from_secs(3600);
-
-/// If this many connections in a row break while they carry a large value, the value is the cause.
-const LARGE_TRIES: usize = 8;
 
 /// Receives channel and message.
 pub type PushSink = Arc<dyn Fn(&[u8], Vec<u8>) + Send + Sync>;
@@ -212,11 +213,6 @@ impl Link {
         self.send(Some(script), cmd, patience, Route::of(bytes)).await
     }
 
-    /// Whether a large value is being sent or received, and the connection is not silent.
-    pub async fn is_transferring(&self) -> bool {
-        self.large.lock().await.wire.as_ref().is_some_and(Wire::is_moving)
-    }
-
     /// Run a plain command.
     pub async fn command(&self, cmd: &Cmd, patience: Patience) -> Result<Value> {
         self.send(None, cmd, patience, Route::Commands).await
@@ -235,8 +231,9 @@ impl Link {
         route: Route,
     ) -> Result<Value> {
         let mut pauses = backoff();
-        let (mut broken, mut told, mut mended) = (0, None, 0);
+        let (mut cuts, mut told, mut mended) = (Cuts::default(), None, 0);
         loop {
+            let route = cuts.route(route);
             let tried = Instant::now();
             let session = match self.session(patience).await {
                 Err(Error::Unreachable { reason, .. }) => return Err(self.unreachable(&told.unwrap_or(reason))),
@@ -245,9 +242,10 @@ impl Link {
             let wire = match route {
                 Route::Commands => Ok(session.wire.clone()),
                 Route::Large => self.side(&self.large, route, patience).await,
+                Route::Alone => self.alone(patience).await,
                 Route::Subscriptions => self.side(&self.subscriber, route, patience).await,
             };
-            if let (Route::Large, Some(script), Ok(wire)) = (route, script, &wire) {
+            if let (Route::Large | Route::Alone, Some(script), Ok(wire)) = (route, script, &wire) {
                 // A NOSCRIPT reply would cost the whole transfer.
                 wire.send_ahead(redis::pipe().add_command(script.load()).clone()).await;
             }
@@ -272,14 +270,16 @@ impl Link {
                         // An error reply, such as READONLY from a former primary, came over a
                         // working connection.
                         let is_reply = matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension);
-                        broken += usize::from(wire.is_ok() && !is_reply);
+                        if wire.is_ok() && !is_reply {
+                            cuts.add(&session);
+                        }
                         // The server's last error is more useful than a timeout of the retry.
                         told = Some(reason.clone());
                         (remedy, reason)
                     }
                 },
                 Err(Late::Silent) => {
-                    broken += 1;
+                    cuts.add(&session);
                     (Remedy::Reconnect, "no answer in time".to_owned())
                 }
                 Err(Late::Over) => {
@@ -307,12 +307,11 @@ impl Link {
             }
             if remedy == Remedy::Reconnect || remedy == Remedy::Wait {
                 // How long a transfer took until it broke says nothing about the server.
-                let since = if route == Route::Large { Instant::now() } else { tried };
+                let since = if route.is_large() { Instant::now() } else { tried };
                 self.outage.goes_on(since, &reason);
             }
-            if route == Route::Large && broken >= LARGE_TRIES {
-                let text = format!("each of {broken} connections that carried this value was cut: {reason}");
-                return Err(Error::Refused(Refusal { code: "BROKEN".into(), text }));
+            if let (true, Some(error)) = (route.is_large(), self.verdict(&cuts, &session, &reason).await) {
+                return Err(error);
             }
             if patience.is_over() {
                 return Err(self.unreachable(&reason));
@@ -369,7 +368,7 @@ impl Link {
     async fn discard(&self, route: Route, number: u64, wire: &Wire, patience: Patience) {
         let was_open = wire.close();
         if route != Route::Commands {
-            if route == Route::Large && was_open {
+            if route.is_large() && was_open {
                 // The data that it carried may or may not have arrived.
                 self.number.send_modify(|number| *number += 1);
             }

@@ -10,6 +10,8 @@ pub enum Route {
     Commands,
     /// Large values, in either direction.
     Large,
+    /// One large value, which may be the reason why connections break.
+    Alone,
     /// Subscriptions.
     Subscriptions,
 }
@@ -18,5 +20,10 @@ impl Route {
     /// The connection for a command of this many bytes.
     pub fn of(bytes: usize) -> Self {
         if bytes > LARGE { Self::Large } else { Self::Commands }
+    }
+
+    /// Whether it is for large values.
+    pub fn is_large(self) -> bool {
+        matches!(self, Self::Large | Self::Alone)
     }
 }

@@ -19,7 +19,8 @@ pub struct Header {
     pub tries: u32,
     /// Number of worker processes that died while they ran the job.
     pub deaths: u8,
-    /// Number of deliveries to workers that did not know the task.
+    /// Number of deliveries in a row to workers that did not know the task or could not read the
+    /// arguments.
     pub misses: u8,
     /// See [`SUSPECT`], [`SEPARATE_BODY`] and [`ALONE`].
     pub flags: u8,

@@ -1,12 +1,10 @@
 //! Scripts that deliver jobs to a worker and commit their outcomes.
 
-use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use redis::Value;
 
 use super::{FETCH, SETTLE, START, reply};
-use crate::commands;
 use crate::error::Result;
-use crate::link::{LARGE, Link, Patience};
+use crate::link::{Link, Patience};
 use crate::protocol::entry::{HEADER, Header};
 use crate::protocol::keys::{Keys, Nonce};
 use crate::protocol::record;
@@ -340,48 +338,6 @@ fn with_survivals(keys: &Keys, id: &str, record: &[u8]) -> Vec<u8> {
     let key = keys.survivals(id, nonce);
     let length = u16::try_from(key.len()).unwrap_or_default().to_be_bytes();
     [&length[..], key.as_bytes(), record].concat()
-}
-
-/// Bodies in flight at the same time. Received bodies are kept, so a broken connection loses at
-/// most these.
-pub const BODIES_IN_FLIGHT: usize = 16;
-
-/// The bodies stored under these keys, in order. `None` if a key is missing or cannot be read.
-pub async fn bodies(link: &Link, names: &[String], patience: Patience) -> Result<Vec<Option<Vec<u8>>>> {
-    let reads: Vec<_> = names
-        .iter()
-        .map(|name| async move {
-            match body(link, name, patience).await {
-                // One body that cannot be read must not prevent the others from being read.
-                Err(error) if error.is_about_this_call() => Ok(None),
-                read => read,
-            }
-        })
-        .collect();
-    iter(reads).buffered(BODIES_IN_FLIGHT).try_collect().await
-}
-
-/// The body stored under a key. `None` if the key is missing or has the wrong type.
-pub async fn body(link: &Link, name: &str, patience: Patience) -> Result<Option<Vec<u8>>> {
-    let get = commands::get(name);
-    let read = if link.is_transferring().await {
-        // A smaller body must not wait behind a transfer.
-        match link.command(&commands::length(name), patience).await {
-            Ok(Value::Int(length)) if usize::try_from(length).is_ok_and(|length| length <= LARGE) => {
-                link.command(&get, patience).await
-            }
-            Ok(_) => link.transfer(&get, patience).await,
-            Err(error) => Err(error),
-        }
-    } else {
-        link.transfer(&get, patience).await
-    };
-    match read {
-        Ok(Value::Nil) => Ok(None),
-        Ok(body) => reply::bytes(body).map(Some),
-        Err(error) if error.is_of_wrong_type() => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// An entry id as numbers. Entries are delivered in the order of these numbers.

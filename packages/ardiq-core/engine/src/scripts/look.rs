@@ -5,6 +5,7 @@
 
 use redis::{Arg, Cmd, Value};
 
+use super::bodies::{Body, in_turn};
 use super::{DEPTH, FORGET, INSPECT, LIST, LOOKUP, Script, WAIT, reply};
 use crate::commands;
 use crate::error::{Error, Result};
@@ -263,23 +264,44 @@ pub struct DeadLetter {
     pub record: Vec<u8>,
     /// Header and envelope. Empty if the entry was missing.
     pub value: Vec<u8>,
-    /// Its body if that was stored separately. Otherwise empty.
-    pub body: Vec<u8>,
+    /// Its body if that was stored separately.
+    pub body: Body,
 }
 
 /// Some dead letters, the newest first.
 pub async fn dead(link: &Link, keys: &Keys, limit: usize, patience: Patience) -> Result<Vec<DeadLetter>> {
-    list(link, keys, Listing::Dead, limit, patience)
-        .await?
-        .into_iter()
-        .map(|item| {
-            let [id, record, value, body] = reply::head(&mut reply::array(item)?.into_iter())?;
-            Ok(DeadLetter {
-                id: reply::lossy(id)?,
-                record: reply::bytes(record)?,
-                value: reply::bytes(value)?,
-                body: reply::bytes(body)?,
-            })
-        })
-        .collect()
+    let (mut letters, mut large) = (Vec::new(), Vec::new());
+    for item in list(link, keys, Listing::Dead, limit, patience).await? {
+        let [id, record, value, body, entry] = reply::head(&mut reply::array(item)?.into_iter())?;
+        let (body, entry) = (reply::bytes(body)?, reply::text(entry)?);
+        if !entry.is_empty() {
+            large.push((letters.len(), entry));
+        }
+        letters.push(DeadLetter {
+            id: reply::lossy(id)?,
+            record: reply::bytes(record)?,
+            value: reply::bytes(value)?,
+            body: if body.is_empty() { Body::Missing } else { Body::Read(body) },
+        });
+    }
+    let bodies = in_turn(large.iter().map(|(_, entry)| large_body(link, keys, entry, patience))).await?;
+    for ((position, _), body) in large.into_iter().zip(bodies) {
+        letters[position].body = body;
+    }
+    Ok(letters)
+}
+
+/// The body of a dead letter that is too large for a page.
+async fn large_body(link: &Link, keys: &Keys, entry: &str, patience: Patience) -> Result<Option<Vec<u8>>> {
+    let entries = reply::array(link.transfer(&commands::entry(&keys.dead, entry), patience.for_transfer(0)).await?)?;
+    // It may have been trimmed in the meantime.
+    let Some(found) = entries.into_iter().next() else { return Ok(None) };
+    let [_, fields] = reply::head(&mut reply::array(found)?.into_iter())?;
+    let mut fields = reply::array(fields)?.into_iter();
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        if reply::bytes(name)? == b"body" {
+            return reply::bytes(value).map(Some);
+        }
+    }
+    Ok(None)
 }

@@ -7,7 +7,9 @@
 //! | `deliver` | fetch, start, settle |
 //! | `upkeep` | promote, renew, reclaim, survive, leave, mend, scrub |
 //! | `look` | wait, forget, lookup, depth, inspect, list |
+//! | `bodies` | none: it reads arguments that are stored separately |
 
+pub mod bodies;
 pub mod deliver;
 pub mod look;
 pub mod produce;

@@ -3,7 +3,8 @@
 //! for them.
 
 use crate::protocol::keys::Nonce;
-use crate::scripts::deliver::{BODIES_IN_FLIGHT, entry_number};
+use crate::scripts::bodies::BODIES_IN_FLIGHT;
+use crate::scripts::deliver::entry_number;
 
 use super::desk::Desk;
 use super::job::{Delivery, Job};
@@ -109,10 +110,11 @@ impl Desk {
     }
 
     /// Return a job to the queue, with a delay, because its arguments cannot be read now. Another
-    /// worker may succeed.
-    pub fn put_job_off(&mut self, read: &Read, now_ms: u64) {
+    /// worker may succeed. `reason` is given if they are the only thing that cannot be read. Such
+    /// returns are counted, and the last one makes the job a dead letter.
+    pub fn put_job_off(&mut self, read: &Read, reason: Option<String>, now_ms: u64) {
         if let Some(job) = self.incomplete.remove(read) {
-            self.finish_unstarted(job, Outcome::PutOff, now_ms);
+            self.finish_unstarted(job, reason.map_or(Outcome::PutOff, Outcome::Unreadable), now_ms);
         }
     }
 }

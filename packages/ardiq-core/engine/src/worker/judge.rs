@@ -6,9 +6,10 @@ use crate::scripts::deliver::{BATCH, BATCH_BYTES, GUARD_MS, Settlement, Verdict}
 
 use super::job::Job;
 
-/// A job is dead-lettered after this many deliveries to workers that do not know its task. They
-/// take eleven minutes in total, so that a rolling deploy has time to finish.
-pub const UNKNOWN_LIMIT: u8 = 12;
+/// A job is dead-lettered after this many deliveries to workers that cannot run it: they do not
+/// know its task, or cannot read its arguments. They take eleven minutes in total, so that a
+/// rolling deploy has time to finish, and a worker with a better connection can get the job.
+pub const MISS_LIMIT: u8 = 12;
 
 /// Longest pause before another try: a hundred years, like the longest delay of an enqueue.
 const LONGEST_DELAY_MS: u64 = 100 * 366 * 86_400_000;
@@ -35,6 +36,8 @@ pub enum Outcome {
     PutOff,
     /// This worker has no such task.
     UnknownTask,
+    /// This worker cannot read its arguments, although it can do everything else.
+    Unreadable(String),
     /// It expired before it started.
     Expired,
     /// Too many processes died while running it.
@@ -116,7 +119,7 @@ impl Finished {
         let header = self.job.header;
         let is_dead = match self.outcome {
             Outcome::Dead(..) | Outcome::Poison | Outcome::Undecodable(_) => true,
-            Outcome::UnknownTask => header.misses >= UNKNOWN_LIMIT,
+            Outcome::UnknownTask | Outcome::Unreadable(_) => header.misses >= MISS_LIMIT,
             _ => false,
         };
         if is_dead && header.has_separate_body() { BATCH_BYTES } else { self.outcome.size() }
@@ -173,17 +176,23 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
             Verdict::Dead(failed(Fault::of(format!("undecodable job: {reason}"))), default_ttl_ms)
         }
         Outcome::Retry(delay_ms) => {
-            let header = Header { tries: header.tries.saturating_add(1), flags: header.flags & !SUSPECT, ..header };
+            let (tries, flags) = (header.tries.saturating_add(1), header.flags & !SUSPECT);
+            // It has run, so deliveries in a row are counted from zero.
+            let header = Header { tries, flags, misses: 0, ..header };
             Verdict::Again(delay_ms.min(LONGEST_DELAY_MS), header.encode().to_vec())
         }
         Outcome::HandBack => Verdict::Back(header.encode().to_vec()),
         Outcome::Void => Verdict::Void(header.encode().to_vec()),
         Outcome::PutOff => Verdict::Again(PUT_OFF_MS, header.encode().to_vec()),
-        Outcome::UnknownTask if header.misses >= UNKNOWN_LIMIT => {
+        Outcome::UnknownTask if header.misses >= MISS_LIMIT => {
             let text = format!("no worker knows a task named {:?}", job.envelope.name);
             Verdict::Dead(failed(Fault::of(text)), default_ttl_ms)
         }
-        Outcome::UnknownTask => {
+        Outcome::Unreadable(reason) if header.misses >= MISS_LIMIT => {
+            let text = format!("no worker can read the arguments: {reason}");
+            Verdict::Dead(failed(Fault::of(text)), default_ttl_ms)
+        }
+        Outcome::UnknownTask | Outcome::Unreadable(_) => {
             let header = Header { misses: header.misses + 1, ..header };
             Verdict::Again(1000 * u64::from(header.misses).pow(2), header.encode().to_vec())
         }
@@ -306,8 +315,21 @@ mod tests {
         assert_eq!(verdict(Outcome::UnknownTask, header), again(Header { misses: 1, ..header }, 1000));
         let later = Header { misses: 3, ..header };
         assert_eq!(verdict(Outcome::UnknownTask, later), again(Header { misses: 4, ..header }, 16_000));
-        let last = Header { misses: UNKNOWN_LIMIT, ..header };
+        let last = Header { misses: MISS_LIMIT, ..header };
         assert!(matches!(verdict(Outcome::UnknownTask, last), Verdict::Dead(record, _) if record.len() > 20));
+        assert_eq!(verdict(Outcome::Retry(5), last), again(Header { tries: 1, ..header }, 5), "in a row");
+    }
+
+    #[test]
+    fn arguments_that_no_worker_can_read_are_tried_for_as_long_as_an_unknown_task() {
+        let unreadable = || Outcome::Unreadable("a limit".into());
+        let header = Header { tries: 1, misses: 3, flags: SEPARATE_BODY, ..Header::default() };
+        assert_eq!(verdict(unreadable(), header), again(Header { misses: 4, ..header }, 16_000), "and spend no try");
+        let last = Header { misses: MISS_LIMIT, ..header };
+        let Verdict::Dead(record, 300) = verdict(unreadable(), last) else { unreachable!() };
+        let text = record::Outcome::Failure("no worker can read the arguments: a limit".into());
+        assert_eq!(stored(&record).outcome, text);
+        assert_eq!(finished(unreadable(), last).weight(), BATCH_BYTES, "a dead letter with its arguments");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::link::Patience;
 use crate::lock::lock;
 use crate::logs::Level;
+use crate::scripts::bodies;
 use crate::scripts::deliver::{self, BATCH, Cursor, Entry, Fetched, Source, Start};
 
 /// Requests of one kind that are in flight, oldest first.
@@ -223,16 +224,18 @@ fn log_unreadable(state: &State, stream: usize, id: &str, reason: &str) {
 /// Read the arguments of one job that are stored separately.
 async fn read_body(state: &State, read: Read) -> Result<()> {
     let key = state.shared.keys.body(&read.id, read.nonce);
-    let body = match deliver::body(&state.shared.link, &key, Patience::Endless).await {
+    let body = match bodies::body(&state.shared.link, &key, Patience::Endless).await {
         Ok(body) => body,
-        Err(error @ Error::Refused(_)) => {
+        Err(error) if error.is_about_this_call() || matches!(error, Error::Refused(_)) => {
+            let reason = error.is_about_this_call().then(|| error.to_string());
+            let limit = if reason.is_some() { ", for eleven minutes in total" } else { "" };
             let mut desk = lock(&state.desk);
-            desk.put_job_off(&read, state.now_ms());
+            desk.put_job_off(&read, reason, state.now_ms());
             state.offer(&desk);
             drop(desk);
             if state.refusals.is_due(monotonic_ms()) {
                 let message = format!(
-                    "the arguments of job {} cannot be read now, so it is returned to the queue: {error}",
+                    "the arguments of job {} cannot be read now, so it is returned to the queue{limit}: {error}",
                     read.id
                 );
                 state.log(Level::Warning, message);

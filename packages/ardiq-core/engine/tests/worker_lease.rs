@@ -188,12 +188,16 @@ fn an_outcome_that_is_refused_after_a_takeover_counts_for_the_worker() {
     let run = running.wait_for(1).remove(0);
     until("its start is not recorded", || is_recorded(&server, "a"));
     // What a takeover does, without a word to the worker: the delivery ends, and the job is
-    // elsewhere.
-    let entries: Vec<(String, String, i64, i64)> =
-        tell(&server, &["XPENDING", "ardiq:{q}:lane:low", "q", "-", "+", "1"]);
-    let pending = vec![entries[0].0.clone()];
-    let _: i64 = tell(&server, &["XACK", "ardiq:{q}:lane:low", "q", &pending[0]]);
-    let _: String = tell(&server, &["SET", "ardiq:{q}:job:a", "q\0\0\0\0\0\0\0\u{1}9-9 returned:low"]);
+    // elsewhere, in a lane that this worker does not serve.
+    let take_over = r"
+        local entry = redis.call('XRANGE', KEYS[1], '-', '+')[1]
+        local moved = redis.call('XADD', KEYS[2], '*', unpack(entry[2]))
+        redis.call('SETRANGE', KEYS[3], 9, moved .. ' returned:other')
+        redis.call('XACK', KEYS[1], 'q', entry[1])
+        redis.call('XDEL', KEYS[1], entry[1])
+        return { entry[1] }";
+    let keys = ["ardiq:{q}:lane:low", "ardiq:{q}:returned:other", "ardiq:{q}:job:a"];
+    let pending: Vec<String> = tell(&server, &["EVAL", take_over, "3", keys[0], keys[1], keys[2]]);
     running.complete(vec![(run.slot, Outcome::Success(b"refused".to_vec(), None))]);
     until("nothing says that it lives", || {
         !tell::<Vec<String>>(&server, &["KEYS", "ardiq:{q}:survivals:a:*"]).is_empty()

@@ -14,7 +14,7 @@ from ardiq import Ardiq
 from tests.servers import Server
 
 MUTE = [("resetchannels", "+@all"), ("&*", "+@all", "-publish")]
-"""Two ways in which a user may not publish. The first is the default of Redis 7 for new users."""
+"""Two ways in which a user cannot publish. The first is the default of Redis 7 for new users."""
 
 SOON_S = 4
 """Less than the first pause of a caller that expects a message."""
@@ -51,7 +51,7 @@ async def serving(app: Ardiq) -> AsyncIterator[None]:
 
 
 def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [one.name for one in caplog.records if "may not publish" in one.getMessage()]
+    return [one.name for one in caplog.records if "cannot publish" in one.getMessage()]
 
 
 @pytest.mark.parametrize("rules", MUTE, ids=" ".join)

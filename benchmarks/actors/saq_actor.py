@@ -1,6 +1,6 @@
 """SAQ: a queue with `enqueue`, and a worker with `concurrency`.
 
-Enqueueing several jobs at once is its fastest way.
+Enqueuing several jobs at once is its fastest way.
 """
 
 import asyncio

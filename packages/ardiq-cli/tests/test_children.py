@@ -103,5 +103,5 @@ def test_an_asyncio_task_that_leaves_the_program_fails_its_job_and_not_the_worke
     result = job.result_sync()
     assert result is not None
     assert (result.success, result.tries) == (task == "calls", 1)
-    assert "the worker goes on" in program.output
+    assert "the worker continues" in program.output
     assert len((project / "ran").read_text().splitlines()) == 20

@@ -68,7 +68,7 @@ def test_second_dev_shares_the_server_and_carries_on_without_the_first(
     assert "shared with another command" in second.output
     first.send(signal.SIGKILL)
     first.end()
-    second.await_output("starting it again")
+    second.await_output("restarting the server")
     eventually(lambda: answers(project_place(project).socket), "the second's server")
     assert doubled(url, 5) == 10
     second.send(signal.SIGTERM)
@@ -86,7 +86,7 @@ def test_dev_takes_the_server_that_the_environment_names(
     program.send(signal.SIGTERM)
     assert program.end() == ExitCode.OK
     messages = [json.loads(line)["message"] for line in program.output.splitlines()]
-    assert any("3 tasks at once" in message for message in messages)
+    assert any("concurrency 3," in message for message in messages)
 
 
 def test_dev_starts_no_server_for_an_application_that_names_its_own(
@@ -180,7 +180,7 @@ def test_the_file_follows_the_server_to_another_command(ardiq: StartProgram, url
     second.await_output(" serves ")
     first.send(signal.SIGTERM)
     assert first.end() == ExitCode.OK
-    second.await_output("starting it again")
+    second.await_output("restarting the server")
     eventually(lambda: find_server(str(project)).server == (url, str(project), second.pid), "the second's file")
     second.send(signal.SIGTERM)
     assert second.end() == ExitCode.OK
@@ -201,5 +201,5 @@ def test_the_file_stays_true_when_the_server_dies(ardiq: StartProgram, url: str,
     program.await_output(" serves ")
     os.kill(server_pids(program)[-1], signal.SIGKILL)
     assert find_server(str(project)).server is not None
-    program.await_output("the development server ended (SIGKILL); starting it again")
+    program.await_output("the development server ended (SIGKILL); restarting it")
     assert doubled(url, 21) == 42

@@ -105,7 +105,7 @@ def test_a_removed_directory_comes_back_with_a_server_that_both_share(
     shutil.rmtree(project / ".ardiq")
     second = ardiq("dev", "tasks:app")
     second.await_output(" serves ")
-    first.await_output(f"{project / '.ardiq' / 'lock'} was removed; starting the development server again")
+    first.await_output(f"{project / '.ardiq' / 'lock'} was removed; restarting the development server")
     assert not alive(before), "two servers would each have some of the jobs"
     found = find_server(str(project)).server
     assert found is not None
@@ -146,7 +146,7 @@ def test_a_command_that_shares_the_server_follows_it_to_the_new_directory(
     second = ardiq("dev", "tasks:app")
     second.await_output(" serves ")
     shutil.rmtree(project / ".ardiq")
-    first.await_output("was removed; starting the development server again")
+    first.await_output("was removed; restarting the development server")
     eventually(lambda: find_server(str(project)).server is not None, "the new server")
     for program in (first, second):
         program.send(signal.SIGTERM)
@@ -162,7 +162,7 @@ def test_a_removed_socket_comes_back_with_all_jobs(ardiq: StartProgram, url: str
     job = Ardiq(redis_url=url).ref("double").options(delay_ms=1000).enqueue_sync(4)
     socket = project_place(project).socket
     socket.unlink()
-    program.await_output(f"{socket} was removed; starting the development server again")
+    program.await_output(f"{socket} was removed; restarting the development server")
     eventually(lambda: answers(socket), "the new server")
     result = job.result_sync(timeout=20)
     assert result is not None
@@ -234,7 +234,7 @@ def test_a_server_that_cannot_be_started_again_is_logged_once_and_tried_again(
     eventually(lambda: answers(place.socket) and server.pid not in (pid, None), "a new server")
     lines = [record.message for record in caplog.records if record.levelno == logging.ERROR]
     assert lines == [f"cannot keep the development server running; trying again: {error}"]
-    assert len([record for record in caplog.records if "starting it again" in record.message]) == 1
+    assert len([record for record in caplog.records if "restarting it" in record.message]) == 1
 
 
 def test_an_empty_variable_names_no_server(ardiq: StartProgram, ask: Ask, url: str, project: Path) -> None:

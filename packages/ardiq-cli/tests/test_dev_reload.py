@@ -62,7 +62,7 @@ def test_a_change_brings_the_new_code(ardiq: StartProgram, client: Ardiq, module
     program = ardiq("dev", "tasks:app")
     program.await_output(" serves ")
     module(TASKS.replace("return 1", "return 2").replace("die()", "new()"))
-    program.await_output("tasks.py changed: starting the worker again")
+    program.await_output("tasks.py changed: restarting the worker")
     program.await_output(" serves ", 2)
     program.await_output("tasks: version, nap, new")
     result = client.ref("version").enqueue_sync().result_sync(timeout=20)
@@ -94,7 +94,7 @@ def test_a_directory_that_is_removed_ends_no_watch(
         (project / name).rmdir()
     module(f"{TASKS}    # again")
     program.await_output("tasks.py changed")
-    assert "not noticed any more" not in program.output
+    assert "no longer noticed" not in program.output
     program.send(signal.SIGTERM)
     assert program.end() == ExitCode.OK, program.output
 
@@ -111,7 +111,7 @@ def test_other_files_change_nothing(ardiq: StartProgram, client: Ardiq, project:
     program.await_output(" serves ", 2)
     # Changes come in order, so the others would have been noticed before.
     assert [line.rpartition("ardiq.dev: ")[2] for line in program.output.splitlines() if "changed" in line] == [
-        "tasks.py changed: starting the worker again"
+        "tasks.py changed: restarting the worker"
     ]
     ends(program)
 
@@ -138,7 +138,7 @@ def test_a_broken_change_is_shown_and_mended_by_the_next_one(
     program.await_output(" serves ")
     module("def broken(")
     program.await_output("importing tasks failed")
-    program.await_output("it is started again when a file changes")
+    program.await_output("it will be restarted when a file changes")
     module(TASKS)
     program.await_output(" serves ", 2)
     ends(program)

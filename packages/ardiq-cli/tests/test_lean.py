@@ -156,7 +156,7 @@ def test_an_application_without_tasks_is_a_warning(server: Server, module: Modul
     module(f"from ardiq import Ardiq\napp = Ardiq(queue_name={queue_name!r})\n")
     done = ask("run", "tasks:app", "--burst", ARDIQ_REDIS_URL=server.url)
     assert "WARNING" in done.stderr
-    assert "tasks:app has no tasks: import the modules that define them" in done.stderr
+    assert "tasks:app has no tasks: import the modules that define tasks" in done.stderr
 
 
 @pytest.mark.parametrize("package", ["ardiq", "ardiq_cli"])

@@ -112,7 +112,7 @@ def test_a_task_that_stops_the_loop_ends_as_any_other(app: Ardiq, server: Server
     for name in ("stop_loop", "plain"):
         result = result_of(app, name)
         assert (result.value, result.tries) == ("done", 1), program.output
-    assert "stopped the event loop; the worker goes on" in program.output
+    assert "stopped the event loop; the worker continues" in program.output
     assert program.output.count(" serves ") == 1
 
 
@@ -273,5 +273,5 @@ _run(main())
 """
     program = start("-c", code)
     assert program.end() == ExitCode.FAILED, program.output
-    assert 0 < program.output.count("the worker goes on") < 20
+    assert 0 < program.output.count("the worker continues") < 20
     assert "\nValueError: " in program.output, program.output

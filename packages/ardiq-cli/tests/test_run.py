@@ -142,7 +142,7 @@ def test_grace_bounds_the_stop(app: Ardiq, server: Server, ardiq: StartProgram, 
 @pytest.mark.parametrize("options", [("-c", "3", "-w", "2"), ("--concurrency", "3", "--workers", "2")])
 def test_options_reach_the_worker(app: Ardiq, server: Server, ardiq: StartProgram, options: tuple[str, ...]) -> None:
     program = ardiq("run", "tasks:app", *options, ARDIQ_REDIS_URL=server.url)
-    program.await_output("3 tasks at once", 2)
+    program.await_output("concurrency 3,", 2)
     program.send(signal.SIGTERM)
     assert program.end() == ExitCode.OK
 
@@ -162,7 +162,7 @@ def test_each_of_several_processes_is_told_every_option(app: Ardiq, server: Serv
     done = ask("run", "tasks:app", "--workers", "2", *options, ARDIQ_REDIS_URL=server.url)
     assert done.returncode == ExitCode.OK, done.stderr
     lines = [json.loads(line) for line in done.stderr.splitlines()]
-    serving = [line["pid"] for line in lines if "3 tasks at once" in line["message"]]
+    serving = [line["pid"] for line in lines if "concurrency 3," in line["message"]]
     assert len(set(serving)) == 2
     assert [line["pid"] in serving for line in lines if f"add[{job.id}] finished" in line["message"]] == [True]
 

@@ -1,4 +1,4 @@
-"""Enqueueing on a real server: what arrives, what is returned, and which enqueues are the same
+"""Enqueuing on a real server: what arrives, what is returned, and which enqueues are the same
 job.
 """
 

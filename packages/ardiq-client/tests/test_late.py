@@ -89,12 +89,12 @@ async def test_a_job_that_finishes_after_the_wait_has_finished(server: Server, q
     job = await greet.enqueue()
     await app.run()
     assert str(await timed_out(app, job.id, 50)).endswith("; the job has finished since: ask again")
-    assert str(await timed_out(app, "made-up", 50)).endswith("; the job may still run, or wait for a worker")
+    assert str(await timed_out(app, "made-up", 50)).endswith("; the job may still be running or waiting for a worker")
 
 
 async def test_a_wait_that_only_looks_asks_nothing_more(app: Ardiq, ask: Ask) -> None:
     job = await app.send("greet")
-    assert (await ask(job, 0)).endswith("; the job may still run, or wait for a worker")
+    assert (await ask(job, 0)).endswith("; the job may still be running or waiting for a worker")
 
 
 async def test_of_callers_that_give_up_together_one_asks(app: Ardiq) -> None:
@@ -119,7 +119,7 @@ async def test_a_server_that_does_not_answer_delays_the_error_only_a_little(
     server.freeze()
     began = time.monotonic()
     try:
-        assert (await wait).endswith("; the job may still run, or wait for a worker")
+        assert (await wait).endswith("; the job may still be running or waiting for a worker")
     finally:
         server.thaw()
     assert time.monotonic() - began < 2 + 2 * LOOK_S + 1
@@ -135,6 +135,6 @@ async def test_an_error_of_the_question_is_not_that_of_the_wait(
     job = await app.send("greet")
     monkeypatch.setattr(_core, "lookup", lambda job_id: refuse)
     for _ in range(2):
-        assert (await ask(job, 0.05)).endswith("; the job may still run, or wait for a worker")
+        assert (await ask(job, 0.05)).endswith("; the job may still be running or waiting for a worker")
     monkeypatch.undo()
     assert "no worker has started the job" in await ask(job, 0.05)

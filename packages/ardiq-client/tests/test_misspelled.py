@@ -82,7 +82,7 @@ async def test_an_unknown_state_names_the_nearest_one() -> None:
 
 def test_an_unknown_lane_names_the_nearest_one() -> None:
     for use in (lambda: work.options(priority="hihg"), lambda: APP.task(priority="hihg")(lambda: None)):
-        with pytest.raises(ValueError, match=r"none of the app's priorities .*; did you mean 'high'\?"):
+        with pytest.raises(ValueError, match=r"not one of the app's priorities .*; did you mean 'high'\?"):
             use()
 
 

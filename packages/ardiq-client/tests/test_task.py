@@ -153,12 +153,12 @@ def test_what_cannot_be_a_task_is_refused(app: Ardiq) -> None:
     for fn in (generator, async_generator):
         with pytest.raises(TypeError, match="is a generator"):
             app.task(fn)
-    with pytest.raises(TypeError, match="not str; options go by keyword"):
+    with pytest.raises(TypeError, match="not str; pass options by keyword"):
         app.task("name")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="not None"):
         app.task()(None)  # type: ignore[call-overload]
     registered = app.task(coro)
-    with pytest.raises(TypeError, match="is a task already"):
+    with pytest.raises(TypeError, match="is already a task"):
         app.task(registered)
 
 

@@ -125,7 +125,7 @@ async def test_abandoned_threads_are_limited(bench: Bench, reasons: list[str]) -
     release = threading.Event()
     bench.app.task(name="hang", max_retries=0, timeout=0.001)(lambda: release.wait(30))
     limit = most_abandoned(4)
-    while not reasons:  # a call that is given up before it has reached its thread leaves none behind
+    while not reasons:  # a call that is abandoned before it has reached its thread leaves none behind
         assert bench.threads.abandoned < limit
         bench.start("hang")
         assert (await bench.next()).kind == FAILURE

@@ -199,7 +199,7 @@ async def test_whatever_a_retry_asks_for(bench: Bench, delay: str, sync: bool, k
 async def test_a_callable_object_that_raises_when_looked_at(
     hasty: Bench, member: str, sync: bool, kind: type[BaseException]
 ) -> None:
-    """Its run is given up too, which is where its name is asked for."""
+    """Its run is abandoned too, which is where its name is asked for."""
     release = threading.Event()
 
     async def wait() -> None:

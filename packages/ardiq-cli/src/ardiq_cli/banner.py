@@ -22,7 +22,7 @@ def announce(app: Ardiq, target: str) -> None:
     lanes = " > ".join(reversed(app.priorities))
     log.info("serving queue %s at %s, lanes %s", app.queue_name, printable(shown(app.redis_url)), lanes)
     if not app.tasks:
-        log.warning("%s has no tasks: import the modules that define them in the one that is named here", target)
+        log.warning("%s has no tasks: import the modules that define tasks in the module that MODULE:APP names", target)
         return
     announce_tasks(app)
     schedules = Host(app).schedules

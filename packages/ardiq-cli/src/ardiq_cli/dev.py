@@ -18,7 +18,7 @@ def dev(
     target: Target,
     concurrency: Concurrency = None,
     reload: Annotated[
-        bool, typer.Option("--reload/--no-reload", help="Start the worker again when a Python file changes.")
+        bool, typer.Option("--reload/--no-reload", help="Restart the worker when a Python file changes.")
     ] = True,
     verbose: Verbose = False,
     quiet: Quiet = False,

@@ -1,4 +1,4 @@
-"""Keeps the worker of `ardiq dev` running: starts it again when a file changes or when it has died.
+"""Keeps the worker of `ardiq dev` running: restarts it when a file changes or when it has died.
 
 The supervisor owns the development server, which therefore outlives every worker. It never imports
 the application. The worker stays in the process group of the terminal, so that a task may read from
@@ -104,7 +104,7 @@ class DevSupervisor:
             if self._must_reload:
                 pause = None
             elif code == ExitCode.USAGE and self._watched is not None:
-                log.error("the worker cannot start; it is started again when a file changes")
+                log.error("the worker cannot start; it will be restarted when a file changes")
                 await self._woken.wait()
             else:
                 pause = _BACKOFF.after(pause, time.monotonic() - began)
@@ -191,7 +191,7 @@ class DevSupervisor:
             async for files in sources.changes():
                 self._reload(files, root)
         except Exception as error:  # noqa: BLE001 - the system refuses to watch: too many files, or no such facility
-            complain(f"changes of files are not noticed any more ({error}); start `ardiq dev` again after a change")
+            complain(f"file changes are no longer noticed ({error}); restart `ardiq dev` after a change")
             self._watched = None
 
     def _reload(self, files: list[Path], root: Path) -> None:
@@ -199,7 +199,7 @@ class DevSupervisor:
             return
         names = ", ".join(str(path.relative_to(root)) for path in files[:MOST_FILES])
         more = f" and {len(files) - MOST_FILES} more" if len(files) > MOST_FILES else ""
-        log.info("%s%s changed: starting the worker again", names, more)
+        log.info("%s%s changed: restarting the worker", names, more)
         self._must_reload = True
         self._woken.set()
         child = self._child

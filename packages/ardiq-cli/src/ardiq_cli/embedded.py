@@ -345,7 +345,7 @@ class EmbeddedServer:
             return
         self._is_owner = True
         if not is_restart:
-            _log().info("the process that ran the development server has ended; starting it again")
+            _log().info("the process that ran the development server has ended; restarting the server")
         self._launch()
 
     def _watch(self, process: "subprocess.Popen[bytes]") -> None:
@@ -362,13 +362,13 @@ class EmbeddedServer:
                 removed = self.place.socket
             if removed is not None:
                 self._open_lock()  # first: while this fails, the server goes on
-                _log().warning("%s was removed; starting the development server again", removed)
+                _log().warning("%s was removed; restarting the development server", removed)
                 _stop(process)
                 return
             if self._announce():
                 self._reported = None
         if not self._closing.is_set():
-            _log().warning("the development server ended (%s); starting it again", _status(process.returncode))
+            _log().warning("the development server ended (%s); restarting it", _status(process.returncode))
 
     def _report(self, message: str) -> None:
         """Log a failure that is retried, unless it was the last one."""

@@ -1,7 +1,7 @@
 """Ends a worker process soon after its worker, even if application code is still running.
 
-After the worker has signed off, its jobs are done or returned to the queue, so no running code
-matters any more. But the interpreter waits for threads, executors and exit handlers of the
+After the worker has signed off, its jobs are done or returned to the queue, so running code no
+longer matters. But the interpreter waits for threads, executors and exit handlers of the
 application, however long they take, and handles no signals meanwhile. So shutdown is limited to
 `END_S`. Then this module flushes the output and exits with the same status.
 """
@@ -31,7 +31,7 @@ LAST_STEPS_S = 0.3
 """Extra time to write the log and flush the output, which may block too."""
 
 BACKSTOP_S = 0.3
-"""After this much more time, C code ends the process, in case Python code cannot run any more."""
+"""After this much more time, C code ends the process, in case Python code can no longer run."""
 
 STACKS_S = 0.1
 """Extra time for C code to write the stacks, before it ends the process."""

@@ -1,4 +1,4 @@
-"""Ends the process at a given time with a given status, even if no Python code can run any more.
+"""Ends the process at a given time with a given status, even if Python code can no longer run.
 
 Foreign code may hold the GIL forever, and no Python thread runs once the interpreter is being
 finalized. So this asks the C library: a POSIX timer calls `_exit(status)` in a thread of its own.

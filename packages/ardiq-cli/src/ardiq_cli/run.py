@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 Target = Annotated[str, typer.Argument(metavar="MODULE:APP", help="The application, such as shop.tasks:app.")]
 Concurrency = Annotated[
-    int | None, typer.Option("--concurrency", "-c", min=1, max=1_000_000, help="Tasks that one process runs at once.")
+    int | None, typer.Option("--concurrency", "-c", min=1, max=1_000_000, help="Jobs that one process runs at once.")
 ]
 Grace = Annotated[
     float | None,
-    typer.Option("--grace", min=0.0, max=1e9, help="Seconds that running tasks get to finish when stopping."),
+    typer.Option("--grace", min=0.0, max=1e9, help="Seconds that running jobs get to finish when stopping."),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Debug messages, and tracebacks of errors.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only.")]
@@ -25,7 +25,9 @@ Format = Annotated[LogFormat, typer.Option("--log-format", help="How the log is 
 
 def run(
     target: Target,
-    burst: Annotated[bool, typer.Option("--burst", "-b", help="End when nothing is waiting, running or due.")] = False,
+    burst: Annotated[
+        bool, typer.Option("--burst", "-b", help="End when nothing is waiting, running or scheduled.")
+    ] = False,
     concurrency: Concurrency = None,
     workers: Annotated[
         int, typer.Option("--workers", "-w", min=1, max=1024, help="Worker processes to keep alive.")

@@ -81,7 +81,7 @@ class Steps(Protocol):
         """Called when Redis has answered and the worker starts."""
 
     def drained(self) -> None:
-        """Called when the worker has ended because no job is waiting, running or due."""
+        """Called when the worker has ended because no job is waiting, running or scheduled."""
 
     def last_step(self) -> None:
         """Called before the process is terminated because application code keeps it from
@@ -198,7 +198,7 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
                     # Inside the `try`: a signal handler of the application may raise here as well.
                     loop.call_soon(works)
                     why, error = _what_happened(error), None
-                    _log().error("%s; the worker goes on", why)
+                    _log().error("%s; the worker continues", why)
                 return loop.run_until_complete(serving)
             except Interruption:
                 raise

@@ -112,7 +112,7 @@ class Ardiq:
 
     @property
     def burst(self) -> bool:
-        """Whether the worker ends when no job is waiting, running or due.
+        """Whether the worker ends when no job is waiting, running or scheduled.
 
         You can set it while the worker runs.
         """

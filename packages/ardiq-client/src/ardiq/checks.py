@@ -170,7 +170,7 @@ def check_task_name(value: object) -> str:
     if not 1 <= len(value) <= 256:
         raise ValueError(f"a task's name must have 1 to 256 characters; this one has {len(value)}")
     if not _printable(value):
-        raise ValueError(f"a task's name must consist of printable characters without spaces, unlike {value!r}")
+        raise ValueError(f"a task's name must consist of printable characters without spaces; got {value!r}")
     return value
 
 
@@ -181,9 +181,7 @@ def check_name(label: str, value: object) -> str:
     if not value.strip():
         raise ValueError(f"{label} must not be blank")
     if len(value) > 128 or not _NAME_CHARACTERS.issuperset(value):
-        raise ValueError(
-            f"{label} must have at most 128 characters out of letters, digits and _ - . : / unlike {value!r}"
-        )
+        raise ValueError(f"{label} must be at most 128 ASCII letters, digits or `_ - . : /`; got {value!r}")
     return value
 
 
@@ -198,7 +196,7 @@ def check_lanes(value: object) -> tuple[str, ...]:
     if not names:
         raise ValueError("priorities must name at least one lane; leave it out for the single lane 'default'")
     if len(set(names)) != len(names):
-        raise ValueError(f"priorities must name each lane once, unlike {list(names)!r}")
+        raise ValueError(f"priorities must name each lane once; got {list(names)!r}")
     return names
 
 
@@ -207,12 +205,12 @@ def check_headers(value: object) -> dict[str, str] | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        raise TypeError(f"headers must be a dict of str by str, not {kind_of(value)}")
+        raise TypeError(f"headers must be a dict that maps str to str, not {kind_of(value)}")
     copied: dict[str, str] = {}
     size = 0
     for key, text in cast(Mapping[object, object], value).items():
         if not isinstance(key, str) or not isinstance(text, str):
-            raise TypeError("headers must be a dict of str by str; convert other values, for example with str()")
+            raise TypeError("headers must be a dict that maps str to str; convert other values, for example with str()")
         if not key:
             raise ValueError("a header must have a name")
         try:

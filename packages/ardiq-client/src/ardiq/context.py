@@ -9,7 +9,8 @@ class TaskContext:
     Attributes:
         task_id: The id of the job.
         name: The name of the task.
-        tries: How many times the job has been started, including this run.
+        tries: The number of this attempt, from 1. A start that ended with a return to the queue is
+            not counted.
         queue: The name of the queue.
         headers: The text that is passed along with the job.
         enqueue_time: When the job was enqueued, in epoch milliseconds by the Redis clock.

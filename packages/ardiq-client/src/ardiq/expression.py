@@ -96,7 +96,9 @@ def _nearest_weekday(word: str, months: set[int]) -> str:
     day = _number(_DAY, word.removesuffix("w") if word.endswith("w") else word.removeprefix("w"))
     shortest = min(_SHORTEST[month - 1] for month in months)
     if day > shortest:
-        raise _BadFieldError(f"{word!r} asks for a day that not every month named has; up to {shortest}w all do")
+        raise _BadFieldError(
+            f"{word!r} names a day that some of the chosen months do not have; use {shortest}w or a lower day"
+        )
     return f"{day}w"
 
 
@@ -158,7 +160,7 @@ def _all_of(field: _Field, items: Iterable[str]) -> set[int]:
 def _item(field: _Field, item: str) -> set[int]:
     base, slash, step_text = item.partition("/")
     if slash and not (step_text.isdigit() and len(step_text) <= 4 and int(step_text) > 0):
-        raise _BadFieldError(f"the step of {item!r} in the {field.label} must be a whole number from 1 on")
+        raise _BadFieldError(f"the step of {item!r} in the {field.label} must be a whole number of at least 1")
     if base == "*":
         run = list(range(field.lowest, field.highest + 1))
     else:

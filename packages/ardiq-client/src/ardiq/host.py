@@ -84,5 +84,5 @@ def misfit_of(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def occurrence(schedule: Schedule, fire_ms: int) -> Submission:
-    """Return the job of one occurrence of a schedule. Raises what enqueueing it would raise."""
+    """Return the job of one occurrence of a schedule. Raises what enqueuing it would raise."""
     return schedule.task.options(task_id=f"cron:{schedule.name}:{fire_ms}")._submission((), {})

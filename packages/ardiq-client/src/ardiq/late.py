@@ -68,7 +68,7 @@ def _error(app: Ardiq, timeout_ms: int, records: list[JobRecord] | None) -> Time
     place = f"queue {app.queue_name!r} at {shown(app.redis_url)}"
     why = _where(app, records[0]) if records else ""
     return TimeoutError(
-        f"no result within {timeout_ms / 1000:g}s from {place}; {why or 'the job may still run, or wait for a worker'}"
+        f"no result within {timeout_ms / 1000:g}s from {place}; {why or 'the job may still be running or waiting for a worker'}"
     )
 
 

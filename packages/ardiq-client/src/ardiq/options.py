@@ -51,7 +51,8 @@ class CoreOptions(TypedDict, total=False):
             its lease for this long, others take over its jobs.
         result_ttl_ms: How long results are kept, in milliseconds; defaults to 300,000. With 0,
             results are not stored; with a negative number, they never expire.
-        burst: Whether the worker returns when no job is waiting, running or due; defaults to False.
+        burst: Whether the worker returns when no job is waiting, running or scheduled; defaults to
+            False.
         sync_concurrency: How many threads run `def` tasks; defaults to `concurrency`.
         shutdown_grace_s: How long a stopping worker lets tasks finish, in seconds or as a
             timedelta; defaults to 30.
@@ -293,7 +294,9 @@ def lane_index(lanes: Mapping[str, int], lane: object) -> int:
         raise TypeError(f"priority must be a str, not {kind_of(lane)}")
     index = lanes.get(lane)
     if index is None:
-        raise ValueError(f"priority {lane!r} is none of the app's priorities {[*lanes]!r}{did_you_mean(lane, lanes)}")
+        raise ValueError(
+            f"priority {lane!r} is not one of the app's priorities {[*lanes]!r}{did_you_mean(lane, lanes)}"
+        )
     return index
 
 

@@ -49,7 +49,8 @@ class TaskResult(NamedTuple, Generic[R]):
     Attributes:
         success: Whether the task returned.
         value: What the task returned, or the text of the error.
-        tries: How many times the job was started.
+        tries: How many attempts were made. A start that ended with a return to the queue is not
+            counted.
         enqueue_time: When the job was enqueued.
         start: When the last attempt started; 0 if the job never started.
         finish: When the job ended.

@@ -57,8 +57,8 @@ class TaskOptions(TypedDict, total=False):
             default) means never.
         result_ttl_ms: How long the result is kept, in milliseconds. None (the default) means the
             app's setting, 0 means that it is not stored, and a negative number means forever.
-        unique: Whether there is at most one unfinished job for each different call. Another enqueue
-            of the same call returns the existing job.
+        unique: Whether there is at most one unfinished job for each distinct call (same task and
+            arguments). Another enqueue of the same call returns the existing job.
         silent: Whether to leave the task's runs out of the log.
     """
 
@@ -94,7 +94,8 @@ class Task(Dispatchable[P, R]):
         expire_ms: How long after its enqueue a job may still start, in milliseconds; 0 means no
             limit.
         result_ttl_ms: How long results are kept, in milliseconds; None means the app's setting.
-        unique: Whether there is at most one unfinished job for each different call.
+        unique: Whether there is at most one unfinished job for each distinct call (same task and
+            arguments).
         silent: Whether the task's runs are left out of the log.
     """
 
@@ -232,10 +233,10 @@ class SyncTask(Task[P, R]):
 def make_task(app: Ardiq, fn: object, options: TaskOptions) -> Task[..., Any]:
     """Return the task for a function. Raises TypeError if `fn` cannot be a task."""
     if isinstance(fn, Task):
-        raise TypeError(f"{fn.name!r} is a task already; pass its function, {fn.name}.fn")
+        raise TypeError(f"{fn.name!r} is already a task; pass its function, {fn.name}.fn")
     if not callable(fn):
         raise TypeError(
-            f"a task must be a function, not {kind_of(fn)}; options go by keyword, as in @app.task(name=...)"
+            f"a task must be a function, not {kind_of(fn)}; pass options by keyword, as in @app.task(name=...)"
         )
     asynchronous = is_async(fn)
     return (AsyncTask if asynchronous else SyncTask)(app, fn, is_async=asynchronous, **options)

@@ -2,7 +2,7 @@
 --
 -- KEYS  due, running, lanes
 -- ARGV  base, prefixes of the two kinds of stream
--- out   number of jobs that are ready or scheduled, but not running
+-- out   number of jobs that are queued or scheduled, but not running
 local due, running, known_lanes = KEYS[1], KEYS[2], KEYS[3]
 local base = ARGV[1]
 local waiting = (ask('ZCARD', due) or 0) - (ask('HLEN', running) or 0)

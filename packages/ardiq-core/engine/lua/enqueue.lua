@@ -2,16 +2,17 @@
 --
 -- KEYS  due, lanes, running, lane streams lowest first
 -- ARGV  base, job prefix, unique prefix, wake channel, prefix of a lane's stream, nonce of the
---       call, then runs of jobs with the same options: spec, number of jobs, and per job: id,
+--       call, then groups of jobs with the same options: spec, number of jobs, and per job: id,
 --       envelope.
 --       spec: the lane's index (from 0) for jobs whose ids were generated for this call, else
 --       "<lane> <delay ms> <due ms> <unique digest or -> <key of the body or ->"
--- out   now, 1 if this user may not publish (else 0), then pairs (position from 0, id of the
+-- out   now, 1 if this user cannot publish (else 0), then pairs (position from 0, id of the
 --       unfinished job that holds the unique identity)
 -- If the id of a job belongs to an unfinished job, that job is left unchanged. A job that an
 -- earlier try of this call added (same nonce) counts as added. A call that fails has changed
 -- nothing. The error GONE means that a body that was sent ahead is missing: the producer has to
--- send the body and the call again. Each body belongs to one job, so a run with a body has one job.
+-- send the body and the call again. Each body belongs to one job, so a group with a body has one
+-- job.
 local due, known_lanes, running = KEYS[1], KEYS[2], KEYS[3]
 local FIRST_LANE, FIRST_RUN = 4, 7
 local base, job_prefix, unique_prefix, wake = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -67,7 +68,7 @@ local function queue_new(lane, first, last)
   end
 end
 
--- Add jobs with options; all jobs of a run share them.
+-- Add a group of jobs, which share their options.
 local function accept(run)
   local function queue(lane, id, label, envelope)
     local entry = call('XADD', lane.key, '*', label, envelope)
@@ -114,7 +115,7 @@ local function accept(run)
   end
 end
 
--- Read all runs, and make every check that can fail, before the first write.
+-- Read all groups, and make every check that can fail, before the first write.
 local i, seen, runs, streams, with_options = FIRST_RUN, 0, {}, {}, false
 while i <= #ARGV do
   local spec, count = ARGV[i], ARGV[i + 1]

@@ -2,8 +2,9 @@
 -- new work.
 --
 -- KEYS  workers, due, streams in the order in which they are served
--- ARGV  group, worker, most jobs, ">" for new work; or, to read back this worker's deliveries after
---       a lost reply, the entry id after which to continue, and the position (from 0) of its stream
+-- ARGV  group, worker, maximum number of jobs, ">" for new work; or, to read back this worker's
+--       deliveries after a lost reply, the entry id after which to continue, and the position (from 0)
+--       of its stream
 -- out   now, lease (1 held, 0 lost or unknown: nothing delivered), ms until the next job is due (-1
 --       none; not computed when the batch is full), number of unfinished jobs (only when nothing
 --       was found, else -1), then per stream with work: its position from 0, and one list of entry

@@ -2,8 +2,8 @@
 -- due time; running, in no particular order; dead, newest first.
 --
 -- KEYS  due, running, dead, lanes
--- ARGV  base, state (queued, scheduled, running, dead), most jobs, cursor ("" to begin), prefixes
---       of the two kinds of stream (returned, lane)
+-- ARGV  base, state (queued, scheduled, running, dead), maximum number of jobs, cursor ("" to
+--       begin), prefixes of the two kinds of stream (returned, lane)
 -- out   next cursor ("" at the end), then ids; for dead jobs (id, record, header .. envelope, body
 --       or "" if it is in the envelope, entry id if the body has more than 64 KiB and must be read
 --       separately, else "")

@@ -1,4 +1,4 @@
--- Included in scripts that can find a job that no worker can run any more.
+-- Included in scripts that can find a job that no worker can run.
 
 -- Store a failed result for a job whose entry was deleted from outside ArdiQ, and return it for the
 -- waiting callers. The id is free again.

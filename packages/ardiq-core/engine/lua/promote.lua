@@ -1,7 +1,7 @@
 -- promote: move due jobs from the due set to their lanes.
 --
 -- KEYS  due
--- ARGV  base, job prefix, most jobs, prefix of the keys set aside
+-- ARGV  base, job prefix, maximum number of jobs, prefix of the keys set aside
 -- out   now, jobs moved, ms until the next job is due (-1 none)
 -- If the key of a stream has the wrong type, it is set aside.
 local due = KEYS[1]

@@ -3,10 +3,10 @@
 --
 -- KEYS  workers, worker info, running, pulse, lanes, then pairs (returned stream, lane stream) that
 --       the caller serves
--- ARGV  base, job prefix, group, calling worker, most jobs, "1" to look also for consumers that
---       never signed on, time at which this call was expected in ms (see leases.lua), prefixes of
---       the two kinds of stream (returned, lane), then pairs (worker, lease) that an earlier call
---       returned as expired
+-- ARGV  base, job prefix, group, calling worker, maximum number of jobs, "1" to look also for
+--       consumers that never signed on, time at which this call was expected in ms (see
+--       leases.lua), prefixes of the two kinds of stream (returned, lane), then pairs (worker,
+--       lease) that an earlier call returned as expired
 -- out   now, dead worker ("" when there is none), jobs taken over, how many of these had started, 1
 --       when none of its work is left, ids of some that had started, then pairs (worker, lease)
 --       whose lease has expired
@@ -15,7 +15,8 @@
 -- cannot renew while its work is being moved. Only a worker whose own lease is valid may take over:
 -- a worker that was cut off knows nothing about the others. The dead worker may have served lanes
 -- that the caller does not serve, so its work is taken over from all lanes of the queue. A worker
--- that signed off and left work behind (score 0, then -2) did not die: its runs spend no try.
+-- that signed off and left work behind (score 0, then -2) did not die: its runs do not count as
+-- attempts.
 local workers, info, running, pulse, known_lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local FIRST_STREAM = 6
 local base, job_prefix, group, asker, left = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -47,8 +48,8 @@ if not victim and sweep then
   for i = FIRST_STREAM, #KEYS do
     local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[i], group)
     for _, consumer in ipairs(consumers.err and {} or consumers) do
-      -- Later calls treat it like any other worker. If somebody deleted its lease, it may live, and
-      -- gets the time to renew it.
+      -- Later calls treat it like any other worker. If somebody deleted its lease, it may still be
+      -- alive, and gets the time to renew it.
       local was_deleted = redis.pcall('HEXISTS', info, consumer[2]) == 1
       call('ZADD', workers, 'NX', was_deleted and now + RENEWAL_MS or now, consumer[2])
     end

@@ -4,11 +4,11 @@
 -- ARGV  group, worker, lease in ms, info (msgpack, for people), "1" to sign on or "0" to extend,
 --       time at which this call was expected in ms (see leases.lua), a channel for results
 -- out   now, 1 held or 0 lost (never signed on, or declared dead: another worker has taken over its
---       work, or will), number of the worker's pending deliveries, 1 if this user may not publish
+--       work, or will), number of the worker's pending deliveries, 1 if this user cannot publish
 --       (else 0)
 -- Takeovers and signing off remove the worker's information together with its lease. If only the
 -- lease is missing, somebody deleted it: the worker still owns its deliveries and gets it back.
--- A worker that may not publish says so in `waiters`, so that waiting callers check again soon.
+-- A worker that cannot publish says so in `waiters`, so that waiting callers check again soon.
 local workers, info, pulse, waiters = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local FIRST_STREAM = 5
 local group, worker, lease_ms, description = ARGV[1], ARGV[2], ARGV[3], ARGV[4]

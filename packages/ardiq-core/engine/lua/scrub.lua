@@ -3,8 +3,8 @@
 --
 -- KEYS  due, running, waiters, workers, worker info, then pairs (returned stream, lane stream)
 -- ARGV  base, job prefix, unique prefix, body prefix, prefix of the keys set aside, group, part of
---       the queue, cursor ("0" to begin), most items; the parts are waiters, running, due, workers,
---       entries, records
+--       the queue, cursor ("0" to begin), maximum number of items; the parts are waiters, running,
+--       due, workers, entries, records
 -- out   next cursor ("0" at the end), number of workers, then pairs (repair, what was repaired):
 --         told      number of jobs whose callers were removed: their time had passed, or no result
 --                   was to come
@@ -71,7 +71,7 @@ function parts.waiters()
   for n = 1, #items, 2 do
     local id, waiting = items[n], false
     for till in string.gmatch(items[n + 1], '%S+ (%d+)\n') do waiting = waiting or tonumber(till) > now end
-    -- The field "" is not a job: it says until when some worker may not publish.
+    -- The field "" is not a job: it says until when some worker cannot publish.
     local head = waiting and id ~= '' and head_of(id)
     if is_record(head, 'R') then
       -- The script that stored this result could not send it.

@@ -18,7 +18,7 @@
 --         V  its start was refused: dropped if the job has ended or is somewhere else, otherwise as
 --            H; data = header
 -- out   positions (from 0, over all jobs) whose delivery was no longer valid: nothing was changed
---       for them; also -1 if this user may not publish
+--       for them; also -1 if this user cannot publish
 local due, running, waiters, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local FIRST_STREAM, FIRST_BATCH = 5, 8
 local base, job_prefix, unique_prefix, wake, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]

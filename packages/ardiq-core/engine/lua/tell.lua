@@ -13,7 +13,7 @@ local function tell()
   end
 
   -- Send a result record to the callers waiting for it. Return false if some may have missed it:
-  -- the user may not publish or read who waits, or a caller's connection is down.
+  -- the user cannot publish or read who waits, or a caller's connection is down.
   local function notify(waiters, id, record)
     local waiting = redis.pcall('HGET', waiters, id)
     if not waiting then return true end

@@ -4,7 +4,7 @@
 -- ARGV  base, id, channel, ms to wait (0 to only check)
 -- out   the record if it is a result, "L" if that has more than 64 KiB and must be read separately;
 --       else its kind ("" if there is no record), followed by "+" if the caller was added, or by
---       "?" if it was added, but some worker may not publish
+--       "?" if it was added, but some worker cannot publish
 -- A caller is added only for an unfinished job: no result will ever be sent for any other. A job
 -- whose entry was deleted has failed. Any caller may ask for any job, so the number of lines per
 -- job is limited. A caller that is not added checks again.
@@ -40,7 +40,7 @@ if doubtful and not select(2, presence())(base, due, running, id, record) then
 end
 local deadline = string.format('%.0f', now + wait_ms)
 local line, others, lines = channel .. ' ' .. deadline .. '\n', '', 0
--- The field "" says until when some worker may not publish.
+-- The field "" says until when some worker cannot publish.
 local waiting, mute = call('HGET', waiters, id), redis.pcall('HGET', waiters, '')
 for other, till in string.gmatch(waiting or '', '(%S+) (%d+)\n') do
   if other == channel then

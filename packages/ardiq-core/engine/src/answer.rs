@@ -1,4 +1,4 @@
-//! The answers that a client's requests produce.
+//! The replies that a client's requests produce.
 
 use std::sync::Arc;
 

@@ -17,7 +17,7 @@ pub(crate) struct Housekeeping {
     logs: Arc<Logs>,
     /// The session in which the queue was registered.
     registered: AtomicU64,
-    /// Whether it was logged that this user may not publish.
+    /// Whether it was logged that this user cannot publish.
     publishing_refused: AtomicBool,
 }
 
@@ -27,12 +27,12 @@ impl Link {
         &self.housekeeping.logs
     }
 
-    /// A script found that this user may not publish. That does not prevent work, so it is only
+    /// A script found that this user cannot publish. That does not prevent work, so it is only
     /// logged, and only once.
     pub fn publishing_is_refused(&self) {
         if !self.housekeeping.publishing_refused.swap(true, Ordering::Relaxed) {
             let message = format!(
-                "the Redis user may not publish: callers find results, and workers find due jobs, only by checking at intervals. \
+                "the Redis user cannot publish: callers find results, and workers find due jobs, only by polling. \
                  Grant the right: ACL SETUSER <user> +publish &{}*. The server's configuration must not disable PUBLISH",
                 self.keys.base
             );

@@ -1,5 +1,5 @@
 //! Waits for results. A caller checks for the result, registers in Redis, and waits for the message
-//! that carries the result. When no caller in this process waits for a job any more, the process
+//! that carries the result. When no caller in this process still waits for a job, the process
 //! withdraws its registration.
 
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub async fn wait(shared: &Arc<Shared>, id: &str, limit: Duration) -> Result<Fou
         let subscribed = subscribe(shared, patience).await?;
         sessions.borrow_and_update();
         let wait_ms = millis(end.saturating_duration_since(Instant::now())).max(1);
-        // A process that may not subscribe registers too: a result that it misses is kept for it.
+        // A process that cannot subscribe registers too: a result that it misses is kept for it.
         let is_expected = match check_and_register(shared, id, &waiter, wait_ms, patience).await {
             Ok(Seen::Result(record)) => return decode(&record).map(Some),
             Ok(Seen::Unfinished { is_registered }) => is_registered && subscribed,

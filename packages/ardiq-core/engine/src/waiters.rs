@@ -24,7 +24,7 @@ struct Job {
     is_registered: bool,
 }
 
-/// A registration that no caller needs any more.
+/// A registration that no caller needs.
 struct Useless {
     /// Distinguishes it from a later registration for the same job.
     number: u64,

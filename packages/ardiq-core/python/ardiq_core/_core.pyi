@@ -236,7 +236,9 @@ class Worker:
         """Submit the outcomes of finished runs and free their slots."""
 
     def set_burst(self, burst: bool) -> None:
-        """Choose whether the event `drained` is emitted when no job is waiting, running or due."""
+        """Choose whether the event `drained` is emitted when no job is waiting, running or
+        scheduled.
+        """
 
     def begin_stop(self) -> None:
         """Fetch no more jobs, and return those that have not started.

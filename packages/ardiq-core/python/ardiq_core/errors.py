@@ -2,7 +2,7 @@
 
 
 class ArdiqError(Exception):
-    """The base class of every error that ArdiQ raises.
+    """The base class of every exception class that ArdiQ defines for its callers.
 
     Example:
         ```python
@@ -17,8 +17,8 @@ class ArdiqError(Exception):
 class BrokerError(ArdiqError, RuntimeError):
     """The base class of the errors that concern Redis. The message says what to check.
 
-    Each kind of fault has its own subclass. `app.run()` raises this class itself when a worker that
-    had started gives up.
+    Each kind of fault has its own subclass. `app.run()` raises this class directly when a worker
+    that had started gives up.
 
     Example:
         ```python

@@ -86,7 +86,7 @@ Event: TypeAlias = tuple[str, str]
 """(kind, detail) of an event of a worker.
 
 - `log`: there are new log lines.
-- `drained`: in burst mode, no job is waiting, running or due.
+- `drained`: in burst mode, no job is waiting, running or scheduled.
 - `lost`: the lease was lost; detail is the old worker id.
 - `settling`: the worker is signing off, and a large outcome is still being sent.
 - `stopped`: the worker has stopped; detail says why it could not sign off, and is empty if it

@@ -13,7 +13,7 @@ You do not call this package directly. `await app.run()` and the command `ardiq 
 | `misfit` | detects calls that do not match the task's function |
 | `awaiting` | awaits what a task returns, if it is awaitable |
 | `threads` | the thread pool for `def` tasks |
-| `cancellation` | decides whether a run that application code cancelled spends a try |
+| `cancellation` | decides whether a run that application code cancelled counts as an attempt |
 | `exhaustion` | detects that the process has run out of a resource |
 | `forked` | ends a process that a task has forked |
 | `frames` | frees the memory that a failed task's traceback holds |
@@ -57,8 +57,8 @@ class Ended(NamedTuple):
     failed: int
     """Jobs that failed permanently in this run."""
     drained: bool
-    """Whether it ended because no job was waiting, running or due in burst mode, rather than by a
-    stop.
+    """Whether it ended because no job was waiting, running or scheduled in burst mode, rather than
+    by a stop.
     """
 
 

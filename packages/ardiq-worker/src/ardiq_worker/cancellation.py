@@ -1,4 +1,5 @@
-"""Decides whether a run that was cancelled spends a try, although the worker did not cancel it.
+"""Decides whether a run that was cancelled counts as an attempt, although the worker did not cancel
+it.
 
 Application code can cancel every asyncio task of the loop: `asyncio.run` does so at its end, and a
 task may do so by mistake. Then all runs end with a `CancelledError`, which does not say who caused
@@ -7,9 +8,9 @@ and then checks which code is cancelling it.
 
 | who cancels all tasks | what happens to the runs |
 |---|---|
-| `asyncio.run`, when its main coroutine has ended | they return to the queue and spend no try |
+| `asyncio.run`, when its main coroutine has ended | they return to the queue and do not count as attempts |
 | a run, or code that it has started | that run has failed this attempt; the others return |
-| other code, to stop the worker of a program | they return to the queue and spend no try |
+| other code, to stop the worker of a program | they return to the queue and do not count as attempts |
 | other code, in a worker's own process | each has failed this attempt |
 
 The last row keeps jobs from repeating forever, since nothing stops such a worker.
@@ -31,7 +32,7 @@ log = Log("ardiq.worker")
 
 OUT_OF_GRACE = "is returned to the queue: it did not end within the grace period"
 WITH_ALL_TASKS = "is returned to the queue: all asyncio tasks of the worker were cancelled"
-ENGINE_GONE = "was cancelled: the worker has failed. It starts again when the lease of this worker has ended"
+ENGINE_GONE = "was cancelled: the worker has failed. It starts again when the lease of this worker has expired"
 """Why a run was cancelled, for the log."""
 
 
@@ -42,7 +43,7 @@ def go_on() -> None:
     owner = asyncio.current_task()
     if owner is not None:
         owner.uncancel()
-    log.error("application code cancelled the worker's own asyncio task; the worker goes on. `app.stop()` stops it")
+    log.error("application code cancelled the worker's own asyncio task; the worker continues. `app.stop()` stops it")
 
 
 class Cancellations:
@@ -78,7 +79,7 @@ class Cancellations:
             self._sentinel.dismiss()
 
     def excuse(self, run: Run) -> bool:
-        """Return whether `run`, which ended with a CancelledError, spends no try."""
+        """Return whether `run`, which ended with a CancelledError, does not count as an attempt."""
         if run in self._bystanders:
             return True
         return self._owner is not None and self._owner.cancelling() > 0 and run not in self._culprits
@@ -117,7 +118,7 @@ class Cancellations:
 
 
 class _Sentinel(asyncio.Task[None]):
-    """Calls `noticed` when running code cancels it, and goes on.
+    """Calls `noticed` when running code cancels it, and continues.
 
     It ends with its loop, or when dismissed.
     """

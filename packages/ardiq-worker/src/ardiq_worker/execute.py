@@ -351,7 +351,7 @@ class Executor:
 
     def _abandon(self, run: Run, overdue: Verdict) -> None:
         run.cut = Cut.ABANDONED
-        message = "a cancelled task did not end within %gs and is given up; %d such tasks"
+        message = "a cancelled task did not end within %gs and is abandoned; %d such tasks"
         log.warning(message, self._cancel_wait_s, self.abandoned)
         self._end(run.slot, overdue)
 

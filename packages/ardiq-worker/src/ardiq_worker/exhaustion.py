@@ -1,9 +1,9 @@
 """Detects that the worker's process has run out of threads, memory or file descriptors.
 
 Such an error says nothing about the job that happens to hit it, so it never counts as that job's
-failure. The job returns to the queue and spends no try, and the worker stops gracefully, so that a
-new process can take its place. An exception that a task's own function raises always fails the
-task: a job that asks for too much must not end one worker after another.
+failure. The job returns to the queue, which does not count as an attempt, and the worker stops
+gracefully, so that a new process can take its place. An exception that a task's own function raises
+always fails the task: a job that asks for too much must not end one worker after another.
 """
 
 from __future__ import annotations

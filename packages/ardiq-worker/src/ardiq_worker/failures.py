@@ -40,7 +40,7 @@ def log_failure(run: Run, ended: Verdict, error: BaseException | None, duration_
 
 
 def log_returned(run: Run, why: str, duration_ms: int | None) -> None:
-    """Log that the job of a cancelled run spends no try."""
+    """Log that a cancelled run does not count as an attempt."""
     facts = job_facts(run.name, run.task_id, run.tries, "returned", duration_ms)
     log.info("%s[%s] %s", run.name, run.task_id, why, facts=facts)
 

@@ -161,7 +161,9 @@ def unknown_task(slot: int) -> Verdict:
 
 
 def handed_back(slot: int) -> Verdict:
-    """The worker stops before the task has ended: another worker runs it, and no try is spent."""
+    """The worker stops before the task has ended: another worker runs it, and this attempt is not
+    counted.
+    """
     return Verdict(slot, HAND_BACK)
 
 

@@ -163,7 +163,7 @@ class Runner:
         self._soon(self._end_grace)
 
     def set_burst(self, burst: bool) -> None:
-        """Set whether the run ends when no job is waiting, running or due."""
+        """Set whether the run ends when no job is waiting, running or scheduled."""
         self._soon(lambda: self._change_burst(burst))
 
     async def run(self) -> None:
@@ -179,7 +179,7 @@ class Runner:
             self._worker.start()
             self._timer.start()
             log.info(
-                "worker %s serves queue %s: %d tasks at once, %d held",
+                "worker %s serves queue %s: concurrency %d, prefetch %d",
                 *(self.worker_id, self._app.queue_name, self._settings.concurrency, self._settings.prefetch),
             )
             interruption = await self._until_ended()
@@ -310,7 +310,7 @@ class Runner:
         self._timer.close()
         self._worker.begin_stop()
         running, grace_s = self.running - self._executor.drop_waiting(), self._settings.shutdown_grace_s
-        log.info("worker %s stops; %d running tasks have %gs to finish", self.worker_id, running, grace_s)
+        log.info("worker %s is stopping; %d running tasks have %gs to finish", self.worker_id, running, grace_s)
         self._limit(grace_s, self._end_grace)
         self._settle_if_idle()
 
@@ -330,7 +330,7 @@ class Runner:
         if self._phase is not _Phase.RUNNING or self._failure is not None:
             return
         self._failure = WorkerExhaustedError(f"the worker has stopped: {why}")
-        log.error("worker %s stops: %s", self.worker_id, why)
+        log.error("worker %s is stopping: %s", self.worker_id, why)
         self._worker.begin_stop()
         self._loop.call_soon(self._guarded(self._begin_stop))
 

@@ -5,8 +5,8 @@ The event loop passes a call to a thread only when one is free; other calls wait
 loop. So the loop knows when a call starts and can still refuse it then, and a call that is
 abandoned before that never runs.
 
-A running thread cannot be stopped. When its call is given up (timeout, end of the grace period) the
-thread is abandoned: its late return is ignored, it ends afterwards, and a fresh thread takes its
+A running thread cannot be stopped. When its call is abandoned (timeout, end of the grace period),
+so is the thread: its late return is ignored, it ends afterwards, and a fresh thread takes its
 place, so that capacity does not shrink. All are daemon threads: an abandoned one must not keep the
 interpreter from exiting.
 
@@ -82,7 +82,7 @@ class ThreadPool:
     """At most `size` calls at a time for one event loop; threads are started when first needed.
 
     All methods are for the loop's thread. `exhausted` is called with the reason when no thread can
-    be started at all, or when too many keep running although their calls were given up.
+    be started at all, or when too many keep running although their calls were abandoned.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
@@ -104,7 +104,7 @@ class ThreadPool:
 
     @property
     def abandoned(self) -> int:
-        """The number of threads that still run a call that was given up."""
+        """The number of threads that still run a call that was abandoned."""
         return self._abandoned
 
     async def call(
@@ -150,7 +150,7 @@ class ThreadPool:
         return waiting - len(self._line)
 
     def close(self) -> None:
-        """End the idle threads. Call it when every call has ended or been given up."""
+        """End the idle threads. Call it when every call has ended or been abandoned."""
         if self._retry is not None:
             self._retry.cancel()
         with self._lock:

@@ -3,8 +3,8 @@
 | module | what it does |
 |---|---|
 | `connection` | the link of one app to the engine: one bridge for each event loop and each thread |
-| `loop_bridge` | requests and answers of one event loop |
-| `thread_bridge` | requests and answers of one thread without an event loop |
+| `loop_bridge` | requests and replies of one event loop |
+| `thread_bridge` | requests and replies of one thread without an event loop |
 | `wakeup` | wakes an event loop when answers have arrived |
 | `logs` | passes the engine's log lines to `logging`; loaded with the first line |
 

@@ -1,4 +1,4 @@
-"""Requests and answers of one event loop.
+"""Requests and replies of one event loop.
 
 All enqueues of one turn of the loop are sent in one request. All answers that have arrived when the
 loop is woken are taken in one call. The loop is woken through a file descriptor; if the loop cannot

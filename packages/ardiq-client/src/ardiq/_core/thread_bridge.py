@@ -1,4 +1,4 @@
-"""Requests and answers of one thread without an event loop: make a request, block until its answer
+"""Requests and replies of one thread without an event loop: make a request, block until its reply
 arrives.
 """
 

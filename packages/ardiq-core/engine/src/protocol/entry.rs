@@ -15,7 +15,7 @@ pub const ALONE: u8 = 4;
 /// The part of a job that scripts and workers change. The call itself never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Header {
-    /// Number of tries spent.
+    /// Number of attempts counted so far.
     pub tries: u32,
     /// Number of worker processes that died while they ran the job.
     pub deaths: u8,

@@ -154,7 +154,7 @@ pub struct Start {
     pub mode: StartMode,
 }
 
-/// The most starts that one call records.
+/// The maximum number of starts that one call records.
 const STARTS: usize = 500;
 
 /// Record starts. Returns the positions of the runs that this worker no longer owns.
@@ -274,8 +274,8 @@ impl Settlement {
 /// handles them.
 pub const BATCH_BYTES: usize = 1 << 20;
 
-/// The most settlements in one call, and the most jobs that one call fetches. They take one or two
-/// milliseconds of the server's time.
+/// The maximum number of settlements in one call, and of jobs that one call fetches. They take one
+/// or two milliseconds of the server's time.
 pub const BATCH: usize = 200;
 
 /// Commit at most [`BATCH`] verdicts. Returns the positions of the settlements whose delivery was

@@ -45,7 +45,7 @@ pub enum Seen {
         /// checked or too many callers wait already, the caller has to check again.
         is_registered: bool,
     },
-    /// The job is unfinished. The caller is registered, but some worker may not publish, so the
+    /// The job is unfinished. The caller is registered, but some worker cannot publish, so the
     /// caller has to check again.
     Unannounced,
     /// The job has finished, and its result is not stored.
@@ -73,7 +73,7 @@ pub async fn wait(link: &Link, keys: &Keys, id: &str, channel: &str, wait_ms: u6
     })
 }
 
-/// The most registrations that one call of `forget` removes.
+/// The maximum number of registrations that one call of `forget` removes.
 pub const FORGET_LIMIT: usize = 500;
 
 /// Withdraw the registrations of `channel` for these jobs. Returns the positions of jobs that have
@@ -229,7 +229,7 @@ pub async fn inspect(link: &Link, keys: &Keys, patience: Patience) -> Result<Que
     })
 }
 
-/// The most jobs that one call lists.
+/// The maximum number of jobs that one call lists.
 const PAGE: usize = 500;
 
 /// Read pages of a list until there are enough items.

@@ -50,7 +50,7 @@ impl NewJob {
     }
 }
 
-/// The most jobs in one call. They take about a millisecond of the server's time.
+/// The maximum number of jobs in one call. They take about a millisecond of the server's time.
 pub const CHUNK: usize = 250;
 
 /// Jobs that are enqueued atomically.

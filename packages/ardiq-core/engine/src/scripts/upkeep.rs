@@ -105,7 +105,7 @@ pub struct Reclaimed {
 pub struct Search<'a> {
     /// The calling worker.
     pub asker: &'a str,
-    /// The most jobs to take over.
+    /// The maximum number of jobs to take over.
     pub limit: usize,
     /// Whether to look also for consumers that never signed on.
     pub sweep: bool,
@@ -145,7 +145,7 @@ pub async fn reclaim(link: &Link, keys: &Keys, search: Search<'_>, patience: Pat
 /// How long the server remembers that a worker was alive although it was declared dead.
 const SURVIVAL_MS: u64 = 86_400_000;
 
-/// The most jobs in one call of `survive`.
+/// The maximum number of jobs in one call of `survive`.
 const SURVIVE_LIMIT: usize = 200;
 
 /// A run that outlived the lease of its worker.

@@ -28,7 +28,7 @@ pub enum Outcome {
     Dead(Fault, Option<i64>),
     /// It failed and will be retried after this many milliseconds.
     Retry(u64),
-    /// It did not finish and spends no try.
+    /// It did not finish and does not count as an attempt.
     HandBack,
     /// Its start was refused, although the lease is valid.
     Void,

@@ -90,7 +90,7 @@ pub struct Settings {
 pub enum EventKind {
     /// There are new log lines.
     Log,
-    /// Burst mode: no job is waiting, running or due.
+    /// Burst mode: no job is waiting, running or scheduled.
     Drained,
     /// The lease was lost. The detail is the old id.
     Lost,

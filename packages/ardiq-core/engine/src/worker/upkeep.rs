@@ -26,7 +26,7 @@ const RECLAIM_LIMIT: usize = 100;
 /// Longest sleep of the promoting loop. Earlier due times are announced.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
-/// The same for a worker that may not subscribe.
+/// The same for a worker that cannot subscribe.
 const LONGEST_UNSUBSCRIBED_SLEEP: Duration = Duration::from_secs(1);
 
 /// Jobs that a log line names.
@@ -137,7 +137,7 @@ async fn take_over(state: &State, seen: &[upkeep::Expired], sweep: bool) -> Resu
     };
     if taken > 0 {
         let mut message = format!(
-            "took over {taken} jobs ({started} of them started), the last ones from worker {victim}, which has no lease any more"
+            "took over {taken} jobs ({started} of them started), the last ones from worker {victim}, which no longer has a lease"
         );
         if started > 0 {
             let named = name(state, &named).await;

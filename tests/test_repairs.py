@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from ardiq import Ardiq, Job, TaskResult
+from ardiq import Ardiq, Job, Task, TaskResult
 from tests.leftovers import leftovers
 from tests.servers import Server
 
@@ -109,3 +109,51 @@ async def test_whoever_only_looks_registers_nothing(server: Server, queue_name: 
     assert (await app.inspect())["lanes"] == []
     assert await app.jobs("queued") == []
     assert queue_name not in await app.queues()
+
+
+async def test_a_job_whose_consumer_was_deleted_is_not_started_again_while_it_runs(
+    server: Server, queue_name: str
+) -> None:
+    starts: list[str] = []
+    started, released = asyncio.Event(), asyncio.Event()
+
+    def worker(*priorities: str) -> tuple[Ardiq, Task[[str], str]]:
+        app = Ardiq(server.url, queue_name, priorities=priorities)
+
+        @app.task(name="work")
+        async def work(value: str) -> str:
+            starts.append(value)
+            if value == "first":
+                started.set()
+                await released.wait()
+            return value
+
+        return app, work
+
+    app, work = worker("default")
+    first = await work.enqueue("first")
+    running = asyncio.create_task(app.run())
+    await started.wait()
+    async with asyncio.timeout(30):
+        while not server.cli("HLEN", f"ardiq:{{{queue_name}}}:running"):  # noqa: ASYNC110 - the server rings no bell
+            await asyncio.sleep(0.01)
+
+    # A consumer takes a job of a lane that is checked after the other one, and is deleted as well.
+    other, others_work = worker("default", "other")
+    second = await others_work.options(priority="other").enqueue("second")
+    lane = f"ardiq:{{{queue_name}}}:lane:other"
+    server.cli("XGROUP", "CREATE", lane, queue_name, "0")
+    server.cli("XREADGROUP", "GROUP", queue_name, "nobody", "STREAMS", lane, ">")
+    for stream in (lane, f"ardiq:{{{queue_name}}}:lane:default"):
+        for consumer in server.cli("XINFO", "CONSUMERS", stream, queue_name):
+            server.cli("XGROUP", "DELCONSUMER", stream, queue_name, consumer[b"name"])
+
+    also_running = asyncio.create_task(other.run(burst=True))
+    assert (await ended(second)).value == "second"
+    released.set()
+    await also_running  # all jobs have ended
+    assert (await ended(first)).value == "first"
+    assert starts == ["first", "second"]
+    app.stop()
+    await running
+    assert leftovers(server, queue_name) == []

@@ -100,7 +100,7 @@ def test_it_says_what_it_serves_and_what_to_try_once(ardiq: StartProgram, client
     assert program.end() == ExitCode.OK
     said = f"serving queue shop at {client.redis_url}, lanes urgent > bulk"
     assert program.output.count(said) == 1
-    assert program.output.count("tasks: double, in_thread, fail, refuse, slow, quiet") == 1
+    assert program.output.count("tasks: double, in_thread, fail, refuse, slow, quiet") == 2
     hint = "try, in another terminal: ardiq inspect queues --queue shop, ardiq inspect jobs --queue shop"
     assert program.output.count(hint) == 1
 

@@ -142,10 +142,10 @@ def test_a_server_that_does_not_answer_is_one_line_and_status_3(
     [
         (("inspect", "jobs", "an id"), "a job id must consist of printable characters"),
         (("inspect", "jobs", "x" * 257), "a job id must have 1 to 256 characters"),
-        (("inspect", "jobs", "--queue", "a b"), "queue_name must have"),
+        (("inspect", "jobs", "--queue", "a b"), "queue_name must be"),
         (("inspect", "queues", "--queue", ""), "queue_name must not be blank"),
         (("inspect", "workers", "--url", ""), "redis_url must not be blank"),
-        (("drain", "--queue", "{x}"), "queue_name must have"),
+        (("drain", "--queue", "{x}"), "queue_name must be"),
         (("drain", "--url", "redis://localhost:99999"), "redis_url is not usable: the port must be"),
     ],
 )

@@ -193,6 +193,29 @@ class NoReaders(asyncio.SelectorEventLoop):
         raise NotImplementedError
 
 
+async def test_an_answer_that_cannot_be_used_fails_its_own_caller_only(
+    app: Ardiq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = app._connection._bridge_of(asyncio.get_running_loop())
+    mailbox, bad = bridge._mailbox, list[tuple[int, list[str]]]()
+
+    class Mailbox:
+        def enqueue(self, request_id: int, _jobs: list[Any]) -> None:
+            bad.append((request_id, []))  # an id is missing
+
+        def drain(self) -> list[Any]:
+            return [*bad, *mailbox.drain()]
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(mailbox, name)
+
+    monkeypatch.setattr(bridge, "_mailbox", Mailbox())
+    async with asyncio.timeout(30):
+        job, size = await asyncio.gather(app.ref("t").enqueue(), app.queue_size(), return_exceptions=True)
+    assert isinstance(job, ValueError)
+    assert size == 0
+
+
 def test_a_loop_that_cannot_watch_descriptors_is_served_by_a_thread(app: Ardiq) -> None:
     async def use() -> int:
         jobs = []

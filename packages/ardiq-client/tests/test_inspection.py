@@ -203,3 +203,13 @@ async def test_a_wait_asks_once_however_long_it_lasts(make_server: Callable[...,
     # A question each, in scripts of a few commands, and perhaps a sign of life; somebody who looks
     # again and again asks that much with every look.
     assert asked() - before < 200
+
+
+@pytest.mark.parametrize("score", ["-inf", "-1e300", "+inf", "1e300"])
+async def test_a_score_that_is_no_time_can_be_inspected(app: Ardiq, server: Server, score: str) -> None:
+    server.cli("ZADD", f"ardiq:{{{app.queue_name}}}:workers", score, "w")
+    async with asyncio.timeout(30):
+        state, size = await asyncio.gather(app.inspect(), app.queue_size())
+    (worker,) = state["workers"]
+    assert (worker["id"], worker["lease_left_ms"] < 0) == ("w", score.startswith("-"))
+    assert size == 0

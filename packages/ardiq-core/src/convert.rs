@@ -217,12 +217,14 @@ fn queue<'py>(py: Python<'py>, view: &QueueView) -> PyResult<Bound<'py, PyDict>>
     // A worker of another version may describe itself in a way that we cannot read; it is listed
     // anyway.
     let infos: Vec<Info> = view.workers.iter().map(|one| Info::decode(&one.info).unwrap_or_default()).collect();
-    let entries: i64 = view.lanes.iter().map(|lane| lane.entries).sum();
+    // Anybody can write scores such as `-inf` to Redis, so no sum or difference may overflow.
+    let entries = view.lanes.iter().fold(0, |sum: i64, lane| sum.saturating_add(lane.entries));
+    let unfinished = entries.saturating_add(view.scheduled);
     let lanes = PyList::empty(py);
     for (lane, workers) in service(&view.lanes, &infos) {
         let dict = PyDict::new(py);
         dict.set_item("lane", &lane.lane)?;
-        dict.set_item("waiting", (lane.entries - lane.delivered).max(0))?;
+        dict.set_item("waiting", lane.entries.saturating_sub(lane.delivered).max(0))?;
         dict.set_item("held", lane.delivered)?;
         dict.set_item("workers", workers)?;
         lanes.append(dict)?;
@@ -238,7 +240,7 @@ fn queue<'py>(py: Python<'py>, view: &QueueView) -> PyResult<Bound<'py, PyDict>>
         dict.set_item("held", info.held)?;
         dict.set_item("running", info.running)?;
         dict.set_item("started_ms", info.started_ms)?;
-        dict.set_item("lease_left_ms", worker.lease_ms - view.now_ms)?;
+        dict.set_item("lease_left_ms", worker.lease_ms.saturating_sub(view.now_ms))?;
         dict.set_item("version", info.version)?;
         dict.set_item("lanes", info.lanes)?;
         workers.append(dict)?;
@@ -248,8 +250,8 @@ fn queue<'py>(py: Python<'py>, view: &QueueView) -> PyResult<Bound<'py, PyDict>>
     dict.set_item("scheduled", view.scheduled)?;
     dict.set_item("running", view.running)?;
     dict.set_item("dead", view.dead)?;
-    dict.set_item("unfinished", entries + view.scheduled)?;
-    dict.set_item("waiting", (entries + view.scheduled - view.running).max(0))?;
+    dict.set_item("unfinished", unfinished)?;
+    dict.set_item("waiting", unfinished.saturating_sub(view.running).max(0))?;
     dict.set_item("workers", workers)?;
     dict.set_item("now_ms", view.now_ms)?;
     Ok(dict)

@@ -1,5 +1,7 @@
 //! `Mailbox`: sends requests, and holds their replies.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 use ardiq_engine::answer::Answer;
 use ardiq_engine::client::Client;
 use ardiq_engine::error::Error;
-use ardiq_engine::mailbox::{Mailbox as Replies, Reply, RequestId};
+use ardiq_engine::mailbox::{LOGS, Mailbox as Replies, Reply, RequestId};
 use ardiq_engine::protocol::state::Listing;
 use ardiq_engine::submit::Submission;
 use pyo3::prelude::*;
@@ -37,6 +39,12 @@ fn stay_if_ending() {
     }
 }
 
+/// The exception for an answer whose conversion panicked.
+fn unreadable(panic: &(dyn Any + Send)) -> PyErr {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    raise(Error::Protocol(text.unwrap_or("its conversion failed").to_owned()))
+}
+
 /// Sends requests without blocking, and holds their replies until they are taken.
 #[pyclass(frozen, module = "ardiq_core._core")]
 pub struct Mailbox {
@@ -53,18 +61,28 @@ impl Mailbox {
         Ok(Self { client, replies })
     }
 
+    fn convert<'py>(&self, py: Python<'py>, answer: Answer) -> PyResult<Bound<'py, PyAny>> {
+        match answer {
+            Answer::Logs => Ok(convert::log_lines(py, self.client.shared().logs.take())?.into_any()),
+            answer => convert::answer(py, answer),
+        }
+    }
+
+    /// The replies in the form that Python expects. If one of them cannot be converted, its caller
+    /// receives the exception, and the others still receive theirs.
     fn to_list<'py>(&self, py: Python<'py>, replies: Vec<Reply>) -> PyResult<Bound<'py, PyList>> {
         let list = PyList::empty(py);
         for (request_id, answer) in replies {
-            let value = match answer {
-                Ok(Answer::Logs) => convert::log_lines(py, self.client.shared().logs.take())?.into_any(),
-                // If there is no memory for one answer, the others are still returned.
-                Ok(answer) => {
-                    convert::answer(py, answer).unwrap_or_else(|error| error.into_value(py).into_bound(py).into_any())
-                }
-                Err(error) => raise(error).into_value(py).into_bound(py).into_any(),
-            };
-            list.append((request_id, value))?;
+            let value = answer.map_err(raise).and_then(|answer| {
+                let converted = catch_unwind(AssertUnwindSafe(|| self.convert(py, answer)));
+                converted.unwrap_or_else(|panic| Err(unreadable(&*panic)))
+            });
+            match value {
+                Ok(value) => list.append((request_id, value))?,
+                // No caller waits for log lines.
+                Err(_) if request_id == LOGS => {}
+                Err(error) => list.append((request_id, error.into_value(py)))?,
+            }
         }
         Ok(list)
     }

@@ -9,6 +9,7 @@ import typer
 from ardiq_cli import complete
 from ardiq_cli.exits import CommandError, ExitCode, boundary, complain
 from ardiq_cli.help_text import examples
+from ardiq_cli.layout import LONGEST_NAME, shorten
 from ardiq_cli.run import Verbose
 from ardiq_cli.target import DEFAULT_QUEUE, OneQueue, Url, choose_queue, look, open_queue
 
@@ -169,7 +170,7 @@ def _complain_of(seen: list[_Seen]) -> None:
     """Report what could not be read. The exit code is 1 if this includes a queue."""
     troubled = [one for one in seen if one.error]
     for one in troubled:
-        complain(f"queue {one.name!r}: {one.error}")
+        complain(f"queue {shorten(one.name, LONGEST_NAME)!r}: {one.error}")
     if not all(one.foreign for one in troubled):
         raise SystemExit(ExitCode.FAILED)
 
@@ -191,11 +192,16 @@ async def _jobs(url: str | None, queue: str | None, states: list[State], task: s
     listed = _Jobs([], [], [])
     looked_at = limit if task is None else max(limit, _SEARCHED)
     shown: list[TaskInfo | DeadJob] = []
+    # Count the dead letters first: more may be added meanwhile.
+    letters = (await look(app))["dead"] if State.DEAD in states else 0
+    unreadable = 0
     for state in states:
         found = await app.jobs(state.value, looked_at)
         jobs = [job for job in found if task in (None, (job if isinstance(job, TaskInfo) else job.info).fn_name)]
         if len(jobs) > limit or len(found) == looked_at:
             listed.notes.append(f"There may be more {state.value} jobs: use --limit.")
+        elif state is State.DEAD:
+            unreadable = max(0, letters - len(found))
         shown += jobs[:limit]
     # After the jobs: a worker may have started meanwhile.
     seen = await look(app)
@@ -204,7 +210,11 @@ async def _jobs(url: str | None, queue: str | None, states: list[State], task: s
         facts = tables.job_facts(job, note)
         listed.facts.append(facts)
         listed.rows.append(tables.job_row(facts, seen["now_ms"]))
-    if not shown:
+    if unreadable:
+        entries = "1 entry" if unreadable == 1 else f"{unreadable} entries"
+        key = f"ardiq:{{{app.queue_name}}}:dead"
+        complain(f"{entries} in {key} cannot be read as dead letters. To see all entries: XRANGE {key} - +")
+    elif not shown:
         listed.notes.append(_none(app.queue_name, states, task))
     return listed
 

@@ -1,6 +1,7 @@
 """Which columns of a table fit on the screen.
 
-Ids and names are never cut: whole columns are left out instead.
+Valid ids and names are never cut: whole columns are left out instead. Values that are too long to
+be valid are shortened, because one of them would push out all other columns.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,16 @@ right.
 
 _NARROWEST = 24
 """A column whose text may wrap needs this much room, unless it has less text."""
+
+
+_SHORTENED = 11
+"""How much of a text is shown that is too long to be valid."""
+
+LONGEST_NAME = 128
+"""The length of the longest valid name of a queue or a lane."""
+
+LONGEST_WORKER_ID = 320
+"""The length of the longest id of a worker: a host's name, numbers and separators."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,8 @@ class Column:
     """
     may_be_empty: bool = True
     """Show it even if nothing is in it."""
+    longest: int | None = 256
+    """The length of the longest valid text. Longer texts are shortened. None: there is no limit."""
 
     @property
     def title(self) -> str:
@@ -52,6 +65,11 @@ class Layout:
     def width(self) -> int:
         """The width of the table. It may exceed the screen if the columns that always stay do."""
         return _total(self.widths)
+
+
+def shorten(text: str, longest: int | None) -> str:
+    """Return only the beginning of `text` if it is longer than any valid one."""
+    return text if longest is None or len(text) <= longest else f"{text[:_SHORTENED]}…"
 
 
 def arrange(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Layout:

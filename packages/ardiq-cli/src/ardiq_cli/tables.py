@@ -10,7 +10,7 @@ from ardiq.printable import printable, printable_lines
 from ardiq_cli.drain import clock
 from ardiq_cli.foreign import Unknown
 from ardiq_cli.json_text import json_text, python_form
-from ardiq_cli.layout import Column, arrange
+from ardiq_cli.layout import LONGEST_NAME, LONGEST_WORKER_ID, Column, arrange, shorten
 from ardiq_cli.terminal import take_any_text
 
 if TYPE_CHECKING:
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 Row: TypeAlias = dict[str, Any]
 """Facts about one job: JSON values, except that arguments and results may be anything."""
 
-NOTE = Column("note", 4, wraps=True, may_be_empty=False)
+NOTE = Column("note", 4, wraps=True, may_be_empty=False, longest=None)
 """The last column of a table of jobs. If there is no room for it, its notes are below the table."""
 
 _MOST_NOTES = 20
 
 QUEUES = (
-    Column("queue", 0),
+    Column("queue", 0, longest=LONGEST_NAME),
     Column("waiting", 1),
     Column("of these\nscheduled", 6),
     Column("running", 3),
     Column("dead", 4),
     Column("workers", 5),
-    Column("lanes (waiting)", 2, wraps=True),
+    Column("lanes (waiting)", 2, wraps=True, longest=None),
 )
 QUEUE_COUNTS = (
     "waiting includes scheduled jobs, and jobs that a worker has fetched and not started. "
     "Lanes, highest first, count only what no worker has fetched."
 )
 WORKERS = (
-    Column("queue", 6),
-    Column("worker", 0),
+    Column("queue", 6, longest=LONGEST_NAME),
+    Column("worker", 0, longest=LONGEST_WORKER_ID),
     Column("host", 9),
     Column("pid", 3),
     Column("held", 5),
@@ -48,7 +48,7 @@ WORKERS = (
     Column("at once", 4),
     Column("up", 7),
     Column("lease left", 2),
-    Column("lanes", 8, wraps=True, may_be_empty=False),
+    Column("lanes", 8, wraps=True, may_be_empty=False, longest=None),
     Column("version", 10),
 )
 JOBS = (
@@ -56,8 +56,8 @@ JOBS = (
     Column("status", 1),
     Column("task", 2, wraps=True),
     Column("age", 3),
-    Column("lane", 6, may_be_empty=False),
-    Column("worker", 5, may_be_empty=False),
+    Column("lane", 6, may_be_empty=False, longest=LONGEST_NAME),
+    Column("worker", 5, may_be_empty=False, longest=LONGEST_WORKER_ID),
     Column("start", 7, may_be_empty=False),
     Column("due", 8, may_be_empty=False),
     Column("tries", 9),
@@ -76,7 +76,7 @@ def queue_row(name: str, state: "QueueState | None") -> list[str]:
 
 def _lane(lane: "LaneState", *, any_worker: bool) -> str:
     unserved = any_worker and lane["workers"] == 0 and lane["waiting"] + lane["held"] > 0
-    return f"{lane['lane']} {lane['waiting']}{' (no worker)' if unserved else ''}"
+    return f"{shorten(lane['lane'], LONGEST_NAME)} {lane['waiting']}{' (no worker)' if unserved else ''}"
 
 
 def worker_row(queue: str, worker: "WorkerState", now_ms: int) -> list[str]:
@@ -84,7 +84,7 @@ def worker_row(queue: str, worker: "WorkerState", now_ms: int) -> list[str]:
     up = clock(max(0, now_ms - worker["started_ms"]) / 1000)
     left = worker["lease_left_ms"] / 1000
     lease = f"{left:.1f} s" if left >= 0 else f"expired {-left:.0f} s ago"
-    lanes = ", ".join(worker["lanes"])
+    lanes = ", ".join(shorten(lane, LONGEST_NAME) for lane in worker["lanes"])
     return [queue, worker["id"], worker["host"], *map(str, counts), up, lease, lanes, worker["version"]]
 
 
@@ -150,7 +150,8 @@ def show(
         return
     from rich.table import Table
 
-    rows = [[printable(cell) for cell in row] for row in rows]
+    whole = [[printable(cell) for cell in row] for row in rows]
+    rows = [[shorten(cell, column.longest) for column, cell in zip(columns, row, strict=True)] for row in whole]
     width = _width()
     layout = arrange(columns, rows, width)
     table = Table()
@@ -169,6 +170,8 @@ def show(
     left_out = ", ".join(title for title in layout.left_out if title != NOTE.title)
     if left_out:
         lines.append(f"Left out: {left_out}. To see all: --json, or a terminal of {layout.needed} columns.")
+    if rows != whole:
+        lines.append("Values that are too long to be valid are shortened. To see all of them: --json.")
     for line in lines:
         # Break lines only between words, so that commands can be copied.
         print(textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False))

@@ -8,6 +8,7 @@ import typer
 
 from ardiq_cli import complete
 from ardiq_cli.exits import CommandError, ExitCode, complain
+from ardiq_cli.layout import LONGEST_NAME, shorten
 
 if TYPE_CHECKING:
     from ardiq import Ardiq
@@ -153,4 +154,4 @@ def _those(names: Iterable[str], wanted: str) -> str:
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return f"{', '.join(map(repr, names[:_MOST_NAMES]))}{more}"
+    return f"{', '.join(repr(shorten(name, LONGEST_NAME)) for name in names[:_MOST_NAMES])}{more}"

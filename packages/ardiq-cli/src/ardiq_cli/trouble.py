@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ardiq.printable import printable
+from ardiq_cli.layout import LONGEST_NAME, LONGEST_WORKER_ID, shorten
 
 if TYPE_CHECKING:
     from ardiq import TaskInfo
@@ -34,7 +35,7 @@ def of_lanes(state: "QueueState") -> list[str]:
     workers.
     """
     return [
-        f"{_jobs(lane['waiting'] + lane['held'])} in lane {printable(lane['lane'])}, which no worker serves. "
+        f"{_jobs(lane['waiting'] + lane['held'])} in lane {shorten(printable(lane['lane']), LONGEST_NAME)}, which no worker serves. "
         "Add the lane to the `priorities` of a worker's app"
         for lane in state["lanes"]
         if state["workers"] and lane["workers"] == 0 and lane["waiting"] + lane["held"] > 0
@@ -45,7 +46,7 @@ def of_worker(worker: "WorkerState") -> str:
     """Describe a worker whose lease has expired."""
     seconds = -worker["lease_left_ms"] / 1000
     return (
-        f"worker {printable(worker['id'])} has not renewed its lease, which expired {seconds:.0f} s ago. It has died, is "
+        f"worker {shorten(printable(worker['id']), LONGEST_WORKER_ID)} has not renewed its lease, which expired {seconds:.0f} s ago. It has died, is "
         f"frozen, or is cut off. Another worker takes its jobs over ({worker['held']} when it last renewed)"
     )
 

@@ -14,7 +14,8 @@
 --         undue     a member of the due set that is not a scheduled job
 --         start     a recorded start of a run that is over
 --         worker    information about a worker that is not in the set of workers
---         stranded  a job whose delivery was acknowledged without an outcome: it is queued again
+--         stranded  a job whose delivery was acknowledged without an outcome, and which no living
+--                   worker is known to run: it is queued again
 --         leftover  an entry whose job is elsewhere
 --         identity  a unique identity that no unfinished job holds
 --         body      arguments that no unfinished job needs: they expire
@@ -120,6 +121,14 @@ function parts.workers()
   end
 end
 
+-- Whether a worker has recorded that it runs this very entry. Reclaim removes dead workers from
+-- `workers`. Until then, the outcome counts even if the entry is no longer pending.
+local function has_runner(id, entry)
+  local run = call('HGET', running, id) or ''
+  local started, worker = string.match(run, '^(%S+) (%S+)')
+  return started == entry and call('ZSCORE', workers, worker)
+end
+
 -- An entry that was delivered but is neither pending nor deleted would never be read again. The
 -- cursor names a stream and an entry.
 function parts.entries()
@@ -138,13 +147,12 @@ function parts.entries()
     if pending and not pending[1] then
       local id = sub(label, HEADER + 1)
       local returned = KEYS[is_returned and position or position - 1]
-      if id ~= '' and is_at(head_of(id), entry, sub(stream, #base + 1)) then
-        add_to_stream(base, returned, job_prefix .. id, label, envelope)
-        report('stranded', id)
-      else
-        report('leftover', id)
+      local is_here = id ~= '' and is_at(head_of(id), entry, sub(stream, #base + 1))
+      if not (is_here and has_runner(id, entry)) then
+        if is_here then add_to_stream(base, returned, job_prefix .. id, label, envelope) end
+        report(is_here and 'stranded' or 'leftover', id)
+        call('XDEL', stream, entry)
       end
-      call('XDEL', stream, entry)
     end
   end
   if #page == tonumber(most) then

@@ -75,7 +75,7 @@ impl Clock {
     pub fn at_ms(&self, monotonic_ms: i64) -> u64 {
         match self.offset.load(Ordering::Relaxed) {
             0 => 0,
-            offset => u64::try_from(offset + monotonic_ms).unwrap_or_default(),
+            offset => u64::try_from(offset.saturating_add(monotonic_ms)).unwrap_or_default(),
         }
     }
 }

@@ -180,6 +180,32 @@ async fn what_was_acknowledged_without_an_outcome_is_queued_again() {
 }
 
 #[tokio::test]
+async fn runs_whose_consumer_was_deleted_go_on_for_as_long_as_their_worker_lives() {
+    let queue = Queue::start();
+    queue.enqueue(&[job("ends"), job("dies"), job("not started")]).await;
+    let sent = queue.take("w", 3).await;
+    queue.begin("w", &[&sent[0], &sent[1]]).await;
+    let _: i64 = queue.ask("XGROUP", ("DELCONSUMER", &queue.keys.streams[LOW], &queue.keys.queue, "w")).await;
+    assert_eq!(scrub(&queue, Part::Entries).await, [repair("stranded", "not started")]);
+    assert_eq!(scrub(&queue, Part::Running).await, [], "the recorded starts stay");
+    let mut ended = done(&sent[0], TTL);
+    ended.recorded = true;
+    assert!(queue.settle(&[ended]).await.is_empty(), "its outcome counts");
+    assert_eq!(queue.kind("ends").await, Some('R'));
+
+    queue.let_lease_end("w").await;
+    assert_eq!(scrub(&queue, Part::Entries).await, [], "the worker may still renew its lease");
+    queue.sign_on("heir").await;
+    while !queue.reclaim("heir", 10, false).await.victim.is_empty() {}
+    assert_eq!(scrub(&queue, Part::Entries).await, [repair("stranded", "dies")]);
+    assert_eq!(scrub(&queue, Part::Running).await, [repair("start", "dies")]);
+    assert_eq!(queue.settle(&[done(&sent[1], TTL)]).await, [0]);
+    let mut next: Vec<String> = queue.take("heir", 2).await.into_iter().map(|entry| entry.id).collect();
+    next.sort();
+    assert_eq!(next, ["dies", "not started"]);
+}
+
+#[tokio::test]
 async fn identities_bodies_and_words_of_nobody_go() {
     let queue = Queue::start();
     let body = NewJob { body: vec![7; 9].into(), ..job("large") };

@@ -146,7 +146,10 @@ class LoopBridge:
         for request_id, answer in self._mailbox.drain():
             waiter = waiting.pop(request_id, None)
             if waiter is not None:
-                self._resolve(waiter, answer)
+                try:
+                    self._resolve(waiter, answer)
+                except Exception as error:  # noqa: BLE001 - the other callers still get their answers
+                    self._resolve(waiter, error)
             elif request_id == LOGS:
                 from ardiq._core.logs import forward
 

@@ -55,7 +55,7 @@ impl Incomplete {
 
     /// Whether `job` has to wait for an earlier one, so that they start in order.
     pub fn holds_up(&self, job: &Job, now_ms: u64) -> bool {
-        let is_recent = |since_ms: u64| (since_ms..since_ms + ORDER_MS).contains(&now_ms);
+        let is_recent = |since_ms: u64| (since_ms..since_ms.saturating_add(ORDER_MS)).contains(&now_ms);
         if self.0.is_empty() || !is_recent(job.received_ms) {
             return false;
         }

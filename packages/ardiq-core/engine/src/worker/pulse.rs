@@ -49,7 +49,7 @@ impl Pulse {
         let sent_ms = lock(&self.failed).unwrap_or(sent_ms);
         match *lock(&self.last) {
             Last::None { uptime_ms } => uptime_ms.map_or(0, |uptime| -uptime.max(1)),
-            Last::Seen { server_ms, sent_ms: before } => server_ms + (sent_ms - before),
+            Last::Seen { server_ms, sent_ms: before } => server_ms.saturating_add(sent_ms - before),
         }
     }
 

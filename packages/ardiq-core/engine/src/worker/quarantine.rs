@@ -29,7 +29,7 @@ const ROUNDS: usize = 4;
 
 /// Whether this job is a suspect.
 pub fn is_suspected(header: &Header) -> bool {
-    header.deaths + 1 >= POISON_DEATHS
+    header.deaths >= POISON_DEATHS - 1
 }
 
 /// Whether this job is condemned.

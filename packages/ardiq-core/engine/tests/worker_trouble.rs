@@ -86,9 +86,14 @@ fn an_outcome_whose_job_is_gone_is_not_called_taken_over() {
     let _: String = tell(&server, &["FLUSHALL"]);
     host.enqueue(vec![task("b")]); // another job with that id
     running.complete(runs.iter().map(|run| (run.slot, value(run))).collect());
-    for id in ["a", "b"] {
-        let found = line(&host, &format!("the outcome of job {id} ")).message;
-        assert!(found.contains("was refused: Redis has no such job any more"), "{found}");
+    let mut said = Vec::new();
+    while said.len() < 2 {
+        assert!(Instant::now() < end + LIMIT, "{said:?}");
+        said.extend(host.log().into_iter().filter(|line| line.message.contains("the outcome of job ")));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for Line { message, .. } in said {
+        assert!(message.contains("was refused: Redis has no such job any more"), "{message}");
     }
     running.until(|running| !running.taken.is_empty());
     let run = running.taken.remove(0);

@@ -6,13 +6,13 @@
 --       taken over
 -- out   now
 -- A repeated call changes nothing: a delivery is taken over once. Nothing is recorded for a job
--- that has ended.
+-- that has ended or has no record, because nothing would use it.
 local ttl_ms = ARGV[1]
 need(KEYS[1], 'SADD', 'DEL', 'PEXPIRE', 'GETRANGE')
 for n = 1, #KEYS / 2 do
   local key, entry = KEYS[2 * n - 1], ARGV[n + 1]
   local kind = ask('GETRANGE', KEYS[2 * n], 0, 0)
-  if kind ~= 'R' and kind ~= 'T' then
+  if kind ~= '' and kind ~= 'R' and kind ~= 'T' then
     if type(redis.pcall('SADD', key, entry)) == 'table' then
       call('DEL', key)
       call('SADD', key, entry)

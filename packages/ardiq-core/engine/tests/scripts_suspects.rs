@@ -177,13 +177,14 @@ async fn a_count_of_lives_that_nobody_can_read_is_begun_anew() {
         let queue = Queue::start();
         let name = queue.keys.survivals("b", NONCE);
         let _: redis::Value = queue.ask(words[0], (&name, words[1])).await;
+        queue.enqueue(&[job("a"), job("b"), job("c")]).await;
         survive(&queue, "w", &[("a", NONCE), ("b", NONCE), ("c", NONCE)]).await;
         for id in ["a", "b", "c"] {
             let lives: i64 = queue.ask("SCARD", queue.keys.survivals(id, NONCE)).await;
             assert_eq!(lives, 1, "{id} {words:?}");
         }
         // A key of the wrong type does not prevent poison from being dead-lettered.
-        let entry = queue.deliver("b", "w").await;
+        let entry = queue.take("w", 3).await.remove(1);
         let _: i64 = queue.ask("DEL", &name).await;
         let _: redis::Value = queue.ask(words[0], (&name, words[1])).await;
         assert!(queue.settle(&[poison(&entry, TTL)]).await.is_empty(), "{words:?}");
@@ -195,10 +196,12 @@ async fn that_a_worker_lives_is_forgotten_in_the_end() {
     let queue = Queue::start();
     let many: Vec<String> = (0..450).map(|number| number.to_string()).collect();
     let jobs: Vec<(&str, [u8; 8])> = many.iter().map(|id| (id.as_str(), NONCE)).collect();
+    let records: Vec<(String, &str)> = many.iter().map(|id| (queue.keys.job(id), "q123456781-1 lane:low")).collect();
+    let _: String = queue.ask("MSET", &records).await;
     survive(&queue, "w", &jobs).await;
     survive(&queue, "other", &jobs[..1]).await;
     let names: Vec<String> = queue.names().await;
-    assert_eq!(names.len(), 450, "in several calls");
+    assert_eq!(names.iter().filter(|name| name.starts_with("survivals:")).count(), 450, "in several calls");
     let first = queue.keys.survivals("0", NONCE);
     assert_eq!(queue.ask::<i64>("SCARD", &first).await, 2);
     for id in ["0", "449"] {
@@ -208,12 +211,12 @@ async fn that_a_worker_lives_is_forgotten_in_the_end() {
 }
 
 #[tokio::test]
-async fn of_a_job_that_has_ended_nothing_is_recorded() {
+async fn of_a_job_that_has_ended_or_is_gone_nothing_is_recorded() {
     let queue = Queue::start();
     queue.enqueue(&[job("stored"), job("forgotten"), job("open")]).await;
     let sent = queue.take("w", 3).await;
     queue.settle(&[done(&sent[0], TTL), done(&sent[1], 0)]).await;
-    survive(&queue, "1-1", &[("stored", NONCE), ("forgotten", NONCE), ("open", NONCE)]).await;
+    survive(&queue, "1-1", &[("stored", NONCE), ("forgotten", NONCE), ("open", NONCE), ("gone", NONCE)]).await;
     let names = queue.names().await;
     let survivals: Vec<&String> = names.iter().filter(|name| name.starts_with("survivals:")).collect();
     assert!(matches!(survivals[..], [name] if name.starts_with("survivals:open:")), "{survivals:?}");

@@ -11,7 +11,7 @@ use ardiq_engine::logs::Subject;
 use ardiq_engine::submit::Submission;
 use ardiq_engine::worker::judge::{Fault, Outcome};
 use support::LIMIT;
-use support::host::{Host, task, tasks, tell};
+use support::host::{Host, task, tasks, tell, value};
 use support::server::Server;
 
 #[test]
@@ -53,6 +53,39 @@ fn a_refused_dead_letter_is_not_logged_as_one() {
         }
         assert!(Instant::now() < end, "the outcome was not refused");
     }
+    running.stop();
+}
+
+#[test]
+fn an_outcome_whose_job_is_gone_is_not_called_taken_over() {
+    let server = Server::start(&[]);
+    let host = Host::new(&server.url());
+    let mut running = host.worker("w", 2, 2);
+    host.enqueue(vec![task("a"), task("b")]);
+    let runs = running.wait_for(2);
+    let end = Instant::now() + LIMIT;
+    while tell::<i64>(&server, &["HLEN", "ardiq:{q}:running"]) < 2 {
+        assert!(Instant::now() < end, "the starts are not recorded");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let _: String = tell(&server, &["FLUSHALL"]);
+    host.enqueue(vec![task("b")]); // another job with that id
+    running.complete(runs.iter().map(|run| (run.slot, value(run))).collect());
+    let mut said = Vec::new();
+    while said.len() < 2 {
+        assert!(Instant::now() < end + LIMIT, "{said:?}");
+        said.extend(host.log().into_iter().filter(|line| line.message.contains("the outcome of job ")));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for Line { message, .. } in said {
+        assert!(message.contains("was refused: Redis has no such job any more"), "{message}");
+    }
+    running.until(|running| !running.taken.is_empty());
+    let run = running.taken.remove(0);
+    running.complete(vec![(run.slot, value(&run))]);
+    assert!(host.result("b", LIMIT).is_some());
+    let survivals: Vec<String> = tell(&server, &["KEYS", "ardiq:{q}:survivals:*"]);
+    assert!(survivals.is_empty(), "{survivals:?}");
     running.stop();
 }
 

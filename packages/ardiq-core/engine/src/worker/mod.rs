@@ -14,6 +14,7 @@
 //! | `judge` | turns an outcome into what is written (no I/O) |
 //! | `work` | the loop that settles, records starts and fetches |
 //! | `outcomes` | writing outcomes, repeatedly if necessary |
+//! | `doubts` | when an outcome is given up (no I/O) |
 //! | `burial` | log lines about dead letters |
 //! | `idle` | the blocking read while there is no work |
 //! | `lease` | signing on, renewing, signing off |
@@ -28,6 +29,7 @@
 
 mod burial;
 pub mod desk;
+mod doubts;
 mod idle;
 pub mod incomplete;
 mod intake;
@@ -64,6 +66,7 @@ use crate::notifier::Notifier;
 use crate::scripts::upkeep::Survivor;
 use crate::shared::Shared;
 use desk::{Assignment, Desk};
+use doubts::Doubts;
 use judge::Outcome;
 use phase::Phase;
 use pulse::Pulse;
@@ -139,6 +142,8 @@ struct State {
     refusals: LogThrottle,
     /// Runs that continue although the lease under which they began is lost.
     survived: Mutex<Vec<Survivor>>,
+    /// Outcomes that the server has not accepted so far.
+    doubts: Mutex<Doubts>,
     /// Notified when the work loop may have something to do.
     work: Notify,
     /// Notified when the blocking read may have to start.
@@ -219,6 +224,7 @@ impl Worker {
             pulse: Pulse::default(),
             refusals: LogThrottle::default(),
             survived: Mutex::default(),
+            doubts: Mutex::default(),
             notifier: Notifier::new()?,
             started_ms: Mutex::default(),
             work: Notify::new(),

@@ -5,11 +5,13 @@ use super::State;
 use super::burial;
 use super::judge::{Finished, judge, unwritable};
 use crate::clock::monotonic_ms;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::link::Patience;
 use crate::lock::lock;
 use crate::logs::Level;
-use crate::scripts::deliver::{self, Settlement};
+use crate::protocol::record;
+use crate::scripts::deliver::{self, GUARD_MS, Settlement, Verdict};
+use crate::scripts::look;
 use crate::scripts::upkeep::Survivor;
 
 /// Pause before outcomes that the server refused are sent again.
@@ -23,8 +25,17 @@ enum Fault {
     /// A temporary refusal: permission or memory is lacking, or the server is no longer the
     /// primary.
     ForNow(String),
-    /// The outcomes themselves are the reason.
-    Theirs(String),
+    /// The outcomes themselves may be the reason.
+    Theirs(Error),
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ForNow(reason) => out.write_str(reason),
+            Self::Theirs(error) => error.fmt(out),
+        }
+    }
 }
 
 /// Write the outcomes of a plan. Postpone those that cannot be written now.
@@ -33,16 +44,20 @@ pub async fn write(state: &State, finished: Vec<Finished>, again: Vec<Settlement
         return Ok(());
     }
     let (worker, ttl) = (state.identity(), state.settings.result_ttl_ms);
-    let mut batch = again;
+    // Outcomes that the server refuses must not delay the others.
+    let (alone, mut batch): (Vec<_>, Vec<_>) = {
+        let doubts = lock(&state.doubts);
+        again.into_iter().partition(|one| doubts.includes(one))
+    };
     let whole = batch.is_empty();
     batch.extend(finished.into_iter().map(|one| judge(one, &worker, ttl)));
     batch.sort_by_cached_key(|one| (one.stream, deliver::entry_number(&one.entry)));
     match send(state, &batch).await {
         Ok(()) => lock(&state.desk).settled(batch.len()),
         Err(Fault::ForNow(reason)) if whole => put_off(state, batch, &reason),
-        // Outcomes that the server refuses must not delay the others.
         Err(_) => one_by_one(state, batch).await,
     }
+    one_by_one(state, alone).await;
     if state.phase().is_signing_off() {
         state.work.notify_one();
     }
@@ -50,27 +65,27 @@ pub async fn write(state: &State, finished: Vec<Finished>, again: Vec<Settlement
 }
 
 async fn one_by_one(state: &State, batch: Vec<Settlement>) {
-    let mut left = Vec::new();
+    let (mut left, mut doubtful) = (Vec::new(), Vec::new());
     let mut reason = String::new();
     for one in batch {
-        let fault = match send(state, std::slice::from_ref(&one)).await {
-            Ok(()) => {
-                lock(&state.desk).settled(1);
-                continue;
-            }
-            Err(fault) => fault,
-        };
-        let why = match fault {
-            Fault::ForNow(why) => {
-                reason = why;
-                left.push(one);
-                continue;
-            }
-            Fault::Theirs(why) => why,
-        };
-        if one.size() == 0 {
+        match send(state, std::slice::from_ref(&one)).await {
+            Ok(()) => lock(&state.desk).settled(1),
+            Err(Fault::Theirs(error)) if one.size() > 0 => doubtful.push((one, error)),
             // A job that returns to the queue has no result to replace. The worker keeps it and
             // tries again.
+            Err(fault) => {
+                reason = fault.to_string();
+                left.push(one);
+            }
+        }
+    }
+    let is_about_them = match doubtful.first() {
+        Some((one, _)) => accepts_another(state, one).await,
+        None => false,
+    };
+    for (one, error) in doubtful {
+        let why = error.to_string();
+        if !(is_about_them && lock(&state.doubts).failed_alone(&one, &error)) {
             reason = why;
             left.push(one);
             continue;
@@ -82,8 +97,8 @@ async fn one_by_one(state: &State, batch: Vec<Settlement>) {
         let failed = unwritable(one, &why);
         match send(state, std::slice::from_ref(&failed)).await {
             Ok(()) => lock(&state.desk).settled(1),
-            Err(Fault::ForNow(why) | Fault::Theirs(why)) => {
-                reason = why;
+            Err(fault) => {
+                reason = fault.to_string();
                 left.push(failed);
             }
         }
@@ -91,6 +106,25 @@ async fn one_by_one(state: &State, batch: Vec<Settlement>) {
     if !left.is_empty() {
         put_off(state, left, &reason);
     }
+}
+
+/// Whether the same call succeeds for an empty outcome. It changes nothing, because no entry has
+/// this id. If it fails too, the error is not about the outcome.
+async fn accepts_another(state: &State, one: &Settlement) -> bool {
+    let (link, keys, ttl) = (&state.shared.link, &state.shared.keys, state.settings.result_ttl_ms);
+    let empty = Settlement {
+        stream: one.stream,
+        entry: "0-1".into(),
+        id: one.id.clone(),
+        nonce: one.nonce,
+        recorded: false,
+        is_lost: false,
+        unique: None,
+        separate_body: None,
+        guard_ms: GUARD_MS,
+        verdict: Verdict::Done(Vec::new(), ttl),
+    };
+    deliver::settle(link, keys, &[empty], ttl, Patience::Endless).await.is_ok_and(|refused| refused == [0])
 }
 
 fn put_off(state: &State, batch: Vec<Settlement>, reason: &str) {
@@ -106,44 +140,74 @@ fn put_off(state: &State, batch: Vec<Settlement>, reason: &str) {
 
 /// One try.
 async fn send(state: &State, batch: &[Settlement]) -> std::result::Result<(), Fault> {
+    if batch.is_empty() {
+        return Ok(());
+    }
     let (link, keys, ttl) = (&state.shared.link, &state.shared.keys, state.settings.result_ttl_ms);
     let sessions = link.sessions();
     let before = *sessions.borrow();
     let refused = match deliver::settle(link, keys, batch, ttl, Patience::Endless).await {
         Ok(refused) => refused,
-        // Written or not, it is harmless to send it again: an outcome that was written is refused
-        // then.
-        Err(error) if error.is_broken() && !matches!(batch, [one] if one.size() > SMALLEST_LIMIT) => {
-            return Err(Fault::ForNow(error.to_string()));
+        Err(error) => {
+            // Written or not, it is harmless to send it again: an outcome that was written is
+            // refused then.
+            lock(&state.doubts).tried(batch);
+            let is_cut = error.is_broken() && !matches!(batch, [one] if one.size() > SMALLEST_LIMIT);
+            let is_theirs = error.is_about_this_call() && !is_cut;
+            return Err(if is_theirs { Fault::Theirs(error) } else { Fault::ForNow(error.to_string()) });
         }
-        Err(error) if error.is_about_this_call() => return Err(Fault::Theirs(error.to_string())),
-        Err(error) => return Err(Fault::ForNow(error.to_string())),
     };
     let accepted = batch.iter().enumerate().filter(|(position, _)| !refused.contains(position)).map(|(_, one)| one);
     burial::tell(state, accepted).await;
+    let tried: Vec<bool> = {
+        let mut doubts = lock(&state.doubts);
+        batch.iter().map(|one| doubts.end(one)).collect()
+    };
+    if refused.is_empty() {
+        return Ok(());
+    }
     // After a reconnect, the first try may have been written although its reply was lost. The lease
     // is not lost then.
     let reconnected = before != 0 && *sessions.borrow() != before;
-    for one in refused.iter().filter_map(|position| batch.get(*position)) {
+    let rejected: Vec<&Settlement> = refused.iter().filter_map(|position| batch.get(*position)).collect();
+    let gone = are_gone(state, &rejected).await;
+    for ((one, is_gone), position) in rejected.into_iter().zip(gone).zip(refused) {
         let id = &one.id;
-        if one.recorded {
+        if one.recorded && !is_gone {
             // The worker that took the job over has counted a death, although this process is
             // alive.
             let (nonce, entry) = (one.nonce, one.entry.clone());
             lock(&state.survived).push(Survivor { id: id.clone(), nonce, entry });
             state.lost.notify_one();
         }
-        if reconnected {
-            state.log(
-                Level::Info,
-                format!("the outcome of job {id} was sent twice because the connection broke: it was already written, or another worker has the job"),
-            );
+        let (level, why) = if is_gone {
+            let why = "was refused: Redis has no such job any more, so its data was deleted or its result has expired";
+            (Level::Warning, why)
+        } else if reconnected {
+            let why = "was sent twice because the connection broke: it was already written, or another worker has \
+                       the job";
+            (Level::Info, why)
+        } else if tried.get(position) == Some(&true) {
+            let why = "was sent again after an error: it was already written, or another worker has the job";
+            (Level::Info, why)
         } else {
-            state.log(
-                Level::Warning,
-                format!("the outcome of job {id} was refused: another worker has taken the job over"),
-            );
-        }
+            (Level::Warning, "was refused: another worker has taken the job over")
+        };
+        state.log(level, format!("the outcome of job {id} {why}"));
     }
     Ok(())
+}
+
+/// For each of these outcomes, whether the server has no record of its job. A later job may have
+/// the same id.
+async fn are_gone(state: &State, outcomes: &[&Settlement]) -> Vec<bool> {
+    let (link, keys) = (&state.shared.link, &state.shared.keys);
+    let ids: Vec<&str> = outcomes.iter().map(|one| one.id.as_str()).collect();
+    let Ok(found) = look::lookup(link, keys, &ids, Patience::within(link.connect_limit())).await else {
+        return vec![false; outcomes.len()];
+    };
+    let is_other =
+        |one: &Settlement, record: &[u8]| record.get(1..record::PREFIX).is_some_and(|nonce| nonce != one.nonce);
+    let pairs = outcomes.iter().zip(found);
+    pairs.map(|(one, found)| found.record.is_none_or(|record| is_other(one, &record))).collect()
 }

@@ -22,7 +22,7 @@ local FIRST_STREAM = 6
 local base, job_prefix, group, asker, left = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local sweep, expected, returned_prefix, lane_prefix = ARGV[6] == '1', ARGV[7], ARGV[8], ARGV[9]
 local FIRST_SEEN = 10
-local MOST_SUSPECTS, MOST_NAMED, RENEWAL_MS = 100, 10, 60000
+local MOST_SUSPECTS, MOST_NAMED = 100, 10
 expect('zset', workers)
 need(workers, 'ZADD', 'ZRANGEBYSCORE', 'GET', 'SET')
 keep_time(pulse, workers, expected)

@@ -13,7 +13,7 @@
 --         due       a scheduled job that was missing from the due set: it is due now
 --         undue     a member of the due set that is not a scheduled job
 --         start     a recorded start of a run that is over
---         worker    information about a worker that is not in the set of workers
+--         worker    a worker whose lease somebody deleted: it has a minute to renew it
 --         stranded  a job whose delivery was acknowledged without an outcome, and which no living
 --                   worker is known to run: it is queued again
 --         leftover  an entry whose job is elsewhere
@@ -114,10 +114,7 @@ end
 function parts.workers()
   local items = page_of('HSCAN', info)
   for n = 1, #items, 2 do
-    if not call('ZSCORE', workers, items[n]) then
-      call('HDEL', info, items[n])
-      report('worker', items[n])
-    end
+    if call('ZADD', workers, 'NX', now + RENEWAL_MS, items[n]) == 1 then report('worker', items[n]) end
   end
 end
 

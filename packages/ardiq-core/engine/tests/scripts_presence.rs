@@ -206,7 +206,7 @@ async fn runs_whose_consumer_was_deleted_go_on_for_as_long_as_their_worker_lives
 }
 
 #[tokio::test]
-async fn identities_bodies_and_words_of_nobody_go() {
+async fn identities_bodies_and_waiters_of_nobody_go() {
     let queue = Queue::start();
     let body = NewJob { body: vec![7; 9].into(), ..job("large") };
     queue.enqueue(&[body]).await;
@@ -216,7 +216,6 @@ async fn identities_bodies_and_words_of_nobody_go() {
     let _: String = queue.ask("SET", (queue.keys.job("short"), "q")).await;
     let _: i64 = queue.ask("LPUSH", (queue.keys.job("list"), "x")).await;
     let _: i64 = queue.ask("HSET", (&queue.keys.waiters, "late", "one 5\n", "unknown", "one 99999999999999\n")).await;
-    let _: i64 = queue.ask("HSET", (&queue.keys.worker_info, "nobody", "info")).await;
     let expected = [
         repair("aside", "job:list"),
         repair("aside", "job:short"),
@@ -225,12 +224,24 @@ async fn identities_bodies_and_words_of_nobody_go() {
     ];
     assert_eq!(scrub(&queue, Part::Records).await, expected);
     assert_eq!(scrub(&queue, Part::Waiters).await, [repair("told", "2")]);
-    assert_eq!(scrub(&queue, Part::Workers).await, [repair("worker", "nobody")]);
     assert_eq!(queue.ask::<i64>("PTTL", queue.keys.body("large", 1_u64.to_be_bytes())).await, -1);
     assert_eq!((queue.length(LOW).await, queue.length(HIGH).await), (2, 1), "what is in order stays");
     for part in [Part::Records, Part::Waiters, Part::Running, Part::Due, Part::Workers, Part::Entries] {
         assert_eq!(scrub(&queue, part).await, [], "{part:?}");
     }
+}
+
+#[tokio::test]
+async fn a_worker_whose_lease_was_deleted_gets_time_to_renew_it() {
+    let queue = Queue::start();
+    queue.deliver("a", "w").await;
+    queue.sign_on("w").await;
+    let _: i64 = queue.ask("DEL", &queue.keys.workers).await;
+    assert_eq!(scrub(&queue, Part::Workers).await, [repair("worker", "w")]);
+    let now = queue.now_ms().await as i64;
+    assert!((now + 50_000..=now + 60_000).contains(&queue.lease("w").await.unwrap()));
+    assert!(queue.renew("w").await);
+    assert_eq!(scrub(&queue, Part::Workers).await, []);
 }
 
 #[tokio::test]

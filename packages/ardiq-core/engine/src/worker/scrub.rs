@@ -123,7 +123,7 @@ fn meaning(kind: &str) -> &str {
         "due" => "scheduled jobs that were missing from the due set: they are due now",
         "undue" => "members of the due set that are not scheduled jobs",
         "start" => "recorded starts of runs that are over",
-        "worker" => "descriptions of workers that are gone",
+        "worker" => "workers whose lease was deleted from Redis: they have a minute to renew it",
         "stranded" => "jobs that were acknowledged without an outcome: they are queued again",
         "leftover" => "entries whose jobs are elsewhere",
         "identity" => "unique identities that no unfinished job holds",

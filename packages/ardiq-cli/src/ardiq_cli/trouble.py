@@ -63,7 +63,8 @@ def of_job(job: "TaskInfo", workers: "Sequence[WorkerState]") -> str:
     if job.misses:
         times = "once" if job.misses == 1 else f"{job.misses} times"
         notes.append(
-            f"returned {times} by workers that do not have its task or cannot read its arguments: see their log"
+            f"returned {times} by workers that do not have its task or cannot read its arguments: start a worker that "
+            "has the task, or see their log"
         )
     return "; ".join(notes)
 

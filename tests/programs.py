@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 DEADLINE_S = 30.0
@@ -20,6 +21,15 @@ def eventually(condition: Condition, what: str | Callable[[], str], deadline_s: 
         if time.monotonic() > end:
             raise AssertionError(f"not within {deadline_s:g} s: {what if isinstance(what, str) else what()}")
         time.sleep(POLL_S)  # the pause between two looks at a condition that has a deadline
+
+
+def open_files(pid: int) -> set[str]:
+    """What the descriptors of a process refer to, on Linux. It may close some of them meanwhile."""
+    found: set[str] = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(str(link.readlink()))
+    return found
 
 
 def alive(pid: int) -> bool:

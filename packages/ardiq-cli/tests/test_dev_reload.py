@@ -15,7 +15,7 @@ from ardiq import Ardiq, TaskStatus
 from ardiq_cli.dev_watch import Sources
 from ardiq_cli.embedded import project_place
 from ardiq_cli.exits import ExitCode
-from tests.programs import DEADLINE_S, Program, StartProgram, alive, eventually
+from tests.programs import DEADLINE_S, Program, StartProgram, alive, eventually, open_files
 from tests.servers import Server
 
 Module = Callable[[str], None]
@@ -147,7 +147,7 @@ def test_a_broken_change_is_shown_and_mended_by_the_next_one(
 def test_without_reload_a_change_is_ignored(ardiq: StartProgram, client: Ardiq, module: Module, project: Path) -> None:
     program = ardiq("dev", "tasks:app", "--no-reload")
     program.await_output(" serves ")
-    assert "inotify" not in "".join(str(fd.readlink()) for fd in Path(f"/proc/{program.pid}/fd").iterdir())
+    assert "inotify" not in "".join(open_files(program.pid))
     module(TASKS.replace("return 1", "return 2"))
     result = client.ref("version").enqueue_sync().result_sync(timeout=20)
     assert result is not None

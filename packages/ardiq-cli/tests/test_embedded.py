@@ -24,7 +24,7 @@ from ardiq_cli.embedded import (
     temporary_place,
 )
 from ardiq_cli.exits import CommandError, ExitCode
-from tests.programs import StartProgram, alive, eventually
+from tests.programs import StartProgram, alive, eventually, open_files
 
 # Starts the server of the current directory's project, says so, and ends when it is told to.
 OWNER = textwrap.dedent("""
@@ -153,7 +153,7 @@ def test_server_is_closed_to_the_network_and_to_other_users(place: Place) -> Non
     assert not (place.data / "lock").stat().st_mode & 0o077
     listening = Path(f"/proc/{server.pid}/net/tcp")
     if listening.exists():
-        inodes = {str(fd.readlink()) for fd in Path(f"/proc/{server.pid}/fd").iterdir()}
+        inodes = open_files(server.pid)
         tcp = [line.split() for line in listening.read_text().splitlines()[1:]]
         assert not [line for line in tcp if f"socket:[{line[9]}]" in inodes]
     server.close()

@@ -1,4 +1,4 @@
-"""Every exception that ArdiQ raises to its caller. Each message says what to do next.
+"""Every exception class that ArdiQ defines for its callers. Each message says what to do next.
 
 Tasks raise `Retry` and `Reject` themselves; those are in `ardiq.control`.
 """

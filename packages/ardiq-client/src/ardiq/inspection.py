@@ -69,7 +69,7 @@ class QueueState(TypedDict):
         running: How many jobs are running.
         dead: How many dead letters there are.
         unfinished: The sum of `waiting` and `running`.
-        waiting: How many jobs have not started, including the `scheduled` ones.
+        waiting: How many unfinished jobs are not running, including the `scheduled` ones.
         workers: The workers that hold a lease, or whose lease has expired and whose jobs no other
             worker has taken over yet; at most 1,000.
         now_ms: The time of this snapshot, in epoch milliseconds by the Redis clock.

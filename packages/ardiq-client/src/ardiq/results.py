@@ -99,7 +99,8 @@ class TaskInfo(NamedTuple):
         args: The positional arguments of the call.
         kwargs: The keyword arguments of the call.
         enqueue_time: When the job was enqueued.
-        tries: How many times the job has been started, including the current run.
+        tries: How many attempts there have been, including the current one. A start that ended with
+            a return to the queue is not counted.
         status: The state of the job; `complete` for a dead letter.
         scheduled_at: When the job is due, while it waits for that time; otherwise None.
         headers: The text that is passed along with the job.

@@ -59,7 +59,7 @@ class TaskOptions(TypedDict, total=False):
             app's setting, 0 means that it is not stored, and a negative number means forever.
         unique: Whether there is at most one unfinished job for each distinct call (same task and
             arguments). Another enqueue of the same call returns the existing job.
-        silent: Whether to leave the task's runs out of the log.
+        silent: Whether to log nothing about attempts that succeed or fail.
     """
 
     name: str | None
@@ -96,7 +96,7 @@ class Task(Dispatchable[P, R]):
         result_ttl_ms: How long results are kept, in milliseconds; None means the app's setting.
         unique: Whether there is at most one unfinished job for each distinct call (same task and
             arguments).
-        silent: Whether the task's runs are left out of the log.
+        silent: Whether nothing is logged about attempts that succeed or fail.
     """
 
     __slots__ = (

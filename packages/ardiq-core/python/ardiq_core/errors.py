@@ -33,7 +33,8 @@ class BrokerError(ArdiqError, RuntimeError):
 
 
 class BrokerUnreachableError(BrokerError):
-    """Redis did not answer within `connect_timeout_s`.
+    """Redis did not answer within `connect_timeout_s`, or accepted no write for that long: it is a
+    replica, has too few replicas, or cannot save to disk.
 
     A request may still have been carried out, if only its reply was lost. If you enqueue with a
     `task_id` or with `unique=True`, you can safely try again.
@@ -41,8 +42,8 @@ class BrokerUnreachableError(BrokerError):
 
 
 class BrokerRefusedError(BrokerError):
-    """Redis answered with an error, for example because its memory is full or the user lacks a
-    permission.
+    """Redis refused the request, and trying again does not help: its memory is full, the user lacks
+    a permission, or a value exceeds a limit and breaks every connection.
     """
 
 

@@ -153,6 +153,7 @@ def test_server_is_closed_to_the_network_and_to_other_users(place: Place) -> Non
     assert not (place.data / "lock").stat().st_mode & 0o077
     listening = Path(f"/proc/{server.pid}/net/tcp")
     if listening.exists():
+        assert server.pid is not None
         inodes = open_files(server.pid)
         tcp = [line.split() for line in listening.read_text().splitlines()[1:]]
         assert not [line for line in tcp if f"socket:[{line[9]}]" in inodes]

@@ -15,8 +15,8 @@ class Proxy:
     """Programs connect to `url`. While `reply` is set, each call of a script is answered with it.
 
     `reply` is a Lua expression for a reply. Calls of fewer than `least_bytes` reach the server as
-    usual. If `carries_out` is set, the server runs the other calls all the same. `answered` counts
-    the calls that were answered here.
+    usual. If `carries_out` is set, the server also runs the calls that get `reply`. `answered`
+    counts the calls that got `reply`.
     """
 
     url: str = ""

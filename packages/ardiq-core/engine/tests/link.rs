@@ -186,13 +186,18 @@ async fn cut_bad(program: TcpStream, server: UnixStream) {
     }
 }
 
-#[tokio::test]
-async fn a_value_on_a_connection_that_others_break_is_read_on_one_of_its_own() {
-    let queue = Queue::start();
-    let server = queue.server.url().replace("unix://", "");
+/// A link whose connections come to a listener of the test, and the path of the server's socket.
+async fn through_a_line(queue: &Queue) -> (TcpListener, String, Link) {
     let line = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", line.local_addr().unwrap());
     let link = Link::new(url::parse(&url).unwrap(), Arc::clone(&queue.keys), LIMIT, Arc::new(|_, _| {}));
+    (line, queue.server.url().replace("unix://", ""), link)
+}
+
+#[tokio::test]
+async fn a_value_on_a_connection_that_others_break_is_read_on_one_of_its_own() {
+    let queue = Queue::start();
+    let (line, server, link) = through_a_line(&queue).await;
     let serving = async {
         loop {
             let (program, _) = line.accept().await.unwrap();
@@ -253,10 +258,7 @@ async fn hold_large(program: TcpStream, server: UnixStream, held: Duration) {
 #[tokio::test]
 async fn an_answer_does_not_end_the_patience_with_the_large_value_behind_it() {
     let queue = Queue::start();
-    let server = queue.server.url().replace("unix://", "");
-    let line = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("redis://{}", line.local_addr().unwrap());
-    let link = Link::new(url::parse(&url).unwrap(), Arc::clone(&queue.keys), LIMIT, Arc::new(|_, _| {}));
+    let (line, server, link) = through_a_line(&queue).await;
     let serving = async {
         for connections in 1.. {
             let (program, _) = line.accept().await.unwrap();

@@ -148,7 +148,8 @@ impl Drop for AbortOnDrop {
 
 #[cfg(test)]
 #[path = "../../tests/support/server.rs"]
-#[allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // In a test, a surprise is a failure.
+// The test below needs only a part of it. In a test, a surprise is a failure.
+#[allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 mod server;
 
 #[cfg(test)]

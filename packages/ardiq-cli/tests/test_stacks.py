@@ -42,6 +42,42 @@ TASKS = """
 """
 
 
+BUSY = """
+    import os, pathlib, time
+    from ardiq import Ardiq
+    app = Ardiq(queue_name={queue!r})
+
+    def compute():
+        pathlib.Path("started").touch()
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+
+    @app.task(max_retries=0)
+    async def busy():
+        compute()
+"""
+
+
+def test_the_innermost_frame_of_a_running_task_is_shown(
+    server: Server, ardiq: StartProgram, project: Path, module: Callable[[str], None], queue_name: str
+) -> None:
+    module(BUSY.format(queue=queue_name))
+    program = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=server.url)
+    Ardiq(server.url, queue_name).ref("busy").enqueue_sync()
+    eventually(lambda: (project / "started").exists(), "the start of the task")
+    program.send(signal.SIGQUIT)
+
+    def shown() -> str:
+        return program.output.partition("asyncio tasks:")[2]
+
+    eventually(lambda: "in compute" in shown(), shown)
+    places = [line.rpartition(" in ")[2] for line in shown().splitlines() if line.startswith("  File")]
+    assert places[places.index("busy") :][:2] == ["busy", "compute"], "the innermost last"
+    (project / "go").touch()
+    program.send(signal.SIGTERM)
+    assert program.end() == ExitCode.OK
+
+
 def test_stacks_are_shown_whatever_tasks_await(
     server: Server, ardiq: StartProgram, project: Path, module: Callable[[str], None], queue_name: str
 ) -> None:

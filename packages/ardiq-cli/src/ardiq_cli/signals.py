@@ -61,12 +61,14 @@ def survive(on_quit: Callable[[], object] | None = None) -> None:
     SIGQUIT, `on_quit` is called after the thread stacks are written; by default it shows the
     coroutines.
     """
-    then = on_quit or show_coroutines
 
     def quit_asked(_number: int, frame: FrameType | None) -> None:
         if _heard_elsewhere is None or not _heard_elsewhere():
             show_threads(frame)
-        then()
+        if on_quit is None:
+            show_coroutines(frame)
+        else:
+            on_quit()
 
     signal.signal(signal.SIGQUIT, quit_asked)
     for number in (signal.SIGUSR1, signal.SIGUSR2):
@@ -145,16 +147,21 @@ def _place(code: CodeType, line: int | None) -> str:
     return f'  File "{printable(code.co_filename)}", line {line} in {code.co_qualname}'
 
 
-def show_coroutines() -> None:
-    """Write where each asyncio task of this thread's loop stands to standard error."""
+def show_coroutines(interrupted: FrameType | None = None) -> None:
+    """Write where each asyncio task of this thread's loop stands to standard error.
+
+    In a signal handler, pass the frame that it interrupted, to show where the running task stands.
+    """
     try:
         tasks = asyncio.all_tasks()
     except RuntimeError:  # no loop runs here
         return
+    running = asyncio.current_task()
     lines = [f"{len(tasks)} asyncio tasks:"]
     for task in list(tasks)[:MOST_TASKS]:
         try:
-            lines += ["", printable(task.get_name()), *_places(task.get_coro())]
+            places = _running_places(task.get_coro(), interrupted) if task is running else []
+            lines += ["", printable(task.get_name()), *(places or _places(task.get_coro()))]
         except Exception as error:  # noqa: BLE001 - a task, or what it awaits, may be the application's and raise anything
             lines += ["", f"a task that cannot be shown ({type(error).__name__})"]
     if len(tasks) > MOST_TASKS:
@@ -186,6 +193,20 @@ def _places(awaited: object) -> list[str]:
             places.append(_place(frame.f_code, frame.f_lineno))
         awaited = getattr(coroutine, "cr_await", None)
     return [*places, "  ..."]
+
+
+def _running_places(coroutine: object, frame: FrameType | None) -> list[str]:
+    """Where a running coroutine stands, the innermost last: it awaits nothing, so its frames are
+    those of the thread. Empty if `frame` does not belong to it.
+    """
+    outermost: FrameType | None = getattr(coroutine, "cr_frame", None)
+    places: list[str] = []
+    while frame is not None and len(places) < MOST_FRAMES:
+        places.append(_place(frame.f_code, frame.f_lineno))
+        if frame is outermost:
+            return places[::-1]
+        frame = frame.f_back
+    return []
 
 
 def _log_unused(number: int, _frame: FrameType | None) -> None:

@@ -23,6 +23,7 @@ const RETRY: u8 = 2;
 const DEAD: u8 = 3;
 const HAND_BACK: u8 = 4;
 const UNKNOWN_TASK: u8 = 5;
+const ABORTED: u8 = 6;
 
 /// Export the constants for the outcomes.
 pub fn register_outcomes(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -31,7 +32,8 @@ pub fn register_outcomes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("RETRY", RETRY)?;
     module.add("DEAD", DEAD)?;
     module.add("HAND_BACK", HAND_BACK)?;
-    module.add("UNKNOWN_TASK", UNKNOWN_TASK)
+    module.add("UNKNOWN_TASK", UNKNOWN_TASK)?;
+    module.add("ABORTED", ABORTED)
 }
 
 fn tuple<'a, 'py>(item: &'a Bound<'py, PyAny>, length: usize, what: &str) -> PyResult<&'a Bound<'py, PyTuple>> {
@@ -100,6 +102,7 @@ pub fn outcome(item: &Bound<'_, PyAny>) -> PyResult<(usize, Outcome)> {
         SUCCESS => Outcome::Success(bytes(&value)?, number),
         FAILURE => Outcome::Failure(fault()?, number),
         DEAD => Outcome::Dead(fault()?, number),
+        ABORTED => Outcome::Aborted(fault()?, number),
         RETRY => Outcome::Retry(u64::try_from(number.unwrap_or_default()).unwrap_or_default()),
         HAND_BACK => Outcome::HandBack,
         UNKNOWN_TASK => Outcome::UnknownTask,

@@ -152,7 +152,13 @@ impl Mailbox {
         self.client.lookup(&self.replies, request_id, job_ids);
     }
 
-    /// Cancel a wait for a result.
+    /// Abort a job, and wait until it has ended. The answer is an int: 1 if it has ended as aborted
+    /// in time, else 0.
+    fn abort(&self, request_id: RequestId, job_id: String, timeout_ms: u64) {
+        self.client.abort(&self.replies, request_id, job_id, Duration::from_millis(timeout_ms));
+    }
+
+    /// Cancel a request that waits.
     fn forget(&self, request_id: RequestId) {
         self.client.forget(&self.replies, request_id);
     }

@@ -145,6 +145,11 @@ impl Worker {
         self.engine.elapsed_ms(slot)
     }
 
+    /// The slots of runs that are to be aborted. Each is returned once.
+    fn take_aborts(&self) -> Vec<usize> {
+        self.engine.take_aborts()
+    }
+
     /// Submit the outcomes of finished runs. It accepts only a list, for the same reason as
     /// `Mailbox::enqueue`.
     fn complete(&self, outcomes: &Bound<'_, PyList>) -> PyResult<()> {

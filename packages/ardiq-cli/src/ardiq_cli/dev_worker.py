@@ -113,6 +113,9 @@ def show(attempt: "Attempt") -> None:
     if attempt.outcome == "succeeded":
         _log().info("%s succeeded in %s (%s)", job, took, count, facts=facts)
         return
+    if attempt.outcome == "aborted":
+        _log().info("%s was %s after %s (%s)", job, printable(attempt.error), took, count, facts=facts)
+        return
     last = ", the last" if attempt.number < attempt.most else ""  # `Reject`, or a call that never fits
     then = {"retry": f", again in {duration(attempt.delay_ms / 1000)}", "failed": last, "dead": ", dead"}
     trace = f"\n{printable_lines(attempt.traceback.rstrip())}" if attempt.traceback else ""

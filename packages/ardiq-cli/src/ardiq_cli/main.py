@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from ardiq_cli import streams
+from ardiq_cli.abort import abort
 from ardiq_cli.demo import demo
 from ardiq_cli.dev import dev
 from ardiq_cli.drain import drain
@@ -43,6 +44,10 @@ app.command(
     ),
 )(run)
 app.add_typer(inspect_app, name="inspect")
+app.command(
+    short_help="Abort jobs by their ids.",
+    epilog=examples("ardiq abort --queue shop JOB_ID", "ardiq abort --queue shop --wait 60 JOB_ID JOB_ID"),
+)(abort)
 app.command(
     short_help="Wait until no job in a queue waits or runs.",
     epilog=examples("ardiq drain --queue shop", "ardiq drain --queue shop --timeout 60"),

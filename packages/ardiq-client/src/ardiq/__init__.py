@@ -18,7 +18,7 @@ Import the public names from here. The modules:
 | `late` | the error of a wait without a result: where the job is |
 | `inspection` | the types of what `inspect()` returns |
 | `context` | what a running task can learn about its run |
-| `control` | `Retry` and `Reject` |
+| `control` | `Retry`, `Reject` and `Abort` |
 | `cron` | schedules as they are registered |
 | `expression` | parses cron expressions |
 | `running` | whether the app's own worker runs, and how to stop it |
@@ -36,7 +36,7 @@ Import the public names from here. The modules:
 
 from ardiq.app import Ardiq
 from ardiq.context import TaskContext, current_task
-from ardiq.control import Reject, Retry
+from ardiq.control import Abort, Reject, Retry
 from ardiq.dispatch import BoundTask, Prepared, TaskRef
 from ardiq.errors import (
     ArdiqError,
@@ -64,6 +64,7 @@ from ardiq.version import check_core_version
 __version__ = check_core_version()
 
 __all__ = [
+    "Abort",
     "Ardiq",
     "ArdiqError",
     "BoundTask",

@@ -252,21 +252,10 @@ class Ardiq:
     @overload
     async def result(self, task_id: str, timeout: float | timedelta) -> TaskResult[Any]: ...
     async def result(self, task_id: str, timeout: float | timedelta | None = None) -> TaskResult[Any] | None:
-        """Return the result of a job, or wait for it.
-
-        Args:
-            task_id: The id of the job.
-            timeout: How long to wait, in seconds. None (the default) returns at once.
-
-        Returns:
-            The result, or None if `timeout` is None and there is no result yet.
+        """Return the result of a job, or wait for it: `ardiq.Job.result`, by the id of the job.
 
         Raises:
-            TimeoutError: If no result arrives within `timeout`. ResultNotFoundError, a subclass, is
-                raised as soon as it is clear that none can arrive.
             InvalidIdError: If `task_id` is not a valid job id.
-            BrokerError: If Redis cannot be reached or refuses the request.
-            SerializationError: If the value cannot be decoded.
 
         Example:
             ```python
@@ -286,6 +275,20 @@ class Ardiq:
             RuntimeError: If `timeout` is given and an event loop runs in this thread.
         """
         return results.wait_sync(self, check_job_id(task_id), check_timeout_ms(timeout))
+
+    async def abort(self, task_id: str, timeout: float | timedelta = 5.0) -> bool:
+        """Abort a job, and wait until it has ended: `ardiq.Job.abort`, by the id of the job.
+
+        Example:
+            ```python
+            aborted = await app.abort("invoice-42")
+            ```
+        """
+        return bool(await self._connection.ask(_core.abort(task_id, timeout)))
+
+    def abort_sync(self, task_id: str, timeout: float | timedelta = 5.0) -> bool:
+        """Blocking version of `abort`, for code without an event loop."""
+        return bool(self._connection.ask_sync(_core.abort(task_id, timeout), "abort", waits=True))
 
     async def status(self, task_id: str) -> TaskStatus:
         """Return the state of a job; `not_found` if it is unknown or its result has expired."""

@@ -133,11 +133,18 @@ def check_timeout_ms(value: object) -> int | None:
 
     A longer time than 100 years is reduced to 100 years.
     """
-    if value is None:
-        return None
+    return None if value is None else _wait_ms(value, ", or None to check without waiting")
+
+
+def check_abort_timeout_ms(value: object) -> int:
+    """Return how long to wait for the end of an aborted job, in ms; 100 years at most."""
+    return _wait_ms(value, "; 0 does not wait")
+
+
+def _wait_ms(value: object, hint: str) -> int:
     amount = _duration("timeout", value)
     if math.isnan(amount) or amount < 0:
-        raise ValueError("timeout must be zero or more seconds, or None to check without waiting")
+        raise ValueError(f"timeout must be zero or more seconds{hint}")
     return math.ceil(min(amount * 1000, LONGEST_MS))
 
 

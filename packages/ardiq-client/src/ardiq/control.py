@@ -1,4 +1,4 @@
-"""Exceptions that a task raises to retry or fail its job."""
+"""Exceptions that a task raises to retry, fail or abort its job."""
 
 from typing import Never
 
@@ -40,6 +40,26 @@ class Reject(Exception):
     Example:
         ```python
         raise Reject("no such customer")
+        ```
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Abort(Exception):
+    """Raise this inside a task to end its job as aborted, even if retries remain.
+
+    The job ends as if `job.abort()` had been called: its result has `aborted=True`, and it is not
+    logged as a failure.
+
+    Args:
+        message: The reason. It appears in the value of the result, after `aborted: `.
+
+    Example:
+        ```python
+        raise Abort("the order was cancelled")
         ```
     """
 

@@ -1,6 +1,6 @@
 """Every exception class that ArdiQ defines for its callers. Each message says what to do next.
 
-Tasks raise `Retry` and `Reject` themselves; those are in `ardiq.control`.
+Tasks raise `Retry`, `Reject` and `Abort` themselves; those are in `ardiq.control`.
 """
 
 from ardiq_core.errors import (

@@ -86,6 +86,43 @@ class Job(Generic[R]):
         """
         return self._app.result_sync(self._id, timeout)
 
+    async def abort(self, timeout: float | timedelta = 5.0) -> bool:
+        """Abort the job, and wait until it has ended.
+
+        A job that is scheduled or queued ends at once. If it runs, its worker cancels it: in an
+        `async def` task, the current `await` raises `asyncio.CancelledError`. The thread of a `def`
+        task cannot be stopped. Its worker goes on without it, and ignores what it returns.
+
+        The result of an aborted job has `aborted=True`, and is kept for five minutes at least.
+
+        Args:
+            timeout: How long to wait for the end of a running job, in seconds. 0 does not wait. The
+                job is aborted even if this time is too short.
+
+        Returns:
+            True if the job has ended as aborted, also by an earlier call. False if it has ended
+            otherwise, is unknown, or still runs after `timeout`.
+
+        Raises:
+            ValueError: If `timeout` is negative.
+            BrokerError: If Redis cannot be reached or refuses the request.
+
+        Example:
+            ```python
+            if not await job.abort():
+                print("too late")
+            ```
+        """
+        return await self._app.abort(self._id, timeout)
+
+    def abort_sync(self, timeout: float | timedelta = 5.0) -> bool:
+        """Blocking version of `abort`, for code without an event loop.
+
+        Raises:
+            RuntimeError: If an event loop runs in this thread.
+        """
+        return self._app.abort_sync(self._id, timeout)
+
     async def status(self) -> TaskStatus:
         """Return the state of the job now.
 

@@ -57,7 +57,8 @@ class TaskResult(NamedTuple, Generic[R]):
         task_id: The id of the job.
         fn_name: The name of the task.
         worker_id: The id of the worker that recorded the result.
-        aborted: Always False: jobs cannot be aborted.
+        aborted: Whether the job was aborted. Then `success` is False, and `value` is `aborted`, or
+            begins with it.
         error_type: The type of the exception, with its module; None if there was no exception.
         traceback: The traceback of the exception; None if there was none.
 

@@ -1,38 +1,40 @@
 -- reclaim: take over the work of one dead worker and make it available again, a limited number of
 -- jobs per call.
 --
--- KEYS  workers, worker info, running, pulse, lanes, then pairs (returned stream, lane stream) that
---       the caller serves
--- ARGV  base, job prefix, group, calling worker, maximum number of jobs, "1" to look also for
---       consumers that never signed on, time at which this call was expected in ms (see
---       leases.lua), prefixes of the two kinds of stream (returned, lane), then pairs (worker,
---       lease) that an earlier call returned as expired
+-- KEYS  workers, worker info, running, pulse, lanes, waiters, aborting, then pairs (returned
+--       stream, lane stream) that the caller serves
+-- ARGV  base, job prefix, unique prefix, body prefix, group, calling worker, maximum number of
+--       jobs, "1" to look also for consumers that never signed on, time at which this call was
+--       expected in ms (see leases.lua), prefixes of the two kinds of stream (returned, lane), then
+--       pairs (worker, lease) that an earlier call returned as expired
 -- out   now, dead worker ("" when there is none), jobs taken over, how many of these had started, 1
---       when none of its work is left, ids of some that had started, then pairs (worker, lease)
---       whose lease has expired
+--       when none of its work is left, ids of some that had started, 1 if jobs are to be aborted
+--       (else 0), then pairs (worker, lease) whose lease has expired
 -- A worker is declared dead when two calls find the same lease expired. A renewal that was delayed
 -- on its way to the server can arrive in between. The dead worker gets the score -1, so that it
 -- cannot renew while its work is being moved. Only a worker whose own lease is valid may take over:
 -- a worker that was cut off knows nothing about the others. The dead worker may have served lanes
 -- that the caller does not serve, so its work is taken over from all lanes of the queue. A worker
 -- that signed off and left work behind (score 0, then -2) did not die: its runs do not count as
--- attempts.
-local workers, info, running, pulse, known_lanes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local FIRST_STREAM = 6
-local base, job_prefix, group, asker, left = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local sweep, expected, returned_prefix, lane_prefix = ARGV[6] == '1', ARGV[7], ARGV[8], ARGV[9]
-local FIRST_SEEN = 10
+-- attempts. A job that is marked in `aborting` ends as aborted.
+local workers, info, running, pulse, known_lanes, waiters, aborting = unpack(KEYS, 1, 7)
+local FIRST_STREAM = 8
+local base, job_prefix, unique_prefix, body_prefix, group, asker = unpack(ARGV, 1, 6)
+local left, sweep, expected = tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9]
+local returned_prefix, lane_prefix = ARGV[10], ARGV[11]
+local FIRST_SEEN = 12
 local MOST_SUSPECTS, MOST_NAMED = 100, 10
 expect('zset', workers)
 need(workers, 'ZADD', 'ZRANGEBYSCORE', 'GET', 'SET')
 keep_time(pulse, workers, expected)
+local aborted = redis.pcall('EXISTS', aborting) == 1 and 1 or 0
 local own = call('ZSCORE', workers, asker)
 if not own or tonumber(own) < now then
   drop_pulse(pulse, workers)
-  return { now, '', 0, 0, 1, {} }
+  return { now, '', 0, 0, 1, {}, aborted }
 end
 
-local seen, victim, signed_off, out = {}, nil, false, { now, '', 0, 0, 1, {} }
+local seen, victim, signed_off, out = {}, nil, false, { now, '', 0, 0, 1, {}, aborted }
 for n = FIRST_SEEN, #ARGV, 2 do seen[ARGV[n]] = ARGV[n + 1] end
 local expired = call('ZRANGEBYSCORE', workers, '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, MOST_SUSPECTS)
 for n = 1, #expired, 2 do
@@ -57,9 +59,9 @@ if not victim and sweep then
 end
 if not victim then return out end
 local some_stream = KEYS[FIRST_STREAM]
-expect('hash', info, running)
+expect('hash', info, running, waiters, aborting)
 expect('stream', unpack(KEYS, FIRST_STREAM))
-need(workers, 'ZREM', 'HGET', 'HDEL')
+need(workers, 'ZREM', 'HGET', 'HDEL', 'SET', 'DEL', 'UNLINK')
 need(some_stream, 'XRANGE', 'XADD', 'XPENDING', 'XACK', 'XDEL')
 if not may('XGROUP', 'DELCONSUMER', some_stream, group, victim) then
   error({ err = "NOPERM this user has no permissions to run the 'xgroup|delconsumer' command" })
@@ -83,6 +85,8 @@ call('ZADD', workers, signed_off and -2 or -1, victim)
 out[2] = victim
 
 local taken, started = 0, 0
+local is_marked, abort = aborts(aborting, running, job_prefix, unique_prefix, body_prefix)
+local notify = tell()
 
 local function take_over(s, entry)
   local found = call('XRANGE', streams[s], entry, entry)
@@ -114,6 +118,10 @@ local function take_over(s, entry)
   end
   if flags % 2 == 0 and not signed_off then flags = flags + SUSPECT end
   local header = struct.pack(HEADER_FORMAT, tries % 65536, deaths, misses, flags, math.floor(tries / 65536), enqueued)
+  if is_marked(id, envelope) then
+    notify(waiters, id, abort(id, header, envelope, had_begun and run))
+    return
+  end
   add_to_stream(base, returned, job_key, header .. id, envelope)
   taken = taken + 1
 end

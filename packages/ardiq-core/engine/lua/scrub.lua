@@ -1,10 +1,11 @@
 -- scrub: check one page of one part of a queue, and repair damage from server faults or manual
 -- changes.
 --
--- KEYS  due, running, waiters, workers, worker info, then pairs (returned stream, lane stream)
+-- KEYS  due, running, waiters, workers, worker info, aborting, then pairs (returned stream, lane
+--       stream)
 -- ARGV  base, job prefix, unique prefix, body prefix, prefix of the keys set aside, group, part of
 --       the queue, cursor ("0" to begin), maximum number of items; the parts are waiters, running,
---       due, workers, entries, records
+--       due, workers, entries, aborting, records
 -- out   next cursor ("0" at the end), number of workers, then pairs (repair, what was repaired):
 --         told      number of jobs whose callers were removed: their time had passed, or no result
 --                   was to come
@@ -17,20 +18,22 @@
 --         stranded  a job whose delivery was acknowledged without an outcome, and which no living
 --                   worker is known to run: it is queued again
 --         leftover  an entry whose job is elsewhere
+--         mark      a job that was to be aborted, but has ended
 --         identity  a unique identity that no unfinished job holds
 --         body      arguments that no unfinished job needs: they expire
 --         aside     a key of the wrong type: it was set aside
-local due, running, waiters, workers, info = unpack(KEYS, 1, 5)
-local FIRST_STREAM = 6
+local due, running, waiters, workers, info, aborting = unpack(KEYS, 1, 6)
+local FIRST_STREAM = 7
 local base, job_prefix, unique_prefix, body_prefix, aside, group = unpack(ARGV, 1, 6)
 local part, cursor, most = ARGV[7], ARGV[8], ARGV[9]
 local location_of, is_alive = presence()
 local notify = tell()
+local is_marked, abort = aborts(aborting, running, job_prefix, unique_prefix, body_prefix)
 local out = { '0', call('ZCARD', workers) }
 expect('zset', due)
-expect('hash', running, waiters, info)
+expect('hash', running, waiters, info, aborting)
 expect('stream', unpack(KEYS, FIRST_STREAM))
-need(due, 'GET', 'GETRANGE', 'SET', 'STRLEN', 'DEL', 'RENAME', 'PEXPIRE', 'PTTL', 'ZADD', 'ZREM', 'ZSCORE', 'ZSCAN')
+need(due, 'GET', 'GETRANGE', 'SET', 'STRLEN', 'DEL', 'UNLINK', 'RENAME', 'PEXPIRE', 'PTTL', 'ZADD', 'ZREM', 'ZSCORE', 'ZSCAN')
 need(running, 'HGET', 'HDEL', 'HSCAN', 'XRANGE', 'XPENDING', 'XADD', 'XDEL')
 
 local function report(repair, what) out[#out + 1], out[#out + 2] = repair, what end
@@ -146,7 +149,11 @@ function parts.entries()
       local returned = KEYS[is_returned and position or position - 1]
       local is_here = id ~= '' and is_at(head_of(id), entry, sub(stream, #base + 1))
       if not (is_here and has_runner(id, entry)) then
-        if is_here then add_to_stream(base, returned, job_prefix .. id, label, envelope) end
+        if is_here and is_marked(id, envelope) then
+          notify(waiters, id, abort(id, sub(label, 1, HEADER), envelope))
+        elseif is_here then
+          add_to_stream(base, returned, job_prefix .. id, label, envelope)
+        end
         report(is_here and 'stranded' or 'leftover', id)
         call('XDEL', stream, entry)
       end
@@ -156,6 +163,17 @@ function parts.entries()
     out[1] = position .. ' ' .. page[#page][1]
   elseif position < #KEYS then
     out[1] = position + 1 .. ' 0-0'
+  end
+end
+
+function parts.aborting()
+  local items = page_of('HSCAN', aborting)
+  for n = 1, #items, 2 do
+    local id, head = items[n], head_of(items[n])
+    if not is_record(head, 'qd') or sub(head, NONCE, NONCE_END) ~= items[n + 1] then
+      call('HDEL', aborting, id)
+      report('mark', id)
+    end
   end
 end
 

@@ -1,9 +1,9 @@
 -- settle: commit the outcomes of runs, each only if its delivery is still valid.
 --
--- KEYS  due, running, waiters, dead, then pairs (returned stream, lane stream)
--- ARGV  base, job prefix, unique prefix, wake channel, group, default result TTL in ms, prefix of
---       results, then per stream: its position from 0 after the four, number of jobs, and per job
---       (oldest entry first): entry id, key of the job, spec, data.
+-- KEYS  due, running, waiters, dead, aborting, then pairs (returned stream, lane stream)
+-- ARGV  base, job prefix, unique prefix, body prefix, wake channel, group, default result TTL in
+--       ms, prefix of results, then per stream: its position from 0 after the five, number of jobs,
+--       and per job (oldest entry first): entry id, key of the job, spec, data.
 --       spec: "" for a finished run with the default TTL, else
 --       "<outcome> <number> <recorded start 0|1> <ms for which its enqueue may be repeated>
 --       <unique digest or -> <key of the body or ->". The outcomes:
@@ -19,15 +19,20 @@
 --            H; data = header
 -- out   positions (from 0, over all jobs) whose delivery was no longer valid: nothing was changed
 --       for them; also -1 if this user cannot publish
-local due, running, waiters, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local FIRST_STREAM, FIRST_BATCH = 5, 8
-local base, job_prefix, unique_prefix, wake, group = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+-- A job that would run again ends as aborted if it is marked in `aborting`.
+local due, running, waiters, dead, aborting = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local FIRST_STREAM, FIRST_BATCH = 6, 9
+local base, job_prefix, unique_prefix, body_prefix, wake, group = unpack(ARGV, 1, 6)
 -- Kept as text: a number would be formatted again for every job.
-local default_ttl, result_prefix = ARGV[6], ARGV[7]
+local default_ttl, result_prefix = ARGV[7], ARGV[8]
 local stored_for_a_while = tonumber(default_ttl) >= TOMBSTONE_MS
-local refused, finished, started, earliest, seen = {}, {}, {}, nil, 0
--- Most of the time, no caller is waiting.
-local awaited = call('EXISTS', waiters) == 1
+local refused, finished, started, ended, earliest, seen = {}, {}, {}, {}, nil, 0
+-- Most of the time, no caller is waiting, and no job is to be aborted.
+local some = call('EXISTS', waiters, aborting)
+local awaited = some == 2 or some == 1 and call('EXISTS', waiters) == 1
+local aborted = some == 2 or some == 1 and not awaited
+local is_marked, abort
+if aborted then is_marked, abort = aborts(aborting, running, job_prefix, unique_prefix, body_prefix) end
 -- The server closes a subscribed connection when its output buffer grows too large. A result of
 -- more bytes than this is not sent: the message tells callers to read it, and it is kept long
 -- enough for that, whatever its TTL.
@@ -118,7 +123,13 @@ local function settle(position, entry, job_key, spec, data)
     outcome = 'H'
   end
   if recorded == '1' then started[#started + 1] = id end
-  if (outcome == 'R' or outcome == 'H') and found then
+  local is_again = (outcome == 'R' or outcome == 'H') and found
+  if is_again and aborted and is_marked(id, found[2][2]) then
+    local record = abort(id, data, found[2][2], recorded == '1' and ask('HGET', running, id))
+    if awaited then finished[#finished + 1], finished[#finished + 2] = id, record end
+    return true
+  end
+  if is_again then
     put_back(position, job_key, id, outcome, number, data, found[2][2])
     return true
   end
@@ -132,6 +143,7 @@ local function settle(position, entry, job_key, spec, data)
   else
     -- The entry was deleted from outside.
     local record = lose(job_key, id, ask('GET', job_key) or '')
+    ended[#ended + 1] = id
     if awaited then finished[#finished + 1], finished[#finished + 2] = id, record end
   end
   if unique ~= '-' and ask('GET', unique_prefix .. unique) == id then call('DEL', unique_prefix .. unique) end
@@ -203,6 +215,10 @@ if with_options then
   need(running, 'SET', 'HDEL', 'DEL', 'UNLINK')
   expect('hash', running)
 end
+if aborted then
+  need(aborting, 'SET', 'HGET', 'HDEL', 'DEL', 'UNLINK')
+  expect('hash', aborting, running)
+end
 if with_more then
   need(dead, 'XRANGE', 'XADD', 'ZADD', 'ZRANGE', 'SCARD')
   expect('zset', due)
@@ -228,12 +244,14 @@ for _, batch in ipairs(batches) do
     elseif not settle(position, entry, job_key, spec, data) then
       refused[#refused + 1] = seen
     end
+    if aborted and refused[#refused] ~= seen then ended[#ended + 1] = id_of(job_key) end
     seen = seen + 1
   end
   if all_held then delete(stream, entries) else call('XDEL', stream, unpack(entries)) end
 end
 
 if #started > 0 then call('HDEL', running, unpack(started)) end
+if aborted and #ended > 0 then call('HDEL', aborting, unpack(ended)) end
 if earliest or #finished > 0 then
   local notify, announce_due, is_refused = tell()
   if earliest then announce_due(due, wake, earliest) end

@@ -30,6 +30,6 @@ local function tell()
     if head[2] and earliest <= tonumber(head[2]) then publish(wake, string.format('%.0f', earliest)) end
   end
 
-  return notify, announce_due, function() return refused end
+  return notify, announce_due, function() return refused end, publish
 end
 

@@ -28,7 +28,7 @@ use crate::server::Server;
 use crate::shared::Shared;
 use crate::submit::{self, Submission};
 use crate::waiters::Waiters;
-use crate::{commands, jobs, results, scripts, url};
+use crate::{abort, commands, jobs, results, scripts, url};
 
 /// What a client owns until it is closed. The fields are dropped in this order: first its tasks
 /// end, and with the last of them the connection. The runtime continues if other clients use it.
@@ -37,7 +37,7 @@ struct Open {
     _runtime: Arc<Runtime>,
 }
 
-/// Waits for results that their callers may cancel, by mailbox and request.
+/// Requests that their callers may cancel, by mailbox and request.
 type Waits = Arc<Mutex<HashMap<(usize, RequestId), AbortHandle>>>;
 
 /// One queue as seen from one process.
@@ -93,8 +93,9 @@ impl Client {
         let runtime = Runtime::shared()?;
         let waiters = Arc::new(Waiters::default());
         let push_channel = keys.push(&submit::random_hex());
-        let earliest_due = watch::Sender::new(0);
-        let sink = sink(Arc::clone(&waiters), push_channel.clone(), keys.wake.clone(), earliest_due.clone());
+        let (earliest_due, aborts) = (watch::Sender::new(0), watch::Sender::new(()));
+        let channels = (push_channel.clone(), keys.wake.clone());
+        let sink = sink(Arc::clone(&waiters), channels, earliest_due.clone(), aborts.clone());
         let link = Link::new(address, Arc::clone(&keys), connect_limit, sink);
         let logs = Arc::clone(link.logs());
         let shared = Arc::new(Shared {
@@ -103,6 +104,7 @@ impl Client {
             clock: Clock::default(),
             logs,
             earliest_due,
+            aborts,
             server: Server::default(),
             waiters,
             push_channel,
@@ -217,23 +219,40 @@ impl Client {
 
     /// Read a result, or wait for it if there is a `limit`. The answer is [`Answer::Result`].
     pub fn result(&self, mailbox: &Arc<Mailbox>, request: RequestId, id: String, limit: Option<Duration>) {
+        self.wait(mailbox, request, |shared| async move {
+            match limit {
+                None => results::get(&shared, &id).await,
+                Some(limit) => results::wait(&shared, &id, limit).await,
+            }
+            .map(Answer::Result)
+        });
+    }
+
+    /// Abort a job, and wait until it has ended. The answer is [`Answer::Number`]: 1 if it has
+    /// ended as aborted within `limit`, else 0.
+    pub fn abort(&self, mailbox: &Arc<Mailbox>, request: RequestId, id: String, limit: Duration) {
+        self.wait(mailbox, request, move |shared| async move {
+            abort::abort(&shared, &id, limit).await.map(|aborted| Answer::Number(aborted.into()))
+        });
+    }
+
+    /// Make a request that the caller may cancel with [`Client::forget`].
+    fn wait<F>(&self, mailbox: &Arc<Mailbox>, request: RequestId, work: impl FnOnce(Arc<Shared>) -> F)
+    where
+        F: Future<Output = Result<Answer>> + Send + 'static,
+    {
         let key = (Arc::as_ptr(mailbox) as usize, request);
         let pending = PendingRequest::new(mailbox, request);
         if self.is_closed() {
             return;
         }
-        let (shared, waits) = (Arc::clone(&self.shared), Arc::clone(&self.waits));
+        let (work, waits) = (work(Arc::clone(&self.shared)), Arc::clone(&self.waits));
         let task = self.spawn(async move {
-            let answer = match limit {
-                None => results::get(&shared, &id).await,
-                Some(limit) => results::wait(&shared, &id, limit).await,
-            };
+            let answer = work.await;
             lock(&waits).remove(&key);
-            pending.answer(answer.map(Answer::Result));
+            pending.answer(answer);
         });
-        if limit.is_some()
-            && let Some(task) = task
-        {
+        if let Some(task) = task {
             let mut waits = lock(&self.waits);
             // The task may have ended already. Then nothing would remove its entry.
             if !task.is_finished() {
@@ -242,7 +261,7 @@ impl Client {
         }
     }
 
-    /// Cancel a wait for a result.
+    /// Cancel a request that waits.
     pub fn forget(&self, mailbox: &Arc<Mailbox>, request: RequestId) {
         let key = (Arc::as_ptr(mailbox) as usize, request);
         let task = lock(&self.waits).remove(&key);
@@ -309,12 +328,19 @@ impl Drop for Client {
     }
 }
 
-fn sink(waiters: Arc<Waiters>, push: String, wake: String, earliest_due: watch::Sender<u64>) -> PushSink {
+fn sink(
+    waiters: Arc<Waiters>,
+    (push, wake): (String, String),
+    earliest_due: watch::Sender<u64>,
+    aborts: watch::Sender<()>,
+) -> PushSink {
     Arc::new(move |channel, message| {
         if channel == push.as_bytes() {
             // If the message cannot be read, its callers check for the result. A later version may
             // have written it.
             let _ = waiters.deliver(&message);
+        } else if channel == wake.as_bytes() && message == b"abort" {
+            aborts.send_replace(());
         } else if channel == wake.as_bytes() {
             let due_ms = std::str::from_utf8(&message).ok().and_then(|text| text.parse().ok());
             earliest_due.send_replace(due_ms.unwrap_or_default());

@@ -39,6 +39,13 @@ pub fn get(key: &str) -> Cmd {
     with_key("GET", key)
 }
 
+/// Some fields of a hash.
+pub fn fields(key: &str, fields: &[&str]) -> Cmd {
+    let mut cmd = with_key("HMGET", key);
+    cmd.arg(fields);
+    cmd
+}
+
 /// The first bytes of a string.
 pub fn get_start(key: &str, bytes: usize) -> Cmd {
     let mut cmd = with_key("GETRANGE", key);

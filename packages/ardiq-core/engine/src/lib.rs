@@ -11,6 +11,7 @@
 //! results ◄─ push ◄──────────── settle ◄──────── scripts::deliver::settle ← worker::judge ←┘
 //! ```
 
+pub mod abort;
 pub mod answer;
 pub mod catalog;
 pub mod client;

@@ -18,7 +18,7 @@ use crate::shared::Shared;
 use crate::waiters::{Waiter, Withdrawal};
 
 /// The longest wait for a result: ten years, so that no limit overflows a clock.
-const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 86_400);
+pub const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// If a message is expected, the caller checks again after this time, and then at growing
 /// intervals: the worker may not be allowed to publish, or the registration in Redis may be gone.

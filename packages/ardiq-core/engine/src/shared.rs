@@ -24,6 +24,8 @@ pub struct Shared {
     /// The last due time that a producer announced because it was the earliest. A change wakes the
     /// promoting loop.
     pub earliest_due: watch::Sender<u64>,
+    /// Notifies the workers of this process that a job is to be aborted.
+    pub aborts: watch::Sender<()>,
     /// Whether the server is fit for use.
     pub server: Server,
     /// The callers that wait for results.

@@ -14,7 +14,7 @@ use ardiq_engine::scripts::deliver::{self, Cursor, Entry, Source};
 use ardiq_engine::scripts::look::Seen;
 use ardiq_engine::scripts::produce::{self, Chunk, NewJob};
 use ardiq_engine::scripts::upkeep::{self, Claim, Part, Search};
-use ardiq_engine::scripts::{ALL, look};
+use ardiq_engine::scripts::{ALL, abort, look};
 use ardiq_engine::url;
 use bytes::Bytes;
 use support::server::Server;
@@ -22,6 +22,9 @@ use support::{
     HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, patience, poison, result_of, start_of,
     survivor,
 };
+
+/// The nonce of every job here.
+const NONCE: [u8; 8] = 1u64.to_be_bytes();
 
 /// The data that a refused call must not change. Queues and lanes are registered next to a call,
 /// and a body that was sent ahead expires. The pulse records that a worker called, which is true.
@@ -74,6 +77,11 @@ async fn set_scene(queue: &Queue) -> Vec<Entry> {
     let _: String = queue.ask("SET", (queue.keys.job("lost"), "q123456781-1 lane:high")).await;
     let _: i64 = queue.ask("HSET", (&queue.keys.running, "gone", "1-1 nobody 5 1")).await;
     let _: i64 = queue.ask("XACK", (&queue.keys.streams[LOW], &queue.keys.queue, &sent[4].entry)).await;
+    // Marks: of a job that a worker has, of one that the dead worker has, and of one that has
+    // ended.
+    for id in [sent[3].id.as_str(), "of the dead", "ended"] {
+        let _: i64 = queue.ask("HSET", (&queue.keys.aborting, id, &NONCE[..])).await;
+    }
     sent
 }
 
@@ -113,6 +121,11 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
             batch.sort_by_key(|one| one.stream);
             deliver::settle(link, keys, &batch, TTL, patience()).await.is_ok()
         }
+        ("abort", variant) => {
+            let id = ["unique", "later", &sent[2].id, "lost"][variant];
+            let nonce = if id == "lost" { *b"12345678" } else { NONCE };
+            abort::abort(link, keys, id, nonce, patience()).await.is_ok()
+        }
         ("renew", _) => {
             let claim = Claim { worker: "w", lease_ms: 99_000, info: b"new", first: false, expected_ms: i64::MAX };
             upkeep::renew(link, keys, claim, patience()).await.is_ok()
@@ -131,7 +144,8 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
         ("wait", _) => look::wait(link, keys, "lost", "you", 60_000, patience()).await.is_ok(),
         ("mend", _) => upkeep::mend(link, keys, patience()).await.is_ok(),
         ("scrub", part) => {
-            let parts = [Part::Waiters, Part::Running, Part::Due, Part::Workers, Part::Entries, Part::Records];
+            let small = [Part::Waiters, Part::Running, Part::Due, Part::Workers];
+            let parts = [&small[..], &[Part::Entries, Part::Records, Part::Aborting]].concat();
             upkeep::scrub(link, keys, parts[part], "0", patience()).await.is_ok()
         }
         _ => panic!("no call of {script}"),
@@ -139,19 +153,20 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
 }
 
 /// Every script that writes, with the number of ways in which it is called here.
-const SCRIPTS: [(&str, usize); 13] = [
+const SCRIPTS: [(&str, usize); 14] = [
     ("enqueue", 2),
     ("fire", 1),
     ("promote", 1),
     ("fetch", 2),
     ("start", 1),
     ("settle", 4),
+    ("abort", 4),
     ("renew", 1),
     ("reclaim", 1),
     ("leave", 1),
     ("wait", 2),
     ("mend", 1),
-    ("scrub", 6),
+    ("scrub", 7),
     ("survive", 1),
 ];
 

@@ -5,6 +5,7 @@ worker.
 """
 
 from ardiq_core._core import (
+    ABORTED,
     DEAD,
     FAILURE,
     HAND_BACK,
@@ -32,6 +33,7 @@ from ardiq_core.errors import (
 )
 
 __all__ = [
+    "ABORTED",
     "DEAD",
     "FAILURE",
     "HAND_BACK",

@@ -10,6 +10,7 @@ from typing import Final, final
 from ardiq_core.shapes import Assignment, Event, LogLine, Outcome, Reply, Submission
 
 __all__ = [
+    "ABORTED",
     "DEAD",
     "FAILURE",
     "HAND_BACK",
@@ -27,6 +28,7 @@ __all__ = [
 
 __version__: Final[str]
 
+ABORTED: Final[int]
 SUCCESS: Final[int]
 FAILURE: Final[int]
 RETRY: Final[int]
@@ -134,8 +136,14 @@ class Mailbox:
     def lookup(self, request_id: int, job_ids: Sequence[str]) -> None:
         """Read the state of jobs. The answer is `list[JobRecord]`, in order."""
 
+    def abort(self, request_id: int, job_id: str, timeout_ms: int) -> None:
+        """Abort a job, and wait until it has ended.
+
+        The answer is an int: 1 if it has ended as aborted within `timeout_ms`, else 0.
+        """
+
     def forget(self, request_id: int) -> None:
-        """Cancel the wait for a result that this request began."""
+        """Cancel this request, if it waits for a result or for the end of an aborted job."""
 
     def depth(self, request_id: int) -> None:
         """Count the jobs that are waiting to start, including scheduled ones.
@@ -230,6 +238,12 @@ class Worker:
     def elapsed_ms(self, slot: int) -> int | None:
         """Return how long a run has lasted, in milliseconds; None if there is no such run, or it
         has not started.
+        """
+
+    def take_aborts(self) -> list[int]:
+        """Return the slots of runs that are to be aborted, each once.
+
+        A run that has not started has already been returned to the queue; it must not start.
         """
 
     def complete(self, outcomes: list[Outcome]) -> None:

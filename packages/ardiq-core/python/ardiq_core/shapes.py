@@ -66,10 +66,10 @@ Assignment: TypeAlias = tuple[
 
 Outcome: TypeAlias = tuple[
     int,  # slot
-    int,  # SUCCESS, FAILURE, RETRY, DEAD, HAND_BACK or UNKNOWN_TASK
-    bytes | str | None,  # SUCCESS: encoded value; FAILURE, DEAD: text of the failure
-    # SUCCESS, FAILURE, DEAD: result TTL in ms (None: the worker's default; 0: not stored; < 0:
-    # never expires); RETRY: delay in ms
+    int,  # SUCCESS, FAILURE, RETRY, DEAD, ABORTED, HAND_BACK or UNKNOWN_TASK
+    bytes | str | None,  # SUCCESS: encoded value; FAILURE, DEAD, ABORTED: text of the failure
+    # SUCCESS, FAILURE, DEAD, ABORTED: result TTL in ms (None: the worker's default; 0: not stored;
+    # < 0: never expires); RETRY: delay in ms
     int | None,
     str | None,  # error type
     str | None,  # traceback
@@ -87,6 +87,7 @@ Event: TypeAlias = tuple[str, str]
 
 - `log`: there are new log lines.
 - `drained`: in burst mode, no job is waiting, running or scheduled.
+- `abort`: runs are to be aborted; `Worker.take_aborts` returns which.
 - `lost`: the lease was lost; detail is the old worker id.
 - `settling`: the worker is signing off, and a large outcome is still being sent.
 - `stopped`: the worker has stopped; detail says why it could not sign off, and is empty if it

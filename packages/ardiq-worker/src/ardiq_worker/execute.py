@@ -13,18 +13,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ardiq.context import enter
-from ardiq.control import Reject
+from ardiq.control import Abort, Reject
 from ardiq_worker import forked, outcome
 from ardiq_worker.awaiting import PLAIN, awaited
 from ardiq_worker.cancellation import OUT_OF_GRACE, WITH_ALL_TASKS, Cancellations
+from ardiq_worker.cuts import Cuts
 from ardiq_worker.exhaustion import NoThreadError, is_exhaustion
-from ardiq_worker.failures import log_failure, log_returned, log_unknown
+from ardiq_worker.failures import log_aborted, log_failure, log_returned, log_unknown
 from ardiq_worker.frames import clear_frames
 from ardiq_worker.logs import Log, job_facts
 from ardiq_worker.misfit import is_misfit
@@ -101,12 +102,11 @@ class Executor:
         self._threads = threads
         self._flush = flush
         self._engine = engine
-        self._cancel_wait_s = cancel_wait_s
         self._elapsed_ms = elapsed_ms
         self._running: dict[int, Run] = {}
-        self._cut: set[Run] = set()
         self._why_cancelled = OUT_OF_GRACE
         self._closed = False
+        self._cuts = Cuts(loop, cancel_wait_s, self._end)
         self.cancellations = Cancellations(loop, self._running, self.RUN_CODE, stops_when_cancelled)
 
     @property
@@ -117,8 +117,7 @@ class Executor:
     @property
     def abandoned(self) -> int:
         """The number of cancelled coroutines and of threads that have not ended."""
-        overdue = sum(1 for run in self._cut if run.cut is Cut.ABANDONED)
-        return overdue + self._threads.abandoned
+        return self._cuts.abandoned + self._threads.abandoned
 
     @property
     def has_outcomes(self) -> bool:
@@ -162,7 +161,17 @@ class Executor:
         self._why_cancelled = why
         for run in list(self._running.values()):
             if run.cut is None:
-                self._cut_short(run, Cut.STOPPING, outcome.handed_back(run.slot))
+                self._cuts.cut_short(run, Cut.STOPPING, outcome.handed_back(run.slot))
+
+    def abort(self, slots: Iterable[int]) -> None:
+        """Cancel the runs in these slots, whose jobs are to be aborted."""
+        for run in [run for slot in slots if (run := self._running.get(slot)) is not None]:
+            # In the next turn: a task cancelled before its first step would end without an outcome.
+            self._loop.call_soon(self._abort, run, context=self._context)
+
+    def _abort(self, run: Run) -> None:
+        if run.cut is None and self._running.get(run.slot) is run:
+            self._cuts.cut_short(run, Cut.ABORTED, outcome.aborted(run))
 
     async def close(self, *, by_force: bool = True) -> None:
         """End abandoned coroutines; from now on no outcome of this executor counts.
@@ -171,11 +180,7 @@ class Executor:
         loop.
         """
         self._closed = True
-        runs = {*self._running.values(), *self._cut}
-        for run in self._cut:
-            if run.overdue is not None:
-                run.overdue.cancel()
-        self._cut.clear()
+        runs = {*self._running.values(), *self._cuts.close()}
         self._running.clear()
         left = {run.asyncio_task for run in runs if run.asyncio_task is not None}
         if not left or not by_force:
@@ -209,7 +214,7 @@ class Executor:
                 value = await self._in_thread(run, args, kwargs)
             else:
                 if task.timeout is not None:
-                    timer = self._limit(run, task.timeout)
+                    timer = self._cuts.limit(run, task.timeout)
                 value = task.fn(*args, **kwargs)
                 if type(value) is _COROUTINE:
                     value = await value
@@ -241,7 +246,7 @@ class Executor:
             if not engine.begin(run.slot):
                 return False
             if seconds is not None:  # waiting for a free thread does not count
-                timers.append(self._limit(run, seconds))
+                timers.append(self._cuts.limit(run, seconds))
             return True
 
         try:
@@ -269,11 +274,13 @@ class Executor:
 
     def _after_return(self, run: Run, value: Any) -> Outcome | None:
         if run.cut is not None:
-            cut = self._take_cut(run)
+            cut = self._cuts.take(run)
             if cut is Cut.ABANDONED:
                 return None
             if cut is Cut.TIMEOUT:
                 return self._failed(run, outcome.timed_out(run, None, run.task.timeout or 0))
+            if cut is Cut.ABORTED:
+                return self._aborted(run)
             # The worker is stopping, but the task has returned anyway: its result counts.
         try:
             encoded = self._encode(value)
@@ -298,7 +305,7 @@ class Executor:
         return ended
 
     def _judge(self, run: Run, error: BaseException, call: _Call) -> Verdict | None:
-        cut = self._take_cut(run)
+        cut = self._cuts.take(run)
         if cut is Cut.ABANDONED or self._closed or self._loop.is_closed():
             return None
         if type(error) is NoThreadError:
@@ -308,6 +315,8 @@ class Executor:
             return None
         if cut is Cut.TIMEOUT:
             return self._failed(run, outcome.timed_out(run, error, run.task.timeout or 0), error)
+        if cut is Cut.ABORTED or outcome.is_a(error, Abort):
+            return self._aborted(run, error)
         if cut is Cut.STOPPING and not outcome.is_a(error, Reject):
             # Whatever it raised, it did so because it was cancelled.
             return self._returned(run, self._why_cancelled)
@@ -321,6 +330,11 @@ class Executor:
         log_returned(run, why, self._elapsed_ms(run.slot))
         return outcome.handed_back(run.slot)
 
+    def _aborted(self, run: Run, error: BaseException | None = None) -> Verdict:
+        if not run.task.silent:
+            log_aborted(run, self._elapsed_ms(run.slot))
+        return outcome.aborted(run, error)
+
     def _failed(self, run: Run, ended: Verdict, error: BaseException | None = None) -> Verdict:
         """Log a failed attempt."""
         if not run.task.silent:
@@ -329,39 +343,6 @@ class Executor:
 
     def _facts(self, run: Run, ended: str) -> Facts:
         return job_facts(run.name, run.task_id, run.tries, ended, self._elapsed_ms(run.slot))
-
-    # Runs that are cut short
-
-    def _limit(self, run: Run, seconds: float) -> asyncio.TimerHandle:
-        return self._loop.call_later(seconds, self._time_out, run, seconds)
-
-    def _time_out(self, run: Run, seconds: float) -> None:
-        if run.asyncio_task is not None and not run.asyncio_task.done() and run.cut is None:
-            self._cut_short(run, Cut.TIMEOUT, outcome.timed_out(run, None, seconds))
-
-    def _cut_short(self, run: Run, why: Cut, overdue: Verdict) -> None:
-        run.cut = why
-        run.overdue = self._loop.call_later(self._cancel_wait_s, self._abandon, run, overdue)
-        self._cut.add(run)
-        try:
-            if run.asyncio_task is not None:
-                run.asyncio_task.cancel()
-        except BaseException as error:  # noqa: BLE001 - it calls `cancel` of what the task awaits, which may be the user's
-            log.warning("a task cannot be cancelled: %s", outcome.type_name(error))
-
-    def _abandon(self, run: Run, overdue: Verdict) -> None:
-        run.cut = Cut.ABANDONED
-        message = "a cancelled task did not end within %gs and is abandoned; %d such tasks"
-        log.warning(message, self._cancel_wait_s, self.abandoned)
-        self._end(run.slot, overdue)
-
-    def _take_cut(self, run: Run) -> Cut | None:
-        """Note that a run has ended; return why it was cut short."""
-        if run.overdue is not None:
-            run.overdue.cancel()
-            run.overdue = None
-            self._cut.discard(run)
-        return run.cut
 
     # Outcomes
 

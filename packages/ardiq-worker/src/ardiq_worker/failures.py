@@ -1,4 +1,5 @@
-"""The log lines about attempts that failed and about jobs that this worker cannot run.
+"""The log lines about attempts that failed or were aborted, and about jobs that this worker cannot
+run.
 
 What an exception says may contain arguments, so only its type and its place are logged.
 """
@@ -37,6 +38,12 @@ def log_failure(run: Run, ended: Verdict, error: BaseException | None, duration_
         *(run.name, run.task_id, run.tries, run.task.max_retries + 1, then, ended.error_type, place),
         facts=job_facts(run.name, run.task_id, run.tries, "retry" if again else "failed", duration_ms),
     )
+
+
+def log_aborted(run: Run, duration_ms: int | None) -> None:
+    """Log that a job was aborted while it ran."""
+    facts = job_facts(run.name, run.task_id, run.tries, "aborted", duration_ms)
+    log.info("%s[%s] was aborted in attempt %d", run.name, run.task_id, run.tries, facts=facts)
 
 
 def log_returned(run: Run, why: str, duration_ms: int | None) -> None:

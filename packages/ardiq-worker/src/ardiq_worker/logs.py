@@ -96,7 +96,7 @@ def forward_logs(core: Core) -> int:
 def job_facts(task: str, job_id: str, attempt: int, outcome: str, duration_ms: int | None = None) -> Facts:
     """Return the attributes of a log record about a job.
 
-    `outcome` is `succeeded`, `retry`, `failed`, `dead`, `returned` (to the queue) or
+    `outcome` is `succeeded`, `retry`, `failed`, `dead`, `aborted`, `returned` (to the queue) or
     `unknown_task`. An attempt that has not started has no `duration_ms`.
     """
     facts: dict[str, str | int] = {

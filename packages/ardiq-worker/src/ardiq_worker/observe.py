@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ardiq_core import DEAD, FAILURE, RETRY, SUCCESS
+from ardiq_core import ABORTED, DEAD, FAILURE, RETRY, SUCCESS
 from ardiq_worker import outcome
 from ardiq_worker.execute import Engine, Executor
 from ardiq_worker.logs import Log
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = Log("ardiq.worker")
 
-_OUTCOMES = {SUCCESS: "succeeded", RETRY: "retry", FAILURE: "failed", DEAD: "dead"}
+_OUTCOMES = {SUCCESS: "succeeded", RETRY: "retry", FAILURE: "failed", DEAD: "dead", ABORTED: "aborted"}
 
 
 class Attempt(NamedTuple):
@@ -37,11 +37,11 @@ class Attempt(NamedTuple):
     """How many attempts the task allows."""
     seconds: float
     outcome: str
-    """`succeeded`, `retry`, `failed` or `dead`."""
+    """`succeeded`, `retry`, `failed`, `dead` or `aborted`."""
     delay_ms: int
     """With `retry`, the time until the next attempt."""
     error: str
-    """What the task raised, empty after a success."""
+    """What the task raised, or why it was aborted; empty after a success."""
     traceback: str
 
 
@@ -90,6 +90,9 @@ class ObservedExecutor(Executor):
     def _failed(self, run: Run, ended: Verdict, error: BaseException | None = None) -> Verdict:
         return ended
 
+    def _aborted(self, run: Run, error: BaseException | None = None) -> Verdict:
+        return outcome.aborted(run, error)
+
     def _forget(self, run: Run) -> None:
         self._open.pop(run.slot, None)
         super()._forget(run)
@@ -115,7 +118,7 @@ class ObservedExecutor(Executor):
         task = self._tasks.get(name)
         if task is None or task.silent or ended.kind not in _OUTCOMES:
             return None
-        is_success = ended.kind == SUCCESS
+        has_failed = ended.kind not in (SUCCESS, ABORTED)
         text = ""
         if isinstance(ended.value, str):
             text = ended.value
@@ -132,7 +135,7 @@ class ObservedExecutor(Executor):
             outcome=_OUTCOMES[ended.kind],
             delay_ms=ended.ttl_or_delay_ms or 0 if ended.kind == RETRY else 0,
             error=text,
-            traceback="" if is_success else ended.traceback or traceback,
+            traceback=ended.traceback or traceback if has_failed else "",
         )
 
 

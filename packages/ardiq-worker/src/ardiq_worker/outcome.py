@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
-from ardiq.control import Reject, Retry
-from ardiq_core import DEAD, FAILURE, HAND_BACK, RETRY, SUCCESS, UNKNOWN_TASK
+from ardiq.control import Abort, Reject, Retry
+from ardiq_core import ABORTED, DEAD, FAILURE, HAND_BACK, RETRY, SUCCESS, UNKNOWN_TASK
 from ardiq_worker.description import MAX_TEXT, format_traceback, message, represent
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Verdict(NamedTuple):
 
     slot: int
     kind: int
-    """SUCCESS, FAILURE, RETRY, DEAD, HAND_BACK or UNKNOWN_TASK."""
+    """SUCCESS, FAILURE, RETRY, DEAD, ABORTED, HAND_BACK or UNKNOWN_TASK."""
     value: bytes | str | None = None
     """The encoded value of a success; the text of a failure."""
     ttl_or_delay_ms: int | None = None
@@ -126,6 +126,18 @@ def timed_out(run: Attempt, error: BaseException | None, seconds: float) -> Verd
     if run.tries > run.task.max_retries:
         return _failed(run, str(overrun), overrun)
     return _again(run, type_name(overrun))
+
+
+def aborted(run: Attempt, error: BaseException | None = None) -> Verdict:
+    """The job was aborted from outside, or its task raised the `Abort` that `error` is."""
+    reason = ""
+    if error is not None and is_a(error, Abort):
+        try:
+            reason = str.__str__(message(error))
+        except BaseException:  # noqa: BLE001 - user code, and it may raise anything
+            reason = type_name(error)
+    text = safe_text(f"aborted: {reason}" if reason else "aborted", MAX_TEXT)
+    return Verdict(run.slot, ABORTED, text, run.task.result_ttl_ms)
 
 
 def undescribed(run: Attempt) -> Verdict:

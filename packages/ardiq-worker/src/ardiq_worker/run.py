@@ -20,6 +20,7 @@ class Cut(enum.Enum):
 
     TIMEOUT = enum.auto()
     STOPPING = enum.auto()
+    ABORTED = enum.auto()
     ABANDONED = enum.auto()  # one of the above, and it did not end in time: its outcome is already known
 
 

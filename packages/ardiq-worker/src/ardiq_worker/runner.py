@@ -282,6 +282,8 @@ class Runner:
             if self._burst and self._phase is _Phase.RUNNING:
                 self._drained = True
                 self._begin_stop()
+        elif kind == "abort":
+            self._executor.abort(self._worker.take_aborts())
         elif kind == "lost":
             log.info("worker %s continues as %s", detail, self.worker_id)  # the engine's log says why
         elif kind == "settling" and self._phase is _Phase.SETTLING:

@@ -18,10 +18,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ardiq.checks import check_choice, check_int
+from ardiq.checks import check_abort_timeout_ms, check_choice, check_int, check_job_id
 from ardiq.errors import BrokerUnreachableError
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from ardiq_core import Mailbox
     from ardiq_core.shapes import Submission
 
@@ -60,6 +62,16 @@ def enqueue(submissions: list[Submission]) -> Request:
 def result(job_id: str, timeout_ms: int | None) -> Request:
     """Read the result of a job, or wait for it. Answer: a ResultRecord or None."""
     return lambda mailbox, request_id: mailbox.result(request_id, job_id, timeout_ms)
+
+
+def abort(job_id: str, timeout: float | timedelta) -> Request:
+    """Abort a job, and wait until it has ended. Answer: 1 if it has ended as aborted, else 0.
+
+    Raises InvalidIdError, ValueError or TypeError.
+    """
+    check_job_id(job_id)
+    timeout_ms = check_abort_timeout_ms(timeout)
+    return lambda mailbox, request_id: mailbox.abort(request_id, job_id, timeout_ms)
 
 
 def lookup(job_id: str) -> Request:

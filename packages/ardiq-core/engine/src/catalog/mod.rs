@@ -35,6 +35,7 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:pulse", "string", "epoch ms of the last call that checked leases", "until the last worker signs off"],
     ["ardiq:{<queue>}:worker-info", "hash", "information that workers publish about themselves, by worker", "as `workers`"],
     ["ardiq:{<queue>}:waiters", "hash", "callers that wait for a result, by job id: lines of `<channel> <epoch ms at which the wait ends>`; in the field with the empty name, `- <epoch ms>`: until then, some worker cannot publish", "a field stays until the result is sent or the callers have given up; `scrub` removes lines that they could not remove"],
+    ["ardiq:{<queue>}:aborting", "hash", "jobs that a worker has and that are to be aborted, by job id: the nonce of the enqueue", "a field stays until the job has ended"],
     ["ardiq:{<queue>}:cron", "hash", "the last fired occurrence in epoch ms, by schedule", "never expires; one field per schedule"],
     ["ardiq:{<queue>}:dead", "stream", "dead letters: job id, result record, header and envelope, and the body if it was stored separately", "never expires; holds about the last 100,000"],
     ["ardiq:{<queue>}:lanes", "set", "lanes that were ever used", "never expires"],
@@ -42,7 +43,7 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:body:<id>:<nonce>", "string", "arguments of a job that are too large for a script; the nonce in hexadecimal", "a minute before the enqueue; after it, until the job has ended"],
     ["ardiq:{<queue>}:aside:<name>", "any", "a former key `<name>` that had the wrong type", "a week"],
     ["ardiq:{<queue>}:survivals:<id>:<nonce>", "set", "entry ids of deliveries that were taken over although the worker that ran the job was alive", "a day"],
-    ["ardiq:{<queue>}:wake", "channel", "a due time in epoch ms, when it is earlier than all others", "—"],
+    ["ardiq:{<queue>}:wake", "channel", "a due time in epoch ms, when it is earlier than all others; `abort`, when a job was added to `aborting`", "—"],
     ["ardiq:{<queue>}:push:<process>", "channel", "results for the callers of one process: length of the id (2 bytes), id, result record (empty if it is large, see *Waiters*)", "—"],
 ];
 
@@ -114,8 +115,8 @@ pub static TRANSITIONS: &[[&str; 4]] = &[
     ["scheduled", "queued", "promote", "it is due"],
     ["queued", "queued", "fetch", "it is delivered to a worker, where its entry is pending"],
     ["queued", "running", "start", "its run has lasted 5 ms, or it is a suspect that is about to run"],
-    ["queued", "complete", "settle", "it ended within 5 ms, or was not run: expired, poison, undecodable"],
-    ["running", "complete", "settle", "it succeeded, failed for good, or was dead-lettered"],
+    ["queued", "complete", "settle", "it ended within 5 ms, or was not run: aborted, expired, poison, undecodable"],
+    ["running", "complete", "settle", "it succeeded, failed for good, was aborted, or was dead-lettered"],
     ["queued", "not_found", "settle", "the same as for `complete`, with a result that is not stored"],
     ["running", "not_found", "settle", "the same as for `complete`, with a result that is not stored"],
     ["queued", "scheduled", "settle", "it failed within 5 ms and will be retried later, or the worker does not know its task or cannot read its arguments"],
@@ -127,6 +128,10 @@ pub static TRANSITIONS: &[[&str; 4]] = &[
     ["queued", "complete", "wait", "its entry was deleted from outside ArdiQ: the job has failed, and its callers are notified"],
     ["queued", "complete", "scrub", "the same"],
     ["scheduled", "complete", "promote", "its record is truncated"],
+    ["queued", "complete", "abort", "it is aborted, and no worker has it"],
+    ["scheduled", "complete", "abort", "it is aborted"],
+    ["queued", "complete", "reclaim", "it was to be aborted, and the lease of its worker expired"],
+    ["running", "complete", "reclaim", "the same"],
     ["complete", "not_found", EXPIRY, "the result has expired"],
 ];
 
@@ -203,13 +208,13 @@ mod tests {
         #[rustfmt::skip]
         let Keys {
             queue: _, lanes: _, base: _, job: _, result: _, unique, body: _, aside, survivals: _, due, running, workers, pulse, worker_info,
-            waiters, cron, dead, known_lanes, wake, lane_streams, streams,
+            waiters, aborting, cron, dead, known_lanes, wake, lane_streams, streams,
         } = &keys;
         let survivals = keys.survivals("<id>", [0; 8]).replace(&"0".repeat(16), "<nonce>");
         let (unique, aside) = (format!("{unique}<digest>"), format!("{aside}<name>"));
         let mut spelled =
             BTreeSet::from([QUEUES, &one_job, &push, &unique, &body, &aside, due, running, workers, worker_info]);
-        spelled.extend([&survivals, result.as_str(), pulse, waiters.as_str(), cron, dead, known_lanes, wake]);
+        spelled.extend([&survivals, result.as_str(), pulse, waiters.as_str(), aborting, cron, dead, known_lanes, wake]);
         spelled.extend(lane_streams.iter().chain(streams).map(String::as_str));
         assert_eq!(column(KEYS, 0), spelled);
     }

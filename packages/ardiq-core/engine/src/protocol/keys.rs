@@ -56,13 +56,15 @@ pub struct Keys {
     pub worker_info: String,
     /// Hash of waiting callers by job id.
     pub waiters: String,
+    /// Hash of jobs that a worker has and that are to be aborted, by job id.
+    pub aborting: String,
     /// Hash of the last fired occurrence by schedule.
     pub cron: String,
     /// Stream of dead letters.
     pub dead: String,
     /// Set of the lanes that were ever used.
     pub known_lanes: String,
-    /// Channel on which earlier due times are announced to workers.
+    /// Channel on which earlier due times and requests to abort are announced to workers.
     pub wake: String,
     /// Lane streams, lowest first.
     pub lane_streams: Vec<String>,
@@ -92,6 +94,7 @@ impl Keys {
             pulse: key("pulse"),
             worker_info: key("worker-info"),
             waiters: key("waiters"),
+            aborting: key("aborting"),
             cron: key("cron"),
             dead: key("dead"),
             known_lanes: key("lanes"),
@@ -110,6 +113,7 @@ impl Keys {
             (&self.running, "hash"),
             (&self.worker_info, "hash"),
             (&self.waiters, "hash"),
+            (&self.aborting, "hash"),
             (&self.cron, "hash"),
             (&self.dead, "stream"),
             (&self.known_lanes, "set"),

@@ -290,14 +290,14 @@ pub async fn settle(
     default_ttl_ms: i64,
     patience: Patience,
 ) -> Result<Vec<usize>> {
-    let mut names = vec![keys.due.as_str(), &keys.running, &keys.waiters, &keys.dead];
+    let mut names = vec![keys.due.as_str(), &keys.running, &keys.waiters, &keys.dead, &keys.aborting];
     names.extend(keys.streams.iter().map(String::as_str));
     // The largest outcome decides which connection is used, not their number.
     let largest = batch.iter().map(Settlement::size).max().unwrap_or_default();
     let bytes = batch.iter().map(|one| one.entry.len() + one.id.len() + one.verdict.data().len() + 200).sum();
-    let mut cmd = SETTLE.call(&names, 7 + 4 * batch.len(), bytes);
-    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.wake).arg(&keys.queue).arg(default_ttl_ms);
-    cmd.arg(&keys.result);
+    let mut cmd = SETTLE.call(&names, 8 + 4 * batch.len(), bytes);
+    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.wake).arg(&keys.queue);
+    cmd.arg(default_ttl_ms).arg(&keys.result);
     for group in batch.chunk_by(|a, b| a.stream == b.stream) {
         cmd.arg(group[0].stream).arg(group.len());
         for one in group {

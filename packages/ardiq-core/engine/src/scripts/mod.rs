@@ -6,9 +6,11 @@
 //! | `produce` | enqueue, fire |
 //! | `deliver` | fetch, start, settle |
 //! | `upkeep` | promote, renew, reclaim, survive, leave, mend, scrub |
+//! | `abort` | abort |
 //! | `look` | wait, forget, lookup, depth, inspect, list |
 //! | `bodies` | none: it reads arguments that are stored separately |
 
+pub mod abort;
 pub mod bodies;
 pub mod deliver;
 pub mod look;
@@ -98,15 +100,16 @@ scripts! {
     PROMOTE, "promote", " flags=allow-oom", ["guard", "location", "lost", "due"];
     FETCH, "fetch", " flags=allow-oom", ["due"];
     START, "start", " flags=allow-oom", ["guard", "location"];
-    SETTLE, "settle", " flags=allow-oom", ["guard", "location", "tell", "lost"];
+    SETTLE, "settle", " flags=allow-oom", ["guard", "location", "tell", "lost", "aborted"];
     RENEW, "renew", " flags=allow-oom", ["guard", "leases"];
-    RECLAIM, "reclaim", " flags=allow-oom", ["guard", "location", "leases"];
+    RECLAIM, "reclaim", " flags=allow-oom", ["guard", "location", "tell", "leases", "aborted"];
     SURVIVE, "survive", " flags=allow-oom", ["guard"];
     LEAVE, "leave", " flags=allow-oom", ["guard"];
+    ABORT, "abort", " flags=allow-oom", ["guard", "tell", "lost", "presence", "aborted"];
     WAIT, "wait", " flags=allow-oom", ["guard", "tell", "lost", "presence"];
     FORGET, "forget", " flags=allow-oom", ["guard"];
     MEND, "mend", " flags=allow-oom", [];
-    SCRUB, "scrub", " flags=allow-oom", ["guard", "location", "tell", "lost", "presence"];
+    SCRUB, "scrub", " flags=allow-oom", ["guard", "location", "tell", "lost", "presence", "aborted"];
     LOOKUP, "lookup", " flags=no-writes", ["guard", "presence"];
     DEPTH, "depth", " flags=no-writes", ["guard"];
     INSPECT, "inspect", " flags=no-writes", ["guard"];

@@ -95,6 +95,8 @@ pub struct Reclaimed {
     pub named: Vec<Vec<u8>>,
     /// Whether none of that worker's jobs are left.
     pub finished: bool,
+    /// Whether jobs of the queue are to be aborted.
+    pub aborts: bool,
     /// Workers whose lease has expired. They are declared dead if a later call finds the same lease
     /// expired.
     pub expired: Vec<Expired>,
@@ -118,15 +120,17 @@ pub struct Search<'a> {
 /// Take over jobs of one dead worker.
 pub async fn reclaim(link: &Link, keys: &Keys, search: Search<'_>, patience: Patience) -> Result<Reclaimed> {
     let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.running, &keys.pulse, &keys.known_lanes];
+    names.extend([keys.waiters.as_str(), &keys.aborting]);
     names.extend(keys.streams.iter().map(String::as_str));
-    let mut cmd = RECLAIM.call(&names, 9 + 2 * search.seen.len(), 0);
-    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.queue).arg(search.asker).arg(search.limit);
+    let mut cmd = RECLAIM.call(&names, 11 + 2 * search.seen.len(), 0);
+    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.queue);
+    cmd.arg(search.asker).arg(search.limit);
     cmd.arg(u8::from(search.sweep)).arg(search.expected_ms).arg(RETURNED).arg(LANE);
     for (worker, lease) in search.seen {
         cmd.arg(worker).arg(lease);
     }
     let mut items = reply::array(link.call(&RECLAIM, &cmd, patience).await?)?.into_iter();
-    let [now, victim, taken, started, finished, named] = reply::head(&mut items)?;
+    let [now, victim, taken, started, finished, named, aborts] = reply::head(&mut items)?;
     let mut expired = Vec::new();
     while let (Some(worker), Some(lease)) = (items.next(), items.next()) {
         expired.push((reply::bytes(worker)?, reply::bytes(lease)?));
@@ -137,6 +141,7 @@ pub async fn reclaim(link: &Link, keys: &Keys, search: Search<'_>, patience: Pat
         taken: u64::try_from(reply::int(&taken)?).unwrap_or_default(),
         started: u64::try_from(reply::int(&started)?).unwrap_or_default(),
         finished: reply::int(&finished)? == 1,
+        aborts: reply::int(&aborts)? == 1,
         named: reply::array(named)?.into_iter().map(reply::bytes).collect::<Result<_>>()?,
         expired,
     })
@@ -213,6 +218,8 @@ pub enum Part {
     Workers,
     /// Delivered entries.
     Entries,
+    /// Jobs that are to be aborted.
+    Aborting,
     /// Job records, identities and bodies. This part scans all keys of the server.
     Records,
 }
@@ -225,6 +232,7 @@ impl Part {
             Self::Due => "due",
             Self::Workers => "workers",
             Self::Entries => "entries",
+            Self::Aborting => "aborting",
             Self::Records => "records",
         }
     }
@@ -247,6 +255,7 @@ pub struct Scrubbed {
 /// Check a page of one part of the queue, and repair damage.
 pub async fn scrub(link: &Link, keys: &Keys, part: Part, cursor: &str, patience: Patience) -> Result<Scrubbed> {
     let mut names = vec![keys.due.as_str(), &keys.running, &keys.waiters, &keys.workers, &keys.worker_info];
+    names.push(&keys.aborting);
     names.extend(keys.streams.iter().map(String::as_str));
     let mut cmd = SCRUB.call(&names, 9, 0);
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.aside).arg(&keys.queue);

@@ -364,15 +364,8 @@ impl Desk {
     pub fn stop(&mut self, now_ms: u64) {
         self.stopping = true;
         self.give_back_unstarted(now_ms);
-        for (job, recorded) in self.runs.withdraw_unbegun() {
-            self.finished.push(Finished {
-                job,
-                outcome: Outcome::HandBack,
-                started_ms: 0,
-                finished_ms: now_ms,
-                recorded,
-                is_lost: false,
-            });
+        for job in self.runs.withdraw_unbegun(|_| true) {
+            self.finish_unstarted(job, Outcome::HandBack, now_ms);
         }
     }
 

@@ -76,6 +76,15 @@ impl Incomplete {
         Some(self.0.remove(position).job)
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Job> {
+        self.0.iter().map(|one| &one.job)
+    }
+
+    /// Remove and return the jobs that match. Arguments that arrive for them later are dropped.
+    pub fn remove_all(&mut self, matches: impl Fn(&Job) -> bool) -> Vec<Job> {
+        self.0.extract_if(.., |one| matches(&one.job)).map(|one| one.job).collect()
+    }
+
     /// Remove and return all jobs. Arguments that arrive for them later are dropped.
     pub fn take(&mut self) -> Vec<Job> {
         self.0.drain(..).map(|one| one.job).collect()

@@ -14,6 +14,9 @@ pub const MISS_LIMIT: u8 = 12;
 /// Longest pause before another try: a hundred years, like the longest delay of an enqueue.
 const LONGEST_DELAY_MS: u64 = 100 * 366 * 86_400_000;
 
+/// The minimum lifetime of the result of an aborted job, as in `lua/aborted.lua`.
+const ABORTED_MS: i64 = 300_000;
+
 /// Delay of a suspect for which the quarantine has no room.
 const PUT_OFF_MS: u64 = 1000;
 
@@ -26,6 +29,8 @@ pub enum Outcome {
     Failure(Fault, Option<i64>),
     /// It failed, and no worker can run it.
     Dead(Fault, Option<i64>),
+    /// It was aborted; the text for the result.
+    Aborted(Fault, Option<i64>),
     /// It failed and will be retried after this many milliseconds.
     Retry(u64),
     /// It did not finish and does not count as an attempt.
@@ -70,7 +75,7 @@ impl Outcome {
     fn size(&self) -> usize {
         match self {
             Self::Success(value, _) => value.len(),
-            Self::Failure(fault, _) | Self::Dead(fault, _) => {
+            Self::Failure(fault, _) | Self::Dead(fault, _) | Self::Aborted(fault, _) => {
                 fault.text.len() + fault.traceback.as_ref().map_or(0, String::len)
             }
             _ => 0,
@@ -131,6 +136,7 @@ impl Finished {
 pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlement {
     let Finished { job, outcome, started_ms, finished_ms, recorded, is_lost } = finished;
     let header = job.header;
+    let aborted = matches!(outcome, Outcome::Aborted(..));
     let result = |outcome: record::Outcome, fault: Fault| {
         let started = started_ms > 0;
         let record = ResultRecord {
@@ -142,7 +148,7 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
             id: job.id.clone(),
             name: job.envelope.name.clone(),
             worker: worker.to_owned(),
-            aborted: false,
+            aborted,
             error_type: fault.error_type,
             traceback: fault.traceback,
         };
@@ -166,6 +172,10 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
             Verdict::Done(result(record::Outcome::Value(value), Fault::default()), ttl(own))
         }
         Outcome::Failure(fault, own) => Verdict::Done(failed(fault), ttl(own)),
+        Outcome::Aborted(fault, own) => {
+            let ttl = ttl(own);
+            Verdict::Done(failed(fault), if ttl < 0 { ttl } else { ttl.max(ABORTED_MS) })
+        }
         Outcome::Dead(fault, own) => Verdict::Dead(failed(fault), ttl(own)),
         Outcome::Expired => Verdict::Done(failed(Fault::of("expired")), default_ttl_ms),
         Outcome::Poison => {

@@ -11,11 +11,13 @@
 //! | `pace` | how many jobs are held ahead (no I/O) |
 //! | `readback` | which of the jobs that are read back had been lost (no I/O) |
 //! | `plan` | what the desk asks for |
+//! | `event` | what the host is told |
 //! | `judge` | turns an outcome into what is written (no I/O) |
 //! | `work` | the loop that settles, records starts and fetches |
 //! | `outcomes` | writing outcomes, repeatedly if necessary |
 //! | `doubts` | when an outcome is given up (no I/O) |
 //! | `burial` | log lines about dead letters |
+//! | `abort` | aborting jobs that this worker has |
 //! | `idle` | the blocking read while there is no work |
 //! | `lease` | signing on, renewing, signing off |
 //! | `pulse` | when the server should receive the next call |
@@ -27,9 +29,11 @@
 //! | `phase` | the phases of a worker's life |
 //! | `supervise` | how all loops start, fail and restart |
 
+mod abort;
 mod burial;
 pub mod desk;
 mod doubts;
+mod event;
 mod idle;
 pub mod incomplete;
 mod intake;
@@ -71,6 +75,8 @@ use judge::Outcome;
 use phase::Phase;
 use pulse::Pulse;
 
+pub use event::{Event, EventKind};
+
 /// Settings of a worker.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -86,46 +92,6 @@ pub struct Settings {
     pub result_ttl_ms: i64,
     /// The constant part of what it publishes about itself: host and process id.
     pub host: String,
-}
-
-/// The kinds of events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventKind {
-    /// There are new log lines.
-    Log,
-    /// Burst mode: no job is waiting, running or scheduled.
-    Drained,
-    /// The lease was lost. The detail is the old id.
-    Lost,
-    /// The worker is signing off, and a large outcome is still being sent.
-    Settling,
-    /// The worker has stopped. The detail says why it could not sign off, and is empty if it could.
-    Stopped,
-    /// The worker has failed. The detail says why.
-    Failed,
-}
-
-impl EventKind {
-    /// The name of the kind, for the host.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Log => "log",
-            Self::Drained => "drained",
-            Self::Lost => "lost",
-            Self::Settling => "settling",
-            Self::Stopped => "stopped",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// An event for the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// What happened.
-    pub kind: EventKind,
-    /// Text for people.
-    pub detail: String,
 }
 
 /// State shared by the loops of one worker.
@@ -150,6 +116,8 @@ struct State {
     idle: Notify,
     /// Notified when the lease was lost.
     lost: Notify,
+    /// Notified when the search for dead workers finds that jobs are to be aborted.
+    aborts: Notify,
     /// The connection that blocks, so that a stop can wake it.
     blocked: Mutex<Option<i64>>,
     burst: AtomicBool,
@@ -230,6 +198,7 @@ impl Worker {
             work: Notify::new(),
             idle: Notify::new(),
             lost: Notify::new(),
+            aborts: Notify::new(),
             blocked: Mutex::default(),
             burst: AtomicBool::new(burst),
             phase: Mutex::default(),
@@ -321,6 +290,11 @@ impl Worker {
     /// How long a run has lasted. `None` if there is no such run, or it has not started.
     pub fn elapsed_ms(&self, slot: usize) -> Option<i64> {
         lock(&self.state.desk).elapsed_ms(slot, monotonic_ms())
+    }
+
+    /// The slots of runs that are to be aborted. Each is returned once.
+    pub fn take_aborts(&self) -> Vec<usize> {
+        lock(&self.state.desk).take_aborts()
     }
 
     /// Accept outcomes. Their slots become free for other runs.

@@ -87,6 +87,16 @@ impl Quarantine {
         self.0.iter().any(matches)
     }
 
+    /// Remove and return those that match.
+    pub fn remove(&mut self, matches: impl Fn(&Job) -> bool) -> Vec<Job> {
+        self.0.extract_if(.., |job| matches(job)).collect()
+    }
+
+    /// The waiting suspects.
+    pub fn iter(&self) -> impl Iterator<Item = &Job> {
+        self.0.iter()
+    }
+
     /// Remove and return all.
     pub fn take(&mut self) -> Vec<Job> {
         std::mem::take(&mut self.0)

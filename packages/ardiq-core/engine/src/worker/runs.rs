@@ -59,6 +59,10 @@ pub(super) struct Run {
     /// It was delivered under a lease that was lost. If its start is recorded, the worker that
     /// takes it over counts a death that did not happen.
     pub is_lost: bool,
+    /// It is to be aborted.
+    pub is_aborted: bool,
+    /// The host knows that.
+    pub is_told: bool,
 }
 
 impl Run {
@@ -128,7 +132,7 @@ impl Runs {
                 });
             }
         }
-        self.withdraw_unbegun();
+        self.withdraw_unbegun(|_| true);
         for slot in 0..self.slots.len() {
             if self.slots[slot].as_ref().is_some_and(|run| run.stage == Stage::Vetted) {
                 self.remove(slot);
@@ -137,23 +141,38 @@ impl Runs {
         survived
     }
 
-    /// Take back the runs that have not started and are not being recorded. Returns the jobs, and
-    /// whether their start is recorded.
-    pub fn withdraw_unbegun(&mut self) -> Vec<(Job, bool)> {
+    /// Take back the matching runs that have not started and are not being recorded. Returns the
+    /// jobs.
+    pub fn withdraw_unbegun(&mut self, matches: impl Fn(&Job) -> bool) -> Vec<Job> {
         let mut back = Vec::new();
-        self.ready.clear();
+        let with_start = |mut job: Job, recorded| {
+            job.is_again |= recorded;
+            job
+        };
         for slot in 0..self.slots.len() {
-            let Some(run) = self.slots[slot].as_mut() else { continue };
+            let Some(run) = self.slots[slot].as_mut().filter(|run| matches(&run.job)) else { continue };
             match run.stage {
                 Stage::Vetted | Stage::Out | Stage::Void => {}
                 Stage::Given => {
                     run.stage = Stage::Void;
-                    back.push((std::mem::take(&mut run.job), run.recorded));
+                    back.push(with_start(std::mem::take(&mut run.job), run.recorded));
                 }
-                Stage::Ready => back.extend(self.remove(slot).map(|run| (run.job, run.recorded))),
+                Stage::Ready => {
+                    self.ready.retain(|ready| *ready != slot);
+                    back.extend(self.remove(slot).map(|run| with_start(run.job, run.recorded)));
+                }
             }
         }
         back
+    }
+
+    /// Abort the matching runs: take back those that have not started, and mark the others for the
+    /// host.
+    pub fn abort(&mut self, matches: impl Fn(&Job) -> bool) -> Vec<Job> {
+        for (_, run) in self.iter_mut().filter(|(_, run)| run.stage != Stage::Void && matches(&run.job)) {
+            run.is_aborted = true;
+        }
+        self.withdraw_unbegun(matches)
     }
 }
 
@@ -204,8 +223,17 @@ impl Desk {
             } else {
                 Stage::Out
             };
-            let run =
-                Run { job, stage, started_ms: now_ms, since_ms: monotonic_ms, recorded: false, mode, is_lost: false };
+            let run = Run {
+                job,
+                stage,
+                started_ms: now_ms,
+                since_ms: monotonic_ms,
+                recorded: false,
+                mode,
+                is_lost: false,
+                is_aborted: false,
+                is_told: false,
+            };
             let slot = self.runs.add(run);
             if suspect {
                 continue;
@@ -338,7 +366,7 @@ impl Desk {
             }
             run.recorded = true;
             run.stage = Stage::Ready;
-            if self.stopping {
+            if self.stopping || run.is_aborted {
                 self.complete(slot, Outcome::HandBack, now_ms, 0);
             } else {
                 self.runs.ready.push_back(slot);

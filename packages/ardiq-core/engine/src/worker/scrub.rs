@@ -61,6 +61,7 @@ pub async fn run(state: Arc<State>) -> Result<()> {
         Pass::new(Part::Due, SMALL_PERIOD),
         Pass::new(Part::Workers, SMALL_PERIOD),
         Pass::new(Part::Entries, SMALL_PERIOD),
+        Pass::new(Part::Aborting, SMALL_PERIOD),
         Pass::new(Part::Records, LARGE_PERIOD),
     ];
     let mut refused = false;
@@ -107,7 +108,7 @@ fn tell(state: &State, repairs: &[(String, String)]) {
     for kind in kinds {
         let items: Vec<&str> =
             repairs.iter().filter(|(other, _)| other == kind).map(|(_, what)| what.as_str()).collect();
-        if kind == "told" {
+        if matches!(kind, "told" | "mark") {
             continue;
         }
         let named = items.iter().take(NAMED).map(|item| format!("{item:?}")).collect::<Vec<_>>().join(", ");

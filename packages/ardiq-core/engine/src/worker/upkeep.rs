@@ -126,6 +126,9 @@ async fn take_over(state: &State, seen: &[upkeep::Expired], sweep: bool) -> Resu
         let done = upkeep::reclaim(link, keys, search, Patience::Endless).await;
         let done = done.inspect_err(|_| state.pulse.failed(sent_ms))?;
         state.pulse.seen(done.now_ms, sent_ms);
+        if done.aborts {
+            state.aborts.notify_one();
+        }
         if done.victim.is_empty() {
             break done.expired;
         }

@@ -28,7 +28,7 @@ def counters(stage: Stage, contender: Contender, size: Size) -> Figures:
         spent = stage.counters().since(before)
         wake_ups = worker.wake_ups()
     figures = {
-        "Redis CPU us/job": spent.cpu_s / count * 1e6,
+        "Redis CPU µs/job": spent.cpu_s / count * 1e6,
         "round trips/job": spent.reads / count,
         "commands/job": sum(spent.calls.values()) / count,
         "bytes in/job": spent.bytes_in / count,

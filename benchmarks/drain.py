@@ -18,7 +18,7 @@ def drained(stage: Stage, contender: Contender, task: str, count: int, processes
         seconds = (max(one.last_ns for one in workers) - min(one.first_ns for one in workers if one.count)) / 1e9
         figures = {"jobs/s": (total - 1) / seconds}
         if processes == 1:
-            figures["worker CPU us/job"] = workers[0].cpu_s() / total * 1e6
+            figures["worker CPU µs/job"] = workers[0].cpu_s() / total * 1e6
             figures["worker RSS MB"] = workers[0].status("VmRSS") / 1024
     return figures
 
@@ -40,7 +40,7 @@ def naps(concurrency: int) -> Run:
         sleeper = contender.at(concurrency)
         count = min(size.naps, 20 * sleeper.concurrency) if sleeper.concurrency < 1000 else 5 * size.naps
         rate = drained(stage, sleeper, "nap", count)["jobs/s"]
-        return {"jobs/s": rate, "of the possible": rate / (sleeper.concurrency / 0.1)}
+        return {"jobs/s": rate, "share of the maximum": rate / (sleeper.concurrency / 0.1)}
 
     return run
 
@@ -50,7 +50,7 @@ def crunches(processes: int) -> Run:
     def run(stage: Stage, contender: Contender, size: Size) -> Figures:
         at_once, alone_s = contender.at(min(16, contender.concurrency)), _alone_s(stage, contender)
         rate = drained(stage, at_once, "crunch", size.crunches, processes)["jobs/s"]
-        return {"jobs/s": rate, "of the possible": rate * alone_s / processes}
+        return {"jobs/s": rate, "share of the maximum": rate * alone_s / processes}
 
     return run
 

@@ -14,7 +14,7 @@ def bulk(stage: Stage, contender: Contender, size: Size) -> Figures:
     said = stage.produce(contender, "bulk", "noop", count, 0)
     return {
         "jobs/s": count / said["seconds"],
-        "producer CPU us/job": said["cpu_s"] / count * 1e6,
+        "producer CPU µs/job": said["cpu_s"] / count * 1e6,
         "producer RSS MB": said["rss_kb"] / 1024,
     }
 

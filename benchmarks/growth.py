@@ -55,10 +55,10 @@ def cost(stage: Stage, contender: Contender, row: str, backlog: int, jobs: int) 
     deleting_us = usec["xdel"] + usec["xtrim"]
     return {
         "jobs/s": run / seconds,
-        "Redis CPU us/job": server_cpu_s / run * 1e6,
-        "of it XDEL, XTRIM us/job": deleting_us / run,
+        "Redis CPU µs/job": server_cpu_s / run * 1e6,
+        "of which XDEL and XTRIM, µs/job": deleting_us / run,
         # Each job has one PSETEX in every row: a yardstick whose speed changes with the machine's.
-        "all else in PSETEX": (server_cpu_s * 1e6 - deleting_us) / usec["psetex"],
+        "everything else, in PSETEX calls": (server_cpu_s * 1e6 - deleting_us) / usec["psetex"],
         **longest_call(stage, row),
     }
 

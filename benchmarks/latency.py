@@ -98,7 +98,8 @@ def lateness(stage: Stage, contender: Contender, size: Size) -> Rows:
         rows.update(_delays_of_others(stage, contender, worker, size.due, ""))
         with stage.ahead() as allowed:
             if allowed:
-                rows.update(_delays_of_others(stage, contender, worker, size.due, ", server and client ahead"))
+                how = ", server and client with real-time priority"
+                rows.update(_delays_of_others(stage, contender, worker, size.due, how))
                 rows["no client, nothing runs"] = {"longest pause of the machine ms": _longest_pause_ms()}
     return rows
 

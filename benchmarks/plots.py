@@ -27,7 +27,7 @@ SCHEMES = """<style type="text/css">
 
 CHARTS = (
     ("drain", "drain", "jobs/s", "Tasks per second, one worker process (no-op, results stored)", True),
-    ("cpu", "drain", "worker CPU us/job", "Worker CPU per task, all threads, in µs", False),
+    ("cpu", "drain", "worker CPU µs/job", "Worker CPU per task, all threads, in µs", False),
     ("memory", "drain", "worker RSS MB", "Memory of a worker after the run, in MB", False),
     ("bulk", "bulk", "jobs/s", "Jobs per second, bulk enqueue", True),
     ("round-trip", "round-trip", "p50 ms", "Enqueue to result, idle worker, median in ms (logarithmic)", False),

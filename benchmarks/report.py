@@ -118,7 +118,7 @@ def _divided(over: Figures, under: Figures) -> Figures:
 def _best(round_of_all: Sequence[Figures]) -> Figures:
     """Return the best of each figure: the highest rate, or the lowest cost."""
     names = dict.fromkeys(name for figures in round_of_all for name in figures)
-    best = {name: max if name.endswith(("/s", "of the possible")) else min for name in names}
+    best = {name: max if name.endswith(("/s", "share of the maximum")) else min for name in names}
     return {name: best[name](figures[name] for figures in round_of_all if name in figures) for name in names}
 
 

@@ -2,8 +2,8 @@
 --
 -- KEYS  running, workers
 -- ARGV  job prefix, worker, then per run: id, entry id, stream without the queue's prefix, start
---       ms, tries and mode ("" one of many, "a" the only suspect of its process, "c" cleared of
---       suspicion)
+--       ms, tries and mode ("" one of many, "a" the only job with a death in its process, "c"
+--       cleared of suspicion)
 -- out   positions (from 0) of runs that this worker no longer owns
 local running, workers = KEYS[1], KEYS[2]
 local job_prefix, worker = ARGV[1], ARGV[2]

@@ -123,7 +123,7 @@ def show_threads(interrupted: FrameType | None = None) -> None:
     for ident in others[:MOST_TASKS]:
         lines += [f"Thread {_thread(ident, names)} (most recent call first):", *_stack(frames[ident]), ""]
     if len(others) > MOST_TASKS:
-        lines += [f"and {len(others) - MOST_TASKS} more threads", ""]
+        lines += [f"and {len(others) - MOST_TASKS} more", ""]
     if interrupted is not None:
         lines += [f"Current thread {_thread(here, names)} (most recent call first):", *_stack(interrupted), ""]
     _write(lines)
@@ -151,7 +151,7 @@ def show_coroutines() -> None:
         tasks = asyncio.all_tasks()
     except RuntimeError:  # no loop runs here
         return
-    lines = [f"{len(tasks)} asyncio tasks:"]
+    lines = [f"asyncio tasks ({len(tasks)}):"]
     for task in list(tasks)[:MOST_TASKS]:
         try:
             lines += ["", printable(task.get_name()), *_places(task.get_coro())]

@@ -24,7 +24,7 @@ from ardiq_worker import forked, outcome
 from ardiq_worker.awaiting import PLAIN, awaited
 from ardiq_worker.cancellation import OUT_OF_GRACE, WITH_ALL_TASKS, Cancellations
 from ardiq_worker.exhaustion import NoThreadError, is_exhaustion
-from ardiq_worker.failures import log_failure, log_returned, log_unknown
+from ardiq_worker.failures import log_abandoned, log_failure, log_returned, log_unknown
 from ardiq_worker.frames import clear_frames
 from ardiq_worker.logs import Log, job_facts
 from ardiq_worker.misfit import is_misfit
@@ -280,10 +280,10 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - a serializer of the user's may raise anything
             facts = self._facts(run, "failed")
             log.error("%s[%s] returned a value that cannot be serialized", run.name, run.task_id, facts=facts)
-            return outcome.unserialisable(run, error)
+            return outcome.unserializable(run, error)
         if self.verbose and not run.task.silent:
             facts = self._facts(run, "succeeded")
-            log.debug("%s[%s] finished in attempt %d", run.name, run.task_id, run.tries, facts=facts)
+            log.debug("%s[%s] finished on attempt %d", run.name, run.task_id, run.tries, facts=facts)
         return outcome.returned(run, encoded)
 
     def _after_error(self, run: Run, error: BaseException, call: _Call) -> Verdict | None:
@@ -351,8 +351,7 @@ class Executor:
 
     def _abandon(self, run: Run, overdue: Verdict) -> None:
         run.cut = Cut.ABANDONED
-        message = "a cancelled task did not end within %gs and is abandoned; %d such tasks"
-        log.warning(message, self._cancel_wait_s, self.abandoned)
+        log_abandoned(run, self._cancel_wait_s, self.abandoned)
         self._end(run.slot, overdue)
 
     def _take_cut(self, run: Run) -> Cut | None:

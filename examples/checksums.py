@@ -14,13 +14,13 @@ app = Ardiq(queue_name="checksums")
 
 @app.task(max_retries=0)
 def checksum(path: str) -> str:
-    """SHA-256 of the file at `path`, in hexadecimal."""
+    """Return the SHA-256 of the file at `path`, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main(paths: list[str]) -> int:
-    """Print a checksum per path, in the order given; 1 if one could not be read."""
+    """Print the checksum of each path, in order. Return 1 if a file could not be read, else 0."""
     absolute = [str(Path(path).resolve()) for path in paths]  # the worker has a directory of its own
     jobs = app.enqueue_many_sync([checksum.prepare(path) for path in absolute])
     status = 0

@@ -41,7 +41,7 @@ def test_a_killed_worker_leaves_a_thousand_jobs_and_none_is_lost_or_done_twice(
     waited_ms = taken_over[999].at_ms - killed_ms
     measured(f"ms from a kill to the last job taken over, lease {lease_ms} ms", waited_ms)
     assert waited_ms <= lease_ms + 2000
-    assert f"took over 1000 jobs ({concurrency} of them started)" in rescuer.output
+    assert f"took over 1000 jobs ({concurrency} started)" in rescuer.output
 
 
 def test_a_frozen_worker_that_comes_back_changes_nothing(make_fleet: FleetFactory) -> None:
@@ -57,7 +57,7 @@ def test_a_frozen_worker_that_comes_back_changes_nothing(make_fleet: FleetFactor
         assert [result.value for result in fleet.results(jobs)] == [heir.pid] * 2
         zombie.send(signal.SIGCONT)
         zombie.await_output(f"the outcome of job {jobs[0]} was refused")
-        zombie.await_output(" lost its lease with ")
+        zombie.await_output(" lost its lease (")
         # It has found its way back: it serves under a new lease.
         eventually(lambda: str(zombie.pid) in fleet.signed_on(), "the zombie works again")
 

@@ -130,7 +130,7 @@ def test_workers_whose_leases_somebody_removed_keep_their_work(command: list[str
     )
     # Each has renewed its lease, and looked for dead workers several times.
     pass_time(2 * LEASE_MS / 1000)
-    assert not any(words in worker.output for worker in workers for words in ("took over", " lost its lease with "))
+    assert not any(words in worker.output for worker in workers for words in ("took over", " lost its lease ("))
     served_everything(fleet, jobs, {worker.pid for worker in workers})
 
 
@@ -156,7 +156,7 @@ def test_lost_leases_of_living_workers_are_no_deaths(make_fleet: FleetFactory) -
         holder.send(signal.SIGSTOP)
         eventually(partial(has_started, fleet, job, starts + 1), "the other worker has taken over")
         holder.send(signal.SIGCONT)
-        holder.await_output(" lost its lease with ", times=(starts + 1) // 2)
+        holder.await_output(" lost its lease (", times=(starts + 1) // 2)
         eventually(survivals, "the server knows that it lives")
         holder, other = other, holder
     fleet.open_gate()
@@ -173,7 +173,7 @@ def test_a_delivery_that_the_worker_never_saw_is_found_by_a_renewal(make_fleet: 
     deliver_unseen(fleet, job, identity)
     result = fleet.result(job, LEASE_MS / 1000 + 2)
     assert (result.value, result.tries, result.worker_id) == (7, 1, identity)
-    worker.await_output("whose delivery had been lost")
+    worker.await_output("whose delivery was lost")
 
 
 def deliver_unseen(fleet: Fleet, job: str, worker: str) -> None:

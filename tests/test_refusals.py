@@ -26,7 +26,12 @@ REFUSALS: dict[str, tuple[str, list[list[str]], str, list[str]]] = {
     ),
     "no such database": ("", [], "/99", ["`databases`"]),
     "no right to scripts": ("", [["ACL", "SETUSER", "default", "-evalsha"]], "", ["NOPERM", "+evalsha"]),
-    "no right within a script": ("", [["ACL", "SETUSER", "default", "-xadd"]], "", ["Grant the right: ACL SETUSER"]),
+    "no right within a script": (
+        "",
+        [["ACL", "SETUSER", "default", "-xadd"]],
+        "",
+        ["Grant the permission: ACL SETUSER"],
+    ),
     "no right to keys": ("", [["ACL", "SETUSER", "default", "resetkeys", "~other:*"]], "", ["NOPERM", "~ardiq:*"]),
     "a replica": ("", [["REPLICAOF", "127.0.0.1", "1"]], "", ["READONLY", "primary"]),
     "no scripts": ('rename-command EVALSHA ""', [], "", ["unknown command", "Redis 7.0"]),

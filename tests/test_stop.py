@@ -54,7 +54,7 @@ def test_a_stopping_worker_takes_nothing_new(make_fleet: FleetFactory) -> None:
     running = fleet.enqueue("held")
     fleet.await_held(1, 1)
     stopping.send(signal.SIGTERM)
-    stopping.await_output("1 running tasks have 600s to finish")
+    stopping.await_output("1 running task has 600 s to finish")
     other = fleet.worker()
     for number in range(20):
         # One after the other, so that both have the same chance at each.
@@ -72,7 +72,7 @@ def test_a_second_sigterm_skips_the_grace_period_and_spends_no_try(make_fleet: F
     jobs = fleet.enqueue_many("held_in_thread", [()] * 8)
     fleet.await_held(8, 4)
     stopping.send(signal.SIGTERM)
-    stopping.await_output("4 running tasks have 600s to finish")
+    stopping.await_output("4 running tasks have 600 s to finish")
     assert stopping.process.poll() is None
     stopping.send(signal.SIGTERM)
     assert stopping.end(5) == 0, stopping.output
@@ -91,7 +91,7 @@ def test_the_lease_is_renewed_until_the_last_task_has_ended(make_fleet: FleetFac
     fleet.await_held(1, 1)
     other = fleet.worker()
     stopping.send(signal.SIGTERM)
-    stopping.await_output("1 running tasks have 600s to finish")
+    stopping.await_output("1 running task has 600 s to finish")
 
     def deadline_ms() -> float:
         leases: Any = fleet.server.client().zrange(fleet.key("workers"), 0, -1, withscores=True)

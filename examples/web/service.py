@@ -22,14 +22,14 @@ api = FastAPI(title="Word reports")
 
 
 class Order(BaseModel):
-    """What a caller sends."""
+    """The body of a request for a report."""
 
     text: str
     urgent: bool = False
 
 
 class Report(BaseModel):
-    """What a caller gets: how far it is, then the report or what went wrong."""
+    """The response: the status of the report, and at the end the report or an error."""
 
     id: str
     status: TaskStatus
@@ -50,7 +50,7 @@ async def order_report(order: Order) -> Report:
 
 @api.get("/reports/{report_id}")
 async def get_report(report_id: str, wait: float = Query(0, ge=0, le=30)) -> Report:
-    """The report, or how far it is; with `wait`, up to so many seconds later."""
+    """Return the report, or its status if it is not ready within `wait` seconds."""
     try:
         result = await queue.result(report_id, timeout=wait or None)
     except TimeoutError:
@@ -67,13 +67,13 @@ async def get_report(report_id: str, wait: float = Query(0, ge=0, le=30)) -> Rep
 
 @api.exception_handler(InvalidIdError)
 async def no_such_id(_request: Request, error: InvalidIdError) -> JSONResponse:
-    """No report can have this id."""
+    """Answer that there is no such report: no report can have this id."""
     return JSONResponse({"detail": str(error)}, status_code=404)
 
 
 @api.exception_handler(BrokerError)
 async def redis_is_away(_request: Request, _error: BrokerError) -> JSONResponse:
-    """Redis has not confirmed the request.
+    """Answer that Redis has not confirmed the request.
 
     If only its reply was lost, the order is already in the queue.
     """

@@ -11,7 +11,7 @@ app = Ardiq(queue_name="reports", priorities=["default", "urgent"])
 
 
 class Words(TypedDict):
-    """What is said about a text."""
+    """Facts about a text."""
 
     words: int
     different: int

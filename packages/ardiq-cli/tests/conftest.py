@@ -31,7 +31,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """This environment without what would change the command line's behaviour.
+    """This environment without what would change the command line's behavior.
 
     Its Redis is one that cannot exist: a command that a test forgot to give a server must not find
     somebody's own.

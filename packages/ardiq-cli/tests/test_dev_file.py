@@ -256,6 +256,6 @@ def test_a_command_warns_as_a_program_does(
     finally:
         target._server.cache_clear()
     assert capsys.readouterr().err == (
-        f"ardiq: no development server runs for {project}, so {DEFAULT_URL} is used: "
+        f"ardiq: no development server is running for {project}, so {DEFAULT_URL} is used: "
         "start `ardiq dev` there, or set $ARDIQ_REDIS_URL\n"
     )

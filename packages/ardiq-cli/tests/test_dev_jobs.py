@@ -66,7 +66,7 @@ def test_each_job_gets_a_line_and_each_failure_a_traceback(ardiq: StartProgram, 
         assert len(re.findall(line, program.output)) == 1, program.output
     failed = re.escape(f"fail[{jobs['fail'].id}] failed after ") + r"[\d.]+ ms \((.+)\): (.*)"
     assert re.findall(failed, program.output) == [
-        ("attempt 1 of 2, again in 1.0 ms", "ValueError('the bank\\x1b[2J is busy')"),
+        ("attempt 1 of 2, retrying in 1.0 ms", "ValueError('the bank\\x1b[2J is busy')"),
         ("attempt 2 of 2", "ValueError('the bank\\x1b[2J is busy')"),
     ]
     refused = re.escape(f"refuse[{jobs['refuse'].id}] failed after ") + r"[\d.]+ ms \((.+)\): Reject"
@@ -77,7 +77,7 @@ def test_each_job_gets_a_line_and_each_failure_a_traceback(ardiq: StartProgram, 
     slow = re.escape(f"slow[{jobs['slow'].id}] failed after ") + r"\d+ ms \(attempt 1 of 1\): timed out after 0.05s"
     assert re.search(slow, program.output), program.output
     assert quiet.id not in program.output
-    assert " failed in attempt " not in program.output, "the worker's own line would say it twice"
+    assert " failed on attempt " not in program.output, "the worker's own line would say it twice"
 
 
 def test_the_lines_can_be_json(ardiq: StartProgram, client: Ardiq) -> None:

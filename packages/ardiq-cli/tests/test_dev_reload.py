@@ -127,7 +127,7 @@ def test_a_running_task_runs_again_with_the_new_code(
     result = job.result_sync(timeout=20)
     assert result is not None
     assert (result.value, result.tries) == ("new", 1)
-    assert "tasks that still run after 1 s are returned to the queue" in program.output
+    assert "tasks that are still running after 1 s are returned to the queue" in program.output
     ends(program)
 
 
@@ -198,7 +198,7 @@ def test_the_second_signal_returns_running_tasks_and_the_third_ends_everything(
     eventually(lambda: (project / "started").exists(), "the start of the task")
     program.send(signal.SIGINT)
     program.await_output("press Ctrl-C again")
-    program.await_output("1 running tasks have 30s to finish")
+    program.await_output("1 running task has 30 s to finish")
     program.send(signal.SIGINT)
     assert program.end() == ExitCode.OK
     assert "has signed off" in program.output

@@ -179,7 +179,7 @@ def test_the_process_ends_soon_after_it_has_signed_off(
     if task in UNFINISHED:
         assert job.status_sync() is TaskStatus.QUEUED
     if task not in FROM_C and task != "in_thread":  # of our own threads none is waited for
-        assert "ending the process with status 0 although" in program.output
+        assert "ending the process with status 0 without waiting any longer: " in program.output
 
 
 def test_what_ends_in_time_ends_as_ever(app: Ardiq, server: Server, ardiq: StartProgram, project: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_burst_that_failed_ends_with_its_status(app: Ardiq, server: Server, ar
     program = ardiq("run", "tasks:app", "--burst", ARDIQ_REDIS_URL=server.url)
     program.await_output("has signed off")
     assert ends_soon(program, time.monotonic()) == ExitCode.FAILED, program.output
-    assert "threads of the application run (ThreadPoolExecutor-0_0)" in program.output
+    assert "threads of the application are still running (ThreadPoolExecutor-0_0)" in program.output
 
 
 @pytest.mark.parametrize("number", [0, 1, 6])

@@ -204,7 +204,7 @@ def test_foreign_names_of_queues_are_not_chosen(app: Ardiq, server: Server, ask:
     done = ask("inspect", "jobs", "--url", server.url)
     assert done.returncode == ExitCode.OK, done.stderr
     assert job.id in done.stdout
-    assert done.stderr == "ardiq: this is queue 'hostile', the only one in Redis\n"
+    assert done.stderr == "ardiq: using queue 'hostile', the only one in Redis\n"
 
 
 def test_names_in_notes_about_trouble_are_shown_with_escapes(app: Ardiq, server: Server, ask: Ask) -> None:
@@ -224,7 +224,7 @@ def test_names_in_notes_about_trouble_are_shown_with_escapes(app: Ardiq, server:
             assert harmless(done.stdout)
             assert done.stdout.count("12:00:00 INFO forged") >= count
     said = ask("inspect", "queues", "--queue", "hostile", "--url", server.url).stdout
-    assert f"1 job waits in lane {SHOWN}, which no worker serves." in said
+    assert f"1 job is waiting in lane {SHOWN}, which no worker serves." in said
     assert f"worker {SHOWN} has not renewed its lease" in said
 
 

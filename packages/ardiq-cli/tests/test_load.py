@@ -24,7 +24,7 @@ def complaint(ask: Ask, target: str, *options: str) -> str:
 
 @pytest.mark.parametrize("target", [":app", "a..b:app", ""])
 def test_target_of_another_form(ask: Ask, target: str) -> None:
-    assert complaint(ask, target).endswith("is not MODULE:APP, such as shop.tasks:app")
+    assert complaint(ask, target).endswith("does not have the form MODULE:APP; an example is shop.tasks:app")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_name_that_is_not_there_and_the_one_that_is(ask: Ask, module: Module) ->
 
 def test_name_of_something_else(ask: Ask, module: Module) -> None:
     module("app = 42")
-    assert "tasks:app is a int, not an Ardiq application" in complaint(ask, "tasks:app")
+    assert "tasks:app is not an Ardiq application, but an object of type int" in complaint(ask, "tasks:app")
 
 
 def test_broken_module_is_reported_once_however_many_workers(ask: Ask, module: Module) -> None:

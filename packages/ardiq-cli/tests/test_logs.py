@@ -64,13 +64,13 @@ def test_basic_config_of_the_application_decides(run: Run, workers: str, options
 
 def test_level_of_the_application_decides(run: Run) -> None:
     assert run("logging.basicConfig(level=logging.ERROR)") == []
-    assert any("finished in attempt" in line for line in run("logging.basicConfig(level=logging.DEBUG)"))
+    assert any("finished on attempt" in line for line in run("logging.basicConfig(level=logging.DEBUG)"))
     assert run("logging.getLogger('ardiq').setLevel(logging.ERROR)") == []
 
 
 def test_what_the_command_line_asks_for_counts_where_the_application_says_nothing_of_ardiq(run: Run) -> None:
     lines = run("logging.basicConfig(format='MINE %(message)s')", "--verbose")
-    assert one(lines, "finished in attempt").startswith("MINE ")
+    assert one(lines, "finished on attempt").startswith("MINE ")
     assert run("logging.basicConfig(format='MINE %(message)s')", "--quiet") == []
 
 
@@ -96,7 +96,7 @@ def test_dict_config_of_the_application_decides_and_silences_nothing_by_accident
 ) -> None:
     lines = run(early + DICT_CONFIG.format(extra=extra, where=where), task="raise ValueError")
     assert one(lines, " serves ").startswith("MINE ardiq.worker ")
-    assert one(lines, "failed in attempt").startswith("MINE ardiq.worker ")
+    assert one(lines, "failed on attempt").startswith("MINE ardiq.worker ")
 
 
 def test_handlers_of_other_loggers_take_nothing_from_ours_and_nothing_is_written_twice(run: Run) -> None:
@@ -180,13 +180,13 @@ def records(lines: list[str]) -> list[dict[str, object]]:
 
 def test_json_lines_about_a_job_have_its_facts_as_fields(run: Run) -> None:
     lines = records(run("", "--log-format", "json", "--verbose", task="import asyncio\nawait asyncio.sleep(0.05)"))
-    (done,) = [line for line in lines if "finished in attempt" in str(line["message"])]
+    (done,) = [line for line in lines if "finished on attempt" in str(line["message"])]
     assert (done["task"], done["attempt"], done["outcome"]) == ("job", 1, "succeeded")
     assert f"job[{done['job_id']}]" in str(done["message"])
     assert isinstance(done["duration_ms"], int)
     assert 40 <= done["duration_ms"] < 30_000
     lines = records(run("", "--log-format", "json", task="raise ValueError"))
-    (failed,) = [line for line in lines if "failed in attempt" in str(line["message"])]
+    (failed,) = [line for line in lines if "failed on attempt" in str(line["message"])]
     assert (failed["task"], failed["attempt"], failed["outcome"]) == ("job", 1, "failed")
     assert {"job_id", "duration_ms"} <= set(failed)
     (start,) = [line for line in lines if " serves " in str(line["message"])]
@@ -222,5 +222,5 @@ await asyncio.to_thread(tell)
 def test_console_lines_stay_readable(run: Run) -> None:
     lines = run("", task="logging.getLogger('shop').info('paid', extra={'amount': 3})\nraise ValueError")
     assert one(lines, "shop").endswith(" shop: paid")
-    assert "failed in attempt 1 of 1, for good: ValueError at " in one(lines, "failed in attempt")
-    assert "duration" not in one(lines, "failed in attempt")
+    assert "failed on attempt 1 of 1 and will not be retried: ValueError at " in one(lines, "failed on attempt")
+    assert "duration" not in one(lines, "failed on attempt")

@@ -83,7 +83,7 @@ def test_a_queue_in_which_nothing_is_left_is_known(server: Server, ask_here: Ask
     assert ask_here("drain", *queue).returncode == ExitCode.OK
     assert ask_here("inspect", "queues", *queue).returncode == ExitCode.OK
     said = {
-        ("workers",): "No worker runs. Start one: ardiq run MODULE:APP",
+        ("workers",): "No worker is running. Start one: ardiq run MODULE:APP",
         ("jobs",): "There are no unfinished or dead jobs. To see a finished one: ardiq inspect jobs --queue mails ID",
         ("jobs", "--state", "queued", "--state", "dead", "--task", "send"): (
             "There are no queued or dead jobs of task send. To see a finished one: ardiq inspect jobs --queue mails ID"

@@ -33,7 +33,7 @@ def test_the_only_queue_is_meant_and_named(server: Server, ask_here: Ask, comman
     done = ask_here(*command, "--url", server.url)
     assert done.returncode in (ExitCode.OK, ExitCode.TIMEOUT)
     assert done.stdout
-    assert done.stderr.startswith("ardiq: this is queue 'shop', the only one in Redis\n")
+    assert done.stderr.startswith("ardiq: using queue 'shop', the only one in Redis\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -44,7 +44,8 @@ def test_the_default_queue_is_meant_and_the_others_are_named(
         enqueue(server, queue)
     done = ask_here(*command, "--url", server.url)
     assert done.returncode in (ExitCode.OK, ExitCode.TIMEOUT)
-    assert done.stderr.startswith("ardiq: this is queue 'default'; with --queue NAME: 'mails', 'shop'\n")
+    others = "to choose another one, pass --queue NAME: 'mails', 'shop'"
+    assert done.stderr.startswith(f"ardiq: using queue 'default'; {others}\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -59,7 +60,7 @@ def test_of_several_queues_none_is_guessed(server: Server, ask_here: Ask, comman
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_the_default_queue_alone_needs_no_words(server: Server, ask_here: Ask, command: tuple[str, ...]) -> None:
     enqueue(server, "default")
-    assert "this is queue" not in ask_here(*command, "--url", server.url).stderr
+    assert "using queue" not in ask_here(*command, "--url", server.url).stderr
 
 
 def test_one_job_is_found_in_the_only_queue_too(server: Server, ask_here: Ask) -> None:
@@ -98,4 +99,4 @@ def test_that_the_development_server_does_not_run_is_said_once(
     with pytest.raises(BrokerUnreachableError):
         app.queue_size_sync()
     said = capfd.readouterr().err + caplog.text
-    assert said.count("no development server runs for") == 1
+    assert said.count("no development server is running for") == 1

@@ -151,7 +151,7 @@ def test_what_is_left_of_tasks_does_not_change_the_status(app: Ardiq, server: Se
     job = app.ref("stops_at_the_end").enqueue_sync()
     program = ardiq("run", "tasks:app", "--burst", ARDIQ_REDIS_URL=server.url)
     assert program.end() == ExitCode.OK, program.output
-    assert "the event loop could not be closed in order" in program.output
+    assert "the event loop could not be closed cleanly" in program.output
     result = job.result_sync()
     assert result is not None
     assert result.success

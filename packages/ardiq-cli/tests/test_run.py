@@ -120,7 +120,7 @@ def test_second_signal_skips_the_grace_period(
     job = app.ref("nap").enqueue_sync("started", 600.0)
     eventually(lambda: (project / "started").exists(), "the start of the task")
     program.send(signal.SIGTERM)
-    program.await_output("have 30s to finish", int(workers))
+    program.await_output(" 30 s to finish", int(workers))
     program.send(signal.SIGTERM)
     assert program.end(15) == ExitCode.OK
     # Handed back: somebody else may run it at once, and no try was spent.
@@ -135,7 +135,7 @@ def test_grace_bounds_the_stop(app: Ardiq, server: Server, ardiq: StartProgram, 
     eventually(lambda: (project / "started").exists(), "the start of the task")
     program.send(signal.SIGTERM)
     assert program.end(15) == ExitCode.OK
-    assert "have 0.2s to finish" in program.output
+    assert "1 running task has 0.2 s to finish" in program.output
     assert job.status_sync() is TaskStatus.QUEUED
 
 
@@ -171,7 +171,7 @@ def test_quiet_still_says_what_failed(app: Ardiq, server: Server, ask: Ask) -> N
     app.ref("add").enqueue_sync(1, "one")
     done = ask("run", "tasks:app", "--burst", "--quiet", ARDIQ_REDIS_URL=server.url)
     assert done.returncode == ExitCode.FAILED
-    assert "failed in attempt 1 of 1" in done.stderr
+    assert "failed on attempt 1 of 1" in done.stderr
 
 
 @pytest.mark.parametrize("option", ["--verbose", "-v"])

@@ -143,7 +143,7 @@ def test_a_worker_survives_other_signals(
     program.send(number)
     if number is signal.SIGQUIT:
         program.await_output("[MainThread]", int(workers))
-        program.await_output("asyncio tasks:", int(workers))
+        program.await_output("asyncio tasks (", int(workers))
         program.await_output("in wait_for")
     else:
         program.await_output(f"{number.name} has no handler in this application", int(workers))
@@ -232,7 +232,7 @@ def test_a_handler_that_a_task_adds_to_the_loop_is_called(
     program.send(signal.SIGUSR1)
     eventually(lambda: (project / "heard").exists(), "the handler of the loop")
     program.send(signal.SIGQUIT)
-    program.await_output("asyncio tasks:")
+    program.await_output("asyncio tasks (")
     program.await_output("[MainThread]")
     (project / "go").touch()
     first_run(job)
@@ -249,7 +249,7 @@ def test_stacks_are_shown_once_after_a_task_has_taken_the_descriptor(
     eventually(lambda: (project / "started").exists(), "the start of the task")
     for count in (1, 2):
         program.send(signal.SIGQUIT)
-        program.await_output("asyncio tasks:", count)
+        program.await_output("asyncio tasks (", count)
         program.await_output("in takes_descriptor", 2 * count)
         assert program.output.count("MainThread]") == count
 
@@ -262,7 +262,7 @@ def test_stacks_are_shown_a_hundred_times_while_short_tasks_run(
     program.await_output(" serves ")
     for shown in range(1, 101):
         program.send(signal.SIGQUIT)
-        program.await_output("asyncio tasks:", shown)
+        program.await_output("asyncio tasks (", shown)
     assert "[ardiq-task-" in program.output
     program.send(signal.SIGTERM)
     assert program.end() == ExitCode.OK
@@ -373,7 +373,7 @@ def test_development_worker_stops_on_hangup_and_its_server_with_it(
     program = ardiq("dev", "tasks:app")
     program.await_output(" serves ")
     program.send(signal.SIGQUIT)
-    program.await_output("asyncio tasks:")
+    program.await_output("asyncio tasks (")
     program.send(signal.SIGHUP)
     assert program.end() == ExitCode.OK
     assert "has signed off" in program.output

@@ -87,7 +87,7 @@ def test_stacks_are_shown_whatever_tasks_await(
     eventually(lambda: (project / "started").exists(), "the start of the task")
     for count in (1, 2):
         program.send(signal.SIGQUIT)
-        program.await_output("asyncio tasks:", count)
+        program.await_output("asyncio tasks (", count)
         program.await_output("a task that cannot be shown (KeyError)", count)
     (project / "go").touch()
     result = job.result_sync(timeout=20)

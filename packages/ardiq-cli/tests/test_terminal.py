@@ -119,7 +119,7 @@ def test_the_first_interrupt_waits_and_says_what_the_second_one_does(
     eventually(lambda: job.status_sync() is TaskStatus.RUNNING, "the record of the start")
     program.press(CTRL_C)
     program.await_output("press Ctrl-C again, or send SIGTERM, to return running tasks to the queue at once")
-    program.await_output("1 running tasks have 30s to finish")
+    program.await_output("1 running task has 30 s to finish")
     assert job.status_sync() is TaskStatus.RUNNING, "one key counts once, however many processes it reaches"
     program.press(CTRL_C)
     assert program.end() == ExitCode.OK, program.output

@@ -67,9 +67,10 @@ def stop(worker: Program) -> None:
 
 def test_a_queue_without_a_worker_is_mentioned_with_the_command_that_starts_one(app: Ardiq, look: Ask) -> None:
     app.ref("fine").enqueue_sync()
-    assert "queue shop: 1 job waits and no worker runs. Start one: ardiq run MODULE:APP\n" in look("queues").stdout
+    note = "queue shop: 1 job is waiting and no worker is running. Start one: ardiq run MODULE:APP"
+    assert f"{note}\n" in look("queues").stdout
     (found,) = json.loads(look("queues", "--json").stdout)
-    assert found["trouble"] == ["queue shop: 1 job waits and no worker runs. Start one: ardiq run MODULE:APP"]
+    assert found["trouble"] == [note]
 
 
 def test_lanes_come_in_their_order_and_one_that_no_worker_serves_is_seen(
@@ -78,7 +79,7 @@ def test_lanes_come_in_their_order_and_one_that_no_worker_serves_is_seen(
     for lane in ("urgent", "low", "high", "default"):
         app.ref("hold").options(priority=lane).enqueue_sync()
     worker = work()
-    worker.await_output('1 job waits in lane "urgent", which no worker of queue shop serves: add the lane to')
+    worker.await_output('1 job is waiting in lane "urgent", which no worker of queue shop serves: add the lane to')
     assert worker.output.count("which no worker of queue") == 1
     (found,) = json.loads(look("queues", "--json").stdout)
     assert [lane["lane"] for lane in found["lanes"]] == ["high", "default", "low", "urgent"]
@@ -86,10 +87,10 @@ def test_lanes_come_in_their_order_and_one_that_no_worker_serves_is_seen(
     assert [one["lanes"] for one in found["workers"]] == [["high", "default", "low"]]
     said = look("queues").stdout
     assert "high 0, default 0, low 0, urgent 1 (no worker)" in said
-    assert "queue shop: 1 job waits in lane urgent, which no worker serves." in said
+    assert "queue shop: 1 job is waiting in lane urgent, which no worker serves." in said
     assert "high, default, low" in look("workers").stdout
     done = ask_here("drain", "--timeout", "0.3", "--interval", "0.1", "--url", server.url)
-    assert done.stderr.count("1 job waits in lane urgent, which no worker serves.") == 1
+    assert done.stderr.count("1 job is waiting in lane urgent, which no worker serves.") == 1
     stop(worker)
 
 
@@ -119,7 +120,7 @@ def test_running_jobs_have_a_lane_a_worker_a_start_and_an_age(app: Ardiq, look: 
 def test_an_unknown_task_is_seen_before_it_becomes_a_dead_letter(app: Ardiq, look: Ask, work: StartProgram) -> None:
     job = app.ref("mistyped").enqueue_sync()
     worker = work()
-    worker.await_output(f"mistyped[{job.id}] is not a task of this worker.")
+    worker.await_output(f"mistyped[{job.id}]: this worker has no task with that name.")
     assert "correct the name at the caller" in worker.output
     note = "by workers that do not have its task or cannot read its arguments"
     eventually(lambda: note in look("jobs").stdout, "the note")
@@ -185,7 +186,7 @@ def test_a_worker_that_has_not_renewed_its_lease_is_seen(app: Ardiq, look: Ask, 
     eventually(lambda: "expired " in look("workers").stdout, "the worker's expired lease")
     for what in ("workers", "queues"):
         assert "has not renewed its lease, which expired" in look(what).stdout
-    assert "its worker has died or is frozen; another one runs it again" in look("jobs", job.id).stdout
+    assert "its worker has died or is frozen; another worker will run it again" in look("jobs", job.id).stdout
     worker.send(signal.SIGCONT)
     worker.send(signal.SIGTERM)
     assert worker.end() == ExitCode.OK, worker.output

@@ -86,7 +86,7 @@ def test_burst_can_be_set() -> None:
 BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"redis_url": ""}, ValueError, "redis_url must not be blank"),
     ({"redis_url": "  "}, ValueError, "redis_url must not be blank"),
-    ({"redis_url": "localhost"}, ValueError, "has no scheme. Give for example"),
+    ({"redis_url": "localhost"}, ValueError, "has no scheme. Use, for example,"),
     ({"redis_url": "http://localhost"}, ValueError, "the scheme must be one of redis"),
     ({"redis_url": "redis://localhost:99999"}, ValueError, "the port must be"),
     ({"redis_url": "redis://localhost:port"}, ValueError, "the port must be"),

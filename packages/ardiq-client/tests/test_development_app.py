@@ -102,7 +102,7 @@ def test_a_project_without_its_server_is_a_warning(
     assert located(Ardiq()) == DEFAULT_URL
     (line,) = caplog.records
     assert line.levelname == "WARNING"
-    assert f"no development server runs for {project}, so {DEFAULT_URL} is used" in line.message
+    assert f"no development server is running for {project}, so {DEFAULT_URL} is used" in line.message
     assert "start `ardiq dev` there, or set $ARDIQ_REDIS_URL" in line.message
 
 

@@ -88,7 +88,9 @@ async def test_a_job_that_finishes_after_the_wait_has_finished(server: Server, q
 
     job = await greet.enqueue()
     await app.run()
-    assert str(await timed_out(app, job.id, 50)).endswith("; the job has finished since: ask again")
+    assert str(await timed_out(app, job.id, 50)).endswith(
+        "; the job has finished in the meantime: ask for the result again"
+    )
     assert str(await timed_out(app, "made-up", 50)).endswith("; the job may still be running or waiting for a worker")
 
 

@@ -51,7 +51,7 @@ def test_the_error_says_that_a_command_starts_one() -> None:
         said = str(raised.value)
         assert said.startswith("cannot reach Redis at 127.0.0.1:1")
         assert said.endswith(
-            "the URL (redis_url or $ARDIQ_REDIS_URL) is right. Neither is set: for development, `ardiq dev MODULE:APP` "
+            "the URL (redis_url or $ARDIQ_REDIS_URL) is correct. Neither is set: for development, `ardiq dev MODULE:APP` "
             "starts a server for this directory"
         )
 
@@ -68,5 +68,5 @@ def test_the_error_says_nothing_of_that_if_one_is_named(
     if named == "by a variable, later":
         monkeypatch.setenv("ARDIQ_REDIS_URL", NOWHERE)
     for ask in every_way(app):
-        with pytest.raises(BrokerUnreachableError, match=r"is right$"):
+        with pytest.raises(BrokerUnreachableError, match=r"is correct$"):
             ask()

@@ -87,5 +87,5 @@ async def test_arguments_and_results_of_jobs_go_through_it(server: Server, queue
     assert result is not None
     assert result.value == [[1, 2], [3]]
     stranger = Ardiq(server.url, queue_name)
-    with pytest.raises(SerializationError, match="must use one serializer"):
+    with pytest.raises(SerializationError, match="must use the same serializer"):
         await stranger.result(job.id)

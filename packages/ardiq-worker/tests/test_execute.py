@@ -231,7 +231,7 @@ async def test_wrong_arguments_are_a_failed_attempt(bench: Bench) -> None:
     assert failed.error_type == "TypeError"
 
 
-async def test_a_value_that_cannot_be_serialised_is_final(bench: Bench) -> None:
+async def test_a_value_that_cannot_be_serialized_is_final(bench: Bench) -> None:
     async def lock() -> object:
         return threading.Lock()
 
@@ -266,7 +266,7 @@ async def test_the_log_names_failures_without_arguments(bench: Bench, caplog: py
     await bench.run(fail, "4111-secret", name="rejected", max_retries=0)
     first, second = caplog.records
     assert first.levelno == logging.WARNING
-    assert "charge[id-1] failed in attempt 1 of 4, again in 1000 ms: ValueError" in first.getMessage()
+    assert "charge[id-1] failed on attempt 1 of 4 and will be retried in 1000 ms: ValueError" in first.getMessage()
     assert second.levelno == logging.ERROR
     assert "test_execute.py" in second.getMessage()
     assert "secret" not in caplog.text
@@ -287,7 +287,7 @@ async def test_a_silent_task_logs_nothing(bench: Bench, caplog: pytest.LogCaptur
     await bench.run(fail, False, name="two", silent=True)
     assert not caplog.records
     await bench.run(fail, False, name="three")
-    assert "three[id-3] finished in attempt 1" in caplog.text
+    assert "three[id-3] finished on attempt 1" in caplog.text
 
 
 async def test_a_refused_job_is_handed_back_without_running(bench: Bench) -> None:

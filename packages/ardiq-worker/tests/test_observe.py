@@ -139,4 +139,4 @@ async def test_without_an_observer_the_log_has_the_failures(app: Ardiq, caplog: 
     await app.ref("reject").enqueue()
     async with asyncio.timeout(30):
         await run_app(app)
-    assert "failed in attempt 1 of 3" in caplog.text
+    assert "failed on attempt 1 of 3" in caplog.text

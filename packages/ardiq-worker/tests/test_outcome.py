@@ -172,7 +172,7 @@ def test_what_usually_ends_a_program_is_a_failed_attempt(error: BaseException) -
 
 
 def test_a_value_without_an_encoding_is_a_failure_that_never_runs_again() -> None:
-    failed = outcome.unserialisable(attempt(max_retries=9), caught(SerializationError("cannot carry socket")))
+    failed = outcome.unserializable(attempt(max_retries=9), caught(SerializationError("cannot carry socket")))
     assert failed == (
         1,
         FAILURE,
@@ -215,7 +215,7 @@ def test_an_exception_with_a_broken_repr_is_named_by_its_type(kind: type[Excepti
 
 
 def test_a_broken_str_hurts_no_other_outcome() -> None:
-    assert "Hostile" in str(outcome.unserialisable(attempt(), caught(Hostile())).value)
+    assert "Hostile" in str(outcome.unserializable(attempt(), caught(Hostile())).value)
     assert "Hostile" in str(outcome.undecodable(attempt(), caught(Hostile())).value)
 
 

@@ -290,7 +290,7 @@ async def _fails() -> None:
     raise ValueError
 
 
-async def _unserialisable() -> object:
+async def _unserializable() -> object:
     return threading.Lock()
 
 
@@ -301,7 +301,7 @@ ENDS: dict[str, tuple[Callable[..., Any], dict[str, Any], int]] = {
     "timed out": (_hang, {"timeout": 0.01, "max_retries": 0}, FAILURE),
     "abandoned": (_deaf, {"timeout": 0.01, "max_retries": 0}, FAILURE),
     "thread abandoned": (lambda: threading.Event().wait(0.3), {"timeout": 0.01, "max_retries": 0}, FAILURE),
-    "unserialisable": (_unserialisable, {}, FAILURE),
+    "unserializable": (_unserializable, {}, FAILURE),
 }
 
 

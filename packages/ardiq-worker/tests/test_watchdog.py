@@ -87,7 +87,7 @@ async def test_it_names_the_run_and_the_place(
     watched.activity()
     assert bench.value(await bench.run(freeze, name="freeze")) is True
     async with asyncio.timeout(10):
-        while not any("continues after" in line for line in heard.lines):  # noqa: ASYNC110 - it comes from a thread
+        while not any("is responding again" in line for line in heard.lines):  # noqa: ASYNC110 - it comes from a thread
             await asyncio.sleep(0.01)
     said = next(line for line in heard.lines if "has been blocked for" in line)
     assert "by freeze[id-1] at " in said

@@ -146,7 +146,7 @@ async def test_the_worker_outlives_whatever_a_task_raises(app: Ardiq, kind: type
     assert (await result(app, last.id)).value == "fine"
 
 
-async def test_a_value_that_cannot_be_serialised_finishes_the_job(app: Ardiq) -> None:
+async def test_a_value_that_cannot_be_serialized_finishes_the_job(app: Ardiq) -> None:
     runs: list[int] = []
 
     @app.task
@@ -199,7 +199,7 @@ async def test_an_unknown_task_waits_for_a_worker_that_knows_it(app: Ardiq, serv
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if "is not a task of this worker" in record.getMessage():
+            if "this worker has no task with that name" in record.getMessage():
                 refused.set()
 
     listener = Listener()

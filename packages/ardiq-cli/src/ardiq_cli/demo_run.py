@@ -20,7 +20,7 @@ from ardiq_cli.demo_tasks import (
     delayed,
     file_facts,
     heartbeat,
-    summarise,
+    summarize,
     third_time_lucky,
 )
 from ardiq_cli.exits import CommandError
@@ -41,7 +41,7 @@ _SLOT_SECONDS = 25.0
 With eight slots, and four after the kill, they take about five seconds.
 """
 
-_TAKEN_OVER = re.compile(r"took over (?P<jobs>\d+) jobs \((?P<started>\d+) of them started\)")
+_TAKEN_OVER = re.compile(r"took over (?P<jobs>\d+) jobs? \((?P<started>\d+) started\)")
 
 _POLL_S = 0.05
 _LOG_LINES = 20
@@ -65,7 +65,7 @@ class Demo:
     async def run(self) -> Balance:
         """Run it, print the balance and return it."""
         found, taken = self._source.found, len(self._source.paths)
-        self._screen.say(f"{taken} {'' if found == taken else f'of {found} '}files of {self._source.root}")
+        self._screen.say(f"files in {self._source.root}: {taken}{'' if found == taken else f' of {found}'}")
         async with AsyncExitStack() as stack:
             for number in range(1, _WORKERS + 1):
                 await stack.enter_async_context(self._worker(number))
@@ -91,7 +91,7 @@ class Demo:
             waits = [group.create_task(self._file_result(job)) for job in files]
             special_waits = [group.create_task(_result(job)) for job in special]
         facts = [wait.result() for wait in waits]
-        aggregate = await summarise.enqueue([result.value for result in facts if result is not None and result.success])
+        aggregate = await summarize.enqueue([result.value for result in facts if result is not None and result.success])
         totals = await _result(aggregate)
         firings = await self._firings(clock)
         others = [wait.result() for wait in special_waits]

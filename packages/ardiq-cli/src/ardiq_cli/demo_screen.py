@@ -83,7 +83,7 @@ class Screen:
             ("jobs", f"{balance.jobs}", f"{balance.firings} of them fired by the one-second schedule"),
             ("retries", f"{balance.retries}", "of the job that fails twice"),
             (
-                "reclaimed after the crash",
+                "taken over after the crash",
                 f"{balance.reclaimed}",
                 f"from the killed worker; {balance.restarted} had started",
             ),
@@ -95,7 +95,7 @@ class Screen:
                 f"{balance.jobs / balance.seconds:.0f}",
                 "mostly pauses that simulate a slow disk",
             ),
-            ("read", f"{balance.files} files", f"{balance.size:,} bytes, {balance.lines:,} lines"),
+            ("files read", f"{balance.files}", f"{balance.size:,} bytes, {balance.lines:,} lines"),
             ("sha-256 of all", balance.sha256[:12], ""),
         ]
         for row in rows:

@@ -50,7 +50,7 @@ def file_facts(path: str, pause: float) -> FileFacts:
 
 
 @app.task(priority="high")
-def summarise(facts: list[FileFacts]) -> Totals:
+def summarize(facts: list[FileFacts]) -> Totals:
     """Add everything up. The SHA-256 is that of all the others, in order."""
     digest = hashlib.sha256("".join(fact["sha256"] for fact in facts).encode()).hexdigest()
     return {

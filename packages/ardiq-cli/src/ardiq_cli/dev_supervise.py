@@ -215,5 +215,5 @@ class DevSupervisor:
     def _hurry(self, child: asyncio.subprocess.Process, number: signal.Signals) -> None:
         if child is self._child and not self._is_stopping():
             if number is signal.SIGTERM:
-                log.info("tasks that still run after %g s are returned to the queue", PATIENCE_S[0])
+                log.info("tasks that are still running after %g s are returned to the queue", PATIENCE_S[0])
             send_signal(child, number)

@@ -21,7 +21,7 @@ _Versions: TypeAlias = dict[Path, tuple[int, int, int]]
 class Sources:
     """The Python files at `root` and below, and the version of each that was seen last.
 
-    Make it before anything imports them: whatever changes from then on is noticed, also while no
+    Make it before anything imports them: every change from then on is noticed, even while no
     watch exists.
     """
 

@@ -117,7 +117,8 @@ def show(attempt: "Attempt") -> None:
         _log().info("%s was %s after %s (%s)", job, printable(attempt.error), took, count, facts=facts)
         return
     last = ", the last" if attempt.number < attempt.most else ""  # `Reject`, or a call that never fits
-    then = {"retry": f", again in {duration(attempt.delay_ms / 1000)}", "failed": last, "dead": ", dead"}
+    delay = duration(attempt.delay_ms / 1000)
+    then = {"retry": f", retrying in {delay}", "failed": last, "dead": ", now a dead letter"}
     trace = f"\n{printable_lines(attempt.traceback.rstrip())}" if attempt.traceback else ""
     level = logging.WARNING if attempt.outcome == "retry" else logging.ERROR
     error = printable(attempt.error)

@@ -129,7 +129,7 @@ async def _wait(app: "Ardiq", report: Report, timeout: float | None, interval: f
         if now.unfinished == 0:
             return
         if not seen["workers"] and not warned:
-            complain(f"no worker is running for queue {app.queue_name!r}")
+            complain(f"no worker is running for queue {app.queue_name!r}; start one: ardiq run MODULE:APP")
             warned = True
         if not told:
             told = trouble.of_lanes(seen)
@@ -137,8 +137,9 @@ async def _wait(app: "Ardiq", report: Report, timeout: float | None, interval: f
                 complain(sentence)
         rest = interval if timeout is None else min(interval, timeout - elapsed)
         if rest <= 0:
+            jobs = "1 job is" if now.unfinished == 1 else f"{now.unfinished} jobs are"
             raise CommandError(
-                f"{now.unfinished} jobs are unfinished after {elapsed:.1f} s ({waiting} waiting, {running} running)",
+                f"{jobs} unfinished after {elapsed:.1f} s ({waiting} waiting, {running} running)",
                 ExitCode.TIMEOUT,
             )
         await asyncio.sleep(rest)

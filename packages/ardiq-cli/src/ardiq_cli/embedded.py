@@ -185,7 +185,8 @@ class EmbeddedServer:
     def start(self) -> None:
         """Return when the server answers. Raises CommandError if it does not answer within 10 s."""
         deadline = time.monotonic() + _START_TIMEOUT_S
-        problem = f"another process holds {self.place.lock}, but its server does not answer"
+        lock = self.place.lock
+        problem = f"another process holds {lock}, but its server does not answer; end that process and try again"
         while True:
             self._open_lock()
             is_free = self._lock.acquire(blocks=False)
@@ -238,7 +239,7 @@ class EmbeddedServer:
             raise CommandError(f"cannot keep data in {data}: {error.strerror}") from error
 
     def _open_lock(self) -> None:
-        """Open the lock file, also again if it has been removed since it was opened."""
+        """Open the lock file, and open it again if it has been removed since."""
         if not self._lock.is_open or self._lock.is_removed:
             self._prepare_data()
             self._lock.open()
@@ -297,7 +298,7 @@ class EmbeddedServer:
         while process is not None and not answers(self.place.socket):
             if process.poll() is not None or time.monotonic() > deadline:
                 self.close()
-                raise CommandError(f"the embedded server did not start; see {self.place.log}{self._last_words()}")
+                raise CommandError(f"the development server did not start; see {self.place.log}{self._last_words()}")
             time.sleep(_POLL_S)
         self._has_listened = True
 
@@ -328,7 +329,7 @@ class EmbeddedServer:
             backoff = min(backoff * 2, _MAX_BACKOFF_S)
 
     def _keep_once(self) -> None:
-        """Start the server when it has ended, or when another process has ended that ran it."""
+        """Start the server when it, or another process that ran it, has ended."""
         is_restart = self._is_owner
         if self._process is not None:
             self._watch(self._process)

@@ -79,7 +79,9 @@ class Ending:
         steps: list[Callable[[], object]] = [
             self._last_step,
             self._complain,
-            lambda: log.warning("ending the process with status %d although %s", self._status, _what_goes_on()),
+            lambda: log.warning(
+                "ending the process with status %d without waiting any longer: %s", self._status, _what_goes_on()
+            ),
             logging.shutdown,
             sys.stdout.flush,
             sys.stderr.flush,
@@ -162,4 +164,5 @@ def _what_goes_on() -> str:
     frame = sys._current_frames().get(main.ident or 0)  # pyright: ignore[reportPrivateUsage] - there is no other way
     place = f"the main thread is at {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
     named = ", ".join(threads[:MOST_NAMED]) + (f" and {len(threads) - MOST_NAMED} more" * (len(threads) > MOST_NAMED))
-    return " and ".join(filter(None, [f"threads of the application run ({named})" if threads else "", place]))
+    running = f"threads of the application are still running ({named})" if threads else ""
+    return " and ".join(filter(None, [running, place]))

@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     """Wrong arguments, or the application could not be imported."""
     UNREACHABLE = 3
-    """Redis does not answer."""
+    """Redis cannot be reached, or refuses a command."""
     NOT_FOUND = 4
     TIMEOUT = 5
     EXHAUSTED = 6

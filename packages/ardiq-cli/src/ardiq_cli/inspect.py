@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 inspect_app = typer.Typer(help="Inspect queues, workers and jobs.", no_args_is_help=True, rich_markup_mode=None)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines, instead of a table.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 AnyQueue = Annotated[
     str | None,
     typer.Option("--queue", help="Only this queue. Default: all in Redis.", autocompletion=complete.queues),
@@ -38,7 +38,7 @@ class State(StrEnum):
 
 
 @inspect_app.command(
-    short_help="Show how many jobs wait, run or are dead.",
+    short_help="Show how many jobs are waiting, running or dead.",
     epilog=examples("ardiq inspect queues", "ardiq inspect queues --queue shop --json"),
 )
 def queues(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
@@ -62,7 +62,7 @@ def queues(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, ver
     epilog=examples("ardiq inspect workers", "ardiq inspect workers --queue shop --json"),
 )
 def workers(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
-    """Show the workers that hold a lease, and what they do."""
+    """Show the workers, the jobs that they hold, and how long their leases are still valid."""
     with boundary(verbose=verbose, only_shows=True):
         import asyncio
 
@@ -81,7 +81,7 @@ def workers(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, ve
             if worker["lease_left_ms"] < 0
         ]
         if not rows and not any(one.error for one in seen):
-            notes.append("No worker runs. Start one: ardiq run MODULE:APP")
+            notes.append("No worker is running. Start one: ardiq run MODULE:APP")
         tables.show(tables.WORKERS, rows, found, as_json=as_json, notes=notes)
         _complain_of(seen)
 

@@ -17,7 +17,7 @@ _NARROWEST = 24
 
 
 _SHORTENED = 11
-"""How much of a text is shown that is too long to be valid."""
+"""How much is shown of a text that is too long to be valid."""
 
 LONGEST_NAME = 128
 """The length of the longest valid name of a queue or a lane."""

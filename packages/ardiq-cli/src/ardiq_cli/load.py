@@ -21,8 +21,8 @@ def load_app(target: str) -> Ardiq:
     """
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute or not all(part.isidentifier() for part in module_name.split(".")):
-        meant = _meant(target) or "such as shop.tasks:app"
-        raise CommandError(f"{target!r} is not MODULE:APP, {meant}", ExitCode.USAGE)
+        meant = _meant(target) or "an example is shop.tasks:app"
+        raise CommandError(f"{target!r} does not have the form MODULE:APP; {meant}", ExitCode.USAGE)
     module = _import(module_name)
     found: object = module
     for part in attribute.split("."):
@@ -31,7 +31,8 @@ def load_app(target: str) -> Ardiq:
         found = getattr(found, part)
     if not isinstance(found, Ardiq):
         raise CommandError(
-            f"{target} is a {type(found).__name__}, not an Ardiq application{_candidates(module)}", ExitCode.USAGE
+            f"{target} is not an Ardiq application, but an object of type {type(found).__name__}{_candidates(module)}",
+            ExitCode.USAGE,
         )
     return found
 

@@ -49,7 +49,7 @@ app.command(
     epilog=examples("ardiq abort --queue shop JOB_ID", "ardiq abort --queue shop --wait 60 JOB_ID JOB_ID"),
 )(abort)
 app.command(
-    short_help="Wait until no job in a queue waits or runs.",
+    short_help="Wait until no job in a queue is waiting or running.",
     epilog=examples("ardiq drain --queue shop", "ardiq drain --queue shop --timeout 60"),
 )(drain)
 app.command(
@@ -57,7 +57,7 @@ app.command(
     epilog=examples("ardiq dev shop.tasks:app", "ARDIQ_REDIS_URL=redis://localhost:6379 ardiq dev shop.tasks:app"),
 )(dev)
 app.command(
-    short_help="Kill a worker halfway, and lose no job.",
+    short_help="Kill a worker halfway through, and lose no jobs.",
     epilog=examples("ardiq demo"),
 )(demo)
 

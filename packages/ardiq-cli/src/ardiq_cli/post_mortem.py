@@ -23,7 +23,7 @@ async def describe_jobs(serves: Mapping[str, str]) -> str | None:
     """Return a sentence about the jobs that ran in the worker process described by `serves`; None
     if there were none.
 
-    Returns None also if that cannot be found out in time.
+    Also returns None if that cannot be found out in time.
     """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "ardiq_cli.post_mortem"),

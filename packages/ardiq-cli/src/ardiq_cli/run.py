@@ -26,7 +26,7 @@ Format = Annotated[LogFormat, typer.Option("--log-format", help="How the log is 
 def run(
     target: Target,
     burst: Annotated[
-        bool, typer.Option("--burst", "-b", help="End when nothing is waiting, running or scheduled.")
+        bool, typer.Option("--burst", "-b", help="Exit when no job is waiting, running or scheduled.")
     ] = False,
     concurrency: Concurrency = None,
     workers: Annotated[

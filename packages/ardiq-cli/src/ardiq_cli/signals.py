@@ -125,7 +125,7 @@ def show_threads(interrupted: FrameType | None = None) -> None:
     for ident in others[:MOST_TASKS]:
         lines += [f"Thread {_thread(ident, names)} (most recent call first):", *_stack(frames[ident]), ""]
     if len(others) > MOST_TASKS:
-        lines += [f"and {len(others) - MOST_TASKS} more threads", ""]
+        lines += [f"and {len(others) - MOST_TASKS} more", ""]
     if interrupted is not None:
         lines += [f"Current thread {_thread(here, names)} (most recent call first):", *_stack(interrupted), ""]
     _write(lines)
@@ -157,7 +157,7 @@ def show_coroutines(interrupted: FrameType | None = None) -> None:
     except RuntimeError:  # no loop runs here
         return
     running = asyncio.current_task()
-    lines = [f"{len(tasks)} asyncio tasks:"]
+    lines = [f"asyncio tasks ({len(tasks)}):"]
     for task in list(tasks)[:MOST_TASKS]:
         try:
             places = _running_places(task.get_coro(), interrupted) if task is running else []

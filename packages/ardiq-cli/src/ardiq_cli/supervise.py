@@ -117,7 +117,7 @@ class Supervisor:
         self._pass_on(number if self._signals <= 2 else signal.SIGKILL)
 
     def _pass_on(self, number: signal.Signals) -> None:
-        log.info("%s: passing it on to %d worker processes", number.name, len(self._children))
+        log.info("%s: passing it on to the worker processes (%d)", number.name, len(self._children))
         for child in self._children.values():
             send_signal(child, number)
 

@@ -166,7 +166,7 @@ def show(
         noted = [f"{row[0]}: {row[-1]}" for row in rows if row[-1]]
         lines += noted[:_MOST_NOTES]
         if len(noted) > _MOST_NOTES:
-            lines.append(f"and {len(noted) - _MOST_NOTES} more notes")
+            lines.append(f"more notes: {len(noted) - _MOST_NOTES}")
     left_out = ", ".join(title for title in layout.left_out if title != NOTE.title)
     if left_out:
         lines.append(f"Left out: {left_out}. To see all: --json, or a terminal of {layout.needed} columns.")

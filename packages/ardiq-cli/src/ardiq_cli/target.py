@@ -105,12 +105,12 @@ async def choose_queue(url: str | None, queue: str | None, *, connect_timeout_s:
     if not others:
         return app
     if DEFAULT_QUEUE in names:
-        complain(f"this is queue {DEFAULT_QUEUE!r}; with --queue NAME: {_some(others)}")
+        complain(f"using queue {DEFAULT_QUEUE!r}; to choose another one, pass --queue NAME: {_some(others)}")
         return app
     if len(others) > 1:
         message = f"there is no queue {DEFAULT_QUEUE!r}; choose one with --queue NAME: {_some(others)}"
         raise CommandError(message, ExitCode.NOT_FOUND)
-    complain(f"this is queue {others[0]!r}, the only one in Redis")
+    complain(f"using queue {others[0]!r}, the only one in Redis")
     return open_queue(url, others[0], connect_timeout_s=connect_timeout_s)
 
 
@@ -135,8 +135,8 @@ async def look(app: "Ardiq") -> "QueueState":
 
 
 def _tell_wrong_type(error: "BrokerError") -> None:
-    """Say that the names cannot be read because their key holds something else: a missing right is
-    usual, but this is not.
+    """Say that the names cannot be read because their key holds something else: a missing
+    permission is usual, but this is not.
     """
     if "WRONGTYPE" in str(error):
         complain(f"the names of the queues cannot be read. {error}. The next worker or job sets the key aside")

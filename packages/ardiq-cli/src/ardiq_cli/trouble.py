@@ -21,7 +21,7 @@ def of_queue(state: "QueueState") -> list[str]:
     """Return a sentence for each thing that needs attention."""
     name, found = state["name"], list[str]()
     if not state["workers"] and state["waiting"]:
-        found.append(f"{_jobs(state['waiting'])} and no worker runs. Start one: ardiq run MODULE:APP")
+        found.append(f"{_jobs(state['waiting'])} and no worker is running. Start one: ardiq run MODULE:APP")
     found += of_lanes(state)
     found += [of_worker(worker) for worker in state["workers"] if worker["lease_left_ms"] < 0]
     if state["dead"]:
@@ -47,7 +47,8 @@ def of_worker(worker: "WorkerState") -> str:
     seconds = -worker["lease_left_ms"] / 1000
     return (
         f"worker {shorten(printable(worker['id']), LONGEST_WORKER_ID)} has not renewed its lease, which expired {seconds:.0f} s ago. It has died, is "
-        f"frozen, or is cut off. Another worker takes its jobs over ({worker['held']} when it last renewed)"
+        "frozen, or is cut off. If another worker of the queue is running, it will take over the jobs "
+        f"({worker['held']} at the last renewal)"
     )
 
 
@@ -56,7 +57,7 @@ def of_job(job: "TaskInfo", workers: "Sequence[WorkerState]") -> str:
     notes: list[str] = []
     is_held = any(worker["id"] == job.worker_id and worker["lease_left_ms"] >= 0 for worker in workers)
     if job.worker_id is not None and not is_held and len(workers) < _MOST_WORKERS:
-        notes.append("its worker has died or is frozen; another one runs it again")
+        notes.append("its worker has died or is frozen; another worker will run it again")
     if job.deaths:
         count = "1 worker process" if job.deaths == 1 else f"{job.deaths} worker processes"
         notes.append(f"{count} died while running it")
@@ -70,4 +71,4 @@ def of_job(job: "TaskInfo", workers: "Sequence[WorkerState]") -> str:
 
 
 def _jobs(count: int) -> str:
-    return "1 job waits" if count == 1 else f"{count} jobs wait"
+    return "1 job is waiting" if count == 1 else f"{count} jobs are waiting"

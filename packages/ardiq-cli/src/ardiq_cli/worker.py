@@ -234,7 +234,7 @@ def _close(runner: asyncio.Runner) -> None:
     except BaseException as error:  # noqa: BLE001 - a task of the application may stop the loop once more, or raise SystemExit
         from ardiq_worker.outcome import safe_repr
 
-        _log().error("the event loop could not be closed in order: %s", safe_repr(error))
+        _log().error("the event loop could not be closed cleanly: %s", safe_repr(error))
 
 
 def _log() -> "Log":

@@ -65,8 +65,8 @@ class Ardiq:
     cron_poll_s = Option[float]("The longest time between two checks of the schedules, in seconds.")
     concurrency = Option[int]("How many tasks a worker runs at once.")
     prefetch = Option[int]("How many jobs a worker holds, including the running ones.")
-    idle_timeout_ms = Option[int]("The lease. If a worker does not renew it for this long, others take over its jobs.")
-    result_ttl_ms = Option[int]("How long results are kept; 0: not stored, negative: never expire.")
+    idle_timeout_ms = Option[int]("The lease, in milliseconds. Unless a worker renews it, others take over its jobs.")
+    result_ttl_ms = Option[int]("How long results are kept, in milliseconds. 0: not stored; negative: never expire.")
     sync_concurrency = Option[int]("How many threads run `def` tasks.")
     shutdown_grace_s = Option[float]("How long a stopping worker lets tasks finish, in seconds.")
     max_payload_bytes = Option[int]("The maximum size of the encoded arguments of a job, in bytes.")
@@ -112,7 +112,7 @@ class Ardiq:
 
     @property
     def burst(self) -> bool:
-        """Whether the worker ends when no job is waiting, running or scheduled.
+        """Whether the worker returns when no job is waiting, running or scheduled.
 
         You can set it while the worker runs.
         """
@@ -173,19 +173,19 @@ class Ardiq:
         every: timedelta | float | None = None,
         **options: Unpack[TaskOptions],
     ) -> TaskDecorator:
-        """Register a task that workers enqueue on a schedule.
-
-        Use it as a decorator, with options as for `task`.
+        """Register a task that workers enqueue on a schedule. Use it as a decorator.
 
         Args:
             spec: A cron expression, in UTC.
-            every: An interval in seconds, aligned to the epoch. Pass either this or `spec`.
+            every: An interval aligned to the epoch: seconds or a timedelta. Pass this or `spec`.
             **options: The options of `task`.
 
         Raises:
             TypeError: If you pass both or neither of `spec` and `every`, or if the function needs
                 arguments.
-            ValueError: If the expression is malformed or never matches.
+            ValueError: If the expression is malformed or never matches, the interval is shorter
+                than a millisecond or longer than 100 years, the task's name is longer than 230
+                characters, or for any reason that `task` documents.
 
         Example:
             ```python
@@ -226,13 +226,17 @@ class Ardiq:
         return self.ref(name).enqueue(*args, **kwargs)
 
     async def enqueue_many(self, calls: Iterable[Prepared[R]]) -> list[Job[R]]:
-        """Enqueue many calls, up to a thousand per round trip.
-
-        The jobs are returned in the order of the calls.
+        """Enqueue many calls, up to a thousand per round trip. Returns the jobs in the same order.
 
         A generator is the fastest way to enqueue: it is consumed a thousand calls at a time while
-        earlier ones are in flight. Redis accepts 250 calls at a time, all or none. If the generator
-        raises, or Redis cannot be reached, the jobs that were sent before stay enqueued.
+        earlier ones are in flight. Redis accepts the calls in chunks of at most 250. Each chunk is
+        accepted completely or not at all. If the generator raises, or Redis cannot be reached, the
+        jobs that were sent before stay enqueued.
+
+        Raises:
+            TypeError: If `calls` contains something that `prepare` did not return.
+            ValueError: If a call was prepared with another app.
+            BrokerError: If Redis cannot be reached or refuses a job.
 
         Example:
             ```python
@@ -252,15 +256,13 @@ class Ardiq:
     @overload
     async def result(self, task_id: str, timeout: float | timedelta) -> TaskResult[Any]: ...
     async def result(self, task_id: str, timeout: float | timedelta | None = None) -> TaskResult[Any] | None:
-        """Return the result of a job, or wait for it: `ardiq.Job.result`, by the id of the job.
+        """Return the result of a job, or wait for it.
 
-        Raises:
-            InvalidIdError: If `task_id` is not a valid job id.
+        Returns and raises what `Job.result` does. Raises InvalidIdError if `task_id` is malformed.
 
-        Example:
-            ```python
-            result = await app.result("invoice-42", timeout=10)
-            ```
+        Args:
+            task_id: The id of the job.
+            timeout: How long to wait: seconds or a timedelta. None (the default) returns at once.
         """
         return await results.wait(self, check_job_id(task_id), check_timeout_ms(timeout))
 
@@ -269,11 +271,7 @@ class Ardiq:
     @overload
     def result_sync(self, task_id: str, timeout: float | timedelta) -> TaskResult[Any]: ...
     def result_sync(self, task_id: str, timeout: float | timedelta | None = None) -> TaskResult[Any] | None:
-        """Blocking version of `result`, for code without an event loop.
-
-        Raises:
-            RuntimeError: If `timeout` is given and an event loop runs in this thread.
-        """
+        """Blocking version of `result`, for code without an event loop. See `Job.result_sync`."""
         return results.wait_sync(self, check_job_id(task_id), check_timeout_ms(timeout))
 
     async def abort(self, task_id: str, timeout: float | timedelta = 5.0) -> bool:
@@ -291,7 +289,10 @@ class Ardiq:
         return bool(self._connection.ask_sync(_core.abort(task_id, timeout), "abort", waits=True))
 
     async def status(self, task_id: str) -> TaskStatus:
-        """Return the state of a job; `not_found` if it is unknown or its result has expired."""
+        """Return the state of a job; raises InvalidIdError or BrokerError, as `result` does.
+
+        It is `not_found` if the job is unknown, or its result has expired or was not stored.
+        """
         return results.status_of(await self._connection.ask(_core.lookup(check_job_id(task_id))))
 
     def status_sync(self, task_id: str) -> TaskStatus:
@@ -299,7 +300,10 @@ class Ardiq:
         return results.status_of(self._connection.ask_sync(_core.lookup(check_job_id(task_id)), "status"))
 
     async def info(self, task_id: str) -> TaskInfo | None:
-        """Return a snapshot of a job, or None if the job is finished or unknown."""
+        """Return a snapshot of a job, or None if the job is finished or unknown.
+
+        Raises InvalidIdError, BrokerError, or SerializationError if the arguments are undecodable.
+        """
         return results.info_of(self._codec, await self._connection.ask(_core.lookup(check_job_id(task_id))))
 
     def info_sync(self, task_id: str) -> TaskInfo | None:
@@ -307,10 +311,7 @@ class Ardiq:
         return results.info_of(self._codec, self._connection.ask_sync(_core.lookup(check_job_id(task_id)), "info"))
 
     async def queue_size(self) -> int:
-        """Return how many jobs wait to start, over all lanes.
-
-        This includes scheduled jobs, but not running ones.
-        """
+        """Return how many jobs are waiting or scheduled, over all lanes."""
         return cast("int", await self._connection.ask(_core.depth))
 
     def queue_size_sync(self) -> int:
@@ -333,9 +334,8 @@ class Ardiq:
     async def jobs(self, state: JobState, limit: int = 100) -> list[TaskInfo] | list[DeadJob]:
         """Return up to `limit` jobs in one state.
 
-        The order depends on the state. `scheduled` jobs are sorted by due time, `dead` ones from
-        the newest to the oldest, and `queued` ones from the oldest to the newest within their lane.
-        `running` ones are in no particular order.
+        `scheduled` jobs are sorted by due time, `dead` ones from the newest to the oldest, `queued`
+        ones from the oldest to the newest within their lane, and `running` ones not at all.
 
         If this app cannot read or decode the arguments of a job, its `args` and `kwargs` are empty.
 
@@ -345,6 +345,7 @@ class Ardiq:
 
         Raises:
             ValueError: If the state is unknown, or `limit` is out of range.
+            TypeError: If the state is not a str, or `limit` is not an int.
             BrokerError: If Redis cannot be reached or refuses the request.
 
         Example:
@@ -372,6 +373,7 @@ class Ardiq:
             WorkerNotInstalledError: If only the client is installed.
             BrokerError: If the worker cannot start, or gives up later.
             WorkerExhaustedError: If the process has run out of threads, memory or file descriptors.
+            RuntimeError: If the app's worker is already running.
 
         Example:
             ```python

@@ -12,7 +12,7 @@ class TaskContext:
         tries: The number of this attempt, from 1. A start that ended with a return to the queue is
             not counted.
         queue: The name of the queue.
-        headers: The text that is passed along with the job.
+        headers: The dict of str to str that was passed along with the job.
         enqueue_time: When the job was enqueued, in epoch milliseconds by the Redis clock.
     """
 

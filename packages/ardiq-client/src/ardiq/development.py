@@ -60,7 +60,7 @@ class Search(NamedTuple):
             return None
         if self.why is None:
             return (
-                f"no development server runs for {self.unused}, so {DEFAULT_URL} is used: "
+                f"no development server is running for {self.unused}, so {DEFAULT_URL} is used: "
                 f"start `ardiq dev` there, or set ${URL_VARIABLE}"
             )
         return f"{self.why}, so its development server is ignored and {DEFAULT_URL} is used: set ${URL_VARIABLE}"

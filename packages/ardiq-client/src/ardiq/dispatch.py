@@ -229,9 +229,10 @@ class Dispatchable(Dispatch[P, R]):
             delay_ms: How long the job waits before it may start, in milliseconds.
             schedule_ms: When the job may start, in epoch milliseconds. It takes precedence over
                 `delay_ms`, and a time in the past means now.
-            expire_ms: Drop the job if it has not started this many milliseconds after its enqueue.
-                0 keeps the task's own setting.
-            headers: Text that is passed along with the job, at most 8,192 bytes.
+            expire_ms: Fail the job with the value `"expired"` if it has not started this many
+                milliseconds after it was enqueued. 0 keeps the task's own setting.
+            headers: A dict of str to str that is passed along with the job; keys and values
+                together may have at most 8,192 bytes.
             unique: Overrides the task's own setting. None (the default) keeps it.
             **unknown: Any other option raises TypeError.
 
@@ -273,7 +274,9 @@ def _submission_of(app: Ardiq, call: object) -> Submission:
     if not isinstance(call, Prepared):
         raise TypeError(f"enqueue_many accepts what task.prepare(...) returns, not {kind_of(call)}")
     if call._app is not app:
-        raise ValueError(f"the call of {call._submission[1]!r} was prepared with another app")
+        raise ValueError(
+            f"the call of {call._submission[1]!r} was prepared with another app; pass it to that app's enqueue_many"
+        )
     return call._submission
 
 

@@ -49,7 +49,7 @@ class Job(Generic[R]):
         """Return the result of the job, or wait for it.
 
         Args:
-            timeout: How long to wait, in seconds. None (the default) returns at once.
+            timeout: How long to wait: seconds or a timedelta. None (the default) returns at once.
 
         Returns:
             The result, or None if `timeout` is None and there is no result yet.

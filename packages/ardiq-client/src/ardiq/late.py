@@ -78,7 +78,7 @@ def _where(app: Ardiq, record: JobRecord) -> str:
     if status == "running":
         return f"attempt {tries} is running on worker {printable(worker or '')}"
     if status == "complete":
-        return "the job has finished since: ask again"
+        return "the job has finished in the meantime: ask for the result again"
     if status not in ("queued", "scheduled"):
         return ""
     if misses and not tries and (body is None or len(body) > LARGE):

@@ -29,8 +29,8 @@ class TaskStatus(StrEnum):
     """The state of a job. The members are strings such as `"queued"`.
 
     Attributes:
-        QUEUED: The job waits for a worker, or has been running for only a few milliseconds.
-        SCHEDULED: The job waits for its due time.
+        QUEUED: The job is waiting for a worker, or has been running for only a few milliseconds.
+        SCHEDULED: The job is waiting for its due time.
         RUNNING: The job is running.
         COMPLETE: The job has ended, and its result is still kept.
         NOT_FOUND: The job is unknown, or its result has expired or was not stored.
@@ -48,7 +48,8 @@ class TaskResult(NamedTuple, Generic[R]):
 
     Attributes:
         success: Whether the task returned.
-        value: What the task returned, or the text of the error.
+        value: What the task returned. After a failure, the repr of the exception, or a text such as
+            `"expired"`.
         tries: How many attempts were made. A start that ended with a return to the queue is not
             counted.
         enqueue_time: When the job was enqueued.
@@ -104,7 +105,7 @@ class TaskInfo(NamedTuple):
             a return to the queue is not counted.
         status: The state of the job; `complete` for a dead letter.
         scheduled_at: When the job is due, while it waits for that time; otherwise None.
-        headers: The text that is passed along with the job.
+        headers: The dict of str to str that was passed along with the job.
         dependencies: Always empty: jobs cannot depend on other jobs.
         dependents: Always empty, for the same reason.
         lane: The lane of the job.

@@ -51,10 +51,11 @@ class TaskOptions(TypedDict, total=False):
         max_retries: How many attempts may follow the first; defaults to 3.
         backoff_ms: The base of the delay before the next attempt, in milliseconds: base × *n*²
             after the *n*-th attempt, at most an hour. 0 (the default) means a base of one second.
-        timeout: The longest time for one attempt, in seconds; None (the default) means no limit.
+        timeout: The longest time for one attempt, in seconds or as a timedelta; None (the default)
+            means no limit.
         priority: The lane; None (the default) means the app's default lane.
-        expire_ms: Drop a job that has not started this many milliseconds after its enqueue. 0 (the
-            default) means never.
+        expire_ms: Fail a job with the value `"expired"` if it has not started this many
+            milliseconds after it was enqueued. 0 (the default) means never.
         result_ttl_ms: How long the result is kept, in milliseconds. None (the default) means the
             app's setting, 0 means that it is not stored, and a negative number means forever.
         unique: Whether there is at most one unfinished job for each distinct call (same task and
@@ -248,7 +249,7 @@ def register_task(registry: dict[str, Task[..., Any]], task: Task[..., Any]) -> 
     if known is not None:
         raise ValueError(
             f"the name {task.name!r} is taken by the task at {known.source}; "
-            f"give the one at {task.source} another with name="
+            f"set another name for the task at {task.source} with name="
         )
     registry[task.name] = task
     return task
@@ -259,6 +260,9 @@ def check_schedulable(task: Task[..., Any]) -> None:
     the name.
     """
     if len(task.name) > _LONGEST_SCHEDULE_NAME:
-        raise ValueError(f"the name of a schedule must have at most {_LONGEST_SCHEDULE_NAME} characters")
+        raise ValueError(
+            f"a scheduled task's name must have at most {_LONGEST_SCHEDULE_NAME} characters; "
+            "set a shorter one with name="
+        )
     if task._signature.problem((), {}) is not None:
-        raise TypeError(f"{task.name!r} takes arguments that have no default; a schedule calls it without any")
+        raise TypeError(f"{task.name!r} has required arguments, but a schedule passes none; add defaults")

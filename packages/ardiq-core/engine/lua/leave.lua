@@ -3,7 +3,7 @@
 --
 -- KEYS  workers, worker info, pulse, waiters, streams
 -- ARGV  group, worker, "1" if the worker has failed (else "0")
--- out   number of deliveries left behind
+-- out   number of streams in which the worker left deliveries behind
 local workers, info, pulse, waiters = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local FIRST_STREAM = 5
 local group, worker, has_failed = ARGV[1], ARGV[2], ARGV[3] == '1'

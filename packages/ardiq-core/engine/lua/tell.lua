@@ -13,7 +13,8 @@ local function tell()
   end
 
   -- Send a result record to the callers waiting for it. Return false if some may have missed it:
-  -- the user cannot publish or read who waits, or a caller's connection is down.
+  -- the user may not publish, or may not read the waiting callers, or a caller's connection is
+  -- down.
   local function notify(waiters, id, record)
     local waiting = redis.pcall('HGET', waiters, id)
     if not waiting then return true end

@@ -9,7 +9,7 @@ use crate::refusal::{Refusal, Subject};
 pub enum Error {
     /// The broker did not answer in time, or the connection was lost and did not come back in time.
     #[error(
-        "cannot reach Redis at {address}: {reason}. Check that the server runs and that the URL (redis_url or $ARDIQ_REDIS_URL) is right"
+        "cannot reach Redis at {address}: {reason}. Check that the server is running and that the URL (redis_url or $ARDIQ_REDIS_URL) is correct"
     )]
     Unreachable {
         /// The server's address, without credentials.
@@ -43,7 +43,7 @@ pub enum Error {
         message: String,
     },
     /// The engine has been closed.
-    #[error("this connection has been closed; build a new app, or do not use one after its process has begun to exit")]
+    #[error("this connection has been closed. Create a new app; no app can be used once its process has begun to exit")]
     Closed,
     /// The broker holds data that this version cannot read.
     #[error("Redis holds data that this version cannot read: {0}")]

@@ -33,7 +33,7 @@ impl Link {
         if !self.housekeeping.publishing_refused.swap(true, Ordering::Relaxed) {
             let message = format!(
                 "the Redis user cannot publish: callers find results, and workers find due jobs, only by polling. \
-                 Grant the right: ACL SETUSER <user> +publish &{}*. The server's configuration must not disable PUBLISH",
+                 Grant the permission: ACL SETUSER <user> +publish &{}*. The server's configuration must not disable PUBLISH",
                 self.keys.base
             );
             self.housekeeping.logs.push(Level::Warning, "engine", message);
@@ -93,8 +93,10 @@ impl Link {
     }
 
     fn tell_renamed(&self, from: &str, to: &str) {
-        let message =
-            format!("the key {from} had the wrong type: it was renamed to {to}, kept for a week, and created again");
+        let message = format!(
+            "the key {from} had the wrong type, so it was renamed to {to}, where it stays for a week. Copy it if you \
+             need its data; ArdiQ creates {from} again when needed"
+        );
         self.housekeeping.logs.push(Level::Error, "engine", message);
     }
 }

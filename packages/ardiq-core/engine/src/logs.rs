@@ -123,7 +123,7 @@ impl Logs {
         let mut queue = lock(&self.queue);
         let mut lines: Vec<Line> = queue.lines.drain(..).collect();
         if queue.dropped > 0 {
-            let message = format!("{} older log lines were dropped", queue.dropped);
+            let message = format!("older log lines dropped: {}", queue.dropped);
             lines.push(Line { level: Level::Warning, logger: "engine", message, subject: None });
             queue.dropped = 0;
         }

@@ -117,9 +117,9 @@ impl Refusal {
                 "Check user and password in the URL, and that the user is enabled. Characters such as @ : / # must be percent-encoded"
                     .into()
             }
-            "NOPERM" => format!("Grant the right: ACL SETUSER <user> {}", self.missing_rule()),
+            "NOPERM" => format!("Grant the permission: ACL SETUSER <user> {}", self.missing_rule()),
             "ERR" if has("user executing the script can't") => {
-                format!("Grant the right: ACL SETUSER <user> {}", self.missing_rule())
+                format!("Grant the permission: ACL SETUSER <user> {}", self.missing_rule())
             }
             "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" => {
                 "The server is part of a Redis Cluster, which ArdiQ does not support: give the URL of a single server".into()

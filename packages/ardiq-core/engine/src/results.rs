@@ -160,7 +160,7 @@ async fn no_result(
     }
     let why = match seen {
         Seen::Finished => "it has finished, and its result is not stored or has expired",
-        _ => "Redis knows no such job: it was never enqueued, or its result has expired",
+        _ => "Redis has no such job: it was never enqueued, or its result has expired. Check the id and the queue",
     };
     Err(Error::NoResult { id: id.to_owned(), why })
 }

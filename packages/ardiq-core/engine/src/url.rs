@@ -57,7 +57,7 @@ pub struct Address {
 pub fn parse(url: &str) -> Result<Address> {
     read(url).map_err(|what| {
         Error::Invalid(format!(
-            "redis_url is not usable: {what}. Give for example redis://localhost:6379, rediss://user:password@host:6380/0 or unix:///run/redis.sock"
+            "redis_url is not usable: {what}. Use, for example, redis://localhost:6379, rediss://user:password@host:6380/0 or unix:///run/redis.sock"
         ))
     })
 }
@@ -69,7 +69,7 @@ fn read(url: &str) -> Read<Address> {
         return Err("it is blank".into());
     }
     if url.trim() != url || url.chars().any(char::is_control) {
-        return Err("it has spaces or control characters around or in it".into());
+        return Err("it begins or ends with spaces, or contains control characters".into());
     }
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err("it has no scheme".into());
@@ -158,7 +158,7 @@ impl Options {
             seen.push(name.into_owned());
         }
         if options.trust.certificate.is_some() != options.trust.key.is_some() {
-            return Err("ssl_certfile and ssl_keyfile go together".into());
+            return Err("ssl_certfile and ssl_keyfile go together: set both or neither".into());
         }
         if options.trust != Trust::default() {
             // A file that cannot be used is a mistake in the URL. It must not look like an outage.
@@ -177,7 +177,9 @@ impl Options {
         };
         match name {
             "db" => {
-                let number = value.parse::<u32>().map_err(|_| "the parameter db must be a number from 0".to_owned())?;
+                let number = value
+                    .parse::<u32>()
+                    .map_err(|_| "the parameter db must be a whole number of at least 0".to_owned())?;
                 self.db = Some(number.into());
             }
             "protocol" if value == "3" => {}
@@ -209,7 +211,10 @@ impl Options {
             "ssl_check_hostname" => return Err("the parameter ssl_check_hostname must be true".into()),
             _ => {
                 let name: String = name.chars().filter(|letter| !letter.is_control()).take(40).collect();
-                return Err(format!("the parameter {name} is not known; there are {}", PARAMETERS.join(", ")));
+                return Err(format!(
+                    "the parameter {name} is unknown; the supported ones are {}",
+                    PARAMETERS.join(", ")
+                ));
             }
         }
         Ok(())
@@ -219,7 +224,7 @@ impl Options {
 fn seconds(name: &str, value: &str) -> Read<Duration> {
     match value.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err(format!("the parameter {name} must be a number of seconds above 0, a day at most")),
+        _ => Err(format!("the parameter {name} must be a number of seconds greater than 0 and at most 86400")),
     }
 }
 

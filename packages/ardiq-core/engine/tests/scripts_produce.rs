@@ -55,7 +55,7 @@ async fn the_set_of_queues_is_set_aside_if_it_holds_something_else() {
     assert_eq!(queue.ask::<String>("GET", "ardiq:aside:queues").await, "odd");
     assert!(queue.ask::<i64>("PTTL", "ardiq:aside:queues").await > 0);
     let lines = queue.link.logs().take();
-    let expected = "the key ardiq:queues had the wrong type: it was renamed to ardiq:aside:queues";
+    let expected = "the key ardiq:queues had the wrong type, so it was renamed to ardiq:aside:queues";
     assert!(lines.len() == 1 && lines[0].message.starts_with(expected), "{lines:?}");
 }
 

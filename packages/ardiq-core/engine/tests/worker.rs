@@ -146,7 +146,7 @@ fn what_a_lost_reply_brought_is_read_back_after_a_reconnect() {
     cut_connections(&server);
     running.taken = first;
     running.serve("399");
-    host.line("read back 399 jobs whose delivery had been lost");
+    host.line("read back jobs whose delivery was lost in transit: 399");
     running.stop();
     assert_eq!(tell::<i64>(&server, &["XLEN", lane]), 0);
 }

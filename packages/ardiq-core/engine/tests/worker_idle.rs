@@ -123,7 +123,7 @@ fn is_reported_lost(host: &Host, mut running: Running, id: &str) -> bool {
     running.serve(id);
     assert!(host.result(id, LIMIT).is_some());
     running.stop();
-    host.log().iter().any(|line| line.message.contains("had been lost"))
+    host.log().iter().any(|line| line.message.contains("delivery was lost"))
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn a_takeover_names_some_of_the_jobs_that_ran_in_the_dead_process() {
     drop(dying);
     let heir = host.worker("heir", 1, 1);
     let found = host.line("took over").message;
-    assert!(found.contains("12 jobs (12 of them started), the last ones from worker dying"), "{found}");
+    assert!(found.contains("12 jobs (12 started), most recently from worker dying"), "{found}");
     let named = found.split("These had started: ").nth(1).unwrap();
     assert_eq!(named.matches("echo[").count(), 10, "{named}");
     assert!(named.ends_with("] and 2 more"), "{named}");
@@ -121,7 +121,7 @@ fn a_worker_logs_lanes_with_jobs_that_no_worker_serves() {
     let host = Host::with_lanes(&server.url(), &["low".into()]);
     let running = host.worker("w", 1, 1);
     let found = host.line("no worker of queue").message;
-    assert!(found.starts_with("2 jobs wait in lane \"urgent\", which no worker of queue q serves"), "{found}");
+    assert!(found.starts_with("2 jobs are waiting in lane \"urgent\", which no worker of queue q serves"), "{found}");
     assert!(!host.log().iter().any(|line| line.message.contains("later")), "another worker serves it");
     for worker in [running, elsewhere] {
         worker.stop();

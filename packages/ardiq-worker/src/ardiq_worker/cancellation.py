@@ -32,7 +32,7 @@ log = Log("ardiq.worker")
 
 OUT_OF_GRACE = "is returned to the queue: it did not end within the grace period"
 WITH_ALL_TASKS = "is returned to the queue: all asyncio tasks of the worker were cancelled"
-ENGINE_GONE = "was cancelled: the worker has failed. It starts again when the lease of this worker has expired"
+ENGINE_GONE = "was cancelled because the worker has failed. The job runs again when this worker's lease has expired"
 """Why a run was cancelled, for the log."""
 
 
@@ -43,7 +43,9 @@ def go_on() -> None:
     owner = asyncio.current_task()
     if owner is not None:
         owner.uncancel()
-    log.error("application code cancelled the worker's own asyncio task; the worker continues. `app.stop()` stops it")
+    log.error(
+        "application code cancelled the worker's own asyncio task; the worker continues. To stop it, call `app.stop()`"
+    )
 
 
 class Cancellations:
@@ -92,14 +94,12 @@ class Cancellations:
         if culprit is None:
             self._bystanders = set()
             if self._owner is None:
-                log.error(
-                    "code outside of tasks cancelled all asyncio tasks; the attempts of %d runs fail", len(running)
-                )
+                log.error("code outside of tasks cancelled all asyncio tasks; attempts that fail: %d", len(running))
             return
         self._culprits.add(culprit)
         self._bystanders = running - self._culprits
         log.error(
-            "%s[%s] cancelled all asyncio tasks of the worker; %d other runs return to the queue",
+            "%s[%s] cancelled all asyncio tasks of the worker; other jobs returned to the queue: %d",
             *(culprit.name, culprit.task_id, len(self._bystanders)),
         )
 

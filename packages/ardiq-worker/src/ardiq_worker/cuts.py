@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ardiq_worker import outcome
+from ardiq_worker.failures import log_abandoned
 from ardiq_worker.logs import Log
 from ardiq_worker.run import Cut, Run
 
@@ -75,6 +76,5 @@ class Cuts:
 
     def _abandon(self, run: Run, overdue: Verdict) -> None:
         run.cut = Cut.ABANDONED
-        message = "a cancelled task did not end within %gs and is abandoned; %d such tasks"
-        log.warning(message, self._wait_s, self.abandoned)
+        log_abandoned(run, self._wait_s, self.abandoned)
         self._end(run.slot, overdue)

@@ -300,7 +300,7 @@ def _shortened(error: BaseException, budget: _Budget, depth: int = 0) -> BaseExc
         copy = _copy(one, budget, depth)
         if first and one is first[0][0]:
             more = "more than " if len(chain) >= MAX_WALK else ""
-            copy.add_note(f"[… {more}{omitted} exceptions are left out]")
+            copy.add_note(f"[… exceptions left out: {more}{omitted}]")
         if was_caused:
             copy.__cause__ = older
         else:
@@ -338,7 +338,7 @@ def _copy(error: BaseException, budget: _Budget, depth: int) -> BaseException:
             if budget.left > 0 and depth < MAX_DEPTH:
                 members.append(_shortened(member, budget, depth + 1))
         if count > len(members):
-            notes.append(f"[… {count - len(members)} exceptions of the group are left out]")
+            notes.append(f"[… exceptions of the group left out: {count - len(members)}]")
     namespace: dict[str, Any] = {"__module__": _MODULE.__get__(kind), "__qualname__": _QUALNAME.__get__(kind)}
     namespace["__str__"] = lambda _self: text  # pyright: ignore[reportUnknownLambdaType] - of any of these classes
     copy: BaseException

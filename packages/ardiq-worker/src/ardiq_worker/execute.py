@@ -287,10 +287,10 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - a serializer of the user's may raise anything
             facts = self._facts(run, "failed")
             log.error("%s[%s] returned a value that cannot be serialized", run.name, run.task_id, facts=facts)
-            return outcome.unserialisable(run, error)
+            return outcome.unserializable(run, error)
         if self.verbose and not run.task.silent:
             facts = self._facts(run, "succeeded")
-            log.debug("%s[%s] finished in attempt %d", run.name, run.task_id, run.tries, facts=facts)
+            log.debug("%s[%s] finished on attempt %d", run.name, run.task_id, run.tries, facts=facts)
         return outcome.returned(run, encoded)
 
     def _after_error(self, run: Run, error: BaseException, call: _Call) -> Verdict | None:

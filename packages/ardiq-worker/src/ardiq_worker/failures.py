@@ -30,11 +30,11 @@ def log_failure(run: Run, ended: Verdict, error: BaseException | None, duration_
     level = logging.INFO if asked else logging.ERROR if ended.kind == FAILURE else logging.WARNING
     if not log.enabled(level):
         return
-    then = f"again in {ended.ttl_or_delay_ms} ms" if again else "for good"
+    then = f"will be retried in {ended.ttl_or_delay_ms} ms" if again else "will not be retried"
     place = outcome.place(error) if error is not None else ""
     log.log(
         level,
-        "%s[%s] failed in attempt %d of %d, %s: %s%s",
+        "%s[%s] failed on attempt %d of %d and %s: %s%s",
         *(run.name, run.task_id, run.tries, run.task.max_retries + 1, then, ended.error_type, place),
         facts=job_facts(run.name, run.task_id, run.tries, "retry" if again else "failed", duration_ms),
     )
@@ -52,11 +52,20 @@ def log_returned(run: Run, why: str, duration_ms: int | None) -> None:
     log.info("%s[%s] %s", run.name, run.task_id, why, facts=facts)
 
 
+def log_abandoned(run: Run, waited_s: float, abandoned: int) -> None:
+    """Log that a cancelled run has not ended, and how many such runs there are."""
+    log.warning(
+        "%s[%s] was cancelled, did not end within %g s, and is abandoned (abandoned and not ended: %d). "
+        "Do not suppress CancelledError",
+        *(run.name, run.task_id, waited_s, abandoned),
+    )
+
+
 def log_unknown(name: str, job_id: str, tries: int) -> None:
     """Log that this worker has no such task."""
     log.warning(
-        "%s[%s] is not a task of this worker. It returns to the queue, for eleven minutes in total, and then becomes a "
-        "dead letter: start a worker that has the task, or correct the name at the caller",
+        "%s[%s]: this worker has no task with that name. The job returns to the queue, for up to eleven minutes in "
+        "total, and then becomes a dead letter: start a worker that has the task, or correct the name at the caller",
         *(name, job_id),
         facts=job_facts(name, job_id, tries, "unknown_task"),
     )

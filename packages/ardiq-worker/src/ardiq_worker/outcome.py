@@ -152,7 +152,7 @@ def unjudged(run: Attempt) -> Verdict:
     return Verdict(run.slot, FAILURE, _INDESCRIBABLE)
 
 
-def unserialisable(run: Attempt, error: BaseException) -> Verdict:
+def unserializable(run: Attempt, error: BaseException) -> Verdict:
     """The task returned a value that has no encoding: it has run and must not run again."""
     text = safe_text(f"the return value cannot be serialized: {_safe_str(error)}", MAX_TEXT)
     return Verdict(run.slot, FAILURE, text, run.task.result_ttl_ms, type_name(error))

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 log = Log("ardiq.worker")
 
 TURN_S = 0.005
-"""How long jobs are started before the loop gets its turn. Tasks that do not wait run meanwhile."""
+"""How long to start jobs, which run until they first wait, before the event loop gets its turn."""
 
 CANCEL_WAIT_S = 5.0
 """How long a cancelled task may take to clean up before the worker abandons it."""
@@ -312,7 +312,8 @@ class Runner:
         self._timer.close()
         self._worker.begin_stop()
         running, grace_s = self.running - self._executor.drop_waiting(), self._settings.shutdown_grace_s
-        log.info("worker %s is stopping; %d running tasks have %gs to finish", self.worker_id, running, grace_s)
+        tasks = "1 running task has" if running == 1 else f"{running} running tasks have"
+        log.info("worker %s is stopping; %s %g s to finish", self.worker_id, tasks, grace_s)
         self._limit(grace_s, self._end_grace)
         self._settle_if_idle()
 

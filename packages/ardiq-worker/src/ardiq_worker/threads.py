@@ -198,7 +198,11 @@ class ThreadPool:
     def _refused(self, live: int, error: Exception) -> None:
         self._start_again = time.monotonic() + START_AGAIN_S
         if live:
-            log.warning("no more threads can be started for tasks (%s); the existing %d run all of them", error, live)
+            log.warning(
+                "no more threads can be started for tasks (%s); all tasks share the existing threads (%d). "
+                "Raise the limit on threads (ulimit -u), or lower sync_concurrency",
+                *(error, live),
+            )
             if self._retry is not None:
                 self._retry.cancel()
             self._retry = self._loop.call_later(START_AGAIN_S, self._advance)
@@ -225,7 +229,8 @@ class ThreadPool:
             self._busy -= 1
             self._advance()
             log.warning(
-                "the thread of %s is still running although its run was abandoned; %d such threads",
+                "the thread of %s is still running although its run was abandoned (abandoned threads: %d). "
+                "Set timeouts on the calls inside this task",
                 _name(work.fn),
                 self._abandoned,
             )

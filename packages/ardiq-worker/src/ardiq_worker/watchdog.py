@@ -155,7 +155,7 @@ class Watchdog:
             due_s *= AGAIN_FACTOR
         if said and not self._closed:
             self._quiet_until = time.monotonic() + QUIET_S
-            log.info("the event loop continues after %.1f s", time.monotonic() - asked)
+            log.info("the event loop is responding again; it was blocked for %.1f s", time.monotonic() - asked)
 
     def _culprit(self, innermost: FrameType) -> str | None:
         """Describe what the loop's thread is doing; None if it waits for events, or is about to."""

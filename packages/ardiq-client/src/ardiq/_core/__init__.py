@@ -41,6 +41,12 @@ While Redis works on one, the next one is prepared.
 LOGS = -1
 """The id under which the engine's log lines arrive between the answers."""
 
+CLOSED = (
+    "the app's connection was closed while the call was waiting. If the process is not exiting, create a new app and "
+    "try again"
+)
+"""The message of the error for calls that wait when the connection is closed."""
+
 Request = Callable[["Mailbox", int], None]
 """Sends one request; the arguments are the mailbox for the answer and the request id."""
 

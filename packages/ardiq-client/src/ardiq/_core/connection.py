@@ -77,7 +77,7 @@ class Connection:
         self.hint = ""
         """What to add to an error about an unreachable server."""
         self.is_looking = False
-        """Whether a caller that has waited in vain looks its job up."""
+        """Whether a caller whose wait timed out is looking up its job."""
 
     def core(self) -> Core:
         """Return the core of this process. Creates it on first use."""
@@ -96,7 +96,7 @@ class Connection:
         return core
 
     def enqueue(self, app: Ardiq, submission: Submission) -> Generator[Any, Any, Job[Any]]:
-        """Submit one job from the running loop; return the steps of the wait for it."""
+        """Submit one job from the running loop; return an iterator that waits for it."""
         loop = self._running_loop()
         bridge = self._bridge
         if bridge is None or bridge.loop() is not loop:

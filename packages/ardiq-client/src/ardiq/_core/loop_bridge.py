@@ -13,7 +13,7 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from ardiq._core import LOGS, add_hint, in_order
+from ardiq._core import CLOSED, LOGS, add_hint, in_order
 from ardiq._core.wakeup import WakeUp
 from ardiq.errors import BrokerClosedError
 from ardiq.job import Job
@@ -59,7 +59,7 @@ class LoopBridge:
         self._wakeup = WakeUp(loop, self._mailbox.fileno(), self._drain)
 
     def enqueue(self, app: Ardiq, loop: AbstractEventLoop, submission: Submission) -> Generator[Any, None, Job[Any]]:
-        """Submit one job together with all others of this turn; return the steps of the wait for
+        """Submit one job together with all others of this turn; return an iterator that waits for
         it.
         """
         future: Future[Job[Any]] = loop.create_future()
@@ -106,7 +106,7 @@ class LoopBridge:
         waiting, self._waiting = self._waiting, {}
         if loop is not None and not loop.is_closed():
             for waiter in waiting.values():
-                self._resolve(waiter, BrokerClosedError("the app's connection was closed"))
+                self._resolve(waiter, BrokerClosedError(CLOSED))
 
     def _send(self, request: Request) -> tuple[int, Future[Any]]:
         request_id = self._request_id = self._request_id + 1

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ardiq._core import LOGS, add_hint, in_order
+from ardiq._core import CLOSED, LOGS, add_hint, in_order
 from ardiq.errors import BrokerClosedError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class ThreadBridge:
     def _receive(self, most_ms: int = LOOK_MS) -> None:
         events = self._mailbox.block(most_ms)
         if not events and self._core.closed:
-            raise BrokerClosedError("the app's connection was closed")
+            raise BrokerClosedError(CLOSED)
         lines: Any = None
         for request_id, answer in events:
             # A signal handler may make a request of its own during a wait. Keep the answer to the
@@ -149,7 +149,7 @@ def check_thread(call: str, *, waits: bool = False) -> None:
         return
     if waits:
         raise RuntimeError(
-            f"{call}_sync() with a timeout would stop this thread's event loop, and a worker on it, until there is a "
+            f"{call}_sync() with a timeout would block this thread's event loop, and a worker on it, until there is a "
             f"result; await {call}(), or call it in another thread, as with asyncio.to_thread"
         )
     warnings.warn(

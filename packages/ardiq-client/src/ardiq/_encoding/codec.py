@@ -183,7 +183,7 @@ def _decode_call(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def _undecodable(data: bytes, why: Exception | str) -> str:
     # Other exceptions may quote the data.
     detail = why if isinstance(why, str | Unreadable) else type(why).__name__
-    return f"{len(data)} bytes cannot be decoded ({detail}); writer and reader must use one serializer"
+    return f"{len(data)} bytes cannot be decoded ({detail}); the producer and the worker must use the same serializer"
 
 
 class _Custom:

@@ -192,7 +192,9 @@ def _equal(base: T, value: T) -> T:
     nanoseconds.
     """
     if not base == value:  # not `!=`: the subclass may define equality alone
-        raise TypeError(f"a {type(value).__name__} that is more exact than a {type(base).__name__} is not supported")
+        raise TypeError(
+            f"a {type(value).__name__} with more precision than a {type(base).__name__} is not supported; round it first"
+        )
     return base
 
 

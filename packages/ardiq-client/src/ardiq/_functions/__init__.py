@@ -23,7 +23,7 @@ def is_async(fn: Callable[..., Any]) -> bool:
     target = call_target(fn)
     flags = target.__code__.co_flags if isinstance(target, FunctionType) else 0
     if flags & (_GENERATOR | _ASYNC_GENERATOR) and not flags & _ITERABLE_COROUTINE:
-        raise TypeError(f"{label(fn)} is a generator; a task must return its result")
+        raise TypeError(f"{label(fn)} is a generator function; a task must return its result, not yield it")
     if isinstance(target, FunctionType) and not target.__dict__:
         return bool(flags & _COROUTINE)
     # It may be marked as a coroutine function, or be compiled: the slow check covers all cases.

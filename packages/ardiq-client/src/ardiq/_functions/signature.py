@@ -85,7 +85,9 @@ class Signature:
         positional = self._look_up() if self._positional is None else self._positional
         given = len(args)
         if given > self._most:
-            return f"takes at most {self._most} arguments by position, not {given}"
+            if self._most == 0:
+                return f"takes no arguments by position, not {given}"
+            return f"takes at most {self._most} argument{'s' * (self._most > 1)} by position, not {given}"
         by_position = positional[:given]
         for keyword in kwargs:
             if keyword in self._keyword_only:

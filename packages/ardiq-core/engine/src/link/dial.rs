@@ -91,7 +91,7 @@ impl Dialer {
                 match step(self.limit, async { Ok(subscriber.send(&cmd).await) }).await? {
                     Ok(_) => self.confirm(name, true),
                     // The caller that needs it gets the error. Others can do without it. Even a
-                    // right that once existed may have been withdrawn.
+                    // permission that once existed may have been withdrawn.
                     Err(error) if remedy(&error) == Remedy::GiveUp => self.confirm(name, false),
                     Err(error) => return Err(error),
                 }

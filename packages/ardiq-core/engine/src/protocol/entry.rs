@@ -30,9 +30,8 @@ pub struct Header {
 
 impl Header {
     /// The header in its 13 bytes. The upper half of the tries uses bytes of the time that would be
-    /// zero until the year
-    /// 10889. So a header with fewer than 65,536 tries is the same as in the time when tries had 16
-    ///        bits.
+    /// zero until the year 10889. So a header with fewer than 65,536 tries is the same as in the
+    /// time when tries had 16 bits.
     pub fn encode(&self) -> [u8; HEADER] {
         let [high, upper, low, lower] = self.tries.to_be_bytes();
         let [_, _, enqueued @ ..] = self.enqueued_ms.to_be_bytes();

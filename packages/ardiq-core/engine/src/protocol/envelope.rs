@@ -51,7 +51,8 @@ impl Envelope {
         let version = *bytes.first().ok_or("the envelope is empty")?;
         if version != VERSION {
             return Err(format!(
-                "envelope version {version}, this worker reads {VERSION}: upgrade the workers before the producers"
+                "the envelope has version {version}, but this worker reads version {VERSION}: upgrade the workers \
+                 before the producers"
             ));
         }
         let nonce = bytes.get(1..PREFIX).and_then(|part| part.try_into().ok()).ok_or("the envelope is cut short")?;

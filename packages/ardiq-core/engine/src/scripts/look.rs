@@ -184,7 +184,7 @@ pub struct LaneView {
     pub delivered: i64,
 }
 
-/// Most workers that `inspect` reads.
+/// The most workers that `inspect` reads.
 pub const MOST_WORKERS: usize = 1000;
 
 /// The figures of a queue.

@@ -180,8 +180,8 @@ pub async fn survive(link: &Link, keys: &Keys, runs: &[Survivor], patience: Pati
     Ok(())
 }
 
-/// Sign `worker` off. Returns how many streams still had deliveries of it. Other workers take these
-/// over at once.
+/// Sign `worker` off. Returns how many streams still contain deliveries to it. Other workers take
+/// these over at once.
 pub async fn leave(link: &Link, keys: &Keys, worker: &str, has_failed: bool, patience: Patience) -> Result<i64> {
     let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.pulse, &keys.waiters];
     names.extend(keys.streams.iter().map(String::as_str));

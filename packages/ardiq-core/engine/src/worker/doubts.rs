@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use crate::error::Error;
 use crate::scripts::deliver::Settlement;
 
-/// An outcome is given up when it has failed so often, each time in the same way, and each time
-/// while another outcome would have been accepted.
+/// An outcome is given up when it has failed this many times, each time in the same way, and each
+/// time while another outcome would have been accepted.
 const MOST_FAILURES: usize = 6;
 
 /// The same for an outcome whose connections are cut: the link has tried several in each failure.

@@ -90,7 +90,7 @@ impl Incomplete {
         self.0.drain(..).map(|one| one.job).collect()
     }
 
-    /// What to read now, if so many reads are in flight already.
+    /// What to read now, given the number of reads already in flight.
     pub fn reads(&mut self, in_flight: usize) -> Vec<Read> {
         let waiting = self.0.iter_mut().filter(|one| !one.is_asked);
         let reads = waiting.take(BODIES_IN_FLIGHT.saturating_sub(in_flight)).map(|one| {

@@ -23,8 +23,8 @@ const RENEW_AGAIN: Duration = Duration::from_millis(100);
 /// A machine that resumes renews its leases within this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// How often to check whether a transfer still moves that takes longer than the time for signing
-/// off.
+/// How often to check whether a transfer that takes longer than the time for signing off still
+/// moves.
 const TRANSFER_CHECK: Duration = Duration::from_secs(1);
 
 /// Check the server, subscribe to what concerns workers, and take the lease. Every step has its own
@@ -119,7 +119,7 @@ impl State {
         drop(identity);
         let lost = lock(&self.desk).lose_lease();
         let message = format!(
-            "worker {old} lost its lease with {} jobs held: the outcomes of jobs that still run may be refused",
+            "worker {old} lost its lease (jobs held: {}). The outcomes of jobs that are still running may be refused",
             lost.held
         );
         lock(&self.survived).extend(lost.survived);
@@ -175,7 +175,8 @@ async fn record_survivors(state: &State, patience: Patience) -> Result<()> {
     match upkeep::survive(&state.shared.link, &state.shared.keys, &survived, patience).await {
         Err(error @ Error::Refused(_)) => {
             let count = survived.len();
-            let message = format!("it cannot be recorded that {count} runs outlived their lease: {error}");
+            let message =
+                format!("cannot record which runs outlived the lease ({count}), so each can count as a death: {error}");
             state.log(Level::Warning, message);
         }
         told => told?,
@@ -227,7 +228,8 @@ pub async fn sign_off(state: &Arc<State>) {
     }
     let patience = Patience::Until(end.max(Instant::now() + Duration::from_millis(500)));
     if let Err(error) = record_survivors(state, patience).await {
-        state.log(Level::Warning, format!("it is not recorded that runs outlived their lease: {error}"));
+        let message = format!("could not record which runs outlived the lease, so each can count as a death: {error}");
+        state.log(Level::Warning, message);
     }
     let has_failed = state.phase() == Phase::SigningOffAfterFailure;
     let left = upkeep::leave(link, &state.shared.keys, &state.identity(), has_failed, patience).await;

@@ -8,7 +8,7 @@
 //! | `intake` | where delivered jobs wait to start (no I/O) |
 //! | `incomplete` | jobs whose arguments are stored separately (no I/O) |
 //! | `quarantine` | jobs that may have killed their process (no I/O) |
-//! | `pace` | how many jobs are held ahead (no I/O) |
+//! | `pace` | how many jobs are buffered (no I/O) |
 //! | `readback` | which of the jobs that are read back had been lost (no I/O) |
 //! | `plan` | what the desk asks for |
 //! | `event` | what the host is told |

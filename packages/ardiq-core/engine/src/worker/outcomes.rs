@@ -133,7 +133,10 @@ fn put_off(state: &State, batch: Vec<Settlement>, reason: &str) {
     if state.refusals.is_due(now_ms) {
         state.log(
             Level::Warning,
-            format!("Redis refuses {count} outcomes, which are kept and sent again until it accepts them: {reason}"),
+            format!(
+                "Redis refuses outcomes ({count}). The worker keeps them and sends them again until Redis accepts \
+                 them: {reason}"
+            ),
         );
     }
 }

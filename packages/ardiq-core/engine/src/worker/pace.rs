@@ -1,7 +1,7 @@
 //! How many jobs a worker holds in addition to those that run: as many as are likely to start soon.
 //! An idle process cannot run a job that waits in a busy one.
 
-/// Jobs that are held ahead should start within about this time.
+/// Jobs that are buffered should start within about this time.
 const HORIZON_MS: f64 = 100.0;
 
 /// A job that has waited this long for a free slot is returned to the queue, unless slots become
@@ -56,7 +56,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Runs end every `gap_ms`, `together` of them at a time. Returns how many jobs are held ahead
+    /// Runs end every `gap_ms`, `together` of them at a time. Returns how many jobs are buffered
     /// right after the last run.
     fn after(runs: i64, gap_ms: i64, together: i64, length_ms: i64) -> usize {
         let mut pace = Pace::default();

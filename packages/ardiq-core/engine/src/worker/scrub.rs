@@ -114,7 +114,7 @@ fn tell(state: &State, repairs: &[(String, String)]) {
         let named = items.iter().take(NAMED).map(|item| format!("{item:?}")).collect::<Vec<_>>().join(", ");
         let rest = if items.len() > NAMED { ", …" } else { "" };
         let level = if matches!(kind, "lost" | "aside") { Level::Error } else { Level::Warning };
-        state.log(level, format!("repaired {} ({}): {named}{rest}", items.len(), meaning(kind)));
+        state.log(level, format!("repair: {} ({} in total): {named}{rest}", meaning(kind), items.len()));
     }
 }
 

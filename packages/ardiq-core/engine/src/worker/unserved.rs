@@ -1,7 +1,7 @@
 //! Log lines about lanes in which jobs wait although no worker of the queue serves them.
 //!
-//! A producer cannot know this: a worker may start later. Every worker checks at times. The more
-//! workers there are, the longer each one pauses.
+//! A producer cannot know this: a worker may start later. Every worker checks from time to time.
+//! The more workers there are, the longer each one pauses.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub async fn run(state: Arc<State>) -> Result<()> {
                 continue;
             }
             let queue = &keys.queue;
-            let jobs = if waiting == 1 { "1 job waits".to_owned() } else { format!("{waiting} jobs wait") };
+            let jobs = if waiting == 1 { "1 job is waiting".to_owned() } else { format!("{waiting} jobs are waiting") };
             let message = format!(
                 "{jobs} in lane {lane:?}, which no worker of queue {queue} serves: add the lane to the \
                  `priorities` of a worker's app. To look at them: ardiq inspect queues --queue {queue}"

@@ -139,8 +139,10 @@ async fn take_over(state: &State, seen: &[upkeep::Expired], sweep: bool) -> Resu
         named.truncate(NAMED);
     };
     if taken > 0 {
+        let jobs = if taken == 1 { "job" } else { "jobs" };
         let mut message = format!(
-            "took over {taken} jobs ({started} of them started), the last ones from worker {victim}, which no longer has a lease"
+            "took over {taken} {jobs} ({started} started), most recently from worker {victim}, which no longer has \
+             a lease"
         );
         if started > 0 {
             let named = name(state, &named).await;

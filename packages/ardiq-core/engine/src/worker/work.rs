@@ -180,7 +180,7 @@ async fn read_pages_back(state: &State) -> Result<()> {
 /// Log how many jobs were read back although no reply had brought them.
 pub(super) fn log_read_back(state: &State, lost: usize) {
     if lost > 0 {
-        state.log(Level::Warning, format!("read back {lost} jobs whose delivery had been lost in transit"));
+        state.log(Level::Warning, format!("read back jobs whose delivery was lost in transit: {lost}"));
     }
 }
 
@@ -217,7 +217,7 @@ pub(super) fn read(state: &State, entries: Vec<Entry>) -> Vec<Delivery> {
 fn log_unreadable(state: &State, stream: usize, id: &str, reason: &str) {
     let lane = state.shared.keys.lane_of(stream);
     let message =
-        format!("an entry of lane {lane:?} cannot be read, it goes to the dead letters: job {id:?}: {reason}");
+        format!("an entry of lane {lane:?} (job {id:?}) cannot be read, so it becomes a dead letter: {reason}");
     state.log(Level::Error, message);
 }
 

@@ -99,7 +99,7 @@ def test_running_jobs_are_cancelled_by_their_worker(
     napping, ignoring = begin("nap"), begin("ignore_it")
     done = abort(napping.id)
     assert (done.returncode, done.stdout) == (ExitCode.OK, f"{napping.id}: aborted\n")
-    assert f"nap[{napping.id}] was aborted in attempt 1" in worker.output
+    assert f"nap[{napping.id}] was aborted during attempt 1" in worker.output
     done = abort(ignoring.id, "--wait", "0.1")
     assert done.returncode == ExitCode.TIMEOUT
     assert done.stdout == f"{ignoring.id}: still runs; it ends as aborted when its worker has cancelled it\n"

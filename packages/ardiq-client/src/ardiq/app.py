@@ -275,12 +275,10 @@ class Ardiq:
         return results.wait_sync(self, check_job_id(task_id), check_timeout_ms(timeout))
 
     async def abort(self, task_id: str, timeout: float | timedelta = 5.0) -> bool:
-        """Abort a job, and wait until it has ended: `ardiq.Job.abort`, by the id of the job.
+        """Abort a job, and wait until it has ended, as `Job.abort` does; return whether it was
+        aborted.
 
-        Example:
-            ```python
-            aborted = await app.abort("invoice-42")
-            ```
+        Raises InvalidIdError if `task_id` is malformed.
         """
         return bool(await self._connection.ask(_core.abort(task_id, timeout)))
 

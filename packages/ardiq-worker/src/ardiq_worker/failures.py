@@ -43,7 +43,7 @@ def log_failure(run: Run, ended: Verdict, error: BaseException | None, duration_
 def log_aborted(run: Run, duration_ms: int | None) -> None:
     """Log that a job was aborted while it ran."""
     facts = job_facts(run.name, run.task_id, run.tries, "aborted", duration_ms)
-    log.info("%s[%s] was aborted in attempt %d", run.name, run.task_id, run.tries, facts=facts)
+    log.info("%s[%s] was aborted during attempt %d", run.name, run.task_id, run.tries, facts=facts)
 
 
 def log_returned(run: Run, why: str, duration_ms: int | None) -> None:

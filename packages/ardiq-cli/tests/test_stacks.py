@@ -68,7 +68,7 @@ def test_the_innermost_frame_of_a_running_task_is_shown(
     program.send(signal.SIGQUIT)
 
     def shown() -> str:
-        return program.output.partition("asyncio tasks:")[2]
+        return program.output.partition("asyncio tasks (")[2]
 
     eventually(lambda: "in compute" in shown(), shown)
     places = [line.rpartition(" in ")[2] for line in shown().splitlines() if line.startswith("  File")]

@@ -42,7 +42,7 @@ async def test_a_call_on_the_thread_of_a_running_loop_warns_where_it_stands(name
 async def test_waiting_for_a_result_on_the_thread_of_a_running_loop_is_refused() -> None:
     with pytest.raises(RuntimeError, match=r"await result\(\), or call it in another thread"):
         JOB.result_sync(timeout=60)
-    with pytest.raises(RuntimeError, match=r"result_sync\(\) with a timeout would stop"):
+    with pytest.raises(RuntimeError, match=r"result_sync\(\) with a timeout would block"):
         APP.result_sync("nobody", 0.001)
 
 

@@ -175,7 +175,7 @@ def test_a_function_that_needs_arguments_cannot_be_scheduled() -> None:
     def keyword(*, a: int, b: int = 1) -> None: ...
 
     for fn in (positional, keyword):
-        with pytest.raises(TypeError, match="no default"):
+        with pytest.raises(TypeError, match="a schedule passes none; add defaults"):
             app.cron(every=1)(fn)
     assert app.tasks == []
 

@@ -15,6 +15,7 @@ from ardiq import errors, version
 from ardiq.task import TaskOptions
 
 PUBLIC = {
+    "Abort",
     "Ardiq", "ArdiqError", "BoundTask", "BrokerClosedError", "BrokerDataError", "BrokerError", "BrokerRefusedError",
     "BrokerUnfitError", "BrokerUnreachableError", "DeadJob", "InvalidIdError", "Job", "PayloadTooLargeError",
     "PendingEnqueue", "Prepared", "Reject", "ResultNotFoundError", "Retry", "SerializationError", "SystemResourceError",

@@ -59,6 +59,7 @@ def queues(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, ver
 
 
 @inspect_app.command(
+    short_help="Show the workers and their leases.",
     epilog=examples("ardiq inspect workers", "ardiq inspect workers --queue shop --json"),
 )
 def workers(queue: AnyQueue = None, url: Url = None, as_json: AsJson = False, verbose: Verbose = False) -> None:

@@ -63,12 +63,15 @@ def test_a_function_without_arguments_has_none_to_suggest(app: Ardiq) -> None:
 
 
 def test_a_count_of_arguments_has_the_right_number(app: Ardiq) -> None:
-    nothing: Task[..., Any] = app.task(name="nothing")(lambda: None)
-    one: Task[..., Any] = app.task(name="one")(lambda a: None)
+    def nothing() -> None: ...
+    def one(a: int) -> None: ...
+
+    app.task(name="nothing")(nothing)
+    app.task(name="one")(one)
     with pytest.raises(TypeError, match="the task 'nothing' takes no arguments by position, not 1"):
-        nothing.prepare(1)
+        app.ref("nothing").prepare(1)
     with pytest.raises(TypeError, match="the task 'one' takes at most 1 argument by position, not 2"):
-        one.prepare(1, 2)
+        app.ref("one").prepare(1, 2)
 
 
 def test_a_task_known_by_its_name_only_takes_any_call(app: Ardiq) -> None:

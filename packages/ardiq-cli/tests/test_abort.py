@@ -76,11 +76,11 @@ def test_unknown_and_finished_jobs_are_reported(
         {"id": finished.id, "outcome": "ended"},
         {"id": queued.id, "outcome": "aborted"},
     ]
-    assert done.stderr.strip() == "ardiq: 1 of 2 jobs were not aborted"
+    assert done.stderr.strip() == "ardiq: not aborted: 1 of 2"
     done = abort(finished.id, "no-such-job")
     assert done.returncode == ExitCode.NOT_FOUND
     assert done.stdout.splitlines() == [
-        f"{finished.id}: had ended before",
+        f"{finished.id}: had already ended, or ended before it could be aborted",
         "no-such-job: unknown, or its result has expired",
     ]
 
@@ -102,10 +102,27 @@ def test_running_jobs_are_cancelled_by_their_worker(
     assert f"nap[{napping.id}] was aborted during attempt 1" in worker.output
     done = abort(ignoring.id, "--wait", "0.1")
     assert done.returncode == ExitCode.TIMEOUT
-    assert done.stdout == f"{ignoring.id}: still runs; it ends as aborted when its worker has cancelled it\n"
+    assert done.stdout == f"{ignoring.id}: is still running; it ends as aborted when its worker has cancelled it\n"
     assert ignoring.status_sync() is TaskStatus.RUNNING
     (project / "go").touch()
     assert ignoring.result_sync(timeout=10).aborted
+
+
+def test_jobs_that_end_during_the_call_are_not_said_to_have_ended_otherwise(
+    app: Ardiq, abort: Ask, ardiq: StartProgram, project: Path, module: Callable[[str], None]
+) -> None:
+    module(TASKS.format(queue=app.queue_name))
+    ardiq("run", "tasks:app", "--concurrency", "150", ARDIQ_REDIS_URL=app.redis_url)
+    jobs = [app.ref("nap").enqueue_sync(f"mark-{number}") for number in range(130)]
+    eventually(lambda: len(list(project.glob("mark-*"))) == len(jobs), "the start of the tasks")
+    later = app.ref("nap").options(delay_ms=60_000).enqueue_sync("later")
+    ids = [job.id for job in jobs]
+    done = abort(*ids, later.id, "--wait", "0", "--json")
+    outcomes = {line["id"]: line["outcome"] for line in json.loads(done.stdout)}
+    assert outcomes.pop(later.id) == "aborted", "asked for, although jobs before it were still running"
+    assert set(outcomes.values()) <= {"aborted", "unfinished"}
+    assert abort(*ids).returncode == ExitCode.OK
+    assert all(job.result_sync(timeout=10).aborted for job in jobs)
 
 
 @pytest.mark.parametrize(

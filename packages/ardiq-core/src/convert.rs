@@ -102,7 +102,7 @@ pub fn outcome(item: &Bound<'_, PyAny>) -> PyResult<(usize, Outcome)> {
         SUCCESS => Outcome::Success(bytes(&value)?, number),
         FAILURE => Outcome::Failure(fault()?, number),
         DEAD => Outcome::Dead(fault()?, number),
-        ABORTED => Outcome::Aborted(fault()?, number),
+        ABORTED => Outcome::Aborted(value.extract()?, number),
         RETRY => Outcome::Retry(u64::try_from(number.unwrap_or_default()).unwrap_or_default()),
         HAND_BACK => Outcome::HandBack,
         UNKNOWN_TASK => Outcome::UnknownTask,

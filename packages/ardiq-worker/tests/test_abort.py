@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 
 from ardiq import Abort, Ardiq, InvalidIdError, Job, Reject, TaskResult, TaskStatus
-from ardiq_core import ABORTED
-from tests.bench import Bench
 from tests.leftovers import leftovers
 from tests.servers import Server
 
@@ -39,6 +37,9 @@ async def aborted(job: Job[Any], value: str = "aborted") -> TaskResult[Any]:
     assert (result.success, result.aborted, result.value, result.task_id) == (False, True, value, job.id)
     assert (result.error_type, result.traceback) == (None, None)
     return result
+
+
+MakeServer = Callable[[], Server]
 
 
 class Begun:
@@ -151,7 +152,10 @@ async def test_the_thread_of_a_task_goes_on_alone(app: Ardiq, caplog: pytest.Log
         assert (await other.result(timeout=10)).value == "late", "its slot is free"
 
 
-async def test_a_task_that_waits_for_a_thread_does_not_start(server: Server, queue_name: str) -> None:
+async def test_a_task_that_waits_for_a_thread_does_not_start(
+    server: Server, queue_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ardiq")
     app = Ardiq(server.url, queue_name, concurrency=4, sync_concurrency=1)
     begun, starts = Begun(), list[int]()
 
@@ -170,6 +174,7 @@ async def test_a_task_that_waits_for_a_thread_does_not_start(server: Server, que
             await asyncio.sleep(0.01)
         assert await others[0].abort()
         assert (await aborted(others[0])).tries == 0
+        assert others[0].id not in caplog.text, "it has made no attempt"
         begun.go.set()
         assert [(await job.result(timeout=10)).value for job in (first, others[1])] == [1, 3]
     assert starts == [1, 3]
@@ -269,6 +274,38 @@ async def test_a_later_run_with_the_same_id_is_not_aborted(app: Ardiq) -> None:
         assert (await again.result(timeout=10)).value == 1
 
 
+async def test_an_outage_is_no_error_before_the_callers_time_is_up(make_server: MakeServer, queue_name: str) -> None:
+    server = make_server()
+    app = Ardiq(server.url, queue_name, connect_timeout_s=1)
+    begun = Begun()
+
+    @app.task
+    async def work() -> None:
+        begun()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.to_thread(begun.go.wait, 20)
+
+    async with working(app):
+        job = await work.enqueue()
+        await begun.wait()
+        waits = asyncio.create_task(job.abort(timeout=20))
+        impatient = asyncio.create_task(job.abort(timeout=2))
+        while not server.cli("EXISTS", f"ardiq:{{{queue_name}}}:aborting"):  # noqa: ASYNC110 - the server is asked
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # both calls wait now
+        server.freeze()
+        try:
+            assert not await impatient, "its time was up during the outage"
+            begun.go.set()
+            await asyncio.sleep(1)  # longer than the connection's own patience
+        finally:
+            server.thaw()
+        assert await waits
+        await aborted(job)
+
+
 async def test_ten_thousand_jobs_are_aborted_at_once(app: Ardiq, server: Server) -> None:
     @app.task
     async def work(number: int) -> None:
@@ -319,80 +356,3 @@ async def test_a_task_aborts_its_own_job(app: Ardiq, sync: bool, caplog: pytest.
         await aborted(without)
     lines = [record for record in caplog.records if f"cancel[{with_reason.id}]" in record.getMessage()]
     assert [(line.levelno, vars(line)["outcome"]) for line in lines] == [(logging.INFO, "aborted")]
-
-
-async def test_an_abort_whose_text_raises_is_one_all_the_same() -> None:
-    class Odd(Abort):
-        def __str__(self) -> str:
-            raise KeyError
-
-    async def odd() -> None:
-        raise Odd
-
-    bench = Bench()
-    outcome = await bench.run(odd, max_retries=3)
-    assert outcome.kind == ABORTED
-    assert str(outcome.value).startswith("aborted: ")
-    assert "Odd" in str(outcome.value)
-
-
-@pytest.mark.parametrize("sync", [False, True])
-async def test_a_run_that_cannot_be_cancelled_is_abandoned_as_aborted(sync: bool) -> None:
-    bench = Bench(cancel_wait_s=0.01)
-    begun = Begun()
-
-    async def stubborn() -> None:
-        begun()
-        while True:
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                if begun.go.is_set():
-                    raise
-
-    def block() -> None:
-        begun()
-        begun.go.wait(20)
-
-    bench.app.task(name="stubborn")(block if sync else stubborn)
-    slot = bench.start("stubborn")
-    await begun.wait()
-    bench.executor.abort([slot, slot, 99])
-    outcome = await bench.next()
-    assert (outcome.slot, outcome.kind, outcome.value) == (slot, ABORTED, "aborted")
-    assert bench.executor.failed == 0
-    begun.go.set()
-    await bench.executor.close()
-    assert bench.outcomes.empty()
-
-
-async def test_a_run_that_is_being_stopped_is_returned() -> None:
-    bench = Bench()
-
-    async def work() -> None:
-        await asyncio.sleep(60)
-
-    bench.app.task(work)
-    slot = bench.start("work")
-    bench.executor.cancel_all()
-    bench.executor.abort([slot])
-    outcome = await bench.next()
-    assert outcome.kind != ABORTED, "the mark of the job ends it when the worker has returned it"
-
-
-async def test_a_run_that_has_ended_is_not_aborted() -> None:
-    bench = Bench()
-    begun = Begun()
-
-    async def work() -> int:
-        await begun.begun.wait()
-        return 1
-
-    bench.app.task(work)
-    slot = bench.start("work")
-    begun()
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    bench.executor.abort([slot])
-    assert bench.value(await bench.next()) == 1
-    assert bench.outcomes.empty()

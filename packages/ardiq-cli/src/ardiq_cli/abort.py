@@ -17,8 +17,8 @@ _AT_ONCE = 100
 
 _TEXTS = {
     "aborted": "aborted",
-    "unfinished": "still runs; it ends as aborted when its worker has cancelled it",
-    "ended": "had ended before",
+    "unfinished": "is still running; it ends as aborted when its worker has cancelled it",
+    "ended": "had already ended, or ended before it could be aborted",
     "not_found": "unknown, or its result has expired",
 }
 
@@ -33,8 +33,8 @@ def abort(
 ) -> None:
     """Abort jobs, whether they are scheduled, queued or running.
 
-    Exit code 1: a job had ended before. Exit code 4: a job is unknown. Exit code 5: a job still
-    runs after --wait.
+    Exit code 1: a job had already ended. Exit code 4: a job is unknown. Exit code 5: a job is still
+    running after --wait.
     """
     with boundary(verbose=verbose):
         import asyncio
@@ -53,17 +53,25 @@ async def _abort_all(url: str | None, queue: str | None, job_ids: list[str], wai
     unique = list(dict.fromkeys(check_job_id(job_id) for job_id in job_ids))
     app = await choose_queue(url, queue)
     outcomes: dict[str, str] = {}
+    # First ask for all of them, and then wait for those that are running.
     for first in range(0, len(unique), _AT_ONCE):
         some = unique[first : first + _AT_ONCE]
-        outcomes.update(zip(some, await asyncio.gather(*(_abort(app, one, wait_s) for one in some)), strict=True))
+        outcomes.update(zip(some, await asyncio.gather(*(_abort(app, one, 0) for one in some)), strict=True))
+    running = [job_id for job_id, outcome in outcomes.items() if outcome == "unfinished"]
+    if wait_s and running:
+        outcomes.update(zip(running, await asyncio.gather(*(_abort(app, one, wait_s) for one in running)), strict=True))
     return outcomes
 
 
 async def _abort(app: "Ardiq", job_id: str, wait_s: float) -> str:
     if await app.abort(job_id, wait_s):
         return "aborted"
+    # The job may end at any moment, so the result comes last.
     status = await app.status(job_id)
-    return {"complete": "ended", "not_found": "not_found"}.get(status, "unfinished")
+    result = await app.result(job_id)
+    if result is not None:
+        return "aborted" if result.aborted else "ended"
+    return "unfinished" if status in ("queued", "scheduled", "running") else "not_found"
 
 
 def _show(outcomes: dict[str, str], *, as_json: bool) -> None:
@@ -81,4 +89,4 @@ def _raise_if_incomplete(outcomes: list[str]) -> None:
     for outcome, code in codes.items():
         if outcome in outcomes:
             missed = len(outcomes) - outcomes.count("aborted")
-            raise CommandError(f"{missed} of {len(outcomes)} jobs were not aborted", code)
+            raise CommandError(f"not aborted: {missed} of {len(outcomes)}", code)

@@ -114,7 +114,7 @@ def show(attempt: "Attempt") -> None:
         _log().info("%s succeeded in %s (%s)", job, took, count, facts=facts)
         return
     if attempt.outcome == "aborted":
-        _log().info("%s was %s after %s (%s)", job, printable(attempt.error), took, count, facts=facts)
+        _log().info("%s ended after %s (%s): %s", job, took, count, printable(attempt.error), facts=facts)
         return
     last = ", the last" if attempt.number < attempt.most else ""  # `Reject`, or a call that never fits
     delay = duration(attempt.delay_ms / 1000)

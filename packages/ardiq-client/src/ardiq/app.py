@@ -284,7 +284,7 @@ class Ardiq:
 
     def abort_sync(self, task_id: str, timeout: float | timedelta = 5.0) -> bool:
         """Blocking version of `abort`, for code without an event loop."""
-        return bool(self._connection.ask_sync(_core.abort(task_id, timeout), "abort", waits=True))
+        return bool(self._connection.ask_sync(_core.abort(task_id, timeout), "abort", waits=bool(timeout)))
 
     async def status(self, task_id: str) -> TaskStatus:
         """Return the state of a job; raises InvalidIdError or BrokerError, as `result` does.

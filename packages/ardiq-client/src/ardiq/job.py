@@ -119,7 +119,7 @@ class Job(Generic[R]):
         """Blocking version of `abort`, for code without an event loop.
 
         Raises:
-            RuntimeError: If an event loop runs in this thread.
+            RuntimeError: If `timeout` is not 0 and an event loop runs in this thread.
         """
         return self._app.abort_sync(self._id, timeout)
 

@@ -3,8 +3,8 @@
 -- KEYS  due, running, waiters, aborting
 -- ARGV  base, job prefix, unique prefix, body prefix, wake channel, group, id, nonce of the job
 -- out   1 if the user cannot publish (else 0), then: "aborted" by this call; "asked", a worker has
---       the job and was told; "ended", the job has ended; "gone", there is no such job, or the id
---       belongs to a later one
+--       the job and was told; "ended", the job has ended, or was found to be lost; "gone", there is
+--       no such job, or the id belongs to a later one
 -- The mark is announced on the wake channel. A worker that misses the message learns of it when it
 -- looks for dead workers, once a second.
 local due, running, waiters, aborting = unpack(KEYS)
@@ -12,7 +12,7 @@ local base, job_prefix, unique_prefix, body_prefix, wake, group, id, nonce = unp
 local job_key = job_prefix .. id
 local location_of, is_alive = presence()
 local notify, _, is_refused, publish = tell()
-local _, abort = aborts(aborting, running, job_prefix, unique_prefix, body_prefix)
+local _, abort = marks(aborting, running, job_prefix, unique_prefix, body_prefix)
 local function answer(what) return { is_refused() and 1 or 0, what } end
 local record = ask('GET', job_key)
 if not record or sub(record, NONCE, NONCE_END) ~= nonce then return answer('gone') end
@@ -23,6 +23,12 @@ expect('zset', due)
 expect('hash', running, waiters, aborting)
 need(job_key, 'SET', 'DEL', 'UNLINK')
 need(due, 'ZREM', 'ZSCORE', 'HGET', 'HSET', 'HDEL', 'XRANGE', 'XPENDING', 'XDEL')
+
+local function be_lost()
+  call('HDEL', aborting, id)
+  notify(waiters, id, lose(job_key, id, record))
+  return answer('ended')
+end
 
 local function finish(header, envelope)
   notify(waiters, id, abort(id, header, envelope))
@@ -35,8 +41,7 @@ if kind == 'd' then
   call('ZREM', due, id)
   if #envelope >= NONCE_END then return finish(sub(record, header, header + HEADER - 1), envelope) end
   -- The record is truncated, so there is nothing to run.
-  notify(waiters, id, lose(job_key, id, record))
-  return answer('ended')
+  return be_lost()
 end
 
 local entry, stream = location_of(base, record)
@@ -46,8 +51,8 @@ local pending = entry and ask('XPENDING', stream, group, entry, entry, 1)
 local run = entry and call('HGET', running, id)
 local is_held = pending and pending[1] or run and sub(run, 1, #entry + 1) == entry .. ' '
 if is_held then
-  call('HSET', aborting, id, nonce)
-  publish(wake, 'abort')
+  -- The caller repeats this call, and workers look for marks in any case.
+  if call('HSET', aborting, id, nonce) == 1 then publish(wake, 'abort') end
   return answer('asked')
 end
 if found and #found[1] >= HEADER and #found[2] >= NONCE_END then
@@ -56,5 +61,4 @@ if found and #found[1] >= HEADER and #found[2] >= NONCE_END then
 end
 -- Its entry was deleted or damaged from outside ArdiQ.
 if found then call('XDEL', stream, entry) end
-notify(waiters, id, lose(job_key, id, record))
-return answer('ended')
+return be_lost()

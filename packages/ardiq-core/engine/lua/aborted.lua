@@ -7,7 +7,7 @@
 -- The minimum lifetime of the result of an aborted job.
 local ABORTED_MS = 300000
 
-local function aborts(aborting, running, job_prefix, unique_prefix, body_prefix)
+local function marks(aborting, running, job_prefix, unique_prefix, body_prefix)
   -- Whether the job in this envelope is to be aborted.
   local function is_marked(id, envelope)
     return #envelope >= NONCE_END and ask('HGET', aborting, id) == sub(envelope, NONCE, NONCE_END)
@@ -17,13 +17,15 @@ local function aborts(aborting, running, job_prefix, unique_prefix, body_prefix)
   -- cannot read binary data.
   local function fields_of(envelope)
     local LENGTHS, one = { [0xc4] = '>B', [0xc5] = '>H', [0xc6] = '>I4' }, cmsgpack.unpack_one
-    local after, name = one(envelope, REST)
-    local length, body = struct.unpack(LENGTHS[string.byte(envelope, after + 1)], envelope, after + 2)
-    local expire = one(envelope, body - 1 + length)
-    local unique, digest = one(envelope, expire)
-    local headers, repeats = one(envelope, unique), nil
-    if headers > 0 and headers < #envelope then repeats = select(2, one(envelope, headers)) end
-    return name, digest, repeats
+    local after_name, name = one(envelope, REST)
+    local length, body = struct.unpack(LENGTHS[string.byte(envelope, after_name + 1)], envelope, after_name + 2)
+    local after_expire = one(envelope, body - 1 + length)
+    local after_unique, unique = one(envelope, after_expire)
+    local after_headers, repeat_ms = one(envelope, after_unique), nil
+    if after_headers > 0 and after_headers < #envelope then
+      repeat_ms = select(2, one(envelope, after_headers))
+    end
+    return name, unique, repeat_ms
   end
 
   -- The result record of a job. `run` is its recorded start, if it has one.

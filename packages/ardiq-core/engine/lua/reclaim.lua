@@ -27,14 +27,14 @@ local MOST_SUSPECTS, MOST_NAMED = 100, 10
 expect('zset', workers)
 need(workers, 'ZADD', 'ZRANGEBYSCORE', 'GET', 'SET')
 keep_time(pulse, workers, expected)
-local aborted = redis.pcall('EXISTS', aborting) == 1 and 1 or 0
+local has_marks = redis.pcall('EXISTS', aborting) == 1 and 1 or 0
 local own = call('ZSCORE', workers, asker)
 if not own or tonumber(own) < now then
   drop_pulse(pulse, workers)
-  return { now, '', 0, 0, 1, {}, aborted }
+  return { now, '', 0, 0, 1, {}, has_marks }
 end
 
-local seen, victim, signed_off, out = {}, nil, false, { now, '', 0, 0, 1, {}, aborted }
+local seen, victim, signed_off, out = {}, nil, false, { now, '', 0, 0, 1, {}, has_marks }
 for n = FIRST_SEEN, #ARGV, 2 do seen[ARGV[n]] = ARGV[n + 1] end
 local expired = call('ZRANGEBYSCORE', workers, '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, MOST_SUSPECTS)
 for n = 1, #expired, 2 do
@@ -85,7 +85,7 @@ call('ZADD', workers, signed_off and -2 or -1, victim)
 out[2] = victim
 
 local taken, started = 0, 0
-local is_marked, abort = aborts(aborting, running, job_prefix, unique_prefix, body_prefix)
+local is_marked, abort = marks(aborting, running, job_prefix, unique_prefix, body_prefix)
 local notify = tell()
 
 local function take_over(s, entry)

@@ -28,7 +28,7 @@ local base, job_prefix, unique_prefix, body_prefix, aside, group = unpack(ARGV, 
 local part, cursor, most = ARGV[7], ARGV[8], ARGV[9]
 local location_of, is_alive = presence()
 local notify = tell()
-local is_marked, abort = aborts(aborting, running, job_prefix, unique_prefix, body_prefix)
+local is_marked, abort = marks(aborting, running, job_prefix, unique_prefix, body_prefix)
 local out = { '0', call('ZCARD', workers) }
 expect('zset', due)
 expect('hash', running, waiters, info, aborting)

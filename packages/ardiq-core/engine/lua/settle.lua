@@ -30,9 +30,9 @@ local refused, finished, started, ended, earliest, seen = {}, {}, {}, {}, nil, 0
 -- Most of the time, no caller is waiting, and no job is to be aborted.
 local some = call('EXISTS', waiters, aborting)
 local awaited = some == 2 or some == 1 and call('EXISTS', waiters) == 1
-local aborted = some == 2 or some == 1 and not awaited
+local has_marks = some == 2 or some == 1 and not awaited
 local is_marked, abort
-if aborted then is_marked, abort = aborts(aborting, running, job_prefix, unique_prefix, body_prefix) end
+if has_marks then is_marked, abort = marks(aborting, running, job_prefix, unique_prefix, body_prefix) end
 -- The server closes a subscribed connection when its output buffer grows too large. A result of
 -- more bytes than this is not sent: the message tells callers to read it, and it is kept long
 -- enough for that, whatever its TTL.
@@ -65,6 +65,7 @@ local function finish(job_key, record, ttl, guard)
     end
   end
   store(job_key, record, ttl, guard)
+  if has_marks then ended[#ended + 1] = id_of(job_key) end
   if awaited then
     local id = id_of(job_key)
     finished[#finished + 1] = id
@@ -124,7 +125,7 @@ local function settle(position, entry, job_key, spec, data)
   end
   if recorded == '1' then started[#started + 1] = id end
   local is_again = (outcome == 'R' or outcome == 'H') and found
-  if is_again and aborted and is_marked(id, found[2][2]) then
+  if is_again and has_marks and is_marked(id, found[2][2]) then
     local record = abort(id, data, found[2][2], recorded == '1' and ask('HGET', running, id))
     if awaited then finished[#finished + 1], finished[#finished + 2] = id, record end
     return true
@@ -143,7 +144,7 @@ local function settle(position, entry, job_key, spec, data)
   else
     -- The entry was deleted from outside.
     local record = lose(job_key, id, ask('GET', job_key) or '')
-    ended[#ended + 1] = id
+    if has_marks then ended[#ended + 1] = id end
     if awaited then finished[#finished + 1], finished[#finished + 2] = id, record end
   end
   if unique ~= '-' and ask('GET', unique_prefix .. unique) == id then call('DEL', unique_prefix .. unique) end
@@ -215,7 +216,7 @@ if with_options then
   need(running, 'SET', 'HDEL', 'DEL', 'UNLINK')
   expect('hash', running)
 end
-if aborted then
+if has_marks then
   need(aborting, 'SET', 'HGET', 'HDEL', 'DEL', 'UNLINK')
   expect('hash', aborting, running)
 end
@@ -239,19 +240,19 @@ for _, batch in ipairs(batches) do
       refused[#refused + 1] = seen
     elseif spec == '' and stored_for_a_while and not awaited then
       call('PSETEX', job_key, default_ttl, data)
+      if has_marks then ended[#ended + 1] = id_of(job_key) end
     elseif spec == '' then
       finish(job_key, data, tonumber(default_ttl), TOMBSTONE_MS)
     elseif not settle(position, entry, job_key, spec, data) then
       refused[#refused + 1] = seen
     end
-    if aborted and refused[#refused] ~= seen then ended[#ended + 1] = id_of(job_key) end
     seen = seen + 1
   end
   if all_held then delete(stream, entries) else call('XDEL', stream, unpack(entries)) end
 end
 
 if #started > 0 then call('HDEL', running, unpack(started)) end
-if aborted and #ended > 0 then call('HDEL', aborting, unpack(ended)) end
+if #ended > 0 then call('HDEL', aborting, unpack(ended)) end
 if earliest or #finished > 0 then
   local notify, announce_due, is_refused = tell()
   if earliest then announce_due(due, wake, earliest) end

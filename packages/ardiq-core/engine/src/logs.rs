@@ -183,7 +183,7 @@ mod tests {
         let lines = logs.take();
         assert_eq!(lines.len(), KEPT + 1);
         assert_eq!(lines[0].message, "5");
-        assert!(lines[KEPT].message.starts_with("5 older"));
+        assert!(lines[KEPT].message.ends_with("dropped: 5"));
         assert!(logs.take().is_empty());
     }
 }

@@ -79,8 +79,8 @@ fn the_host_is_told_once_about_a_run() {
     assert!(!abort(&mut desk, &["job1"]), "the mark is announced again");
     assert!(desk.take_aborts().is_empty());
     assert_eq!(desk.running(), 2, "it runs until its host completes it");
-    assert!(desk.complete(slots[0], Outcome::Aborted(Default::default(), None), NOW, MONO));
-    assert_eq!(outcomes(&mut desk), [("job1".to_owned(), Outcome::Aborted(Default::default(), None))]);
+    assert!(desk.complete(slots[0], Outcome::Aborted(String::new(), None), NOW, MONO));
+    assert_eq!(outcomes(&mut desk), [("job1".to_owned(), Outcome::Aborted(String::new(), None))]);
 }
 
 #[test]

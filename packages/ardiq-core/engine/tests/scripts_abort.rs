@@ -4,10 +4,11 @@
 
 mod support;
 
+use ardiq_engine::protocol::entry::Header;
 use ardiq_engine::protocol::envelope::Envelope;
 use ardiq_engine::protocol::record::{Outcome, ResultRecord};
 use ardiq_engine::scripts::abort::{self, Abort};
-use ardiq_engine::scripts::deliver::{Entry, Settlement};
+use ardiq_engine::scripts::deliver::{self, Entry, Settlement};
 use ardiq_engine::scripts::look::{self, Seen};
 use ardiq_engine::scripts::produce::NewJob;
 use ardiq_engine::scripts::upkeep::{self, Part};
@@ -49,6 +50,11 @@ async fn assert_aborted(queue: &Queue, id: &str) -> ResultRecord {
     let left: i64 = queue.ask("PTTL", queue.keys.job(id)).await;
     assert!((TTL - 10_000..=TTL).contains(&left), "kept for five minutes: {left}");
     result
+}
+
+/// The label of a job's entry: its header and its id.
+fn label_of(entry: &Entry) -> Vec<u8> {
+    [&header_of(entry).encode()[..], entry.id.as_bytes()].concat()
 }
 
 async fn wait_for(queue: &Queue, id: &str) {
@@ -121,8 +127,8 @@ async fn a_job_that_a_worker_has_is_marked_and_announced() {
     let entry = queue.deliver("a", "w").await;
     for _ in 0..2 {
         assert_eq!(abort_it(&queue, "a").await, Abort::Asked);
-        assert_eq!(queue.pushes().await, [(queue.keys.wake.clone(), b"abort".to_vec())]);
     }
+    assert_eq!(queue.pushes().await, [(queue.keys.wake.clone(), b"abort".to_vec())], "announced once");
     assert_eq!(marks(&queue).await, ["a"]);
     assert!(queue.reclaim("w", 10, false).await.aborts, "a worker that looks for dead ones learns of it");
     let held = vec![("b".to_owned(), NONCE), ("a".to_owned(), NONCE), ("a".to_owned(), [0; 8])];
@@ -170,6 +176,26 @@ async fn a_final_outcome_counts_and_removes_the_mark() {
         abort_it(&queue, "a").await;
         assert!(queue.settle(&[outcome(&entry)]).await.is_empty());
         assert!(marks(&queue).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_dropped_leaves_the_mark_of_the_job() {
+    let queue = Queue::start();
+    let stale = queue.deliver("a", "zombie").await;
+    queue.let_lease_end("zombie").await;
+    queue.sign_on("heir").await;
+    assert_eq!(queue.reclaim("heir", 10, false).await.taken, 1);
+    queue.take("heir", 1).await;
+    assert_eq!(abort_it(&queue, "a").await, Abort::Asked);
+    for is_void in [true, false] {
+        // Somebody copies the entry: the copy is not the job's.
+        let copy = (&queue.keys.streams[LOW], "*", label_of(&stale), &stale.envelope);
+        let _: String = queue.ask("XADD", copy).await;
+        let copy = queue.take("heir", 1).await.remove(0);
+        let void = support::settlement(&copy, deliver::Verdict::Void(header_of(&copy).encode().to_vec()));
+        assert!(queue.settle(&[if is_void { void } else { dead(&copy, TTL) }]).await.is_empty());
+        assert_eq!(marks(&queue).await, ["a"]);
     }
 }
 
@@ -294,8 +320,8 @@ async fn an_aborted_job_keeps_the_attempts_of_its_header() {
     let queue = Queue::start();
     let entry = queue.deliver("a", "w").await;
     let many = 70_000;
-    let header = ardiq_engine::protocol::entry::Header { tries: many, ..header_of(&entry) };
-    let verdict = ardiq_engine::scripts::deliver::Verdict::Again(0, header.encode().to_vec());
+    let header = Header { tries: many, ..header_of(&entry) };
+    let verdict = deliver::Verdict::Again(0, header.encode().to_vec());
     assert!(queue.settle(&[support::settlement(&entry, verdict)]).await.is_empty());
     assert_eq!(abort_it(&queue, "a").await, Abort::Aborted);
     assert_eq!(assert_aborted(&queue, "a").await.tries, u64::from(many));

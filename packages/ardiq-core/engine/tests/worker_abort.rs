@@ -8,7 +8,7 @@ use std::time::Duration;
 use ardiq_engine::answer::Answer;
 use ardiq_engine::submit::Submission;
 use ardiq_engine::worker::EventKind;
-use ardiq_engine::worker::judge::{Fault, Outcome};
+use ardiq_engine::worker::judge::Outcome;
 use support::LIMIT;
 use support::host::{Host, Running, task, tasks, tell, value};
 use support::server::Server;
@@ -23,7 +23,7 @@ fn abort(host: &Host, id: &str, limit: Duration) -> bool {
 }
 
 fn aborted() -> Outcome {
-    Outcome::Aborted(Fault { text: "aborted".into(), ..Fault::default() }, None)
+    Outcome::Aborted("aborted".into(), None)
 }
 
 /// Wait until the host has to cancel runs, and return their slots.

@@ -165,9 +165,12 @@ class Executor:
 
     def abort(self, slots: Iterable[int]) -> None:
         """Cancel the runs in these slots, whose jobs are to be aborted."""
-        for run in [run for slot in slots if (run := self._running.get(slot)) is not None]:
-            # In the next turn: a task cancelled before its first step would end without an outcome.
-            self._loop.call_soon(self._abort, run, context=self._context)
+        for slot in slots:
+            run = self._running.get(slot)
+            if run is not None:
+                # In the next turn: a task cancelled before its first step would end without an
+                # outcome.
+                self._loop.call_soon(self._abort, run, context=self._context)
 
     def _abort(self, run: Run) -> None:
         if run.cut is None and self._running.get(run.slot) is run:
@@ -242,9 +245,13 @@ class Executor:
         context = contextvars.copy_context()
         timers: list[asyncio.TimerHandle] = []
 
+        has_begun = False
+
         def begun() -> bool:
+            nonlocal has_begun
             if not engine.begin(run.slot):
                 return False
+            has_begun = True
             if seconds is not None:  # waiting for a free thread does not count
                 timers.append(self._cuts.limit(run, seconds))
             return True
@@ -252,6 +259,11 @@ class Executor:
         try:
             value = await self._threads.call(run.task.fn, args, kwargs, begun, context)
             return value if type(value) in PLAIN else await awaited(value, context)
+        except asyncio.CancelledError:
+            if run.cut is Cut.ABORTED and not has_begun:
+                # The engine has already returned the job to the queue.
+                raise NotBegunError from None
+            raise
         finally:
             for timer in timers:
                 timer.cancel()

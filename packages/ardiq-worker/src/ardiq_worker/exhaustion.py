@@ -14,10 +14,12 @@ from typing import Any
 from ardiq_worker.outcome import is_a
 
 ABANDONED_PER_THREAD = 4
-"""How many threads may keep running after their tasks time out, for each of `sync_concurrency`."""
+"""How many threads may keep running after their runs were abandoned, for each of
+`sync_concurrency`.
+"""
 
 ABANDONED_AT_LEAST = 16
-"""The smallest limit on such threads, for workers with few threads."""
+"""The smallest limit on such threads."""
 
 _NO_THREAD = "can't start new thread"
 _NUMBERS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)

@@ -5,10 +5,10 @@ The event loop passes a call to a thread only when one is free; other calls wait
 loop. So the loop knows when a call starts and can still refuse it then, and a call that is
 abandoned before that never runs.
 
-A running thread cannot be stopped. When its call is abandoned (timeout, end of the grace period),
-so is the thread: its late return is ignored, it ends afterwards, and a fresh thread takes its
-place, so that capacity does not shrink. All are daemon threads: an abandoned one must not keep the
-interpreter from exiting.
+A running thread cannot be stopped. When its call is abandoned (timeout, abort, end of the grace
+period), so is the thread: its late return is ignored, it ends afterwards, and a fresh thread takes
+its place, so that capacity does not shrink. All are daemon threads: an abandoned one must not keep
+the interpreter from exiting.
 
 The system may refuse a thread. The existing threads then serve the whole queue, and the pool tries
 again from time to time. If there is no thread at all, the calls raise `NoThreadError`: they have

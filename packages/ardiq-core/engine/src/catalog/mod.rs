@@ -126,7 +126,7 @@ pub static TRANSITIONS: &[[&str; 4]] = &[
     ["queued", "queued", "reclaim", "the lease of its worker expired"],
     ["running", "queued", "reclaim", "the same; the run counts as an attempt, and a death is counted"],
     ["queued", "complete", "wait", "its entry was deleted by something other than ArdiQ: the job has failed, and its callers are notified"],
-    ["queued", "complete", "scrub", "the same"],
+    ["queued", "complete", "scrub", "the same; or it was to be aborted, and its delivery had been acknowledged without an outcome"],
     ["scheduled", "complete", "promote", "its record is truncated"],
     ["queued", "complete", "abort", "it is aborted, and no worker has it"],
     ["scheduled", "complete", "abort", "it is aborted"],

@@ -81,7 +81,7 @@ impl Desk {
         for job in unstarted {
             self.finish_unstarted(job, Outcome::HandBack, now_ms);
         }
-        self.runs.iter().any(|run| run.is_aborted && !run.is_told)
+        self.runs.iter().any(|run| run.must_abort && !run.is_told)
     }
 
     /// The slots of runs that the host has to cancel. Each is returned once.
@@ -89,7 +89,7 @@ impl Desk {
         let mut slots = Vec::new();
         for (slot, run) in self.runs.iter_mut() {
             // The host does not have a run whose start is still being recorded.
-            if run.is_aborted && !run.is_told && run.stage != Stage::Vetted {
+            if run.must_abort && !run.is_told && run.stage != Stage::Vetted {
                 run.is_told = true;
                 slots.push(slot);
             }

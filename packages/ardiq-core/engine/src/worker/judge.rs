@@ -30,7 +30,7 @@ pub enum Outcome {
     /// It failed, and no worker can run it.
     Dead(Fault, Option<i64>),
     /// It was aborted; the text for the result.
-    Aborted(Fault, Option<i64>),
+    Aborted(String, Option<i64>),
     /// It failed and will be retried after this many milliseconds.
     Retry(u64),
     /// It did not finish and does not count as an attempt.
@@ -75,7 +75,7 @@ impl Outcome {
     fn size(&self) -> usize {
         match self {
             Self::Success(value, _) => value.len(),
-            Self::Failure(fault, _) | Self::Dead(fault, _) | Self::Aborted(fault, _) => {
+            Self::Failure(fault, _) | Self::Dead(fault, _) => {
                 fault.text.len() + fault.traceback.as_ref().map_or(0, String::len)
             }
             _ => 0,
@@ -172,9 +172,9 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
             Verdict::Done(result(record::Outcome::Value(value), Fault::default()), ttl(own))
         }
         Outcome::Failure(fault, own) => Verdict::Done(failed(fault), ttl(own)),
-        Outcome::Aborted(fault, own) => {
+        Outcome::Aborted(text, own) => {
             let ttl = ttl(own);
-            Verdict::Done(failed(fault), if ttl < 0 { ttl } else { ttl.max(ABORTED_MS) })
+            Verdict::Done(failed(Fault::of(text)), if ttl < 0 { ttl } else { ttl.max(ABORTED_MS) })
         }
         Outcome::Dead(fault, own) => Verdict::Dead(failed(fault), ttl(own)),
         Outcome::Expired => Verdict::Done(failed(Fault::of("expired")), default_ttl_ms),

@@ -59,8 +59,8 @@ pub(super) struct Run {
     /// It was delivered under a lease that was lost. If its start is recorded, the worker that
     /// takes it over counts a death that did not happen.
     pub is_lost: bool,
-    /// It is to be aborted.
-    pub is_aborted: bool,
+    /// The host has to cancel it.
+    pub must_abort: bool,
     /// The host knows that.
     pub is_told: bool,
 }
@@ -170,7 +170,7 @@ impl Runs {
     /// host.
     pub fn abort(&mut self, matches: impl Fn(&Job) -> bool) -> Vec<Job> {
         for (_, run) in self.iter_mut().filter(|(_, run)| run.stage != Stage::Void && matches(&run.job)) {
-            run.is_aborted = true;
+            run.must_abort = true;
         }
         self.withdraw_unbegun(matches)
     }
@@ -231,7 +231,7 @@ impl Desk {
                 recorded: false,
                 mode,
                 is_lost: false,
-                is_aborted: false,
+                must_abort: false,
                 is_told: false,
             };
             let slot = self.runs.add(run);
@@ -366,7 +366,7 @@ impl Desk {
             }
             run.recorded = true;
             run.stage = Stage::Ready;
-            if self.stopping || run.is_aborted {
+            if self.stopping || run.must_abort {
                 self.complete(slot, Outcome::HandBack, now_ms, 0);
             } else {
                 self.runs.ready.push_back(slot);

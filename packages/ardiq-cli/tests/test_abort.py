@@ -73,8 +73,8 @@ def test_unknown_and_finished_jobs_are_reported(
     done = abort(finished.id, queued.id, "--json")
     assert done.returncode == ExitCode.FAILED
     assert json.loads(done.stdout) == [
-        {"id": finished.id, "outcome": "ended"},
-        {"id": queued.id, "outcome": "aborted"},
+        {"task_id": finished.id, "outcome": "ended"},
+        {"task_id": queued.id, "outcome": "aborted"},
     ]
     assert done.stderr.strip() == "ardiq: not aborted: 1 of 2"
     done = abort(finished.id, "no-such-job")
@@ -118,7 +118,7 @@ def test_jobs_that_end_during_the_call_are_not_said_to_have_ended_otherwise(
     later = app.ref("nap").options(delay_ms=60_000).enqueue_sync("later")
     ids = [job.id for job in jobs]
     done = abort(*ids, later.id, "--wait", "0", "--json")
-    outcomes = {line["id"]: line["outcome"] for line in json.loads(done.stdout)}
+    outcomes = {line["task_id"]: line["outcome"] for line in json.loads(done.stdout)}
     assert outcomes.pop(later.id) == "aborted", "asked for, although jobs before it were still running"
     assert set(outcomes.values()) <= {"aborted", "unfinished"}
     assert abort(*ids).returncode == ExitCode.OK

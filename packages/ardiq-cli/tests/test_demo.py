@@ -52,7 +52,7 @@ def test_demo_survives_its_killed_worker(
     assert row(output, "lost") == "0"
     assert row(output, "failed") == "0"
     assert row(output, "retries") == "2"
-    assert int(row(output, "taken over after the crash")) >= 1
+    assert 1 <= int(row(output, "recovered after the crash")) <= 4, "what a worker runs at the same time"
     firings = int(parts(r"(\d+) of them fired", output)[0])
     assert firings >= 2
     # A job per file, the aggregate, the delayed one, the one that fails twice, and what the

@@ -18,7 +18,7 @@ Module = Callable[[str], None]
 
 TASKS = """
     import asyncio
-    from ardiq import Ardiq, Reject
+    from ardiq import Abort, Ardiq, Reject
     app = Ardiq(queue_name="shop", priorities=["bulk", "urgent"])
 
     @app.task
@@ -33,6 +33,9 @@ TASKS = """
 
     @app.task
     async def refuse(): raise Reject("no such order")
+
+    @app.task
+    async def cancel(): raise Abort("no\x1b[2J stock")
 
     @app.task(max_retries=0, timeout=0.05)
     async def slow():
@@ -55,7 +58,7 @@ def test_each_job_gets_a_line_and_each_failure_a_traceback(ardiq: StartProgram, 
     quiet = client.ref("quiet").enqueue_sync()
     jobs = {
         name: client.ref(name).enqueue_sync(*arguments)
-        for name, arguments in {"double": [1], "in_thread": [1], "fail": [5], "refuse": [], "slow": []}.items()
+        for name, arguments in {"double": [1], "in_thread": [1], "fail": [5], "refuse": [], "cancel": [], "slow": []}.items()
     }
     for job in (quiet, *jobs.values()):
         assert job.result_sync(timeout=20) is not None
@@ -71,6 +74,8 @@ def test_each_job_gets_a_line_and_each_failure_a_traceback(ardiq: StartProgram, 
     ]
     refused = re.escape(f"refuse[{jobs['refuse'].id}] failed after ") + r"[\d.]+ ms \((.+)\): Reject"
     assert re.findall(refused, program.output) == ["attempt 1 of 4, the last"]
+    aborted = re.escape(f"cancel[{jobs['cancel'].id}] ended after ") + r"[\d.]+ ms \((.+)\): (.*)"
+    assert re.findall(aborted, program.output) == [("attempt 1 of 4", "aborted: no\\x1b[2J stock")]
     assert program.output.count("Traceback (most recent call last):") == 4
     assert program.output.count("""raise ValueError("the bank\\x1b[2J is busy")""") == 2
     assert "\x1b[2J" not in program.output
@@ -87,8 +92,13 @@ def test_the_lines_can_be_json(ardiq: StartProgram, client: Ardiq) -> None:
     assert job.result_sync(timeout=20) is not None
     program.send(signal.SIGTERM)
     assert program.end() == ExitCode.OK
-    messages = [json.loads(line)["message"] for line in program.output.splitlines()]
-    assert sum(message.startswith(f"fail[{job.id}] failed after ") for message in messages) == 2
+    lines = [json.loads(line) for line in program.output.splitlines()]
+    lines = [line for line in lines if line["message"].startswith(f"fail[{job.id}] failed after ")]
+    assert [(line["task"], line["job_id"], line["attempt"], line["outcome"]) for line in lines] == [
+        ("fail", job.id, 1, "retry"),
+        ("fail", job.id, 2, "failed"),
+    ]
+    assert all(isinstance(line["duration_ms"], int) for line in lines)
 
 
 def test_it_says_what_it_serves_and_what_to_try_once(ardiq: StartProgram, client: Ardiq, module: Module) -> None:
@@ -100,7 +110,7 @@ def test_it_says_what_it_serves_and_what_to_try_once(ardiq: StartProgram, client
     assert program.end() == ExitCode.OK
     said = f"serving queue shop at {client.redis_url}, lanes urgent > bulk"
     assert program.output.count(said) == 1
-    assert program.output.count("tasks: double, in_thread, fail, refuse, slow, quiet") == 2
+    assert program.output.count("tasks: double, in_thread, fail, refuse, cancel, slow, quiet") == 2
     hint = "try, in another terminal: ardiq inspect queues --queue shop, ardiq inspect jobs --queue shop"
     assert program.output.count(hint) == 1
 

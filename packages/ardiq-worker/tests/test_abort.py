@@ -294,12 +294,13 @@ async def test_an_outage_is_no_error_before_the_callers_time_is_up(make_server: 
         impatient = asyncio.create_task(job.abort(timeout=2))
         while not server.cli("EXISTS", f"ardiq:{{{queue_name}}}:aborting"):  # noqa: ASYNC110 - the server is asked
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)  # both calls wait now
+        waiters = f"ardiq:{{{queue_name}}}:waiters"
+        while not server.cli("HEXISTS", waiters, job.id):  # noqa: ASYNC110 - the server is asked
+            await asyncio.sleep(0.01)
         server.freeze()
         try:
             assert not await impatient, "its time was up during the outage"
             begun.go.set()
-            await asyncio.sleep(1)  # longer than the connection's own patience
         finally:
             server.thaw()
         assert await waits

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ardiq import Ardiq, Reject, Retry, TaskStatus, current_task
+from ardiq import Abort, Ardiq, Reject, Retry, TaskStatus, current_task
 from ardiq_worker import run_app
 from ardiq_worker.observe import Attempt
 from tests.programs import eventually
@@ -41,6 +41,10 @@ def app(server: Server, queue_name: str) -> Ardiq:
     async def silent() -> None:
         raise ValueError
 
+    @app.task(max_retries=3)
+    async def cancel() -> None:
+        raise Abort("no stock")
+
     @app.task(max_retries=0)
     async def unserializable() -> object:
         return object()
@@ -54,6 +58,17 @@ async def attempts(app: Ardiq) -> list[Attempt]:
     async with asyncio.timeout(30):
         await run_app(app, observer=seen.append)
     return seen
+
+
+async def test_an_aborted_job_is_seen_once_with_its_reason_and_without_a_traceback(
+    app: Ardiq, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ardiq")
+    job = await app.ref("cancel").enqueue()
+    (seen,) = await attempts(app)
+    assert (seen.task, seen.job_id, seen.number, seen.most) == ("cancel", job.id, 1, 4)
+    assert (seen.outcome, seen.error, seen.traceback) == ("aborted", "aborted: no stock", "")
+    assert job.id not in caplog.text, "the observer shows it instead"
 
 
 async def test_every_attempt_is_seen_with_its_number_and_outcome(app: Ardiq) -> None:

@@ -78,7 +78,7 @@ def _show(outcomes: dict[str, str], *, as_json: bool) -> None:
     from ardiq.printable import printable
 
     if as_json:
-        print(json_text([{"id": job_id, "outcome": outcome} for job_id, outcome in outcomes.items()], indent=2))
+        print(json_text([{"task_id": job_id, "outcome": outcome} for job_id, outcome in outcomes.items()], indent=2))
         return
     for job_id, outcome in outcomes.items():
         print(f"{printable(job_id)}: {_TEXTS[outcome]}")

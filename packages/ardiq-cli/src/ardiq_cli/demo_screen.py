@@ -19,10 +19,8 @@ class Balance:
     """Jobs that ended without success."""
     retries: int
     """Attempts after the first that followed a failed attempt."""
-    reclaimed: int
-    """Jobs that the other worker took over from the killed one, according to its log."""
-    restarted: int
-    """How many of these had been started. The others had only been fetched."""
+    recovered: int
+    """Jobs that were running in the killed worker and have run again in the other one."""
     lost: int
     """Jobs that were enqueued but have no result."""
     firings: int
@@ -82,11 +80,7 @@ class Screen:
         rows = [
             ("jobs", f"{balance.jobs}", f"{balance.firings} of them fired by the one-second schedule"),
             ("retries", f"{balance.retries}", "of the job that fails twice"),
-            (
-                "taken over after the crash",
-                f"{balance.reclaimed}",
-                f"from the killed worker; {balance.restarted} had started",
-            ),
+            ("recovered after the crash", f"{balance.recovered}", "jobs that the killed worker was running"),
             ("failed", f"{balance.failed}", ""),
             ("lost", f"{balance.lost}", "nothing" if balance.lost == 0 else "jobs without a result"),
             ("seconds", f"{balance.seconds:.1f}", ""),

@@ -107,7 +107,7 @@ def show(attempt: "Attempt") -> None:
         "task": attempt.task,
         "job_id": attempt.job_id,
         "attempt": attempt.number,
-        "duration_ms": round(attempt.seconds * 1000, 1),
+        "duration_ms": round(attempt.seconds * 1000),
         "outcome": attempt.outcome,
     }
     if attempt.outcome == "succeeded":

@@ -96,12 +96,12 @@ class Job(Generic[R]):
         The result of an aborted job has `aborted=True`, and is kept for five minutes at least.
 
         Args:
-            timeout: How long to wait for the end of a running job, in seconds. 0 does not wait. The
-                job is aborted even if this time is too short.
+            timeout: How long to wait for the end of a running job: seconds or a timedelta. 0 does
+                not wait. The job is aborted even if this time is too short.
 
         Returns:
-            True if the job has ended as aborted, also by an earlier call. False if it has ended
-            otherwise, is unknown, or still runs after `timeout`.
+            True if the job has ended as aborted, even by an earlier call. False if it has ended
+            otherwise, is unknown, or is still running after `timeout`.
 
         Raises:
             ValueError: If `timeout` is negative.

@@ -10,7 +10,7 @@
 local due, running, waiters, aborting = unpack(KEYS)
 local base, job_prefix, unique_prefix, body_prefix, wake, group, id, nonce = unpack(ARGV)
 local job_key = job_prefix .. id
-local location_of, is_alive = presence()
+local location_of = presence()
 local notify, _, is_refused, publish = tell()
 local _, abort = marks(aborting, running, job_prefix, unique_prefix, body_prefix)
 local function answer(what) return { is_refused() and 1 or 0, what } end
@@ -22,9 +22,9 @@ if kind ~= 'q' and kind ~= 'd' then return answer('gone') end
 expect('zset', due)
 expect('hash', running, waiters, aborting)
 need(job_key, 'SET', 'DEL', 'UNLINK')
-need(due, 'ZREM', 'ZSCORE', 'HGET', 'HSET', 'HDEL', 'XRANGE', 'XPENDING', 'XDEL')
+need(due, 'ZREM', 'HGET', 'HSET', 'HDEL', 'XRANGE', 'XPENDING', 'XDEL')
 
-local function be_lost()
+local function end_as_lost()
   call('HDEL', aborting, id)
   notify(waiters, id, lose(job_key, id, record))
   return answer('ended')
@@ -41,7 +41,7 @@ if kind == 'd' then
   call('ZREM', due, id)
   if #envelope >= NONCE_END then return finish(sub(record, header, header + HEADER - 1), envelope) end
   -- The record is truncated, so there is nothing to run.
-  return be_lost()
+  return end_as_lost()
 end
 
 local entry, stream = location_of(base, record)
@@ -61,4 +61,4 @@ if found and #found[1] >= HEADER and #found[2] >= NONCE_END then
 end
 -- Its entry was deleted or damaged from outside ArdiQ.
 if found then call('XDEL', stream, entry) end
-return be_lost()
+return end_as_lost()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ardiq_worker import outcome
-from ardiq_worker.failures import log_abandoned, log_aborted
+from ardiq_worker.failures import log_abandoned
 from ardiq_worker.logs import Log
 from ardiq_worker.run import Cut, Run
 
@@ -25,10 +25,10 @@ log = Log("ardiq.worker")
 class Cuts:
     """Cuts runs on `loop` short.
 
-    A cancelled run may clean up for `wait_s`. Then `end` is called with its slot and its outcome.
+    A cancelled run may clean up for `wait_s`. Then `end` is called with the run and its outcome.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, wait_s: float, end: Callable[[int, Verdict], object]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, wait_s: float, end: Callable[[Run, Verdict], object]) -> None:
         self._loop = loop
         self._wait_s = wait_s
         self._end = end
@@ -75,9 +75,6 @@ class Cuts:
             self.cut_short(run, Cut.TIMEOUT, outcome.timed_out(run, None, seconds))
 
     def _abandon(self, run: Run, overdue: Verdict) -> None:
-        was_aborted = run.cut is Cut.ABORTED
         run.cut = Cut.ABANDONED
         log_abandoned(run, self._wait_s, self.abandoned)
-        if was_aborted and not run.task.silent:
-            log_aborted(run, None)
-        self._end(run.slot, overdue)
+        self._end(run, overdue)

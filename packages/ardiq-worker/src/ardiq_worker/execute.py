@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ardiq.context import enter
 from ardiq.control import Abort, Reject
+from ardiq_core import ABORTED
 from ardiq_worker import forked, outcome
 from ardiq_worker.awaiting import PLAIN, awaited
 from ardiq_worker.cancellation import OUT_OF_GRACE, WITH_ALL_TASKS, Cancellations
@@ -106,7 +107,7 @@ class Executor:
         self._running: dict[int, Run] = {}
         self._why_cancelled = OUT_OF_GRACE
         self._closed = False
-        self._cuts = Cuts(loop, cancel_wait_s, self._end)
+        self._cuts = Cuts(loop, cancel_wait_s, self._end_abandoned)
         self.cancellations = Cancellations(loop, self._running, self.RUN_CODE, stops_when_cancelled)
 
     @property
@@ -357,6 +358,9 @@ class Executor:
         return job_facts(run.name, run.task_id, run.tries, ended, self._elapsed_ms(run.slot))
 
     # Outcomes
+
+    def _end_abandoned(self, run: Run, ended: Verdict) -> None:
+        self._end(run.slot, self._aborted(run) if ended.kind == ABORTED else ended)
 
     def _forget(self, run: Run) -> None:
         """A run is over without an outcome: the engine has taken its job back."""

@@ -5,15 +5,17 @@ broken one is found soon.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from ardiq import Ardiq, Job, TaskResult
+from ardiq import Ardiq, BrokerUnreachableError, Job, TaskResult
 from tests.line import Line
 from tests.servers import Server
+
+MakeServer = Callable[[], Server]
 
 
 def sized(url: str, queue_name: str, **options: Any) -> Ardiq:
@@ -70,6 +72,45 @@ async def test_a_large_argument_over_a_slow_line_is_accepted_and_small_jobs_pass
         await large
         assert small > 1
         assert await app.queue_size() == small + 1
+
+
+UPLOADS = {
+    "one large argument": (1, 400_000),
+    "many large arguments": (8, 50_000),
+    "many small arguments": (1000, 400),
+}
+
+
+@pytest.mark.parametrize(("count", "length"), UPLOADS.values(), ids=UPLOADS)
+async def test_an_upload_may_take_longer_than_the_patience_of_its_caller(
+    server: Server, queue_name: str, count: int, length: int
+) -> None:
+    async with Line(server, rate=200_000) as line:
+        app = sized(line.url, queue_name, connect_timeout_s=1)
+        size = app.ref("size")
+        await size.enqueue(b"x")  # connected
+        began = time.monotonic()
+        await asyncio.gather(*(size.enqueue(b"x" * length) for _ in range(count)))
+        assert time.monotonic() - began > 1.5, "or the line was too fast for this test"
+        jobs = await app.enqueue_many(size.prepare(b"x" * length) for _ in range(count))
+    assert len({job.id for job in jobs}) == count
+    assert await sized(server.url, queue_name).queue_size() == 1 + 2 * count
+
+
+async def test_an_upload_to_a_server_that_does_not_answer_fails(make_server: MakeServer, queue_name: str) -> None:
+    server = make_server()
+    async with Line(server, rate=200_000) as line:
+        app = sized(line.url, queue_name, connect_timeout_s=1, max_payload_bytes=8_000_000)
+        upload = asyncio.ensure_future(app.ref("size").enqueue(b"x" * 4_000_000))
+        await moving(line, 100_000)
+        server.freeze()
+        try:
+            began = time.monotonic()
+            with pytest.raises(BrokerUnreachableError):
+                await upload
+            assert time.monotonic() - began < 10, "although the transfer could take another 20 s"
+        finally:
+            server.thaw()
 
 
 async def test_large_jobs_take_as_long_as_their_transfer(server: Server, queue_name: str) -> None:

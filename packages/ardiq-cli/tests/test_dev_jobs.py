@@ -58,7 +58,14 @@ def test_each_job_gets_a_line_and_each_failure_a_traceback(ardiq: StartProgram, 
     quiet = client.ref("quiet").enqueue_sync()
     jobs = {
         name: client.ref(name).enqueue_sync(*arguments)
-        for name, arguments in {"double": [1], "in_thread": [1], "fail": [5], "refuse": [], "cancel": [], "slow": []}.items()
+        for name, arguments in {
+            "double": [1],
+            "in_thread": [1],
+            "fail": [5],
+            "refuse": [],
+            "cancel": [],
+            "slow": [],
+        }.items()
     }
     for job in (quiet, *jobs.values()):
         assert job.result_sync(timeout=20) is not None

@@ -104,7 +104,7 @@ pub async fn enqueue(shared: &Shared, jobs: Vec<Submission>) -> Result<Answer> {
 /// identities.
 async fn send(shared: &Shared, chunk: Chunk) -> Result<Vec<String>> {
     // Each chunk has its own limit: with many chunks on a slow line, the server is still reachable.
-    let patience = Patience::within(shared.link.connect_limit());
+    let patience = Patience::for_upload(shared.link.connect_limit());
     let existing = produce::enqueue(&shared.link, &shared.keys, &chunk, patience).await?;
     let mut ids: Vec<String> = chunk.jobs.into_iter().map(|job| job.id).collect();
     for (position, id) in existing {

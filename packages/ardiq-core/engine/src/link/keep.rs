@@ -1,8 +1,10 @@
 //! Maintains idle connections: messages only arrive while a connection is alive, and a router may
 //! drop one silently.
 
-use tokio::time::{Instant, sleep};
+use redis::{Cmd, RedisResult, Value};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::wire::{Late, Wire};
 use super::{Link, Patience, RESPONSE_LIMIT, Route};
 use crate::commands;
 use crate::error::Result;
@@ -14,6 +16,22 @@ impl Link {
             self.outage.goes_on(since, "no answer");
             self.doubted.notify_one();
         }
+    }
+
+    /// Send a command on one connection, and have the connection checked while it does not answer.
+    pub(super) async fn ask(
+        &self,
+        wire: &Wire,
+        cmd: &Cmd,
+        patience: Patience,
+        route: Route,
+    ) -> std::result::Result<RedisResult<Value>, Late> {
+        wire.ask(cmd, patience, |since| self.doubt(route, since), || Box::pin(self.is_reachable())).await
+    }
+
+    /// Whether the server answers on a new connection.
+    async fn is_reachable(&self) -> bool {
+        timeout(RESPONSE_LIMIT, self.dialer.connect()).await.is_ok_and(|connected| connected.is_ok())
     }
 
     /// Maintain the connections. Never ends.

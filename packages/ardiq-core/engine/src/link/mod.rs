@@ -250,7 +250,7 @@ impl Link {
                 wire.send_ahead(redis::pipe().add_command(script.load()).clone()).await;
             }
             let sent = match &wire {
-                Ok(wire) => wire.ask(cmd, patience, |since| self.doubt(route, since)).await,
+                Ok(wire) => self.ask(wire, cmd, patience, route).await,
                 Err(error) => Ok(Err(error.clone())),
             };
             let (remedy, reason) = match sent {
@@ -292,7 +292,7 @@ impl Link {
                 (Remedy::Load, Some(script), Ok(wire)) => {
                     // A server that refuses scripts says so. Any other fault appears when the call
                     // is repeated.
-                    if let Ok(Err(error)) = wire.ask(&script.load(), patience, |since| self.doubt(route, since)).await
+                    if let Ok(Err(error)) = self.ask(wire, &script.load(), patience, route).await
                         && crate::error::remedy(&error) == Remedy::GiveUp
                     {
                         return Err(Error::Refused(Refusal::new(&error)));
@@ -342,7 +342,8 @@ impl Link {
             };
             self.outage.goes_on(began, &reason);
             let pause = pauses.next().unwrap_or(RESPONSE_LIMIT);
-            if matches!(patience, Patience::Until(end) if Instant::now() + pause >= end) {
+            let again = Instant::now() + pause;
+            if patience.cap(again) < again {
                 return Err(self.unreachable(&reason));
             }
             sleep(pause).await;

@@ -13,6 +13,9 @@ use super::flow::transfer_time;
 pub enum Patience {
     /// Until this time.
     Until(Instant),
+    /// Until this time, and after it for as long as the call is being transferred to a server that
+    /// answers.
+    WhileMoving(Instant),
     /// As long as the engine exists.
     Endless,
 }
@@ -23,11 +26,25 @@ impl Patience {
         Self::Until(Instant::now() + limit)
     }
 
+    /// For `limit` from now on, and longer for a transfer that has begun by then: a slow line is
+    /// not an unreachable server.
+    pub fn for_upload(limit: Duration) -> Self {
+        Self::WhileMoving(Instant::now() + limit)
+    }
+
+    /// For the next step of a call, whose first step may have outlasted this.
+    pub fn for_next_step(self) -> Self {
+        match self {
+            Self::WhileMoving(end) => Self::WhileMoving(end.max(Instant::now() + RESPONSE_LIMIT)),
+            other => other,
+        }
+    }
+
     /// Long enough to also transfer this many bytes over a slow connection.
     pub fn for_transfer(self, bytes: usize) -> Self {
         match self {
             Self::Until(end) => Self::Until(end.max(Instant::now() + RESPONSE_LIMIT + transfer_time(bytes as u64))),
-            Self::Endless => Self::Endless,
+            other => other,
         }
     }
 
@@ -39,13 +56,13 @@ impl Patience {
     /// `at`, or the end if that comes first.
     pub(super) fn cap(self, at: Instant) -> Instant {
         match self {
-            Self::Until(end) => end.min(at),
+            Self::Until(end) | Self::WhileMoving(end) => end.min(at),
             Self::Endless => at,
         }
     }
 
     pub(crate) fn is_over(self) -> bool {
-        matches!(self, Self::Until(end) if Instant::now() >= end)
+        matches!(self, Self::Until(end) | Self::WhileMoving(end) if Instant::now() >= end)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use redis::aio::MultiplexedConnection;
 use redis::{Arg, Cmd, Pipeline, RedisResult, Value};
 use tokio::task::AbortHandle;
@@ -17,6 +18,9 @@ use crate::commands;
 /// After this much silence, and some round trips, a connection is checked: a router on the way may
 /// have dropped it.
 const DOUBT: Duration = Duration::from_millis(500);
+
+/// A transfer that takes longer than this on the slowest line may outlast its caller's patience.
+const NOTICEABLE: Duration = Duration::from_millis(250);
 
 /// See the module.
 #[derive(Clone)]
@@ -109,12 +113,14 @@ impl Wire {
     }
 
     /// Send a command and await its reply while the connection is alive. `doubt` is called once if
-    /// the connection becomes silent.
-    pub async fn ask(
+    /// the connection becomes silent. When the caller's patience ends during a transfer,
+    /// `is_reachable` decides whether the transfer goes on.
+    pub async fn ask<'a>(
         &self,
         cmd: &Cmd,
-        patience: Patience,
+        mut patience: Patience,
         doubt: impl Fn(Instant),
+        is_reachable: impl Fn() -> BoxFuture<'a, bool>,
     ) -> Result<RedisResult<Value>, Late> {
         let _in_flight = InFlight::new(&self.in_flight, cmd);
         let mut answer = std::pin::pin!(self.send(cmd));
@@ -128,7 +134,14 @@ impl Wire {
                 return Ok(answer);
             }
             if patience.is_over() {
-                return Err(Late::Over);
+                if !matches!(patience, Patience::WhileMoving(_)) || self.allowance() < NOTICEABLE {
+                    return Err(Late::Over);
+                }
+                tokio::select! {
+                    answer = &mut answer => return Ok(answer),
+                    reachable = is_reachable() => if !reachable { return Err(Late::Over) },
+                }
+                patience = Patience::WhileMoving(Instant::now() + self.silence);
             }
             let silent_for = self.flow.last().max(began).elapsed().saturating_sub(self.allowance());
             if silent_for >= self.silence {

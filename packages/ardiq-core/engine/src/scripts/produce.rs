@@ -107,12 +107,12 @@ async fn send(link: &Link, keys: &Keys, chunk: &Chunk, cmd: &Cmd, bytes: usize, 
         if are_large { link.transfer(&put, patience).await } else { link.command(&put, patience).await }
     });
     let sent = async {
-        let call = link.call_sized(&ENQUEUE, cmd, bytes, patience);
+        let call = async |patience| link.call_sized(&ENQUEUE, cmd, bytes, patience).await;
         if are_large {
             try_join_all(ahead).await?;
-            call.await
+            call(patience.for_next_step()).await
         } else {
-            let (ahead, answer) = tokio::join!(biased; try_join_all(ahead), call);
+            let (ahead, answer) = tokio::join!(biased; try_join_all(ahead), call(patience));
             ahead.and(answer)
         }
     };

@@ -130,8 +130,15 @@ impl Mailbox {
 
     /// Enqueue one occurrence of a schedule unless it, or a later one, was fired. The answer is an
     /// int: see the stub.
-    fn fire(&self, request_id: RequestId, schedule: String, fire_ms: u64, job: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.client.fire(&self.replies, request_id, schedule, fire_ms, convert::submission(job)?);
+    fn fire(
+        &self,
+        request_id: RequestId,
+        schedule: String,
+        fire_ms: u64,
+        gap_ms: u64,
+        job: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.client.fire(&self.replies, request_id, schedule, fire_ms, gap_ms, convert::submission(job)?);
         Ok(())
     }
 

@@ -55,10 +55,23 @@ if is_held then
   if call('HSET', aborting, id, nonce) == 1 then publish(wake, 'abort') end
   return answer('asked')
 end
-if found and #found[1] >= HEADER and #found[2] >= NONCE_END then
+-- Delete an entry that was not delivered. It counts as read, or the group's lag would be too high
+-- from then on, and `settle` could not rely on it.
+local function delete_undelivered()
   call('XDEL', stream, entry)
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  for _, one in ipairs(groups.err and {} or groups) do
+    local last, entries_read = one[8], one[10]
+    if one[2] == group and entries_read then
+      redis.pcall('XGROUP', 'SETID', stream, group, last, 'ENTRIESREAD', entries_read + 1)
+    end
+  end
+end
+
+if found and #found[1] >= HEADER and #found[2] >= NONCE_END then
+  delete_undelivered()
   return finish(sub(found[1], 1, HEADER), found[2])
 end
 -- Its entry was deleted or damaged from outside ArdiQ.
-if found then call('XDEL', stream, entry) end
+if found then delete_undelivered() end
 return end_as_lost()

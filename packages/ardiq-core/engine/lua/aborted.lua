@@ -4,6 +4,11 @@
 -- `aborting` holds the jobs that a worker has and that are to be aborted: the nonce of the enqueue
 -- by job id. A mark stays until its job has ended, so it outlives the worker.
 
+-- A nonce as it is written in the names of keys.
+local function hex(nonce)
+  return (string.gsub(nonce, '.', function(byte) return string.format('%02x', string.byte(byte)) end))
+end
+
 -- The minimum lifetime of the result of an aborted job.
 local ABORTED_MS = 300000
 
@@ -46,8 +51,7 @@ local function marks(aborting, running, job_prefix, unique_prefix, body_prefix)
     local ttl = math.max(ABORTED_MS, tonumber(repeat_ms) or 0)
     call('SET', job_prefix .. id, record, 'PX', string.format('%.0f', ttl))
     if type(unique) == 'string' and ask('GET', unique_prefix .. unique) == id then call('DEL', unique_prefix .. unique) end
-    local function hex(byte) return string.format('%02x', string.byte(byte)) end
-    call('UNLINK', body_prefix .. id .. ':' .. string.gsub(sub(envelope, NONCE, NONCE_END), '.', hex))
+    call('UNLINK', body_prefix .. id .. ':' .. hex(sub(envelope, NONCE, NONCE_END)))
     call('HDEL', running, id)
     call('HDEL', aborting, id)
     return record

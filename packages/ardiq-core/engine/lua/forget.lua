@@ -7,7 +7,7 @@ local waiters = KEYS[1]
 local job_prefix, channel = ARGV[1], ARGV[2]
 local FIRST_ID = 3
 expect('hash', waiters)
-need(waiters, 'HGET', 'HSET', 'HDEL')
+need(waiters, 'HGET', 'HSET', 'HDEL', 'GETRANGE')
 local ended = {}
 for i = FIRST_ID, #ARGV do
   local id, others, mine = ARGV[i], '', false

@@ -8,34 +8,43 @@ local due = KEYS[1]
 local base, job_prefix, most, aside = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local ids = call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, most)
 if #ids == 0 then return { now, 0, due_in(due) } end
-need(due, 'ZREM', 'ZRANGE', 'TYPE', 'GET', 'XADD', 'SET', 'RENAME')
+need(due, 'ZREM', 'ZRANGE', 'TYPE', 'GET', 'XADD', 'SET')
 
-local ready = {}
-local function make_ready(stream)
-  if ready[stream] then return end
-  local found = call('TYPE', stream).ok
-  if found ~= 'stream' and found ~= 'none' then
-    local name = aside .. sub(stream, #base + 1)
-    call('RENAME', stream, name)
-    redis.pcall('PEXPIRE', name, ASIDE_MS)
-  end
-  ready[stream] = true
-end
-
-for _, id in ipairs(ids) do
-  local job_key = job_prefix .. id
-  local record = ask('GET', job_key)
+-- Read all records before the first write, because a stream of the wrong type needs a permission
+-- more.
+local records, streams = {}, {}
+for n, id in ipairs(ids) do
+  local record = ask('GET', job_prefix .. id)
   if record and sub(record, 1, 1) == 'd' then
     local header = REST + 1 + (string.byte(record, REST) or 0)
-    local envelope = header + HEADER
-    if #record >= envelope + NONCE_END - 1 then
-      local stream = base .. sub(record, REST + 1, header - 1)
-      make_ready(stream)
-      add_to_stream(base, stream, job_key, sub(record, header, envelope - 1) .. id, sub(record, envelope))
-    else
-      -- The record is truncated, so there is nothing to run.
-      lose(job_key, id, record)
-    end
+    local is_whole = #record >= header + HEADER + NONCE_END - 1
+    records[n] = { text = record, header = header, stream = is_whole and base .. sub(record, REST + 1, header - 1) }
+    if is_whole then streams[records[n].stream] = true end
+  end
+end
+local wrong = {}
+for stream in pairs(streams) do
+  local found = call('TYPE', stream).ok
+  if found ~= 'stream' and found ~= 'none' then
+    need(due, 'RENAME')
+    wrong[#wrong + 1] = stream
+  end
+end
+
+for _, stream in ipairs(wrong) do
+  local name = aside .. sub(stream, #base + 1)
+  call('RENAME', stream, name)
+  redis.pcall('PEXPIRE', name, ASIDE_MS)
+end
+for n, id in ipairs(ids) do
+  local record = records[n]
+  if record and record.stream then
+    local envelope = record.header + HEADER
+    local label = sub(record.text, record.header, envelope - 1) .. id
+    add_to_stream(base, record.stream, job_prefix .. id, label, sub(record.text, envelope))
+  elseif record then
+    -- The record is truncated, so there is nothing to run.
+    lose(job_prefix .. id, id, record.text)
   end
 end
 call('ZREM', due, unpack(ids))

@@ -3,10 +3,10 @@
 --
 -- KEYS  workers, worker info, running, pulse, lanes, waiters, aborting, then pairs (returned
 --       stream, lane stream) that the caller serves
--- ARGV  base, job prefix, unique prefix, body prefix, group, calling worker, maximum number of
---       jobs, "1" to look also for consumers that never signed on, time at which this call was
---       expected in ms (see leases.lua), prefixes of the two kinds of stream (returned, lane), then
---       pairs (worker, lease) that an earlier call returned as expired
+-- ARGV  base, job prefix, unique prefix, body prefix, prefix of survivals, group, calling worker,
+--       maximum number of jobs, "1" to look also for consumers that never signed on, time at which
+--       this call was expected in ms (see leases.lua), prefixes of the two kinds of stream
+--       (returned, lane), then pairs (worker, lease) that an earlier call returned as expired
 -- out   now, dead worker ("" when there is none), jobs taken over, how many of these had started, 1
 --       when none of its work is left, ids of some that had started, 1 if jobs are to be aborted
 --       (else 0), then pairs (worker, lease) whose lease has expired
@@ -19,10 +19,10 @@
 -- attempts. A job that is marked in `aborting` ends as aborted.
 local workers, info, running, pulse, known_lanes, waiters, aborting = unpack(KEYS, 1, 7)
 local FIRST_STREAM = 8
-local base, job_prefix, unique_prefix, body_prefix, group, asker = unpack(ARGV, 1, 6)
-local left, sweep, expected = tonumber(ARGV[7]), ARGV[8] == '1', ARGV[9]
-local returned_prefix, lane_prefix = ARGV[10], ARGV[11]
-local FIRST_SEEN = 12
+local base, job_prefix, unique_prefix, body_prefix, survivals_prefix, group, asker = unpack(ARGV, 1, 7)
+local left, sweep, expected = tonumber(ARGV[8]), ARGV[9] == '1', ARGV[10]
+local returned_prefix, lane_prefix = ARGV[11], ARGV[12]
+local FIRST_SEEN = 13
 local MOST_SUSPECTS, MOST_NAMED = 100, 10
 expect('zset', workers)
 need(workers, 'ZADD', 'ZRANGEBYSCORE', 'GET', 'SET')
@@ -61,7 +61,7 @@ if not victim then return out end
 local some_stream = KEYS[FIRST_STREAM]
 expect('hash', info, running, waiters, aborting)
 expect('stream', unpack(KEYS, FIRST_STREAM))
-need(workers, 'ZREM', 'HGET', 'HDEL', 'SET', 'DEL', 'UNLINK')
+need(workers, 'ZREM', 'HGET', 'HDEL', 'SET', 'DEL', 'UNLINK', 'SCARD')
 need(some_stream, 'XRANGE', 'XADD', 'XPENDING', 'XACK', 'XDEL')
 if not may('XGROUP', 'DELCONSUMER', some_stream, group, victim) then
   error({ err = "NOPERM this user has no permissions to run the 'xgroup|delconsumer' command" })
@@ -111,6 +111,13 @@ local function take_over(s, entry)
     if #out[6] < MOST_NAMED then out[6][#out[6] + 1] = id end
   end
   if had_begun and not signed_off then
+    -- Earlier takeovers from workers that turned out to be alive were no deaths.
+    local survivals = survivals_prefix .. id .. ':' .. hex(sub(envelope, NONCE, NONCE_END))
+    local survived = ask('SCARD', survivals) or 0
+    if survived > 0 then
+      deaths = math.max(0, deaths - survived)
+      call('DEL', survivals)
+    end
     local mode = string.match(run, ' (%a)$')
     -- The run had been cleared of suspicion, so its deaths are counted from 1 again.
     tries, deaths = math.min(tries + 1, 4294967295), mode == 'c' and 1 or math.min(deaths + 1, 255)

@@ -205,8 +205,7 @@ local function check_body(key, name)
   if call('PTTL', key) ~= -1 then return end
   local id, nonce = string.match(name, '^(.*):(%x+)$')
   local head = id and head_of(id)
-  local function hex(byte) return string.format('%02x', string.byte(byte)) end
-  local own = is_record(head, 'qd') and string.gsub(sub(head, NONCE, NONCE_END), '.', hex)
+  local own = is_record(head, 'qd') and hex(sub(head, NONCE, NONCE_END))
   if own ~= nonce then
     call('PEXPIRE', key, 60000)
     report('body', name)

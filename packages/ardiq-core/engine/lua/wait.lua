@@ -29,7 +29,7 @@ local born = kind == 'q' and tonumber(string.match(record, '^(%d+)%-', REST))
 local doubtful = kind == 'd' or kind == 'q' and not (born and born > now - RECENT_MS)
 if doubtful and not select(2, presence())(base, due, running, id, record) then
   expect('hash', waiters)
-  need(waiters, 'HSET', 'SET', 'ZADD')
+  need(waiters, 'HGET', 'HSET', 'SET', 'ZADD')
   if kind == 'q' then
     record = lose(job_key, id, record)
     tell()(waiters, id, record)

@@ -23,7 +23,7 @@ use crate::protocol::state::Listing;
 use crate::refusal::Refusal;
 use crate::runtime::Runtime;
 use crate::scripts::look;
-use crate::scripts::produce::{self, Fired};
+use crate::scripts::produce::{self, Fired, Occurrence};
 use crate::server::Server;
 use crate::shared::Shared;
 use crate::submit::{self, Submission};
@@ -190,14 +190,23 @@ impl Client {
         });
     }
 
-    /// Enqueue one occurrence of a schedule. The answer is [`Answer::Number`], a
-    /// [`produce::Firing`].
-    pub fn fire(&self, mailbox: &Arc<Mailbox>, request: RequestId, schedule: String, fire_ms: u64, job: Submission) {
+    /// Enqueue one occurrence of a schedule. The next one is `gap_ms` later. The answer is
+    /// [`Answer::Number`], a [`produce::Firing`].
+    pub fn fire(
+        &self,
+        mailbox: &Arc<Mailbox>,
+        request: RequestId,
+        schedule: String,
+        fire_ms: u64,
+        gap_ms: u64,
+        job: Submission,
+    ) {
         self.request(mailbox, request, move |shared, patience| async move {
             shared.server.check_once(&shared.link, patience).await?;
+            let occurrence = Occurrence { schedule: &schedule, fire_ms, gap_ms };
             let mut fired = Fired::default();
             for job in submit::prepare(vec![job], shared.link.connect_limit())?.iter().flat_map(|chunk| &chunk.jobs) {
-                fired = produce::fire(&shared.link, &shared.keys, &schedule, fire_ms, job, patience).await?;
+                fired = produce::fire(&shared.link, &shared.keys, occurrence, job, patience).await?;
             }
             shared.clock.observe(fired.now_ms);
             Ok(Answer::Number(fired.how as i64))

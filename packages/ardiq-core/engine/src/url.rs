@@ -91,6 +91,7 @@ fn read(url: &str) -> Read<Address> {
     let mut bare = Url::parse(url).map_err(|_| malformed())?;
     let options = Options::read(&bare, scheme == "rediss" || scheme == "valkeys")?;
     bare.set_query(None);
+    let has_path = !scheme.ends_with("unix") && !bare.path().trim_matches('/').is_empty();
     let info = bare.into_connection_info().map_err(|_| malformed())?;
     let shown = match info.addr() {
         ConnectionAddr::Tcp(host, port) => format!("{host}:{port}"),
@@ -100,7 +101,7 @@ fn read(url: &str) -> Read<Address> {
     };
     let mut settings: RedisConnectionInfo = info.redis_settings().clone();
     if let Some(db) = options.db {
-        if settings.db() != 0 && settings.db() != db {
+        if (settings.db() != 0 || has_path) && settings.db() != db {
             return Err("the path and the parameter db name two databases".into());
         }
         settings = settings.set_db(db);
@@ -324,6 +325,7 @@ mod tests {
             ("redis://h?db=hunter2", "db"),
             ("redis://h?db=-1", "db"),
             ("redis://h/1?db=2", "db"),
+            ("redis://h/0?db=2", "db"),
             ("redis://h?db=1&db=1", "db"),
             ("redis://h?protocol=2", "protocol"),
             ("redis://h?client_name=hunter2%20x", "client_name"),

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use ardiq_engine::protocol::entry::Header;
 use ardiq_engine::protocol::envelope::Envelope;
 use ardiq_engine::protocol::record::{Outcome, ResultRecord};
@@ -99,6 +101,22 @@ async fn a_queued_job_ends_at_once_and_leaves_nothing_behind() {
     assert_eq!(leftovers(&queue).await, expected, "the tombstones of the others");
     assert_eq!((queue.length(LOW).await, queue.pending(LOW).await), (0, 0));
     assert!(queue.enqueue(&[NewJob { body: (&b"large"[..]).into(), ..rich("b") }]).await.is_empty(), "free again");
+}
+
+#[tokio::test]
+async fn an_aborted_job_does_not_make_the_lag_of_its_stream_wrong() {
+    let queue = Queue::start();
+    queue.enqueue(&[job("stranded"), job("a"), job("b"), job("last")]).await;
+    let stranded = queue.take("w", 1).await.remove(0);
+    assert_eq!((abort_it(&queue, "a").await, abort_it(&queue, "b").await), (Abort::Aborted, Abort::Aborted));
+    let last = queue.take("w", 1).await.remove(0);
+    let groups: Vec<BTreeMap<String, redis::Value>> = queue.ask("XINFO", ("GROUPS", &queue.keys.streams[LOW])).await;
+    assert_eq!(groups[0]["lag"], redis::Value::Int(0));
+    // As many entries are stranded as were deleted: the next outcome must not delete them.
+    let _: i64 = queue.ask("XACK", (&queue.keys.streams[LOW], "q", &stranded.entry)).await;
+    queue.enqueue(&[job("next")]).await;
+    assert!(queue.settle(&[done(&last, TTL)]).await.is_empty());
+    assert_eq!(queue.length(LOW).await, 2, "the stranded one and the next one");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use ardiq_engine::scripts::produce::{self, NewJob};
 use ardiq_engine::scripts::{deliver, look};
 use ardiq_engine::url;
 use std::sync::Arc;
-use support::{HIGH, LIMIT, LOW, Queue, TTL, again, back, call_of, dead, done, job, patience, promote};
+use support::{HIGH, LIMIT, LOW, Queue, TTL, again, back, call_of, dead, done, job, occurrence, patience, promote};
 
 async fn set_memory(queue: &Queue, bytes: &str) {
     let _: String = queue.ask("CONFIG", ("SET", "maxmemory-policy", "noeviction", "maxmemory", bytes)).await;
@@ -26,7 +26,7 @@ async fn with_full_memory_new_work_is_refused_and_the_rest_of_a_job_s_life_goes_
 
     let refused = produce::enqueue(&queue.link, &queue.keys, &call_of(&[job("too much")]), patience()).await;
     assert!(matches!(&refused, Err(Error::Refused(no)) if no.code == "OOM"), "{refused:?}");
-    let refused = produce::fire(&queue.link, &queue.keys, "tick", 1, &job("tick"), patience()).await;
+    let refused = produce::fire(&queue.link, &queue.keys, occurrence("tick", 1), &job("tick"), patience()).await;
     assert!(matches!(&refused, Err(Error::Refused(_))), "{refused:?}");
     assert_eq!((queue.record("too much").await, queue.record("tick").await), (None, None));
 

@@ -8,7 +8,9 @@ use ardiq_engine::protocol::record::Location;
 use ardiq_engine::scripts::deliver::Settlement;
 use ardiq_engine::scripts::look;
 use ardiq_engine::scripts::produce::{self, Firing, NewJob};
-use support::{HIGH, LOW, NO_ARGUMENTS, Queue, RETURNED_LOW, TTL, done, header_of, job, job_of_call, patience};
+use support::{
+    HIGH, LOW, NO_ARGUMENTS, Queue, RETURNED_LOW, TTL, done, header_of, job, job_of_call, occurrence, patience,
+};
 
 fn unique(id: &str, call: u64) -> NewJob {
     NewJob { unique: Some("ab12".into()), ..job_of_call(id, call) }
@@ -255,7 +257,8 @@ async fn an_occurrence_is_fired_once_and_a_later_one_again() {
     let queue = Queue::start();
     let fire = async |schedule: &str, at: u64| {
         let job = NewJob { lane: 1, ..job(&format!("cron:{schedule}:{at}")) };
-        produce::fire(&queue.link, &queue.keys, schedule, at, &job, patience()).await.unwrap().how == Firing::Fired
+        produce::fire(&queue.link, &queue.keys, occurrence(schedule, at), &job, patience()).await.unwrap().how
+            == Firing::Fired
     };
     assert!(fire("tick", 2_000).await);
     assert!(!fire("tick", 2_000).await, "this occurrence was fired before");
@@ -274,7 +277,8 @@ async fn an_occurrence_is_passed_over_while_an_unfinished_job_holds_its_identity
     let queue = Queue::start();
     let fire = async |at: u64| {
         let job = unique(&format!("cron:tick:{at}"), at);
-        produce::fire(&queue.link, &queue.keys, "tick", at, &job, patience()).await.unwrap().how == Firing::Fired
+        produce::fire(&queue.link, &queue.keys, occurrence("tick", at), &job, patience()).await.unwrap().how
+            == Firing::Fired
     };
     assert!(fire(1_000).await);
     assert!(!fire(2_000).await);

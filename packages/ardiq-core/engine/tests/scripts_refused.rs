@@ -19,8 +19,8 @@ use ardiq_engine::url;
 use bytes::Bytes;
 use support::server::Server;
 use support::{
-    HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, patience, poison, result_of, start_of,
-    survivor,
+    HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, occurrence, patience, poison,
+    result_of, start_of, survivor,
 };
 
 /// The nonce of every job here.
@@ -77,6 +77,9 @@ async fn set_scene(queue: &Queue) -> Vec<Entry> {
     let _: String = queue.ask("SET", (queue.keys.job("lost"), "q123456781-1 lane:high")).await;
     let _: i64 = queue.ask("HSET", (&queue.keys.running, "gone", "1-1 nobody 5 1")).await;
     let _: i64 = queue.ask("XACK", (&queue.keys.streams[LOW], &queue.keys.queue, &sent[4].entry)).await;
+    // A scheduled job that is missing from the due set.
+    queue.enqueue(&[NewJob { delay_ms: 60_000, ..job("undue") }]).await;
+    let _: i64 = queue.ask("ZREM", (&queue.keys.due, "undue")).await;
     // Marks: of a job that a worker has, of one that the dead worker has, and of one that has
     // ended.
     for id in [sent[3].id.as_str(), "of the dead", "ended"] {
@@ -106,7 +109,7 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
         }
         ("fire", _) => {
             let job = NewJob { unique: Some("w".into()), ..job("cron") };
-            produce::fire(link, keys, "tick", 7, &job, patience()).await.is_ok()
+            produce::fire(link, keys, occurrence("tick", 7), &job, patience()).await.is_ok()
         }
         ("promote", _) => upkeep::promote(link, keys, 10, patience()).await.is_ok(),
         ("fetch", 0) => deliver::fetch(link, keys, "w", 10, Source::New, patience()).await.is_ok(),
@@ -140,6 +143,11 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
             upkeep::survive(link, keys, &runs, patience()).await.is_ok()
         }
         ("leave", _) => upkeep::leave(link, keys, "w", false, patience()).await.is_ok(),
+        ("forget", _) => {
+            let ids = ["a".to_owned(), "b".to_owned(), "unknown".to_owned()];
+            look::forget(link, keys, "me", &ids, patience()).await.is_ok()
+        }
+        ("wait", 2) => look::wait(link, keys, "undue", "you", 60_000, patience()).await.is_ok(),
         ("wait", 0) => look::wait(link, keys, "d", "me", 60_000, patience()).await.is_ok(),
         ("wait", _) => look::wait(link, keys, "lost", "you", 60_000, patience()).await.is_ok(),
         ("mend", _) => upkeep::mend(link, keys, patience()).await.is_ok(),
@@ -153,7 +161,7 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
 }
 
 /// Every script that writes, with the number of ways in which it is called here.
-const SCRIPTS: [(&str, usize); 14] = [
+const SCRIPTS: [(&str, usize); 15] = [
     ("enqueue", 2),
     ("fire", 1),
     ("promote", 1),
@@ -164,7 +172,8 @@ const SCRIPTS: [(&str, usize); 14] = [
     ("renew", 1),
     ("reclaim", 1),
     ("leave", 1),
-    ("wait", 2),
+    ("wait", 3),
+    ("forget", 1),
     ("mend", 1),
     ("scrub", 7),
     ("survive", 1),
@@ -184,6 +193,9 @@ async fn a_script_that_lacks_a_right_has_done_nothing_or_all_that_it_should() {
     for script in ALL {
         let _: String = queue.ask("SCRIPT", ("LOAD", script.text)).await;
     }
+    let writing: BTreeSet<&str> =
+        ALL.iter().filter(|one| !one.text.contains("flags=no-writes")).map(|one| one.name).collect();
+    assert_eq!(SCRIPTS.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>(), writing);
     let mut refused = BTreeSet::new();
     for (script, variants) in SCRIPTS {
         for variant in 0..variants {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use ardiq_engine::scripts::deliver::{Settlement, Verdict};
 use ardiq_engine::scripts::look::{self, Seen};
-use ardiq_engine::scripts::produce::{self, Firing, NewJob};
-use support::{LIMIT, LOW, Queue, TTL, done, job, job_of_call, patience, result_of, settlement};
+use ardiq_engine::scripts::produce::{self, Firing, NewJob, Occurrence};
+use support::{LIMIT, LOW, Queue, TTL, done, job, job_of_call, occurrence, patience, result_of, settlement};
 
 async fn seen(queue: &Queue, id: &str) -> Seen {
     look::wait(&queue.link, &queue.keys, id, "me", 0, patience()).await.unwrap()
@@ -103,7 +103,7 @@ async fn a_schedule_goes_on_after_the_clock_was_set_back() {
     let now = queue.now_ms().await;
     let fire = async |at: u64| {
         let job = job(&format!("cron:tick:{at}"));
-        produce::fire(&queue.link, &queue.keys, "tick", at, &job, patience()).await.unwrap().how
+        produce::fire(&queue.link, &queue.keys, occurrence("tick", at), &job, patience()).await.unwrap().how
     };
     let _: i64 = queue.ask("HSET", (&queue.keys.cron, "tick", now + 3_600_000)).await;
     assert_eq!(fire(now - 10).await, Firing::FiredAgain);
@@ -116,6 +116,9 @@ async fn a_schedule_goes_on_after_the_clock_was_set_back() {
     assert_eq!(queue.length(LOW).await, 2);
     let _: i64 = queue.ask("HSET", (&queue.keys.cron, "tick", now + 30_000)).await;
     assert_eq!(fire(now + 1).await, Firing::Not, "a small step back is waited for");
+    let every_second = Occurrence { gap_ms: 1_000, ..occurrence("tick", now + 1) };
+    let often = produce::fire(&queue.link, &queue.keys, every_second, &job("often"), patience()).await.unwrap();
+    assert_eq!(often.how, Firing::FiredAgain, "a schedule is not silent for many of its occurrences");
     let _: i64 = queue.ask("HSET", (&queue.keys.cron, "tick", "rubbish")).await;
     assert_eq!(fire(now + 1).await, Firing::Fired);
 }
@@ -126,7 +129,7 @@ async fn an_occurrence_that_has_not_come_is_not_fired_for_a_worker_whose_clock_i
     let now = queue.now_ms().await;
     let fire = async |at: u64| {
         let job = job(&format!("cron:tick:{at}"));
-        produce::fire(&queue.link, &queue.keys, "tick", at, &job, patience()).await.unwrap()
+        produce::fire(&queue.link, &queue.keys, occurrence("tick", at), &job, patience()).await.unwrap()
     };
     let fired = fire(now + 3_600_000).await;
     assert_eq!(fired.how, Firing::Not);

@@ -113,6 +113,22 @@ async fn a_run_that_had_outlived_suspicion_is_counted_from_one_again() {
 }
 
 #[tokio::test]
+async fn takeovers_from_workers_that_live_make_no_job_a_suspect_for_its_deaths() {
+    let queue = Queue::start();
+    let mut entry = queue.deliver("a", "w").await;
+    for worker in ["w", "heir", "heir", "heir"] {
+        queue.begin(worker, &[&entry]).await;
+        let lost = entry.entry.clone();
+        entry = taken_over(&queue, worker).await;
+        assert_eq!(header_of(&entry).deaths, 1, "the last takeover may have been a death");
+        survive(&queue, &lost, &[("a", NONCE)]).await;
+    }
+    queue.begin("heir", &[&entry]).await;
+    assert_eq!(header_of(&taken_over(&queue, "heir").await).deaths, 1);
+    assert_eq!(header_of(&{ entry }).tries, 4);
+}
+
+#[tokio::test]
 async fn poison_is_dead_lettered_when_nothing_speaks_for_it() {
     let queue = Queue::start();
     queue.enqueue(&[NewJob { unique: Some("u".into()), ..job("a") }]).await;

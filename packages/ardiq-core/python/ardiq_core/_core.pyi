@@ -116,8 +116,10 @@ class Mailbox:
         with an exception for each other job.
         """
 
-    def fire(self, request_id: int, schedule: str, fire_ms: int, job: Submission) -> None:
+    def fire(self, request_id: int, schedule: str, fire_ms: int, gap_ms: int, job: Submission) -> None:
         """Enqueue one occurrence of a schedule unless it, or a later one, was fired.
+
+        The next occurrence is `gap_ms` later.
 
         The answer is an int: 1 if this call fired it, 2 if it did so after the server's clock was
         set back, 0 if not.

@@ -257,7 +257,7 @@ class Timer:
         try:
             submission = self._submission(schedule, fire_ms)
             self._request_id += 1
-            mailbox.fire(self._request_id, schedule.name, fire_ms, submission)
+            mailbox.fire(self._request_id, schedule.name, fire_ms, due.next_ms - fire_ms, submission)
             self._asked[self._request_id] = (schedule.name, due, fire_ms)
         except BaseException as error:  # noqa: BLE001 - a serializer may raise anything; the other schedules go on
             self._tell_failure(schedule.name, fire_ms, error)

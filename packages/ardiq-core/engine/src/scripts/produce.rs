@@ -167,19 +167,33 @@ pub struct Fired {
     pub how: Firing,
 }
 
+/// One occurrence of a schedule.
+#[derive(Debug, Clone, Copy)]
+pub struct Occurrence<'a> {
+    /// Name of the schedule.
+    pub schedule: &'a str,
+    /// When it is due, in epoch milliseconds.
+    pub fire_ms: u64,
+    /// Milliseconds until the next one.
+    pub gap_ms: u64,
+}
+
 /// Enqueue one occurrence of a schedule.
 pub async fn fire(
     link: &Link,
     keys: &Keys,
-    schedule: &str,
-    fire_ms: u64,
+    occurrence: Occurrence<'_>,
     job: &NewJob,
     patience: Patience,
 ) -> Result<Fired> {
     let lane = keys.lane_streams.get(job.lane).map_or("", String::as_str);
-    let mut cmd = FIRE.call(&[&keys.cron, &keys.due, &keys.running, lane], 8, job.envelope.len());
-    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(schedule).arg(fire_ms);
-    cmd.arg(&job.id).arg(job.unique.as_deref().unwrap_or("-")).arg(&job.envelope);
+    let mut cmd = FIRE.call(&[&keys.cron, &keys.due, &keys.running, lane], 9, job.envelope.len());
+    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(occurrence.schedule);
+    cmd.arg(occurrence.fire_ms)
+        .arg(occurrence.gap_ms)
+        .arg(&job.id)
+        .arg(job.unique.as_deref().unwrap_or("-"))
+        .arg(&job.envelope);
     let ((), fired) = tokio::join!(biased; link.register(patience), link.call(&FIRE, &cmd, patience));
     let [now, how] = reply::head(&mut reply::array(fired?)?.into_iter())?;
     let how = match reply::int(&how)? {

@@ -122,8 +122,8 @@ pub async fn reclaim(link: &Link, keys: &Keys, search: Search<'_>, patience: Pat
     let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.running, &keys.pulse, &keys.known_lanes];
     names.extend([keys.waiters.as_str(), &keys.aborting]);
     names.extend(keys.streams.iter().map(String::as_str));
-    let mut cmd = RECLAIM.call(&names, 11 + 2 * search.seen.len(), 0);
-    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.queue);
+    let mut cmd = RECLAIM.call(&names, 12 + 2 * search.seen.len(), 0);
+    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.survivals).arg(&keys.queue);
     cmd.arg(search.asker).arg(search.limit);
     cmd.arg(u8::from(search.sweep)).arg(search.expected_ms).arg(RETURNED).arg(LANE);
     for (worker, lease) in search.seen {

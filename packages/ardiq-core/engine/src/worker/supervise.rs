@@ -107,7 +107,9 @@ impl Failures {
     fn add(&mut self, error: &Error, now: Instant) -> Reaction {
         self.first = self.last.is_none_or(|last| now - last > SEPARATE);
         self.last = Some(now);
-        let is_refused = matches!(error, Error::Refused(_)) && !error.is_about_this_call();
+        // A key of the wrong type stays until somebody who may rename it does so.
+        let is_refused =
+            matches!(error, Error::Refused(_)) && (!error.is_about_this_call() || error.is_of_wrong_type());
         if self.first || is_refused {
             self.since = None;
         }

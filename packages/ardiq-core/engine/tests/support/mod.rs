@@ -17,7 +17,7 @@ use ardiq_engine::protocol::envelope::Envelope;
 use ardiq_engine::protocol::keys::Keys;
 use ardiq_engine::protocol::state::StartMode;
 use ardiq_engine::scripts::deliver::{self, Cursor, Entry, Fetched, GUARD_MS, Settlement, Source, Start, Verdict};
-use ardiq_engine::scripts::produce::{self, Chunk, NewJob};
+use ardiq_engine::scripts::produce::{self, Chunk, NewJob, Occurrence};
 use ardiq_engine::scripts::upkeep::{self, Claim, Expired, Promoted, Reclaimed, Renewed, Search, Survivor};
 use ardiq_engine::url;
 use bytes::Bytes;
@@ -333,6 +333,11 @@ pub fn start_of(entry: &Entry) -> Start {
 
 pub fn back(entry: &Entry) -> Settlement {
     settlement(entry, Verdict::Back(header_of(entry).encode().to_vec()))
+}
+
+/// An occurrence of a schedule that is due every hour.
+pub fn occurrence(schedule: &str, fire_ms: u64) -> Occurrence<'_> {
+    Occurrence { schedule, fire_ms, gap_ms: 3_600_000 }
 }
 
 pub async fn promote(queue: &Queue, limit: usize) -> Promoted {

@@ -269,8 +269,9 @@ class _Runs:
                     earlier = "; ".join(str(run) for run in open_runs)
                     yield Finding("unexplained start", job, f"{start}, after {earlier}", start.pid)
                 else:
-                    open_runs.remove(found[0])
-                    self.extra[found[1]] += 1
+                    lost, reason = found
+                    open_runs.remove(lost)
+                    self.extra[reason] += 1
                 open_runs.append(start)
 
     def died(self, start: Note) -> bool:

@@ -120,7 +120,7 @@ def test_results_and_tracebacks_are_shown_with_escapes(
         assert done.returncode == ExitCode.OK, done.stderr
         assert SHOWN in done.stdout.replace("\n", "")
         assert all(acts not in done.stdout for acts in ACTS[:-1])
-        screen = on_terminal(*one)[1]
+        _, screen = on_terminal(*one)
         assert all(acts not in screen for acts in ACTS[:-1])
         done = ask(*one, "--json")
         assert harmless(done.stdout)

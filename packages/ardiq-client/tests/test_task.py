@@ -195,8 +195,8 @@ class TestSubmission:
         def odd(self: int, fn: int, name: int, args: int) -> None: ...
 
         task = app.task(odd)
-        payload = submission(task.prepare(self=1, fn=2, name=3, args=4)).body
-        assert app._codec.decode_call(payload) == ((), {"self": 1, "fn": 2, "name": 3, "args": 4})
+        body = submission(task.prepare(self=1, fn=2, name=3, args=4)).body
+        assert app._codec.decode_call(body) == ((), {"self": 1, "fn": 2, "name": 3, "args": 4})
         with pytest.warns(RuntimeWarning, match="'odd' was never awaited"):
             app.send("odd", self=1, name=3, fn=2, args=4)
 

@@ -245,8 +245,8 @@ async def test_arguments_that_cannot_be_decoded_are_dead_lettered(bench: Bench) 
     async def nothing() -> None: ...
 
     bench.app.task(nothing)
-    for payload in (b"", b"\xc1", b"\xc0", b"garbage"):
-        bench.start("nothing", payload=payload)
+    for body in (b"", b"\xc1", b"\xc0", b"garbage"):
+        bench.start("nothing", body=body)
         dead = await bench.next()
         assert dead.kind == DEAD
         assert "cannot be decoded" in str(dead.value)

@@ -186,7 +186,7 @@ async def test_arguments_that_the_process_cannot_hold_are_handed_back(error: Exc
     @app.task(max_retries=0)
     async def work() -> None: ...
 
-    bench.start("work", payload=b"")
+    bench.start("work", body=b"")
     assert (await bench.next()).kind == HAND_BACK
     assert len(reasons) == 1
 

@@ -326,7 +326,7 @@ async def test_a_log_that_raises_before_a_run(
     bench.app.task(name="begins")(_coroutine)
     bench.start("nobody")
     assert (await bench.next()).kind == UNKNOWN_TASK
-    bench.start("begins", payload=b"\xc1")
+    bench.start("begins", body=b"\xc1")
     await check(bench, await bench.next(), DEAD)
 
 

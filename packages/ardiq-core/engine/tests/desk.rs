@@ -198,7 +198,8 @@ fn only_a_run_that_lasts_is_recorded_and_only_once() {
     let early = planned_at(&mut desk, MONO + RECORD_AFTER_MS - 1);
     assert_eq!((early.record.len(), early.next_ms), (0, Some(MONO + RECORD_AFTER_MS)));
     let due = planned_at(&mut desk, MONO + RECORD_AFTER_MS);
-    assert_eq!((due.record[0].0, due.record[0].1.tries, due.record[0].1.started_ms), (runs[0].slot, 1, NOW));
+    let (slot, start) = &due.record[0];
+    assert_eq!((*slot, start.tries, start.started_ms), (runs[0].slot, 1, NOW));
     let after = planned_at(&mut desk, MONO + 1_000);
     assert_eq!((after.record.len(), after.next_ms), (0, None));
     succeed(&mut desk, runs[0].slot);

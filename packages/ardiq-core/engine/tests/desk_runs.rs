@@ -96,7 +96,8 @@ fn a_run_that_waits_has_not_begun_until_it_begins() {
     assert!(desk.begin(slot, beginning, later));
     assert_eq!(planned_at(&mut desk, later).next_ms, Some(later + RECORD_AFTER_MS));
     let plan = planned_at(&mut desk, later + RECORD_AFTER_MS);
-    assert_eq!((plan.record[0].0, plan.record[0].1.started_ms), (slot, beginning));
+    let (recorded, start) = &plan.record[0];
+    assert_eq!((*recorded, start.started_ms), (slot, beginning));
     assert!(desk.begin(slot, NOW + 900, MONO + 900), "it has begun");
     succeed(&mut desk, slot);
     assert_eq!(planned(&mut desk).settle[0].started_ms, beginning);
@@ -119,7 +120,9 @@ fn only_runs_of_deferred_tasks_wait() {
     desk.defer(["another task".to_owned()].into());
     receive(&mut desk, [entry(3, 1)]);
     let slot = desk.next(NOW, MONO).unwrap().slot;
-    assert_eq!(planned_at(&mut desk, MONO + RECORD_AFTER_MS).record[0].0, slot);
+    let plan = planned_at(&mut desk, MONO + RECORD_AFTER_MS);
+    let (recorded, _) = &plan.record[0];
+    assert_eq!(*recorded, slot);
 }
 
 #[test]

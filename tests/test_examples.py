@@ -28,7 +28,7 @@ SERVICE_NEEDS = ["ardiq-client", "fastapi", "uvicorn"]
 
 
 def closure(names: list[str]) -> dict[str, Distribution]:
-    """The distributions that installing `names` brings, as pip would resolve them here."""
+    """Return the distributions that pip would install here for `names`."""
     found: dict[str, Distribution] = {}
     waiting = list(names)
     while waiting:

@@ -275,7 +275,7 @@ class _Runs:
                 open_runs.append(start)
 
     def died(self, start: Note) -> bool:
-        """Whether the process of a run was lost, while it may have been at it."""
+        """Return whether the process of a run died after the run had begun."""
         return any(loss.why in DEADLY and start.at <= loss.until for loss in self.losses[start.pid])
 
     def unseen(self, job: str) -> int:

@@ -1,6 +1,6 @@
 """A producer of the run: `python -m tests.chaos.producer`. It notes its calls and their results.
 
-SIGTERM ends it: it makes no more calls, waits for the results that it expects, and exits with status 0.
+SIGTERM ends it: it stops calling, waits for the results of its calls, and exits with status 0.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from tests.chaos.settings import Settings
 
 WAIT_S = 600.0
 LAST_WAIT_S = 20.0
-"""How long a stopping producer waits for results: longer than any of its jobs may be delayed, run,
-and be recovered.
+"""How long a stopping producer waits for results. No job takes longer, including its delay, its run
+and a recovery.
 """
 
 REFUSED = "Redis refused"
@@ -67,7 +67,8 @@ class Producer:
     async def run(self) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
         while not self._stop.is_set():
-            # Several at a time, and now and then many: calls of one turn go out together.
+            # Several at a time, and sometimes many: calls of one turn of the loop are sent
+            # together.
             for _ in range(self._random.choice([1, 1, 2, 5])):
                 self._begin(self._one())
             if self._random.random() < 0.05:
@@ -144,7 +145,7 @@ class Producer:
             by_server = str(error).startswith(REFUSED)
             self._journal.note("untold", job.id, error=f"{type(error).__name__}: {error}", by_server=by_server)
         else:
-            assert result is not None  # a wait with a time ends with a result or an error
+            assert result is not None  # a wait with a timeout ends with a result or an error
             self._journal.note("told", job.id, result=described(result))
         self._waiting.remove(job.id)
 

@@ -20,7 +20,7 @@ LONG = "long" * 500
 
 @pytest.fixture
 def server(make_server: MakeServer) -> Server:
-    """A server of the test's own: what is written to it must not be in the way of other tests."""
+    """A separate server: the data that is written to it must not disturb other tests."""
     return make_server()
 
 

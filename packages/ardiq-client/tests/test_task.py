@@ -179,8 +179,8 @@ class TestSubmission:
         headers = {"trace": "x"}
         bound = task.options(task_id="i", priority="high", delay_ms=1, schedule_ms=2, expire_ms=3, headers=headers)
         headers.clear()
-        given = Submission(*bound._submission((), {}))
-        assert given == Submission("i", "t", 2, 1, 2, 3, None, {"trace": "x"}, given.body)
+        sent = Submission(*bound._submission((), {}))
+        assert sent == Submission("i", "t", 2, 1, 2, 3, None, {"trace": "x"}, sent.body)
         assert when(task.options(delay_ms=5)) == (0, 5, 0, 9)
         assert Submission(*task.options(headers={})._submission((), {})).headers is None
 

@@ -42,7 +42,7 @@ SERIALIZERS: dict[str, Callable[[type[BaseException]], Callable[[Any], Any]]] = 
 
 @pytest.fixture
 async def custom() -> AsyncIterator[Callable[..., Bench]]:
-    """A function that makes a bench whose app has a serializer and a deserializer of its own."""
+    """A function that makes a bench whose app has its own serializer and deserializer."""
     benches: list[Bench] = []
 
     def make(serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]) -> Bench:

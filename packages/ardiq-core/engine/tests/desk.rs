@@ -164,7 +164,7 @@ fn a_recovery_knows_suspects_that_wait_too() {
 }
 
 #[test]
-fn stop_hands_back_what_has_not_started_and_what_comes_later() {
+fn stop_returns_unstarted_jobs_and_later_ones() {
     let mut desk = desk(2, 8);
     receive(&mut desk, [suspect(1, 2), suspect(2, 2), entry(3, 3), entry(3, 4)]);
     let runs = hand_out(&mut desk);

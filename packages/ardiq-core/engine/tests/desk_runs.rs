@@ -145,7 +145,7 @@ fn a_suspect_that_waits_takes_its_record_along_wherever_it_goes() {
     assert!(!desk.begin(slot, NOW, MONO));
 
     let (mut desk, slot) = deferred_suspect();
-    assert_eq!(desk.lose_lease().survived.len(), 1, "whoever takes it over counts a death");
+    assert_eq!(desk.lose_lease().survived.len(), 1, "the worker that takes it over counts a death");
     assert!(!desk.begin(slot, NOW, MONO) && desk.is_empty());
 
     let mut desk = deferring(1);
@@ -262,7 +262,7 @@ fn a_lost_lease_names_vetted_runs_that_have_not_been_pulled() {
     receive(&mut desk, [suspect(1, 1)]);
     assert!(hand_out(&mut desk).is_empty());
     answer_vetting(&mut desk, &[]);
-    assert_eq!(desk.lose_lease().survived, [survivor(1)], "its start is on record, and nobody died");
+    assert_eq!(desk.lose_lease().survived, [survivor(1)], "its start is on record, and no worker died");
     desk.extend_lease(LEASE_END);
     assert!(hand_out(&mut desk).is_empty() && desk.is_empty());
 }
@@ -275,7 +275,7 @@ fn a_run_survives_only_the_lease_under_which_it_was_recorded() {
     planned_at(&mut desk, MONO + RECORD_AFTER_MS);
     assert_eq!(desk.lose_lease().survived.len(), 1);
     desk.extend_lease(LEASE_END);
-    assert_eq!(desk.lose_lease().survived, [], "who took it over the first time took the record with it");
+    assert_eq!(desk.lose_lease().survived, [], "the first takeover removed the record");
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn a_suspect_runs_only_after_its_start_was_recorded() {
 }
 
 #[test]
-fn a_suspect_that_is_somebody_elses_by_now_does_not_start() {
+fn a_suspect_that_another_worker_owns_by_now_does_not_start() {
     let mut desk = desk(2, 2);
     receive(&mut desk, [suspect(1, 0), suspect(2, 1)]);
     assert!(hand_out(&mut desk).is_empty());
@@ -79,7 +79,7 @@ fn a_suspect_that_is_somebody_elses_by_now_does_not_start() {
 }
 
 #[test]
-fn after_one_death_a_job_waits_for_nobody() {
+fn after_one_death_a_job_does_not_wait_for_others() {
     let mut desk = desk(4, 4);
     receive(&mut desk, (1..=3).map(|number| suspect(number, SUSPECT_FROM - 1)));
     let runs = start(&mut desk);

@@ -59,7 +59,7 @@ async fn a_start_is_refused_to_a_worker_that_was_declared_dead() {
     let _: String = queue.ask("SET", (queue.keys.job("a"), record)).await;
     for late in [1, 0] {
         queue.set_lease("w", late).await;
-        assert!(queue.begin("w", &[&entry]).await.is_empty(), "late, but nobody has taken it for dead");
+        assert!(queue.begin("w", &[&entry]).await.is_empty(), "late, but not declared dead");
     }
 }
 
@@ -172,7 +172,7 @@ async fn poison_whose_bytes_are_gone_is_dead_lettered_whatever_lives() {
 }
 
 #[tokio::test]
-async fn a_count_of_lives_that_nobody_can_read_is_begun_anew() {
+async fn an_unreadable_count_of_lives_starts_again() {
     for words in [["SET", "no number"], ["RPUSH", "1"], ["SET", "9223372036854775807"]] {
         let queue = Queue::start();
         let name = queue.keys.survivals("b", NONCE);

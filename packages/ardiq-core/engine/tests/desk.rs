@@ -74,7 +74,8 @@ fn an_entry_that_cannot_be_read_is_settled_and_blocks_nothing() {
     assert_eq!(ids(&hand_out(&mut desk)), ["job3"]);
     let settled = outcomes(&mut desk);
     for (position, reason) in [(0, "cut short"), (1, "version 99")] {
-        assert!(matches!(&settled[position].1, Outcome::Undecodable(text) if text.contains(reason)), "{settled:?}");
+        let (_, outcome) = &settled[position];
+        assert!(matches!(outcome, Outcome::Undecodable(text) if text.contains(reason)), "{settled:?}");
     }
     assert_eq!(settled.len(), 2);
 }

@@ -73,7 +73,8 @@ async fn set_scene(queue: &Queue) -> Vec<Entry> {
     look::wait(&queue.link, &queue.keys, "lost", "me", 60_000, patience()).await.unwrap();
     let last: Vec<(String, Vec<Vec<u8>>)> =
         queue.ask("XREVRANGE", (&queue.keys.streams[HIGH], "+", "-", "COUNT", 1)).await;
-    let _: i64 = queue.ask("XDEL", (&queue.keys.streams[HIGH], &last[0].0)).await;
+    let (entry, _) = &last[0];
+    let _: i64 = queue.ask("XDEL", (&queue.keys.streams[HIGH], entry)).await;
     let _: String = queue.ask("SET", (queue.keys.job("lost"), "q123456781-1 lane:high")).await;
     let _: i64 = queue.ask("HSET", (&queue.keys.running, "gone", "1-1 unknown 5 1")).await;
     let _: i64 = queue.ask("XACK", (&queue.keys.streams[LOW], &queue.keys.queue, &sent[4].entry)).await;

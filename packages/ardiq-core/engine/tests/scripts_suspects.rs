@@ -238,8 +238,9 @@ async fn work_that_was_left_behind_spends_neither_a_try_nor_a_life() {
     }
     let again = queue.take("heir", 3).await;
     let mut headers: Vec<_> = again.iter().map(|one| (one.id.clone(), header_of(one))).collect();
-    headers.sort_by(|a, b| a.0.cmp(&b.0));
-    assert_eq!(headers[0].1, Header { enqueued_ms: headers[0].1.enqueued_ms, ..known });
+    headers.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let (_, first) = &headers[0];
+    assert_eq!(*first, Header { enqueued_ms: first.enqueued_ms, ..known });
     assert!(headers[1..].iter().all(|(_, header)| (header.tries, header.deaths) == (0, 0)), "{headers:?}");
     assert!(!queue.names().await.contains(&"running".to_owned()));
 }

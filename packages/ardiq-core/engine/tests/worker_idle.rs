@@ -115,7 +115,7 @@ fn read_backs(server: &Server) -> usize {
     let commands: Vec<Command> = tell(server, &["SLOWLOG", "GET", "-1"]);
     let most = BATCH.to_string();
     let arguments = ["q", "w", most.as_str(), "0"].map(str::as_bytes);
-    commands.iter().filter(|command| command.3.windows(4).any(|words| words == arguments)).count()
+    commands.iter().filter(|(_, _, _, words, ..)| words.windows(4).any(|part| part == arguments)).count()
 }
 
 /// Serve a job, and return whether the log says that its delivery had been lost.

@@ -52,7 +52,7 @@ SCENARIOS = (
     Scenario("bulk", "Bulk enqueue", (OURS, FLOOR, CEILING, *PEERS), bulk),
     Scenario(
         "gathered",
-        "Single enqueues, a thousand under way",
+        "Single enqueues, a thousand in flight",
         tuple(one for one in QUEUES if one.gathers),
         gathered,
     ),

@@ -46,10 +46,11 @@ class Bench:
             self.outcomes.put_nowait(Verdict._make(one))
 
     def start(
-        self, name: str, *args: Any, tries: int = 1, payload: bytes | None = None, headers: dict[str, str] | None = None
+        self, name: str, *args: Any, tries: int = 1, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> int:
         self._slots += 1
-        body = self.app._codec.encode_call(args, {}) if payload is None else payload
+        if body is None:
+            body = self.app._codec.encode_call(args, {})
         self.executor.start((self._slots, f"id-{self._slots}", name, body, tries, 1234, headers, "default"))
         return self._slots
 

@@ -19,7 +19,7 @@ def server_pids(program: Program) -> list[int]:
 
 
 def doubled(url: str, number: int) -> object:
-    """What the task makes of a number, on the server at `url`."""
+    """Return the result of the task for a number, on the server at `url`."""
     result = Ardiq(redis_url=url).ref("double").enqueue_sync(number).result_sync(timeout=20)
     assert result is not None
     return result.value

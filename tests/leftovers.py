@@ -21,7 +21,7 @@ def streams_of(queue: str, lanes: list[str]) -> dict[str, str]:
 
 
 def left_in(server: Server, stream: str) -> tuple[int, list[tuple[int, int]]]:
-    """Entries, and of each group: consumers and deliveries that are pending."""
+    """Return the number of entries, and the consumers and pending deliveries of each group."""
     groups: list[dict[str, Any]] = server.client().xinfo_groups(stream)
     return server.cli("XLEN", stream), [(group["consumers"], group["pending"]) for group in groups]
 

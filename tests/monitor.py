@@ -1,4 +1,4 @@
-"""What the server did, according to its own records and its own clock."""
+"""Shows what the server did, according to its own records and clock."""
 
 import re
 import socket

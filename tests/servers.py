@@ -1,4 +1,4 @@
-"""A Redis or Valkey server of our own, for tests: start it, kill it, bring it back at the same
+"""A separate Redis or Valkey server for tests: start it, kill it, and restart it at the same
 address.
 
 Every server has a directory and an address that nothing else uses: no test touches a database that
@@ -30,7 +30,7 @@ PORT_ATTEMPTS = 10
 
 
 class ServerError(RuntimeError):
-    """The server did not do what it was asked; the message ends with its log."""
+    """The server did not start, stop or answer. The message ends with its log."""
 
 
 def binary(kind: Kind) -> Path | None:
@@ -80,15 +80,14 @@ class Server:
         self.directory = Path(tempfile.mkdtemp(prefix="ardiq-", dir="/tmp"))
         self._socket = self.directory / "server.sock" if unix_socket else None
         self._port = 0 if unix_socket else _free_port()
-        # Until the first start the port is only a guess at one that is free; afterwards clients
-        # know it.
+        # Until the first start, the port may turn out to be taken. Afterwards, clients know it.
         self._address_is_known = unix_socket
         self._process: subprocess.Popen[bytes] | None = None
         self._client: redis.Redis | None = None
 
     @property
     def url(self) -> str:
-        """The address as ArdiQ takes it."""
+        """The address as ArdiQ accepts it."""
         return f"unix://{self._socket}" if self._socket else f"redis://127.0.0.1:{self._port}"
 
     @property
@@ -119,7 +118,7 @@ class Server:
             if self._answers_before(deadline, self._process):
                 self._address_is_known = True
                 return
-            # It has exited. Somebody may have taken the port since it was found free.
+            # It has exited. Another process may have taken the port since it was found free.
             if self._address_is_known or "Address already in use" not in self.log or attempt == PORT_ATTEMPTS - 1:
                 break
             self._port = _free_port()
@@ -187,7 +186,7 @@ class Server:
             **self._options,
         }
         arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
-        # A session of its own: Ctrl-C at the terminal is for the tests, which then end their
+        # A separate session: Ctrl-C at the terminal is for the tests, which then end their
         # servers in order.
         return subprocess.Popen(
             [self._executable, *arguments],

@@ -160,12 +160,13 @@ def test_one_loss_explains_one_further_start() -> None:
 
 
 def test_a_worker_that_comes_back_may_not_start_what_another_one_has() -> None:
-    # It was frozen with the job in its hand, not begun; the heir has started it, and then it does.
+    # It was frozen while it held the job, which had not started. The other worker started the job,
+    # and then so does this one.
     notes = [accept(0), fault("worker-freeze", 1, 5, TWO), start(4, ONE), start(5.1, TWO)]
     assert kinds(verdict(*notes, result=final())) == ["unexplained start"]
 
 
-def test_a_result_needs_a_run_that_gave_it() -> None:
+def test_a_result_needs_a_run_that_returned_it() -> None:
     assert kinds(verdict(*ONCE, result=final(TWO))) == ["result without a run"]
     assert "result without a run" in kinds(verdict(*ONCE, result=final(ONE, 2)))
 
@@ -218,7 +219,7 @@ def test_a_deaf_process_is_found() -> None:
         ([ended(5, 1, 1, "producer-0")], ["unasked end"]),
     ],
 )
-def test_an_end_that_nobody_asked_for_is_found(notes: list[Note], found: list[str]) -> None:
+def test_an_unrequested_end_is_found(notes: list[Note], found: list[str]) -> None:
     assert kinds(verdict(*ONCE, *notes, result=final())) == found
 
 

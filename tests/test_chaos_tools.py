@@ -25,7 +25,7 @@ REQUEST, REPLY = b"0123456789" * 10, b"abcdefghij" * 10
 @asynccontextmanager
 async def linked() -> AsyncIterator[tuple[Link, asyncio.StreamReader, asyncio.StreamWriter, bytearray]]:
     """A link to a server that answers each request; with the program's end of a connection, and
-    what the server has heard.
+    what the server has received.
     """
     heard = bytearray()
 
@@ -47,7 +47,7 @@ async def linked() -> AsyncIterator[tuple[Link, asyncio.StreamReader, asyncio.St
 
 
 async def read_all(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the connection ends, in whatever way."""
+    """Return everything that arrives until the connection ends or breaks."""
     got = bytearray()
     try:
         while data := await reader.read(1000):

@@ -36,7 +36,7 @@ async def test_producers_and_workers_refuse_it(make_server: ServerFactory, polic
     assert server.client().keys() == [], "no job, no lease"
 
 
-async def test_whoever_only_looks_is_not_concerned(make_server: ServerFactory) -> None:
+async def test_an_app_that_only_reads_is_not_affected(make_server: ServerFactory) -> None:
     app = Ardiq(evicting(make_server).url)
     assert await app.queue_size() == 0
     assert await app.status("any") == "not_found"
@@ -89,7 +89,7 @@ async def test_the_server_is_asked_once_per_connection(make_server: ServerFactor
     assert asked() - before == 2
 
 
-async def test_whoever_may_not_ask_may_work_all_the_same(make_server: ServerFactory) -> None:
+async def test_a_user_that_may_not_ask_can_still_work(make_server: ServerFactory) -> None:
     server = make_server()
     server.cli("ACL", "SETUSER", "shy", "on", ">secret", "~*", "&*", "+@all", "-info", "-config")
     app = Ardiq(server.url.replace("redis://", "redis://shy:secret@"))

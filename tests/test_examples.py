@@ -28,7 +28,7 @@ SERVICE_NEEDS = ["ardiq-client", "fastapi", "uvicorn"]
 
 
 def closure(names: list[str]) -> dict[str, Distribution]:
-    """The distributions that installing `names` brings, as pip would resolve them here."""
+    """Return the distributions that pip would install here for `names`."""
     found: dict[str, Distribution] = {}
     waiting = list(names)
     while waiting:
@@ -132,7 +132,8 @@ def test_service_orders_work_that_a_worker_elsewhere_does(
     programs.append(service.program)
     status, order = call(f"{service.url}/reports", {"text": "to be or not to be", "urgent": True})
     assert status == 202
-    assert call(f"{service.url}/reports/{order['id']}")[1]["status"] == "queued"
+    _, waiting = call(f"{service.url}/reports/{order['id']}")
+    assert waiting["status"] == "queued"
     again = call(f"{service.url}/reports", {"text": "to be or not to be", "urgent": True})
     assert again == (202, order), "a caller that tries again gets the same job"
 

@@ -16,7 +16,7 @@ DISASTERS = ("Fatal Python error", "panicked at", "Segmentation fault")
 
 
 @pytest.mark.parametrize("end", EXITS)
-def test_a_program_ends_with_work_under_way(end: str, make_fleet: FleetFactory) -> None:
+def test_a_program_ends_with_work_in_flight(end: str, make_fleet: FleetFactory) -> None:
     # Two programs that end again and again in forked children, and then one that is started for it;
     # each on a queue of its own, since the jobs that a worker holds at such an end wait for its
     # lease to run out.

@@ -73,7 +73,7 @@ async def test_they_are_shown_while_the_job_waits_and_when_it_is_dead(app: Ardiq
     dead = await unreadable.ref("size").enqueue()
     running = asyncio.create_task(app.run())
     async with asyncio.timeout(30):
-        while not (letters := await app.jobs("dead")):  # noqa: ASYNC110 - a dead letter rings no bell
+        while not (letters := await app.jobs("dead")):  # noqa: ASYNC110 - there is no event for a dead letter
             await asyncio.sleep(0.02)
     app.stop()
     await running
@@ -130,12 +130,10 @@ def test_they_survive_the_death_and_the_stop_of_their_worker(make_fleet: FleetFa
 
 
 class Late(Toll):
-    """A way to the server on which the first body runs out before the call that it belongs to
-    comes.
-    """
+    """A proxy on which the first body expires before the call that it belongs to arrives."""
 
     WAITS = b"$2\r\nPX\r\n$5\r\n"
-    """What stands before the time to live of a body, which has five digits."""
+    """The bytes before the time to live of a body, which has five digits."""
     late = False
 
     async def _requests(self, program: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
@@ -151,7 +149,7 @@ class Late(Toll):
                 await to_server.drain()
                 await asyncio.sleep(0.05)  # fifty times as long as the body has
                 waiting = behind[len(b"60000\r\n") :]
-            # What may be its beginning waits for the rest of it.
+            # A possible beginning of it is held until the rest arrives.
             kept = max(n for n in range(len(self.WAITS)) if waiting.endswith(self.WAITS[:n]))
             to_server.write(waiting[: len(waiting) - kept])
             waiting = waiting[len(waiting) - kept :]

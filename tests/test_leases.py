@@ -44,7 +44,7 @@ def freeze(server: Server, meanwhile: Callable[[], object]) -> None:
 
 
 def served_everything(fleet: Fleet, jobs: list[str], workers: set[int]) -> None:
-    """Every job ran once, in a worker that still is who it was."""
+    """Check that every job ran once, in a worker that kept its id."""
     fleet.open_gate()
     results = fleet.results(jobs)
     assert [(result.success, result.tries) for result in results] == [(True, 1)] * len(jobs)
@@ -62,13 +62,14 @@ def test_an_absence_of_the_server_costs_no_worker_its_work(
     jobs = fleet.enqueue_many("held", [()] * 12)
     fleet.await_held(12, 12)
     for _ in range(2):
-        # A worker that starts while the server is unavailable has no lease, and knows of none.
+        # A worker that starts while the server is unavailable has no lease, and does not know of
+        # any.
         absence(server, lambda: workers.append(fleet.start("-m", "tests.actors.worker", connect_timeout_s=20)))
         eventually(
             lambda: fleet.signed_on() == {str(worker.pid) for worker in workers},
             "all workers, the new one too, are here",
         )
-        # Whoever looks for dead workers has had the time to look several times.
+        # The workers have had time to look for dead workers several times.
         pass_time(2 * LEASE_MS / 1000)
     assert "took over" not in "".join(worker.output for worker in workers)
     served_everything(fleet, jobs, {worker.pid for worker in workers})
@@ -111,7 +112,7 @@ LOST = {
 
 
 @pytest.mark.parametrize("command", LOST.values(), ids=LOST)
-def test_workers_whose_leases_somebody_removed_keep_their_work(command: list[str], make_fleet: FleetFactory) -> None:
+def test_workers_whose_leases_were_removed_keep_their_work(command: list[str], make_fleet: FleetFactory) -> None:
     fleet = make_fleet(idle_timeout_ms=4 * LEASE_MS, concurrency=4)
     workers = [fleet.worker() for _ in range(3)]
     jobs = fleet.enqueue_many("held", [()] * 12)
@@ -139,7 +140,8 @@ def has_started(fleet: Fleet, job: str, times: int) -> bool:
 
 
 def test_lost_leases_of_living_workers_are_no_deaths(make_fleet: FleetFactory) -> None:
-    # A worker that comes back still runs what was taken over from it: it needs places beside that.
+    # A worker that comes back still runs the jobs that were taken over from it, so it needs more
+    # slots.
     fleet = make_fleet(idle_timeout_ms=LEASE_MS, concurrency=8)
     job = fleet.enqueue("held")
     holder = fleet.worker()
@@ -210,7 +212,7 @@ def all_are_recorded(fleet: Fleet, count: int, workers: list[Program]) -> bool:
     return len(runs) == count and set(runs) == {str(worker.pid) for worker in workers}
 
 
-def test_after_crashes_those_that_were_only_there_keep_nobody_out(make_fleet: FleetFactory) -> None:
+def test_after_crashes_jobs_that_were_only_running_do_not_block_others(make_fleet: FleetFactory) -> None:
     fleet = make_fleet(idle_timeout_ms=LEASE_MS, concurrency=16)
     jobs = fleet.enqueue_many("held", [()] * 32)
     for _ in range(2):

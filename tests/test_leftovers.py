@@ -46,7 +46,7 @@ async def test_a_drained_queue_has_no_keys_but_the_standing_ones(server: Server,
     jobs += [await work.options(expire_ms=1).enqueue("too late")]
     gone: list[Job[Any]] = [await forgotten.enqueue() for _ in range(5)]
     waiting = asyncio.gather(*(job.result(timeout=20) for job in [*jobs, *gone]))
-    await asyncio.sleep(0.01)  # more than the millisecond that the last one has
+    await asyncio.sleep(0.01)  # more than the TTL of the last one, a millisecond
     async with asyncio.timeout(20):
         await app.run(burst=True)
         results = await waiting
@@ -58,8 +58,7 @@ async def test_a_drained_queue_has_no_keys_but_the_standing_ones(server: Server,
     assert keys(server, queue_name) == {"lanes", *streams, *records}
     assert {left_in(server, stream) == (0, [(0, 0)]) for stream in streams.values()} == {True}
     assert leftovers(server, queue_name) == []
-    # Records end by themselves: results after their time, and what stands for those not stored
-    # soon.
+    # Records expire: results after their TTL, and tombstones soon.
     lifetimes = [server.cli("PTTL", f"ardiq:{{{queue_name}}}:{record}") for record in records]
     assert all(0 < lifetime <= app.result_ttl_ms for lifetime in lifetimes)
 
@@ -93,12 +92,12 @@ def test_each_kind_of_leftover_is_found(server: Server, queue_name: str) -> None
     server.cli("SET", f"{base}body:orphan:00", "x")
     server.cli("HSET", f"{base}running", "job", "1-1")
     server.cli("XADD", lane, "*", "label", "envelope")
-    server.cli("XREADGROUP", "GROUP", queue_name, "nobody", "STREAMS", lane, ">")
+    server.cli("XREADGROUP", "GROUP", queue_name, "unknown", "STREAMS", lane, ">")
     found = [line.partition(", idle")[0] for line in leftovers(server, queue_name)]
     assert found == [
         "body:orphan:00 (string) never expires",
         "job:unfinished (string) never expires",
         "lane:default has 1 entries",
-        "lane:default has the consumer nobody with 1 pending deliveries",
+        "lane:default has the consumer unknown with 1 pending deliveries",
         "running (hash) never expires",
     ]

@@ -41,7 +41,7 @@ async def ended(job: Job[Any]) -> TaskResult[Any]:
 async def moving(line: Line, length: int) -> None:
     """Wait until so many bytes have gone to the server."""
     async with asyncio.timeout(60):
-        while line.sent < length:  # noqa: ASYNC110 - the line rings no bell
+        while line.sent < length:  # noqa: ASYNC110 - the line has no event to wait for
             await asyncio.sleep(0.01)
 
 
@@ -137,8 +137,7 @@ async def test_a_large_result_over_a_slow_line_is_recorded(server: Server, queue
             result = await sized(server.url, queue_name).result(job.id, 30)
     assert result is not None
     assert (len(result.value), result.tries) == (1_600_000, 1)
-    # On a busy machine the main connection may be made again; the transfer is not begun again for
-    # it.
+    # On a busy machine, the main connection may be replaced. That does not restart the transfer.
     assert line.connections <= 5
 
 
@@ -184,7 +183,7 @@ async def test_small_calls_pass_a_large_result_that_is_read(server: Server, queu
         for look in (far.result(job.id, 60), far.result(job.id)):
             reading = asyncio.ensure_future(look)
             async with asyncio.timeout(60):
-                while line.moved < moved + 100_000:  # noqa: ASYNC110 - the line rings no bell
+                while line.moved < moved + 100_000:  # noqa: ASYNC110 - the line has no event to wait for
                     await asyncio.sleep(0.01)
             small = 0
             while not reading.done():

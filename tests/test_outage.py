@@ -16,14 +16,14 @@ from tests.servers import Kind, Server
 DURABLE = {"append_only": True, "options": {"appendfsync": "always"}}
 CONNECT_S = 1.0
 BACK_S = 5.0
-"""So long after the return of Redis everything works again."""
+"""How long after the return of Redis everything must work again."""
 
 SLACK_S = 1.0
-"""What a busy machine may add to a limit."""
+"""How much time a busy machine may need in addition to a limit."""
 
 
 class Producer:
-    """Enqueues one job after the other and remembers what became of each call."""
+    """Enqueues one job after the other and records the outcome of each call."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._task = fleet.app.ref("echo")
@@ -103,8 +103,8 @@ async def test_a_server_that_does_not_answer_is_an_error_within_the_connect_time
         assert [type(answer) for answer in answers] == [BrokerUnreachableError] * len(asked)
     server.thaw()
     for app in (fresh, used):
-        assert await app.status("nobody") == "not_found"
-        assert await asyncio.to_thread(app.status_sync, "nobody") == "not_found"
+        assert await app.status("unknown") == "not_found"
+        assert await asyncio.to_thread(app.status_sync, "unknown") == "not_found"
 
 
 def every_question(app: Ardiq) -> list[Awaitable[object]]:
@@ -126,7 +126,7 @@ def every_blocking_question(app: Ardiq) -> list[Callable[[], object]]:
 
 
 def in_thread(ask: Callable[[], object]) -> Awaitable[object]:
-    """Ask in a thread of its own; one that hangs keeps nothing from ending."""
+    """Ask in a separate thread. A call that hangs does not keep the test from ending."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[object] = loop.create_future()
 
@@ -145,14 +145,14 @@ async def test_a_worker_goes_on_when_its_server_thaws(
     make_server: ServerFactory, make_fleet: FleetFactory, measured: Measured
 ) -> None:
     server = make_server()
-    # Out for longer than a call waits; the lease outlasts it, as it would in earnest.
+    # The outage is longer than a call waits, and shorter than the lease, as in production.
     fleet = make_fleet(server, connect_timeout_s=0.3, concurrency=2)
     worker = await asyncio.to_thread(fleet.worker)
     running = await fleet.app.ref("held").enqueue()
     await asyncio.to_thread(fleet.await_held, 1, 1)
     waiting = asyncio.create_task(running.result(timeout=30))
     await asyncio.to_thread(
-        eventually, lambda: server.cli("HEXISTS", fleet.key("waiters"), running.id), "the server knows who waits"
+        eventually, lambda: server.cli("HEXISTS", fleet.key("waiters"), running.id), "the caller is registered"
     )
     server.freeze()
     try:
@@ -244,7 +244,7 @@ BROKEN = {
 
 @pytest.fixture(scope="module")
 def broken_server(server_kind: Kind) -> Iterator[Server]:
-    """One that these tests may break, each after the other."""
+    """A server that these tests may break, one after the other."""
     with Server(server_kind) as own:
         yield own
 

@@ -71,7 +71,7 @@ async def test_results_of_a_worker_that_may_not_publish_arrive_soon(
     async with serving(app):
         job = await producer.ref(hold.name).enqueue()
         waiting = asyncio.create_task(job.result(timeout=SOON_S))
-        await asyncio.sleep(0.05)  # a result that is there at the first look needs no message
+        await asyncio.sleep(0.05)  # a result that exists at the first check needs no message
         release.set()
         result = await waiting
     assert (result.success, result.value) == (True, 7)

@@ -61,7 +61,7 @@ def test_the_errors_page_lists_every_error() -> None:
 
 
 def commands(group: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """All commands with their names; groups in them are looked into."""
+    """Return all commands by name, including those in groups."""
     found: list[tuple[str, Any]] = []
     for name, command in group.commands.items():
         inner = hasattr(command, "commands")

@@ -38,7 +38,7 @@ REFUSALS: dict[str, tuple[str, list[list[str]], str, list[str]]] = {
     "a cluster": ("cluster-enabled yes\ncluster-port {port}", [], "", ["CLUSTERDOWN", "Redis Cluster"]),
     "full memory": ("", [["CONFIG", "SET", "maxmemory", "1"]], "", ["OOM", "maxmemory"]),
 }
-"""By name: configuration, commands that follow, what stands in the URL, and what the error says."""
+"""By name: configuration, commands to run afterwards, part of the URL, and text of the error."""
 
 
 @pytest.mark.parametrize(("settings", "commands", "url", "said"), REFUSALS.values(), ids=REFUSALS)

@@ -31,10 +31,10 @@ async def test_callers_of_jobs_whose_lane_was_deleted_are_told_and_their_ids_are
     first = await work.options(task_id="first").enqueue("first")
     running = asyncio.create_task(app.run())
     await started.wait()
-    # Nobody waits for the last one.
+    # No caller waits for the last one.
     queued = [await work.options(task_id=f"job-{number}").enqueue("lost") for number in range(4)]
     waiting = [asyncio.create_task(ended(job, 60)) for job in queued[:2]]
-    while server.cli("HLEN", f"ardiq:{{{queue_name}}}:waiters") < 2:  # noqa: ASYNC110 - the server rings no bell
+    while server.cli("HLEN", f"ardiq:{{{queue_name}}}:waiters") < 2:  # noqa: ASYNC110 - the server has no event to wait for
         await asyncio.sleep(0.01)
     server.cli("DEL", f"ardiq:{{{queue_name}}}:lane:default")
 
@@ -42,11 +42,11 @@ async def test_callers_of_jobs_whose_lane_was_deleted_are_told_and_their_ids_are
     assert [(result.success, "was lost" in str(result.value)) for result in told] == [(False, True)] * 2
     late = await ended(queued[2], 60)
     assert not late.success, late
-    # A worker that starts looks at everything.
+    # A worker checks everything when it starts.
     other = Ardiq(server.url, queue_name)
     also_running = asyncio.create_task(other.run())
     async with asyncio.timeout(60):
-        while "whose entry was deleted from Redis" not in caplog.text:  # noqa: ASYNC110 - nor does the log
+        while "whose entry was deleted from Redis" not in caplog.text:  # noqa: ASYNC110 - the log has no event to wait for
             await asyncio.sleep(0.01)
     other.stop()
     await also_running
@@ -103,7 +103,7 @@ async def test_a_user_who_may_not_publish_makes_each_job_once_and_its_result_is_
     assert caplog.text.count(f"+publish &ardiq:{{{queue_name}}}:*") == 1
 
 
-async def test_whoever_only_looks_registers_nothing(server: Server, queue_name: str) -> None:
+async def test_an_app_that_only_reads_registers_nothing(server: Server, queue_name: str) -> None:
     app = Ardiq(server.url, queue_name)
     assert await app.queue_size() == 0
     assert (await app.inspect())["lanes"] == []
@@ -135,7 +135,7 @@ async def test_a_job_whose_consumer_was_deleted_is_not_started_again_while_it_ru
     running = asyncio.create_task(app.run())
     await started.wait()
     async with asyncio.timeout(30):
-        while not server.cli("HLEN", f"ardiq:{{{queue_name}}}:running"):  # noqa: ASYNC110 - the server rings no bell
+        while not server.cli("HLEN", f"ardiq:{{{queue_name}}}:running"):  # noqa: ASYNC110 - the server has no event to wait for
             await asyncio.sleep(0.01)
 
     # A consumer takes a job of a lane that is checked after the other one, and is deleted as well.
@@ -143,7 +143,7 @@ async def test_a_job_whose_consumer_was_deleted_is_not_started_again_while_it_ru
     second = await others_work.options(priority="other").enqueue("second")
     lane = f"ardiq:{{{queue_name}}}:lane:other"
     server.cli("XGROUP", "CREATE", lane, queue_name, "0")
-    server.cli("XREADGROUP", "GROUP", queue_name, "nobody", "STREAMS", lane, ">")
+    server.cli("XREADGROUP", "GROUP", queue_name, "unknown", "STREAMS", lane, ">")
     for stream in (lane, f"ardiq:{{{queue_name}}}:lane:default"):
         for consumer in server.cli("XINFO", "CONSUMERS", stream, queue_name):
             server.cli("XGROUP", "DELCONSUMER", stream, queue_name, consumer[b"name"])

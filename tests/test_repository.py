@@ -69,7 +69,7 @@ def test_each_distribution_depends_on_little(package: str, others: set[str]) -> 
 
 
 def test_no_two_distributions_have_an_import_package_in_common() -> None:
-    # A package that two write into is broken by the removal of either.
+    # If two distributions install files into one package, removing either breaks it.
     imports = {
         package: sorted(path.parent.name for path in (ROOT / "packages" / package).glob("*/*/__init__.py"))
         for package in PACKAGES

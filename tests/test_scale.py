@@ -32,13 +32,13 @@ async def test_ten_thousand_enqueues_and_ten_thousand_waits_at_once(fleet: Fleet
         assert connections(server) <= connected + 1
     assert len({job.id for job in jobs}) == MANY
     assert [result.value for result in results] == list(range(MANY))
-    # One subscription, on a connection of its own (which takes it up when it is made), serves all
-    # who wait.
+    # One subscription serves all waiting callers. It has a separate connection, which subscribes
+    # when it is made.
     assert calls(server, "subscribe") - subscriptions <= 2
 
 
 async def test_a_worker_is_sent_all_that_it_may_hold_however_large(fleet: Fleet) -> None:
-    # More than the 32 MB after which a server cuts off who subscribes to anything.
+    # More than the 32 MB after which a server closes a connection with subscriptions.
     largest = b"x" * (2**20 - 100)
     jobs = await fleet.app.enqueue_many([fleet.app.ref("echo").prepare(largest) for _ in range(40)])
     await asyncio.to_thread(fleet.worker, concurrency=20, prefetch=40)
@@ -94,7 +94,7 @@ async def test_many_prepared_calls_are_sent_by_the_thousand(server: Server, queu
         jobs = await app.enqueue_many([echo.options(task_id=f"n{n}").prepare(n) for n in range(2500)])
         assert [job.id for job in jobs] == [f"n{n}" for n in range(2500)]
         assert toll.calls == 10  # each keeps the server for a millisecond, not for four
-        # A round trip for a thousand: all are on their way before any is answered.
+        # One round trip for a thousand: all are sent before any is answered.
         toll.calls = 0
         toll.answers.clear()
         bulk = asyncio.create_task(app.enqueue_many([echo.prepare(n) for n in range(1000)]))

@@ -38,7 +38,7 @@ def test_the_session_has_one_server_of_the_kind_asked_for(server: Server, server
 
 @pytest.mark.parametrize("_turn", range(4))
 def test_a_queue_name_belongs_to_one_test(_turn: int, queue_name: str, names_seen: set[str]) -> None:
-    # Where tests are spread over several processes each of these sees some of the turns.
+    # If the tests run in several processes, each process sees only some of the turns.
     assert queue_name not in names_seen
     names_seen.add(queue_name)
 

@@ -73,7 +73,7 @@ def page(name: str) -> Page:
 
 
 def broken(name: str, link: str) -> bool:
-    """Whether a link of a page leads nowhere; those to other sites are not looked at."""
+    """Return whether a link of a page leads nowhere. Links to other sites are not checked."""
     place = urlsplit(urljoin(f"{HOME}{name}", link))
     if not place.geturl().startswith(HOME):
         return False
@@ -115,7 +115,7 @@ def test_decisions_are_reachable_and_not_in_the_navigation() -> None:
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: the tests say what was wrong."""
+        """Log nothing: the tests report what was wrong."""
 
 
 @pytest.fixture(scope="module")

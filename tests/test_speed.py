@@ -48,12 +48,11 @@ def test_one_worker_drains_twenty_thousand_jobs_with_few_commands(
     assert 1 <= per_job("psetex") + per_job("set") <= 1.01
     assert per_job("xadd") == 1
     assert per_job("msetnx") <= 0.01
-    # On a busy machine some runs last so long that their starts are recorded, and are looked at for
-    # that.
+    # On a busy machine, some runs last so long that their starts are recorded.
     assert per_job("get") <= 0.1
     assert per_job("xack") <= 0.1
-    # What is settled is cut off by whole nodes: deleting entries one by one is the dearest part of
-    # a drain.
+    # Completed entries are trimmed by whole nodes, because deleting them one by one would be the
+    # most expensive part of a drain.
     assert per_job("xtrim") <= 0.1
     assert per_job("xdel") <= 0.1
     assert per_job("hset") <= 0.1
@@ -70,6 +69,6 @@ def test_how_long_help_takes(measured: Measured) -> None:
         return time.perf_counter() - start
 
     once()  # writes the byte code
-    # The best of several: other processes on the machine only ever make it longer. What it loads is
-    # asserted elsewhere.
+    # The best of several, because other processes on the machine can only make it longer. Another
+    # test checks what it loads.
     measured("ms until `ardiq --help` has answered (300 at most)", 1000 * min(once() for _ in range(5)))

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-# Finds nothing of these, as if they were not installed.
+# Hides these packages, as if they were not installed.
 BLOCK = """
 import sys
 class Absent:
@@ -61,7 +61,7 @@ def test_the_client_imports_nothing_of_the_worker_or_the_command_line() -> None:
     loaded = set(json.loads(run("import json, sys, ardiq; print(json.dumps(sorted(sys.modules)))")))
     ours = {name for name in loaded if name.startswith("ardiq")}
     assert {name.partition(".")[0] for name in ours} == {"ardiq", "ardiq_core"}
-    # Of others, msgpack alone: everything else is the interpreter's own.
+    # The only other package is msgpack. Everything else belongs to the interpreter.
     foreign = {name.partition(".")[0] for name in loaded} - set(sys.stdlib_module_names) - {"ardiq", "ardiq_core"}
     # `cython_runtime` and the like are what compiled msgpack registers; hooks of editable installs
     # begin with an underscore.

@@ -13,9 +13,7 @@ stand in for a wake-up.
 """
 
 
-def test_sigterm_under_load_hands_back_at_once_what_has_not_started(
-    make_fleet: FleetFactory, measured: Measured
-) -> None:
+def test_sigterm_under_load_returns_unstarted_jobs_at_once(make_fleet: FleetFactory, measured: Measured) -> None:
     fleet = make_fleet(concurrency=200)
     stopping = fleet.command_line(sync_concurrency=4)
     stopping.await_output(" serves queue ")
@@ -35,15 +33,15 @@ def test_sigterm_under_load_hands_back_at_once_what_has_not_started(
     assert {result.tries for result in results} == {1}
     assert {result.task_id for result in results if result.value == stopping.pid} == running
     assert {result.value for result in results} == {stopping.pid, other.pid}
-    handed_back = monitor.named("XADD", fleet.key("returned:default"))
-    assert len(handed_back) == 196
+    returned = monitor.named("XADD", fleet.key("returned:default"))
+    assert len(returned) == 196
     asked_ms = monitor_start[0] * 1000 + monitor_start[1] / 1000
     elsewhere = [result.start for result in results if result.task_id not in running]
-    first_ms = min(elsewhere) - handed_back[0].at_ms
-    measured("ms from SIGTERM to the last job handed back", handed_back[-1].at_ms - asked_ms)
-    measured("ms from the hand-back to the first start elsewhere", first_ms)
-    measured("ms from the hand-back to the last start elsewhere", max(elsewhere) - handed_back[-1].at_ms)
-    assert handed_back[-1].at_ms - asked_ms < PROMPT_MS
+    first_ms = min(elsewhere) - returned[0].at_ms
+    measured("ms from SIGTERM to the return of the last job", returned[-1].at_ms - asked_ms)
+    measured("ms from the return to the first start elsewhere", first_ms)
+    measured("ms from the return to the last start elsewhere", max(elsewhere) - returned[-1].at_ms)
+    assert returned[-1].at_ms - asked_ms < PROMPT_MS
     assert first_ms < PROMPT_MS
     assert sorted(monitor.commits(fleet.key("job:"))) == sorted(jobs)
 
@@ -57,7 +55,7 @@ def test_a_stopping_worker_takes_nothing_new(make_fleet: FleetFactory) -> None:
     stopping.await_output("1 running task has 600 s to finish")
     other = fleet.worker()
     for number in range(20):
-        # One after the other, so that both have the same chance at each.
+        # One after the other, so that both workers have the same chance to get each job.
         assert f":{other.pid}:" in fleet.result(fleet.enqueue("echo", number)).worker_id
     assert stopping.process.poll() is None
     fleet.open_gate()

@@ -41,7 +41,7 @@ async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @pytest.fixture
 async def tls_port(server: Server) -> AsyncIterator[int]:
-    """Where the server can be reached by TLS: not every build of it can do that itself."""
+    """A port for TLS in front of the server. Not every build of it supports TLS itself."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(CERTIFICATE)
 

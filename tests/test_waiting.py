@@ -18,11 +18,11 @@ from tests.servers import Server
 
 MANY = 700
 AT_ONCE_S = 5.0
-"""Far below the time that the callers have, and much for a busy machine."""
+"""Far below the timeouts of the callers, and enough for a busy machine."""
 
 
 class Gate:
-    """A task that ends when it is let go."""
+    """A task that ends when the test opens the gate."""
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()
@@ -77,7 +77,7 @@ async def test_many_who_give_up_withdraw_what_they_left_with_few_calls(server: S
     ended = await asyncio.gather(*(job.result(timeout=2) for job in jobs), return_exceptions=True)
     assert {type(end) for end in ended} == {TimeoutError}
     await asyncio.to_thread(eventually, lambda: waiters(server, app) == 0, "all have withdrawn")
-    # Each has looked once.
+    # Each caller has checked once.
     assert calls(server) - before <= MANY * 1.25
 
 
@@ -90,12 +90,12 @@ async def test_of_many_who_wait_for_one_job_the_last_withdraws(server: Server, q
         wait.cancel()
     with pytest.raises(TimeoutError):
         await job.result(timeout=0.1)
-    assert waiters(server, app) == 1, "one waits still"
+    assert waiters(server, app) == 1, "one is still waiting"
     waits[2].cancel()
     await asyncio.to_thread(eventually, lambda: waiters(server, app) == 0, "the last has withdrawn")
 
 
-async def test_whoever_comes_back_is_heard_of(app: Ardiq, gate: Gate, server: Server) -> None:
+async def test_a_caller_that_comes_back_is_registered_again(app: Ardiq, gate: Gate, server: Server) -> None:
     job = await app.ref("passed").enqueue()
     for _ in range(20):
         wait = asyncio.create_task(job.result(timeout=60))
@@ -223,7 +223,7 @@ async def test_a_message_that_cannot_be_read_does_not_end_the_wait(
     assert result.success
 
 
-async def test_a_large_result_that_is_not_stored_reaches_whoever_waits(app: Ardiq, gate: Gate, server: Server) -> None:
+async def test_a_large_result_that_is_not_stored_reaches_its_callers(app: Ardiq, gate: Gate, server: Server) -> None:
     job = await app.ref("passed").enqueue(34_000_000)
     waits = [asyncio.create_task(job.result(timeout=120)) for _ in range(2)]
     await word_left(server, app, 1)

@@ -1,4 +1,4 @@
-"""A way to a server that counts the calls of scripts, and can hold the answers back."""
+"""A proxy that counts the calls of scripts and can hold the answers back."""
 
 import asyncio
 from typing import Self
@@ -9,7 +9,7 @@ CALL = b"EVALSHA\r\n"
 
 
 class Toll:
-    """Passes on what programs and the server say to each other: `url` is where programs connect.
+    """Passes data between programs and the server. Programs connect to `url`.
 
     `calls`: how many calls of scripts have passed. `answers`: while it is not set, the server is
     not heard.
@@ -49,8 +49,8 @@ class Toll:
         while data := await program.read(65536):
             seen = tail + data
             self.calls += seen.count(CALL)
-            # A word that is cut in two is found with its end; one that ends here must not be found
-            # again.
+            # A word that is split is found when its end arrives. One that ends here must not be
+            # found again.
             tail = seen[-(len(CALL) - 1) :]
             to_server.write(data)
             await to_server.drain()

@@ -21,7 +21,7 @@ LIMIT_S = 5.0
 
 async def _requests() -> None:
     await asyncio.gather(*(noop.enqueue() for _ in range(50)))
-    _kept.extend(asyncio.create_task(app.result(f"nobody-{number}", 3600)) for number in range(50))
+    _kept.extend(asyncio.create_task(app.result(f"unknown-{number}", 3600)) for number in range(50))
     _kept.extend(asyncio.ensure_future(noop.enqueue()) for _ in range(50))
     # Large arguments are not copied: the I/O thread refers to objects of an interpreter that is
     # ending.
@@ -44,7 +44,7 @@ def open_loop() -> None:
 def threads() -> None:
     """Threads wait for answers, and nothing waits for the threads."""
     for number in range(4):
-        threading.Thread(target=app.result_sync, args=(f"nobody-{number}", 3600), daemon=True).start()
+        threading.Thread(target=app.result_sync, args=(f"unknown-{number}", 3600), daemon=True).start()
     echo.enqueue_sync(1)
 
 

@@ -33,7 +33,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
 
 
 async def unless_stopped(options: Options, directory: Path) -> Outcome:
-    """Do the run; SIGTERM ends it like Ctrl-C, and all that it has started ends with it."""
+    """Do the run. SIGTERM ends it like Ctrl-C, and ends all processes that it has started."""
     this = asyncio.current_task()
     assert this is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)

@@ -269,12 +269,13 @@ class _Runs:
                     earlier = "; ".join(str(run) for run in open_runs)
                     yield Finding("unexplained start", job, f"{start}, after {earlier}", start.pid)
                 else:
-                    open_runs.remove(found[0])
-                    self.extra[found[1]] += 1
+                    lost, reason = found
+                    open_runs.remove(lost)
+                    self.extra[reason] += 1
                 open_runs.append(start)
 
     def died(self, start: Note) -> bool:
-        """Whether the process of a run was lost, while it may have been at it."""
+        """Return whether the process of a run died after the run had begun."""
         return any(loss.why in DEADLY and start.at <= loss.until for loss in self.losses[start.pid])
 
     def unseen(self, job: str) -> int:

@@ -53,7 +53,7 @@ class Place:
         return self.program is not None and self.program.process.poll() is None
 
     def serves(self) -> bool:
-        """Whether it has come as far as to work."""
+        """Whether it has started to work."""
         if self.program is None or not self.running():
             return False
         return self.role == "producer" or " serves queue " in self.program.output

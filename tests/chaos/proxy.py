@@ -110,7 +110,7 @@ class Link:
         sending = asyncio.create_task(self._send(direction, chunks, writer))
         try:
             await asyncio.wait([receiving, sending], return_when=asyncio.FIRST_COMPLETED)
-            # At the end of what comes in, the rest is still to be sent.
+            # At the end of the input, the rest still has to be sent.
             await asyncio.wait([sending])
         finally:
             receiving.cancel()
@@ -129,7 +129,7 @@ class Link:
     async def _send(
         self, direction: Direction, chunks: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
     ) -> None:
-        """Returns at the end of what is to be sent, or where the connection is cut."""
+        """Return when everything was sent, or the connection was cut."""
         while True:
             due, data = await chunks.get()
             if not data:

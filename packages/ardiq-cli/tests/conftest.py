@@ -34,7 +34,7 @@ def environment() -> dict[str, str]:
     """This environment without what would change the command line's behavior.
 
     Its Redis is one that cannot exist: a command that a test forgot to give a server must not find
-    somebody's own.
+    a server that belongs to the user.
     """
     unwanted = {"ARDIQ_DEMO_QUEUE", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"}
     kept = {name: value for name, value in os.environ.items() if name not in unwanted}
@@ -90,8 +90,8 @@ OnTerminal = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def ask(project: Path, environment: dict[str, str]) -> Ask:
-    """A function that runs `ardiq` in `project` to its end and gives status, standard output and
-    standard error.
+    """A function that runs `ardiq` in `project` to its end and returns the status, standard output
+    and standard error.
     """
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -112,7 +112,7 @@ def ask(project: Path, environment: dict[str, str]) -> Ask:
 @pytest.fixture
 def ask_here(monkeypatch: pytest.MonkeyPatch) -> Ask:
     """As `ask`, but in this process, which takes a tenth of the time: for commands that only
-    look.
+    read.
     """
     monkeypatch.setenv("ARDIQ_REDIS_URL", NOWHERE)
 
@@ -125,7 +125,7 @@ def ask_here(monkeypatch: pytest.MonkeyPatch) -> Ask:
 
 @pytest.fixture
 def on_terminal(project: Path, environment: dict[str, str]) -> OnTerminal:
-    """As `ask`, but on a real terminal: the status, and all that was written to the screen."""
+    """As `ask`, but on a real terminal. Returns the status and the output."""
 
     def run(*arguments: str, columns: int = 120, **variables: str) -> tuple[int, str]:
         ours, theirs = os.openpty()
@@ -144,7 +144,7 @@ def on_terminal(project: Path, environment: dict[str, str]) -> OnTerminal:
         while True:
             try:
                 piece = os.read(ours, 65536)
-            except OSError:  # how Linux says that nobody has the terminal open any more
+            except OSError:  # Linux raises this when no process has the terminal open any more
                 break
             if not piece:
                 break

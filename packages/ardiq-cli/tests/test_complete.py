@@ -19,7 +19,7 @@ MakeServer = Callable[..., Server]
 Complete = Callable[..., subprocess.CompletedProcess[str]]
 
 
-# As the console script: the name of the program decides how the shell's variables are called.
+# As the console script does: the name of the program determines the names of the shell's variables.
 PROGRAM = "import sys; sys.argv[0] = 'ardiq'; from ardiq_cli.main import main; main()"
 
 

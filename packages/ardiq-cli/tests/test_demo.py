@@ -31,7 +31,7 @@ def files(project: Path) -> list[Path]:
 
 
 def parts(pattern: str, output: str) -> list[str]:
-    """What the groups of `pattern` stand for in `output`."""
+    """Return the groups of `pattern` in `output`."""
     found = re.search(pattern, output)
     assert found, output
     return [str(part) for part in found.groups()]
@@ -58,7 +58,7 @@ def test_demo_survives_its_killed_worker(
     # A job per file, the aggregate, the delayed one, the one that fails twice, and what the
     # schedule fired.
     assert int(row(output, "jobs")) == FILES + 3 + firings
-    # The aggregate is of the true contents, in order.
+    # The aggregate covers the true contents, in order.
     ordered = sorted(files, key=lambda file: file.relative_to(project).as_posix())
     digest = hashlib.sha256("".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in ordered).encode())
     assert row(output, "sha-256 of all") == digest.hexdigest()[:12]

@@ -187,7 +187,7 @@ def test_the_file_follows_the_server_to_another_command(ardiq: StartProgram, url
     assert find_server(str(project)).server is None
 
 
-def test_a_killed_dev_leaves_a_file_that_nobody_uses(ardiq: StartProgram, url: str, project: Path) -> None:
+def test_a_killed_dev_leaves_a_file_that_no_program_uses(ardiq: StartProgram, url: str, project: Path) -> None:
     program = ardiq("dev", "tasks:app")
     program.await_output(" serves ")
     program.send(signal.SIGKILL)

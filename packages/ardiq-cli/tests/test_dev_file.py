@@ -130,7 +130,7 @@ def test_a_new_lock_starts_no_second_server_beside_the_first(server: EmbeddedSer
         other.close()
 
 
-def test_a_server_that_nobody_ends_is_an_error(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_server_that_still_answers_is_an_error(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "answers", lambda path: True)
     monkeypatch.setattr(embedded, "_START_TIMEOUT_S", 0.1)
     with pytest.raises(CommandError, match=r"another server answers at .*\.sock; end the command that runs it"):

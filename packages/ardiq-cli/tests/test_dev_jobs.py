@@ -89,7 +89,7 @@ def test_each_job_gets_a_line_and_each_failure_a_traceback(ardiq: StartProgram, 
     slow = re.escape(f"slow[{jobs['slow'].id}] failed after ") + r"\d+ ms \(attempt 1 of 1\): timed out after 0.05s"
     assert re.search(slow, program.output), program.output
     assert quiet.id not in program.output
-    assert " failed on attempt " not in program.output, "the worker's own line would say it twice"
+    assert " failed on attempt " not in program.output, "the worker's own line would repeat it"
 
 
 def test_the_lines_can_be_json(ardiq: StartProgram, client: Ardiq) -> None:

@@ -40,7 +40,7 @@ TASKS = """
 
 @pytest.fixture
 def client(project: Path, module: Module, without_url: None) -> Ardiq:
-    """The test's own end of the queue whose tasks are in the project's `tasks.py`."""
+    """An app for the queue whose tasks are in the project's `tasks.py`."""
     module(TASKS)
     return Ardiq(redis_url=project_place(project).url, queue_name="shop")
 

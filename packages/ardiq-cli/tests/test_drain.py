@@ -101,7 +101,7 @@ def test_rate_is_that_of_the_last_ten_seconds() -> None:
     assert pace.add(0, 1000) == 0
     assert pace.add(1, 900) == 100
     assert pace.add(5, 500) == 100
-    # Nothing has finished since: after ten seconds the quick start no longer counts.
+    # Nothing has finished since then. After ten seconds, the quick start no longer counts.
     assert pace.add(10, 500) == 50
     assert pace.add(15, 500) == 0
     assert pace.add(16, 600) < 0

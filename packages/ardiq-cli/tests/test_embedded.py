@@ -26,7 +26,7 @@ from ardiq_cli.embedded import (
 from ardiq_cli.exits import CommandError, ExitCode
 from tests.programs import StartProgram, alive, eventually, open_files
 
-# Starts the server of the current directory's project, says so, and ends when it is told to.
+# Starts the server of the current directory's project, reports that, and ends when told to.
 OWNER = textwrap.dedent("""
     import logging, signal
     from ardiq_cli.embedded import EmbeddedServer, project_place
@@ -98,14 +98,14 @@ def test_data_survives_a_restart_and_a_kill(place: Place) -> None:
     pid = server.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    # It is supervised: it comes back by itself, with everything that it had confirmed.
+    # It is supervised: it restarts by itself, with all data that it had confirmed.
     eventually(lambda: answers(place.socket) and server.pid != pid, "a new server")
     assert command(place, "GET", "b") == "2"
     server.close()
 
 
 class Broken(logging.Handler):
-    """A log that raises what would end a thread."""
+    """A log that raises an exception that would end a thread."""
 
     def handle(self, record: logging.LogRecord) -> bool:
         raise SystemExit(record.getMessage())

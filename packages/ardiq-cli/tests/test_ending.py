@@ -17,8 +17,8 @@ from tests.servers import Server
 
 LIMIT_S = 2.0
 SLACK_S = 2.0
-"""For a machine with more processes than cores: the limit itself is asserted where no other thing
-is measured.
+"""For a machine with more processes than cores: the limit itself is asserted where nothing else is
+measured.
 """
 
 TASKS = """
@@ -178,7 +178,7 @@ def test_the_process_ends_soon_after_it_has_signed_off(
         assert "(most recent call first)" in program.output, "it does not say what goes on"
     if task in UNFINISHED:
         assert job.status_sync() is TaskStatus.QUEUED
-    if task not in FROM_C and task != "in_thread":  # of our own threads none is waited for
+    if task not in FROM_C and task != "in_thread":  # none of our own threads is waited for
         assert "ending the process with status 0 without waiting any longer: " in program.output
 
 

@@ -28,9 +28,9 @@ class AwayWhileImporting(BrokerError, ImportError):
 
 EXPLAINED: list[tuple[Exception, str, ExitCode]] = [
     (CommandError("said already"), "said already", ExitCode.FAILED),
-    (CommandError("nobody", ExitCode.NOT_FOUND), "nobody", ExitCode.NOT_FOUND),
+    (CommandError("no such job", ExitCode.NOT_FOUND), "no such job", ExitCode.NOT_FOUND),
     (ImportError("no such thing"), "no such thing", ExitCode.USAGE),
-    # These are errors of ArdiQ too; that something is not installed is what counts.
+    # These are errors of ArdiQ too, but the missing installation decides.
     (WorkerNotInstalledError("pip install it"), "pip install it", ExitCode.USAGE),
     (VersionMismatchError("of two versions"), "of two versions", ExitCode.USAGE),
     (AwayWhileImporting("both"), "both", ExitCode.USAGE),
@@ -41,7 +41,7 @@ EXPLAINED: list[tuple[Exception, str, ExitCode]] = [
     (WorkerExhaustedError("no threads"), "no threads", ExitCode.EXHAUSTED),
     (SystemResourceError(24, "no files"), "[Errno 24] no files", ExitCode.EXHAUSTED),
     (ArdiqError("something else"), "something else", ExitCode.FAILED),
-    # What is nobody's own says what it is: its text alone may be a single word.
+    # Other exceptions are shown with their type, because the text alone may be a single word.
     (KeyError("lost"), "KeyError: 'lost'", ExitCode.FAILED),
     (RuntimeError("odd"), "RuntimeError: odd", ExitCode.FAILED),
     (TimeoutError("slow"), "TimeoutError: slow", ExitCode.FAILED),

@@ -28,13 +28,13 @@ ACTS = ["\x1b[31m", "\x1b]0", "\x07", "\x9b", "\x7f", "\u202e", "\u2066", "\u202
 
 @pytest.fixture
 def server(make_server: MakeServer) -> Server:
-    """A server of the test's own: what is written to it must not be in the way of other tests."""
+    """A separate server: the data that is written to it must not disturb other tests."""
     return make_server()
 
 
 @pytest.fixture
 def ask(ask_here: Ask) -> Ask:
-    """There is much to ask, so it is done in this process."""
+    """Run commands in this process, because there are many of them."""
     return ask_here
 
 
@@ -63,7 +63,7 @@ def app(server: Server) -> Ardiq:
 
 
 def forge(app: Ardiq, *args: Any, **fields: Any) -> str:
-    """Enqueue a job as a producer does that does not check what it writes; gives its id."""
+    """Enqueue a job like a producer that does not check what it writes. Returns its id."""
     names = ("id", "name", "lane", "delay_ms", "due_ms", "expire_ms", "unique", "headers", "body")
     submission = dict(zip(names, app.ref("plain").prepare(*args)._submission, strict=True)) | fields
     forged: Any = tuple(submission.values())
@@ -120,7 +120,7 @@ def test_results_and_tracebacks_are_shown_with_escapes(
         assert done.returncode == ExitCode.OK, done.stderr
         assert SHOWN in done.stdout.replace("\n", "")
         assert all(acts not in done.stdout for acts in ACTS[:-1])
-        screen = on_terminal(*one)[1]
+        _, screen = on_terminal(*one)
         assert all(acts not in screen for acts in ACTS[:-1])
         done = ask(*one, "--json")
         assert harmless(done.stdout)
@@ -229,7 +229,7 @@ def test_names_in_notes_about_trouble_are_shown_with_escapes(app: Ardiq, server:
 
 
 def test_names_that_are_no_text_do_not_hide_the_others(app: Ardiq, server: Server, ask: Ask) -> None:
-    """Lanes, workers, jobs that are scheduled or dead: whatever a listing is made of."""
+    """Lanes, workers, and scheduled or dead jobs: everything that a listing contains."""
     job = app.ref("some.task").enqueue_sync()
     later = app.ref("some.task").options(delay_ms=3_600_000).enqueue_sync()
     key = "ardiq:{hostile}:"

@@ -25,7 +25,7 @@ def app(server: Server, queue_name: str) -> Ardiq:
 
 @pytest.fixture
 def look(ask: Ask, app: Ardiq, server: Server) -> Callable[..., object]:
-    """A function that gives the JSON of `ardiq inspect …` for the test's queue."""
+    """A function that returns the JSON of `ardiq inspect …` for the test's queue."""
 
     def inspect(*arguments: str) -> object:
         done = ask("inspect", *arguments, "--queue", app.queue_name, "--url", server.url, "--json")

@@ -12,7 +12,7 @@ from ardiq_cli.json_text import DEEPEST, json_text
 
 
 def strict(text: str) -> Any:
-    """Read as a strict reader would, to whom names count once and NaN is nothing."""
+    """Parse JSON strictly: reject repeated names and NaN."""
 
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is no JSON")

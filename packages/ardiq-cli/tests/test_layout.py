@@ -77,7 +77,7 @@ def test_no_id_is_cut_on_any_terminal(app: Ardiq, on_terminal: OnTerminal, serve
     assert "…" not in screen
     assert ("Left out:" in screen) is (columns < 300)
     assert ("lane" in screen.splitlines()[1]) is (columns == 300)
-    screen = on_terminal("inspect", "jobs", job.id, *where, columns=columns)[1]
+    _, screen = on_terminal("inspect", "jobs", job.id, *where, columns=columns)
     assert "…" not in screen
     assert long_id in screen.replace("\r\n", "").replace(" ", "")
 
@@ -85,12 +85,13 @@ def test_no_id_is_cut_on_any_terminal(app: Ardiq, on_terminal: OnTerminal, serve
 def test_what_is_left_out_is_named_with_the_way_to_see_it(app: Ardiq, on_terminal: OnTerminal, server: Server) -> None:
     app.ref("some.task").enqueue_sync()
     where = ("--queue", app.queue_name, "--url", server.url)
-    screen = on_terminal("inspect", "jobs", *where, columns=80)[1]
+    _, screen = on_terminal("inspect", "jobs", *where, columns=80)
     (last,) = [line for line in screen.splitlines() if line.startswith("Left out: ")]
     assert last.startswith("Left out: tries, enqueued. To see all: --json, or a terminal of ")
     needed = int(last.split()[-2])
-    assert "Left out" in on_terminal("inspect", "jobs", *where, columns=needed - 1)[1]
-    screen = on_terminal("inspect", "jobs", *where, columns=needed)[1]
+    _, screen = on_terminal("inspect", "jobs", *where, columns=needed - 1)
+    assert "Left out" in screen
+    _, screen = on_terminal("inspect", "jobs", *where, columns=needed)
     assert "Left out" not in screen
     assert "enqueued" in screen
 
@@ -104,7 +105,7 @@ def test_queues_and_workers_fit_80_columns_with_their_names_and_lanes(
         status, screen = on_terminal("inspect", what, "--url", server.url, "--queue", app.queue_name, columns=80)
         assert status == ExitCode.OK
         assert all(len(line) <= 80 for line in plain(screen).splitlines())
-    screen = on_terminal("inspect", "queues", "--url", server.url, "--queue", app.queue_name, columns=80)[1]
+    _, screen = on_terminal("inspect", "queues", "--url", server.url, "--queue", app.queue_name, columns=80)
     assert app.queue_name in screen
     assert "of these scheduled" in screen.replace("\r\n", " ")
     assert "waiting includes scheduled jobs" in screen
@@ -129,6 +130,6 @@ def test_notes_stand_below_a_table_that_has_no_room_for_them(
     ask("run", "tasks:app", "--burst", ARDIQ_REDIS_URL=server.url)
     for columns in (80, 200):
         where = ("--queue", app.queue_name, "--url", server.url)
-        screen = on_terminal("inspect", "jobs", *where, columns=columns)[1]
+        _, screen = on_terminal("inspect", "jobs", *where, columns=columns)
         assert (f"{job.id}: the arguments cannot be decoded" in screen) is (columns == 80)
         assert "the arguments cannot be decoded" in screen

@@ -21,7 +21,7 @@ WORKERS = pytest.mark.parametrize("workers", ["1", "2"])
 
 @pytest.fixture
 def run(server: Server, queue_name: str, module: Module, ask: Ask) -> Run:
-    """A function that runs a worker whose application has these lines, and one job, and gives the
+    """A function that runs a worker whose application has these lines, and one job. It returns the
     lines of the log.
     """
 
@@ -39,7 +39,7 @@ async def job():
         Ardiq(redis_url=server.url, queue_name=queue_name).ref("job").enqueue_sync()
         done = ask("run", "tasks:app", "--burst", *options, ARDIQ_REDIS_URL=server.url)
         assert done.returncode in (ExitCode.OK, ExitCode.FAILED), done.stderr
-        # The test's server keeps nothing, which is always said.
+        # The test's server does not save its data, and the worker always warns about that.
         return [line for line in done.stderr.splitlines() if "append-only" not in line]
 
     return finish

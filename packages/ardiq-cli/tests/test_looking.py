@@ -29,7 +29,7 @@ COMMANDS: list[tuple[str, ...]] = [
 
 @pytest.fixture
 def server(make_server: MakeServer) -> Server:
-    """A server of the test's own: all its keys are looked at, and all its queues are named."""
+    """A separate server: the tests check all its keys and list all its queues."""
     return make_server()
 
 
@@ -45,7 +45,7 @@ def test_unknown_queue_is_status_4_and_those_that_exist_are_named(
     for name in names:
         Ardiq(redis_url=server.url, queue_name=name).ref("some.task").enqueue_sync()
     before = snapshot(server)
-    for _ in range(2):  # the first look must not make it known to the second
+    for _ in range(2):  # the first command must not register it for the second
         done = ask_here(*command, "--queue", "mial", "--url", server.url)
         assert done.returncode == ExitCode.NOT_FOUND, done.stderr
         assert done.stdout == ""
@@ -123,7 +123,7 @@ def test_a_replica_can_be_looked_at(make_server: MakeServer, server: Server, ask
     ("access", "script_right"), [("~", "+evalsha"), ("%R~", "+evalsha_ro"), ("%R~", "+@scripting")]
 )
 def test_a_user_of_one_queue_only_can_look_at_it(server: Server, ask_here: Ask, access: str, script_right: str) -> None:
-    """The names of all queues are not for it to read, nor are writes allowed."""
+    """This user may neither read the names of all queues nor write."""
     job = Ardiq(redis_url=server.url, queue_name="mails").ref("some.task").enqueue_sync()
     rules = (
         "on",

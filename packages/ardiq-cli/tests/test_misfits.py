@@ -20,7 +20,7 @@ LONG = "long" * 500
 
 @pytest.fixture
 def server(make_server: MakeServer) -> Server:
-    """A server of the test's own: what is written to it must not be in the way of other tests."""
+    """A separate server: the data that is written to it must not disturb other tests."""
     return make_server()
 
 
@@ -51,7 +51,7 @@ def test_a_name_that_is_too_long_does_not_push_out_the_other_columns(
     }
     for what, columns in listings.items():
         where = () if what == "queues" else ("--queue", "hostile")
-        screen = on_terminal("inspect", what, *where, "--url", server.url, columns=80)[1]
+        _, screen = on_terminal("inspect", what, *where, "--url", server.url, columns=80)
         assert all(column in screen for column in columns), screen
         assert "longlonglon…" in screen
         assert "longlonglong" not in screen
@@ -69,10 +69,11 @@ def test_a_dead_letter_whose_id_is_too_long_does_not_push_out_the_other_columns(
     valid = "i" * 256
     bury(server, "id", valid, "record", "")
     listing = ("inspect", "jobs", "--queue", "hostile", "--state", "dead", "--url", server.url)
-    assert valid in on_terminal(*listing, columns=80)[1], "a valid id is never cut"
+    _, screen = on_terminal(*listing, columns=80)
+    assert valid in screen, "a valid id is never cut"
     server.cli("DEL", "ardiq:{hostile}:dead")
     bury(server, "id", LONG * 400, "record", "")
-    screen = on_terminal(*listing, columns=80)[1]
+    _, screen = on_terminal(*listing, columns=80)
     assert "longlonglon…" in screen
     assert all(column in screen for column in ("status", "task", "age"))
     assert len(screen) < 5000

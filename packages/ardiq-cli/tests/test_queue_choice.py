@@ -68,9 +68,9 @@ def test_one_job_is_found_in_the_only_queue_too(server: Server, ask_here: Ask) -
     done = ask_here("inspect", "jobs", job, "--json", "--url", server.url)
     assert done.returncode == ExitCode.OK
     assert json.loads(done.stdout)["task_id"] == job
-    done = ask_here("inspect", "jobs", "nobody", "--url", server.url)
+    done = ask_here("inspect", "jobs", "unknown", "--url", server.url)
     assert done.returncode == ExitCode.NOT_FOUND
-    assert "queue 'shop' has no job 'nobody'" in done.stderr
+    assert "queue 'shop' has no job 'unknown'" in done.stderr
 
 
 def test_jobs_of_one_task(server: Server, ask_here: Ask) -> None:

@@ -46,7 +46,7 @@ TASKS = """
 
 @pytest.fixture
 def app(server: Server, queue_name: str, module: Module) -> Ardiq:
-    """The test's own end of the queue whose tasks are in the project's `tasks.py`."""
+    """An app for the queue whose tasks are in the project's `tasks.py`."""
     module(TASKS.format(queue=queue_name))
     return Ardiq(redis_url=server.url, queue_name=queue_name)
 
@@ -123,7 +123,7 @@ def test_second_signal_skips_the_grace_period(
     program.await_output(" 30 s to finish", int(workers))
     program.send(signal.SIGTERM)
     assert program.end(15) == ExitCode.OK
-    # Handed back: somebody else may run it at once, and no try was spent.
+    # It was returned to the queue: another worker may run it at once, and no try was spent.
     info = job.info_sync()
     assert info is not None
     assert (info.status, info.tries) == (TaskStatus.QUEUED, 0)
@@ -151,7 +151,7 @@ def test_options_reach_the_worker(app: Ardiq, server: Server, ardiq: StartProgra
 def test_quiet_says_nothing_of_a_good_run(app: Ardiq, server: Server, ask: Ask, option: str) -> None:
     app.ref("add").enqueue_sync(1, 1)
     done = ask("run", "tasks:app", "--burst", option, ARDIQ_REDIS_URL=server.url)
-    # The test's server keeps nothing, which is a warning.
+    # The test's server does not save its data, which causes a warning.
     said = [line for line in done.stderr.splitlines() if "append-only" not in line]
     assert (done.returncode, done.stdout, said) == (ExitCode.OK, "", [])
 

@@ -74,7 +74,7 @@ SLEEPS_IN_C = """
 
 @pytest.fixture
 def app(server: Server, queue_name: str, module: Module) -> Ardiq:
-    """The test's own end of the queue whose tasks are in the project's `tasks.py`."""
+    """An app for the queue whose tasks are in the project's `tasks.py`."""
     module(TASKS.format(queue=queue_name))
     return Ardiq(redis_url=server.url, queue_name=queue_name)
 
@@ -87,7 +87,7 @@ def begin(app: Ardiq, project: Path) -> Job[int]:
 
 
 def first_run(job: Job[int]) -> TaskResult[int]:
-    """The result, of a job that nothing has interrupted."""
+    """Return the result, which shows that nothing has interrupted the job."""
     result = job.result_sync(timeout=20)
     assert result is not None
     assert (result.success, result.tries) == (True, 1)

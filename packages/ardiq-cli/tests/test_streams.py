@@ -69,7 +69,7 @@ FAULTS = [
 
 @pytest.mark.parametrize("stream", UNWRITABLE)
 @pytest.mark.parametrize(("words", "status"), FAULTS, ids=[words for words, _ in FAULTS])
-def test_fault_that_nobody_can_read_keeps_its_status(shell: Shell, words: str, status: ExitCode, stream: str) -> None:
+def test_an_unwritable_error_keeps_its_status(shell: Shell, words: str, status: ExitCode, stream: str) -> None:
     done = shell(f"{words} {stream}")
     assert done.returncode == status
     assert done.stdout == ""

@@ -24,7 +24,7 @@ SUPERVISOR = textwrap.dedent("""
     sys.exit(asyncio.run(Supervisor(command, count, backoff).run()))
 """)
 
-# Every child ties itself, reports that it has started, and says what it hears.
+# Every child ties itself, and reports its start and the signals that it receives.
 CHILD = textwrap.dedent(r"""
     import os, signal, sys, time
     from ardiq_cli.reports import Reporter
@@ -52,7 +52,7 @@ def child(*, on_signal: str = "sys.exit(0)", then: str = "pass") -> str:
     return CHILD.format(on_signal=on_signal, then=then)
 
 
-# How many processes have come here before. Each of them gets another number.
+# How many processes have started before. Each of them gets another number.
 NUMBER = """
 f = os.open("seen", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 os.write(f, b"x")
@@ -249,8 +249,8 @@ def test_child_that_fails_while_stopping_makes_the_run_fail(supervise: StartProg
     assert "ended with status 9" in supervisor.output
 
 
-# Holds the second signal back until the child has died of the first one, which the event loop has
-# not been told by then.
+# Holds the second signal back until the child has died of the first one. The event loop has not
+# noticed that by then.
 LATE = textwrap.dedent("""
     import contextlib, os, pathlib
     signals = []

@@ -57,7 +57,7 @@ class Terminal:
         while True:
             try:
                 piece = os.read(self._ours, 65536)
-            except OSError:  # how Linux says that nobody has the terminal open any more
+            except OSError:  # Linux raises this when no process has the terminal open any more
                 return
             if not piece:
                 return

@@ -28,7 +28,7 @@ PARENT = textwrap.dedent("""
     child.wait()
 """)
 
-# Each says when it runs, so that nobody is killed before the tie is made.
+# Each reports when it runs, so that no process is killed before the tie is made.
 FOREIGN = ["/bin/sh", "-c", "echo running as $$; exec cat"]
 OWN = "import os, sys; from ardiq_cli.tether import tie; tie(sys.argv[1]); print('running as', os.getpid(), flush=True); sys.stdin.read()"
 
@@ -81,7 +81,7 @@ def test_wrapped_program_keeps_its_exit_status_and_signals(by_kernel: bool) -> N
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the pipe tells")
 def test_process_whose_parent_is_already_gone_does_not_start() -> None:
-    # Process 1 is nobody's child here, so this process cannot have the parent that it is told.
+    # The program gets the id of a process that is not its parent, as if its parent had died.
     code = f"from ardiq_cli.tether import tie; tie('{os.getpid() + 1}:'); print('started')"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert ended.returncode == -signal.SIGKILL

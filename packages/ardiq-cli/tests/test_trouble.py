@@ -21,7 +21,7 @@ MakeServer = Callable[..., Server]
 
 @pytest.fixture
 def server(make_server: MakeServer) -> Server:
-    """A server of the test's own: commands without `--queue` look at all that is there."""
+    """A separate server, because commands without `--queue` read all queues."""
     return make_server()
 
 
@@ -50,7 +50,7 @@ def work(ardiq: StartProgram, server: Server) -> StartProgram:
 
 @pytest.fixture
 def look(ask_here: Ask, server: Server) -> Ask:
-    """A function that runs `ardiq inspect …`; its words for people."""
+    """A function that runs `ardiq inspect …` and returns its output for people."""
 
     def inspect(*arguments: str) -> subprocess.CompletedProcess[str]:
         done = ask_here("inspect", *arguments, "--url", server.url)

@@ -1,4 +1,4 @@
-"""What the tests about development servers share: a project, and the file in it."""
+"""Fixtures of the tests about development servers: a project, and the file in it."""
 
 import json
 import os

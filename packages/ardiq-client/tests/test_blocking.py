@@ -12,19 +12,19 @@ from ardiq import Ardiq, BrokerError, Job
 from tests.servers import Server
 
 APP = Ardiq("redis://127.0.0.1:1", connect_timeout_s=0.05)
-JOB: Job[Any] = Job(APP, "nobody")
+JOB: Job[Any] = Job(APP, "unknown")
 TASK = APP.ref("work")
 
 ROUND_TRIPS: dict[str, Callable[[], object]] = {
     "enqueue": TASK.enqueue_sync,
     "enqueue of a task with options": TASK.options(delay_ms=1).enqueue_sync,
     "enqueue_many": lambda: APP.enqueue_many_sync([TASK.prepare()]),
-    "result": lambda: APP.result_sync("nobody"),
+    "result": lambda: APP.result_sync("unknown"),
     "result of a job": JOB.result_sync,
     "result without waiting": lambda: JOB.result_sync(0),
-    "status": lambda: APP.status_sync("nobody"),
+    "status": lambda: APP.status_sync("unknown"),
     "status of a job": JOB.status_sync,
-    "info": lambda: APP.info_sync("nobody"),
+    "info": lambda: APP.info_sync("unknown"),
     "info of a job": JOB.info_sync,
     "queue_size": APP.queue_size_sync,
 }
@@ -43,7 +43,7 @@ async def test_waiting_for_a_result_on_the_thread_of_a_running_loop_is_refused()
     with pytest.raises(RuntimeError, match=r"await result\(\), or call it in another thread"):
         JOB.result_sync(timeout=60)
     with pytest.raises(RuntimeError, match=r"result_sync\(\) with a timeout would block"):
-        APP.result_sync("nobody", 0.001)
+        APP.result_sync("unknown", 0.001)
 
 
 @pytest.mark.parametrize("name", ROUND_TRIPS)

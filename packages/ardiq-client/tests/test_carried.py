@@ -157,7 +157,7 @@ class Plain(enum.Enum):
 
 
 class Finer(datetime):
-    """One that knows more than a datetime can: the nanoseconds."""
+    """Stands for a subclass with nanoseconds, which a plain datetime cannot hold."""
 
     def __eq__(self, other: object) -> bool:
         return False
@@ -173,7 +173,7 @@ class FinerSpan(timedelta):
 
 
 class Moving(tzinfo):
-    """A zone whose offset depends on the date, of a kind that has no name to find it by."""
+    """A zone whose offset depends on the date, and which has no key to find it by."""
 
     def utcoffset(self, when: datetime | None) -> timedelta | None:
         return None if when is None else timedelta(hours=when.month // 7 + 1)
@@ -191,7 +191,7 @@ class Nowhere(Moving):
 
 
 PROXY: Any = type("Proxy", (), {"__class__": property(lambda self: str)})()
-"""What says that it is a string, as lazy objects of frameworks do."""
+"""An object that claims to be a string, like lazy strings of frameworks."""
 
 
 def unknown_zone() -> ZoneInfo:

@@ -17,7 +17,7 @@ HUNDRED_YEARS_MS = 100 * 366 * 86_400_000
 
 @pytest.fixture
 def app() -> Ardiq:
-    # A port where nobody listens: whatever tried to connect would fail in another way.
+    # No server listens at this port, so an attempt to connect would raise another error.
     return Ardiq("redis://127.0.0.1:1", priorities=["low", "default", "high"], connect_timeout_s=0.1)
 
 
@@ -330,7 +330,7 @@ def test_the_limit_of_the_arguments_is_the_app_s_own() -> None:
     room = 100 - len(submission(app.ref("work").prepare("")).body)
     fits = submission(app.ref("work").prepare("x" * 31)).body
     assert len(fits) == 31 + 100 - room
-    exact = room - 1  # a string of more than 31 characters has one byte more for its length
+    exact = room - 1  # above 31 characters, the length of a string takes one more byte
     assert len(submission(app.ref("work").prepare("x" * exact)).body) == 100
     with pytest.raises(PayloadTooLargeError, match="take 101 bytes, more than the 100"):
         app.ref("work").prepare("x" * (exact + 1))
@@ -356,7 +356,7 @@ def test_enqueue_many_takes_prepared_calls_of_its_own_app_only(app: Ardiq) -> No
 
 
 class TestControl:
-    """What a task raises."""
+    """The exceptions that a task raises to end its attempt."""
 
     def test_retry_keeps_what_it_was_given(self) -> None:
         assert (str(Retry("later", delay_ms=0)), Retry("later", delay_ms=0).delay_ms) == ("later", 0)

@@ -21,7 +21,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def type_name(value: object) -> str:
-    """A test's name that is the same in every process, unlike the value's repr."""
+    """Return a test id that is the same in every process, unlike the value's repr."""
     return type(value).__name__
 
 
@@ -117,7 +117,7 @@ values = st.recursive(
 )
 
 
-# The first use of a time zone reads its file, which takes as long as the machine wants.
+# The first use of a time zone reads its file, which may take long.
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(values)
 @example(time(tzinfo=timezone(timedelta(microseconds=1))))
@@ -134,7 +134,7 @@ def _shape(value: Any) -> Any:
         return (type(value), [_shape(item) for item in value])
     if isinstance(value, dict):
         return (dict, [(_shape(key), _shape(item)) for key, item in value.items()])
-    if isinstance(value, datetime | time):  # comparing these, Python takes no notice of a fold, nor of a zone's name
+    if isinstance(value, datetime | time):  # Python's comparison ignores the fold and the name of the zone
         return (type(value), value.fold, value.replace(tzinfo=None), type(value.tzinfo), str(value.tzinfo))
     if isinstance(value, float | Decimal):
         return (type(value), str(value))  # with the sign of a zero

@@ -83,7 +83,7 @@ def test_one_app_serves_one_loop_after_another_and_keeps_none(app: Ardiq) -> Non
     assert app.queue_size_sync() == 63
 
 
-def test_a_loop_that_is_closed_with_a_request_under_way_is_let_go(app: Ardiq) -> None:
+def test_a_loop_that_is_closed_with_a_request_in_flight_is_released(app: Ardiq) -> None:
     job = app.ref("x").enqueue_sync()
 
     async def leave() -> weakref.ref[asyncio.AbstractEventLoop]:
@@ -166,7 +166,7 @@ def test_no_call_hangs_or_comes_back_to_life_after_the_end(app: Ardiq) -> None:
         asyncio.run(app.queue_size())
 
 
-async def test_whoever_waits_when_the_connection_ends_is_told(app: Ardiq) -> None:
+async def test_waiting_callers_get_an_error_when_the_connection_ends(app: Ardiq) -> None:
     job = await app.ref("x").enqueue()
     waiting = asyncio.create_task(job.result(timeout=3600))
     await app.queue_size()
@@ -186,7 +186,7 @@ async def test_a_wait_that_is_given_up_is_forgotten(app: Ardiq) -> None:
 
 
 class NoReaders(asyncio.SelectorEventLoop):
-    """A loop that cannot watch descriptors, as there are on Windows."""
+    """A loop that cannot watch descriptors, like the default one on Windows."""
 
     def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:  # type: ignore[override]
         # The base class uses its private form for its own pipe.
@@ -239,7 +239,7 @@ def test_a_signal_ends_a_blocking_wait(app: Ardiq) -> None:
         pass
 
     def handler(*_: object) -> None:
-        # A request of its own, in the middle of another one.
+        # A separate request, in the middle of another one.
         assert app.queue_size_sync() == 1
         raise Enough
 
@@ -321,7 +321,7 @@ asyncio.run(use())
 """
 
 
-def test_the_interpreter_exits_with_requests_under_way(server: Server, queue_name: str) -> None:
+def test_the_interpreter_exits_with_requests_in_flight(server: Server, queue_name: str) -> None:
     for _ in range(3):
         started = time.monotonic()
         run = run_python(EXIT, server.url, queue_name)

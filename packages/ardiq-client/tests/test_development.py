@@ -169,7 +169,7 @@ def test_the_start_of_a_process_is_known_without_proc() -> None:
     assert development._start_by_ps(dead_pid()) is None
 
 
-def test_a_process_that_nobody_has_waited_for_does_not_run() -> None:
+def test_a_process_that_was_not_waited_for_does_not_run() -> None:
     with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as ended:
         assert ended.stdout is not None
         os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)

@@ -1,6 +1,6 @@
-"""Which server an app uses that names none, and what it logs about it.
+"""Which server an app without a URL uses, and what it logs about it.
 
-No test here may connect with the default URL: the Redis behind it would be somebody's own.
+No test here may connect with the default URL: the Redis behind it would belong to the user.
 """
 
 import logging
@@ -39,7 +39,7 @@ def test_an_app_finds_the_server_when_it_first_connects(
     server = make_server(unix_socket=True)
     app = Ardiq(queue_name=queue_name)
     assert app.redis_url == DEFAULT_URL
-    describe(project, url=server.url)  # after the app: nothing is looked up before it connects
+    describe(project, url=server.url)  # after the app was created: it looks nothing up before it connects
     app.ref("x").enqueue_sync()
     assert app.redis_url == server.url
     assert Ardiq(server.url, queue_name).queue_size_sync() == 1
@@ -72,7 +72,7 @@ def test_an_argument_wins_over_the_file(server: Server, project: Path, describe:
     app = Ardiq(server.url, queue_name)
     app.ref("x").enqueue_sync()
     assert app.redis_url == server.url
-    # The default, said aloud, is a choice too.
+    # Passing the default explicitly is a choice too.
     assert Ardiq(DEFAULT_URL)._connection._locate is None
 
 

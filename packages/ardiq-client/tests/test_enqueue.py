@@ -60,7 +60,7 @@ def app(server: Server, queue_name: str) -> Iterator[Ardiq]:
 
 
 def batches(app: Ardiq, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many jobs each request of this loop carries."""
+    """Return how many jobs each request of this loop carries."""
     from ardiq._core.loop_bridge import LoopBridge
 
     sizes: list[int] = []
@@ -101,12 +101,12 @@ async def test_a_job_is_enqueued_run_and_read(app: Any) -> None:
 
 
 async def test_nothing_is_known_of_an_unknown_job(app: Any) -> None:
-    assert await app.status("nobody") == "not_found"
-    assert await app.info("nobody") is None
-    assert await app.result("nobody") is None
+    assert await app.status("unknown") == "not_found"
+    assert await app.info("unknown") is None
+    assert await app.result("unknown") is None
     for timeout in (timedelta(hours=1), 0):
-        with pytest.raises(ResultNotFoundError, match="nobody"):
-            await app.result("nobody", timeout=timeout)
+        with pytest.raises(ResultNotFoundError, match="unknown"):
+            await app.result("unknown", timeout=timeout)
 
 
 async def test_a_wait_ends_when_its_time_is_over(app: Any) -> None:

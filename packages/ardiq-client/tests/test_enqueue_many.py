@@ -35,12 +35,12 @@ async def test_many_go_in_order_and_in_few_requests(app: Any) -> None:
     assert [info.task_id for info in await app.jobs("queued", 3)] == ["n0", "n1", "n2"]
 
 
-async def test_the_next_calls_are_made_while_those_before_are_under_way(
+async def test_the_next_calls_are_made_while_earlier_ones_are_in_flight(
     app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = sent = 0
     ahead: list[int] = []
-    under_way: list[int] = []
+    in_flight: list[int] = []
 
     def calls() -> Iterator[Any]:
         nonlocal made
@@ -55,7 +55,7 @@ async def test_the_next_calls_are_made_while_those_before_are_under_way(
         def enqueue(self, request_id: int, jobs: list[Any]) -> None:
             nonlocal sent
             ahead.append(made - sent)
-            under_way.append(len(bridge._waiting))
+            in_flight.append(len(bridge._waiting))
             sent += len(jobs)
             mailbox.enqueue(request_id, jobs)
 
@@ -65,9 +65,9 @@ async def test_the_next_calls_are_made_while_those_before_are_under_way(
     monkeypatch.setattr(bridge, "_mailbox", Mailbox())
     jobs = await app.enqueue_many(calls())
     assert [job.id for job in jobs] == [f"n{number}" for number in range(10_000)]
-    assert ahead == [1000] * 10  # no thousand was made before the one before it had been sent
-    assert under_way[:4] == [1, 2, 3, 4]  # nobody waited for an answer until then
-    assert max(under_way) == 4
+    assert ahead == [1000] * 10  # each thousand was sent before the next one was made
+    assert in_flight[:4] == [1, 2, 3, 4]  # no request waited for an answer until then
+    assert max(in_flight) == 4
     assert await app.queue_size() == 10_000
 
 
@@ -79,7 +79,7 @@ async def test_what_was_sent_before_a_call_that_cannot_be_made_stays(app: Any, s
 
     with pytest.raises(SerializationError, match="argument 1"):
         await (asyncio.to_thread(app.enqueue_many_sync, calls()) if sync else app.enqueue_many(calls()))
-    # The two requests before it were under way when the error was raised, and nobody waits for
+    # The two requests before it were in flight when the error was raised, and no caller waits for
     # their answers.
     async with asyncio.timeout(10):
         while await app.queue_size() < 2000:  # each look is a round trip
@@ -100,7 +100,7 @@ async def test_many_that_cannot_reach_redis_fail_with_one_error() -> None:
         await asyncio.to_thread(app.enqueue_many_sync, (work.prepare() for _ in range(9000)))
 
 
-async def test_giving_up_many_leaves_nobody_waiting(app: Any) -> None:
+async def test_giving_up_many_leaves_no_caller_waiting(app: Any) -> None:
     task = asyncio.ensure_future(app.enqueue_many(app.add.prepare(n, 1) for n in range(9000)))
     await asyncio.sleep(0)
     task.cancel()

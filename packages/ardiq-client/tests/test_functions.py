@@ -32,7 +32,7 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def is_coroutine_function(fn: Any) -> bool:
-    """What `inspect` says, and what libraries learn from `asyncio` that still ask it."""
+    """Return what `inspect` reports, and what `asyncio` reports to libraries that still use it."""
     answers = [inspect.iscoroutinefunction(fn)]
     if sys.version_info < (3, 14):
         answers.append(asyncio.iscoroutinefunction(fn))

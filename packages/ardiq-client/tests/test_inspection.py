@@ -44,9 +44,9 @@ async def serving(app: Ardiq) -> AsyncIterator[None]:
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Look again and again; the deadline is the caller's."""
+    """Poll. The caller sets the deadline."""
     while not await holds():  # noqa: ASYNC110 - the server is asked
-        await asyncio.sleep(0.01)  # the pause between two looks
+        await asyncio.sleep(0.01)  # the pause between two polls
 
 
 async def test_a_running_job_says_so_and_waits_no_more(app: Ardiq) -> None:
@@ -94,7 +94,7 @@ async def test_a_job_that_is_to_be_tried_again_is_scheduled_for_then(
     @app.task(backoff_ms=backoff_ms)
     async def fail() -> None:
         failed_ms.append((await app.inspect())["now_ms"])
-        app.stop()  # nobody is left to try it again
+        app.stop()  # no worker is left to try it again
         if asked_ms is None:
             raise ConnectionError
         raise Retry("later", delay_ms=asked_ms)
@@ -113,7 +113,7 @@ async def test_a_job_that_is_to_be_tried_again_is_scheduled_for_then(
 async def test_a_wait_in_vain_says_which_queue_and_server_without_the_password(server: Server, queue_name: str) -> None:
     address = server.url.removeprefix("redis://")
     app = Ardiq(f"redis://default:@{address}/0?client_name=x", queue_name)
-    job = await app.send("nobody.knows")
+    job = await app.send("unknown.task")
     place = f"from queue '{queue_name}' at redis://{address}/0; "
     with pytest.raises(TimeoutError, match=re.escape(f"no result within 0.01s {place}")):
         await job.result(timeout=0.01)
@@ -185,9 +185,9 @@ async def test_the_state_of_a_queue_has_the_keys_that_are_documented(app: Ardiq)
 
 
 async def test_a_wait_asks_once_however_long_it_lasts(make_server: Callable[..., Server], queue_name: str) -> None:
-    server = make_server()  # of its own: all that it is asked is counted
+    server = make_server()  # a separate one, because all its commands are counted
     app = Ardiq(server.url, queue_name)
-    job = await app.send("nobody.knows")
+    job = await app.send("unknown.task")
 
     def asked() -> int:
         statistics = server.cli("INFO", "commandstats")
@@ -200,8 +200,8 @@ async def test_a_wait_asks_once_however_long_it_lasts(make_server: Callable[...,
     await wait(0.01)  # subscribes
     before = asked()
     await asyncio.gather(*(wait(1.5) for _ in range(20)))
-    # A question each, in scripts of a few commands, and perhaps a sign of life; somebody who looks
-    # again and again asks that much with every look.
+    # Each caller asks once, in scripts of a few commands, and perhaps the connection is checked. A
+    # caller that polls would need as many commands each time.
     assert asked() - before < 200
 
 

@@ -1,4 +1,4 @@
-"""What a caller is told that has waited for a result in vain: where its job is, and what to do."""
+"""The error after a wait for a result in vain says where the job is, and what to do."""
 
 import asyncio
 import time
@@ -38,7 +38,7 @@ def app(server: Server, queue_name: str) -> Ardiq:
 
 
 async def until(job: Job[Any], ask: Ask, words: str) -> None:
-    """Wait again and again until the error says so."""
+    """Wait repeatedly until the error contains this."""
     async with asyncio.timeout(30):
         while words not in await ask(job, 0.05):
             pass

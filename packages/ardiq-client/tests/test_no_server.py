@@ -1,6 +1,6 @@
-"""What the error about an unreachable server says to a reader who has named none.
+"""What the error about an unreachable server says if the app has no URL.
 
-No test here may connect with the default URL: the Redis behind it would be somebody's own.
+No test here may connect with the default URL: the Redis behind it would belong to the user.
 """
 
 import asyncio

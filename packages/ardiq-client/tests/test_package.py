@@ -69,7 +69,7 @@ def test_results_and_snapshots_have_their_fields_in_order() -> None:
         *("task_id", "fn_name", "args", "kwargs", "enqueue_time", "tries", "status", "scheduled_at"),
         *("headers", "dependencies", "dependents", "lane", "worker_id", "start", "deaths", "misses"),
     )
-    # What the further ones are where nobody gives them.
+    # The defaults of the remaining fields.
     assert result(True, 1, 1, 10, 20, 50)[6:] == ("", "", "", False, None, None)
     assert info("i", "f", (), {}, 1, 0, ardiq.TaskStatus.QUEUED, None)[8:] == ({}, (), (), "", None, None, 0, 0)
     assert result(True, 1, 1, 10, 20, 50).duration_ms == 30

@@ -31,7 +31,7 @@ async def test_a_worker_that_fails_to_import_is_not_taken_for_a_missing_one(
 
 
 class Runner:
-    """What the app asks of a running worker, written down."""
+    """Records what the app asks of a running worker."""
 
     worker_id = "incarnation-2"
 

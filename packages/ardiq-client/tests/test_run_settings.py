@@ -29,14 +29,14 @@ def test_the_app_s_options_are_those_of_the_run() -> None:
 
 def test_what_is_given_for_the_run_wins() -> None:
     own: dict[str, Any] = {"concurrency": 3, "prefetch": 5, "sync_concurrency": 2, "burst": True}
-    given: dict[str, Any] = {
+    passed: dict[str, Any] = {
         "concurrency": 4,
         "prefetch": 4,
         "sync_concurrency": 9,
         "shutdown_grace_s": timedelta(seconds=1),
         "burst": False,
     }
-    assert chosen(own, given) == RunSettings(4, 4, 9, 1.0, False)
+    assert chosen(own, passed) == RunSettings(4, 4, 9, 1.0, False)
     assert chosen(own, {"shutdown_grace_s": 0}).shutdown_grace_s == 0
 
 
@@ -45,7 +45,7 @@ def test_what_is_given_for_the_run_wins() -> None:
     [
         ({}, 20, 10),  # both follow the concurrency
         ({"prefetch": 16}, 16, 10),
-        ({"concurrency": 4, "prefetch": 4}, 10, 10),  # held must be what runs, at least
+        ({"concurrency": 4, "prefetch": 4}, 10, 10),  # a worker must hold at least what it runs
         ({"sync_concurrency": 5}, 20, 5),
     ],
 )

@@ -80,7 +80,7 @@ async def test_arguments_and_results_of_jobs_go_through_it(server: Server, queue
     job = await pair.enqueue((1, 2), by=(3,))
     info = await job.info()
     assert info is not None
-    # A tuple that JSON has carried is a list, one that msgpack has carried is not.
+    # JSON turns a tuple into a list, and msgpack does not.
     assert (info.args, info.kwargs) == (([1, 2],), {"by": [3]})
     await app.run()
     result = await job.result()

@@ -79,7 +79,7 @@ def test_a_task_known_by_its_name_only_takes_any_call(app: Ardiq) -> None:
 
 
 def injecting(fn: Any) -> Any:
-    """A decorator that gives the function an argument that its callers do not pass."""
+    """A decorator that passes the function an argument that its callers do not pass."""
 
     @functools.wraps(fn)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -187,7 +187,7 @@ parameters = st.lists(
 
 
 def make(chosen: list[tuple[str, Any, bool]], *, wrapped: bool) -> Any:
-    """A function with these parameters, as the compiler makes it, or one whose signature only
+    """Return a function with these parameters: either a compiled one, or one whose signature only
     `inspect` knows.
     """
     order: list[inspect.Parameter] = []

@@ -179,8 +179,8 @@ class TestSubmission:
         headers = {"trace": "x"}
         bound = task.options(task_id="i", priority="high", delay_ms=1, schedule_ms=2, expire_ms=3, headers=headers)
         headers.clear()
-        given = Submission(*bound._submission((), {}))
-        assert given == Submission("i", "t", 2, 1, 2, 3, None, {"trace": "x"}, given.body)
+        sent = Submission(*bound._submission((), {}))
+        assert sent == Submission("i", "t", 2, 1, 2, 3, None, {"trace": "x"}, sent.body)
         assert when(task.options(delay_ms=5)) == (0, 5, 0, 9)
         assert Submission(*task.options(headers={})._submission((), {})).headers is None
 
@@ -195,8 +195,8 @@ class TestSubmission:
         def odd(self: int, fn: int, name: int, args: int) -> None: ...
 
         task = app.task(odd)
-        payload = submission(task.prepare(self=1, fn=2, name=3, args=4)).body
-        assert app._codec.decode_call(payload) == ((), {"self": 1, "fn": 2, "name": 3, "args": 4})
+        body = submission(task.prepare(self=1, fn=2, name=3, args=4)).body
+        assert app._codec.decode_call(body) == ((), {"self": 1, "fn": 2, "name": 3, "args": 4})
         with pytest.warns(RuntimeWarning, match="'odd' was never awaited"):
             app.send("odd", self=1, name=3, fn=2, args=4)
 

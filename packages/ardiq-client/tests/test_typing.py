@@ -12,8 +12,7 @@ import pytest
 
 CASES = Path(__file__).with_name("typing_cases.txt")
 EXPECTED = {number for number, line in enumerate(CASES.read_text().splitlines(), 1) if "# error:" in line}
-# Where the packages are linked to their sources. What is installed as a wheel the checkers find by
-# themselves.
+# Where the packages are linked to their sources. The checkers find installed wheels by themselves.
 PLACES = {str(Path(str(find_spec(name).origin)).parent.parent) for name in ("ardiq", "ardiq_core")}  # type: ignore[union-attr]
 ROOTS = sorted(place for place in PLACES if Path(place).name != "site-packages")
 

@@ -30,9 +30,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 async def another_call() -> None:
-    """Return when a wake-up that was told later has called: one that was told before would have
-    called, too.
-    """
+    """Return when a later wake-up has called its function: an earlier one has done so by then."""
     ends, called = os.pipe(), asyncio.Event()
     later = WakeUp(asyncio.get_running_loop(), ends[0], called.set)
     os.write(ends[1], b"x")

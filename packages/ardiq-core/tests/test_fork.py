@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-# In a process of its own, since what is imported once is not imported again.
+# In a separate process, because a module is imported only once.
 PROGRAM = """
 import builtins
 
@@ -32,7 +32,7 @@ print(imported)
 
 
 def test_the_core_imports_nothing_while_it_is_at_work() -> None:
-    # An import lets other threads run, and what waits for its end waits for ever in a child that
-    # one of them forks meanwhile.
+    # An import lets other threads run. If one of them forks meanwhile, code in the child that waits
+    # for the import waits forever.
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -17,7 +17,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 @pytest.fixture
 async def hasty() -> AsyncIterator[Bench]:
-    """One that gives a cancelled task next to no time."""
+    """A bench that leaves a cancelled task almost no time."""
     made = Bench(cancel_wait_s=0.01)
     yield made
     await made.executor.close()

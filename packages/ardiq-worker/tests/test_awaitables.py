@@ -13,7 +13,7 @@ import pytest
 from ardiq_core import FAILURE, HAND_BACK, RETRY
 from tests.bench import Bench
 
-caller: ContextVar[str] = ContextVar("caller", default="nobody")
+caller: ContextVar[str] = ContextVar("caller", default="no caller")
 
 
 async def double(number: int) -> int:
@@ -112,7 +112,7 @@ async def test_a_decorator_s_context_reaches_the_body(bench: Bench) -> None:
         return body()
 
     assert bench.value(await bench.run(decorated)) == "the decorator"
-    assert caller.get() == "nobody"
+    assert caller.get() == "no caller"
 
 
 async def test_an_error_of_the_body_is_the_task_s(bench: Bench) -> None:

@@ -18,7 +18,7 @@ def app(server: Server, queue_name: str) -> Ardiq:
 
 
 def fired_ms() -> int:
-    """The moment that the present run was fired for, out of its id."""
+    """Return the occurrence of the current run, which its id contains."""
     context = current_task()
     assert context is not None
     kind, name, moment = context.task_id.split(":")
@@ -51,7 +51,7 @@ async def test_five_times_a_second_means_five_times_a_second(app: Ardiq, sync: b
     took = loop.time() - began
     steps = [later - earlier for earlier, later in pairwise(moments)]
     assert all(moment % 200 == 0 for moment in moments)
-    # A machine that stands still for a while may skip one; the rest come in their turn.
+    # A machine that pauses for a while may skip one. The others follow in order.
     assert steps.count(200) >= 6
     assert took < 3.0
 
@@ -197,7 +197,7 @@ async def test_an_expression_that_never_comes_true_is_refused_at_the_start(app: 
     @app.cron("0 0 29 2 *")
     async def tick() -> None: ...
 
-    # As one that the client lets pass, since it computes no dates.
+    # A schedule that the client accepts, because it computes no dates.
     app._schedules["tick"] = app._schedules["tick"]._replace(spec="0 0 30 2 *")
     with pytest.raises(ValueError, match="'tick'"):
         await until_stopped(app)

@@ -245,15 +245,15 @@ async def test_arguments_that_cannot_be_decoded_are_dead_lettered(bench: Bench) 
     async def nothing() -> None: ...
 
     bench.app.task(nothing)
-    for payload in (b"", b"\xc1", b"\xc0", b"garbage"):
-        bench.start("nothing", payload=payload)
+    for body in (b"", b"\xc1", b"\xc0", b"garbage"):
+        bench.start("nothing", body=body)
         dead = await bench.next()
         assert dead.kind == DEAD
         assert "cannot be decoded" in str(dead.value)
 
 
 async def test_an_unknown_name_is_left_to_the_engine(bench: Bench) -> None:
-    slot = bench.start("nobody")
+    slot = bench.start("unknown")
     assert await bench.next() == (slot, UNKNOWN_TASK, None, None, None, None)
 
 
@@ -290,6 +290,6 @@ async def test_a_silent_task_logs_nothing(bench: Bench, caplog: pytest.LogCaptur
     assert "three[id-3] finished on attempt 1" in caplog.text
 
 
-async def test_a_refused_job_is_handed_back_without_running(bench: Bench) -> None:
+async def test_a_refused_job_is_returned_without_running(bench: Bench) -> None:
     bench.executor.refuse(9)
     assert await bench.next() == (9, HAND_BACK, None, None, None, None)

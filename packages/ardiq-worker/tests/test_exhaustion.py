@@ -17,7 +17,7 @@ from tests.bench import Bench
 from tests.servers import Server
 
 TOO_LARGE = 1 << 46
-"""Bytes of stack that no machine has for a thread."""
+"""A stack size, in bytes, that no machine can give to a thread."""
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def reasons(bench: Bench) -> list[str]:
     return found
 
 
-async def test_jobs_for_which_no_thread_can_be_started_are_handed_back(
+async def test_jobs_for_which_no_thread_can_be_started_are_returned(
     bench: Bench, reasons: list[str], no_threads: Callable[[], object]
 ) -> None:
     bench.app.task(name="work", max_retries=0, timeout=30)(lambda: None)
@@ -174,7 +174,7 @@ def test_a_chain_of_causes_that_is_a_ring_ends() -> None:
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "e"), RuntimeError("can't start new thread")])
-async def test_arguments_that_the_process_cannot_hold_are_handed_back(error: Exception) -> None:
+async def test_a_job_whose_arguments_the_process_cannot_hold_is_returned(error: Exception) -> None:
     def deserializer(_data: bytes) -> object:
         raise error
 
@@ -186,7 +186,7 @@ async def test_arguments_that_the_process_cannot_hold_are_handed_back(error: Exc
     @app.task(max_retries=0)
     async def work() -> None: ...
 
-    bench.start("work", payload=b"")
+    bench.start("work", body=b"")
     assert (await bench.next()).kind == HAND_BACK
     assert len(reasons) == 1
 
@@ -228,7 +228,7 @@ async def test_the_worker_stops_in_order_and_raises(
     no_threads()
     jobs = await app.enqueue_many([work.prepare() for _ in range(20)])
     async with asyncio.timeout(20):
-        while app._running.runner is not None and app._running.runner._phase.name == "RUNNING":  # type: ignore[attr-defined]  # noqa: ASYNC110 - nobody says when it stops
+        while app._running.runner is not None and app._running.runner._phase.name == "RUNNING":  # type: ignore[attr-defined]  # noqa: ASYNC110 - there is no event for its stop
             await asyncio.sleep(0.01)
         release.set()
         with pytest.raises(WorkerExhaustedError, match="no thread can be started"):

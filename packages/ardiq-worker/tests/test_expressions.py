@@ -30,7 +30,7 @@ def named(kind: str, text: str) -> int:
 
 
 def values(kind: str, text: str) -> set[int]:
-    """The values of a field without `L`, `W` and `#`: go round the field like round a clock."""
+    """Return the values of a field without `L`, `W` and `#`. Ranges may wrap around."""
     lowest, highest = BOUNDS[kind]
     found: set[int] = set()
     for item in text.split(","):
@@ -56,7 +56,7 @@ def values(kind: str, text: str) -> set[int]:
 
 
 def day_matches(kind: str, text: str, day: date) -> bool | None:
-    """Whether a field for days names this day; None when it restricts nothing."""
+    """Return whether a field for days contains this day, or None if it restricts nothing."""
     last_day = calendar.monthrange(day.year, day.month)[1]
     if "#" in text or (kind == "weekday" and text.startswith("l")):
         weekday = day.isoweekday() % 7
@@ -102,8 +102,8 @@ class Matcher:
         if day.month not in self.months:
             return False
         answers = [day_matches("day", self.day, day), day_matches("weekday", self.weekday, day)]
-        given = [answer for answer in answers if answer is not None]
-        return any(given) if given else True
+        restrictions = [answer for answer in answers if answer is not None]
+        return any(restrictions) if restrictions else True
 
     def after(self, moment: datetime) -> datetime | None:
         for days in range(366 * 45):

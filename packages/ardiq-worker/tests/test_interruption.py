@@ -137,7 +137,7 @@ async def test_waiting_for_a_thread_does_not_count_towards_the_timeout(bench: Be
     assert sorted(map(str, values)) == ["True"] * 4 + ["in time"]
 
 
-async def test_what_runs_at_the_end_of_the_grace_period_is_handed_back(bench: Bench) -> None:
+async def test_a_coroutine_that_runs_at_the_end_of_the_grace_period_is_returned(bench: Bench) -> None:
     cleaned: list[str] = []
 
     async def hang(how: str) -> str:
@@ -166,7 +166,7 @@ async def test_what_runs_at_the_end_of_the_grace_period_is_handed_back(bench: Be
     assert sorted(cleaned) == ["error", "plain", "reject", "result"]
 
 
-async def test_a_function_that_runs_at_the_end_of_the_grace_period_is_handed_back(
+async def test_a_function_that_runs_at_the_end_of_the_grace_period_is_returned(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun, release = threading.Event(), threading.Event()
@@ -184,7 +184,7 @@ async def test_a_function_that_runs_at_the_end_of_the_grace_period_is_handed_bac
     release.set()
 
 
-async def test_a_deaf_task_is_handed_back_in_the_end(hasty: Bench) -> None:
+async def test_a_task_that_ignores_cancellation_is_returned_in_the_end(hasty: Bench) -> None:
     async def deaf() -> None:
         while True:
             try:

@@ -18,7 +18,7 @@ from tests.bench import Bench
 
 
 class Large:
-    """Stands for what takes a lot of memory."""
+    """Stands for an object that takes a lot of memory."""
 
 
 held: list[weakref.ref[Large]] = []
@@ -32,7 +32,7 @@ def large() -> Large:
 
 @pytest.fixture(autouse=True)
 def no_collector() -> Iterator[None]:
-    """What is in a cycle stays, so that it can be seen."""
+    """Disable garbage collection, so that objects in a cycle stay and are found."""
     held.clear()
     gc.collect()
     gc.disable()
@@ -50,7 +50,7 @@ def raises(error: BaseException | type[BaseException]) -> Callable[[], None]:
 
 
 def refers_to_itself() -> None:
-    """The usual way into a cycle: a frame that has a variable for the exception that passes through
+    """The usual cause of a cycle: a frame with a variable for the exception that passes through
     it.
     """
     kept = large()
@@ -170,9 +170,9 @@ COROUTINES: dict[str, Callable[[], Any]] = {
 
 
 async def nothing_held() -> None:
-    """Wait until the last frames that are on their way out are gone."""
+    """Wait until the last frames that are ending are gone."""
     async with asyncio.timeout(5):
-        while any(one() is not None for one in held):  # noqa: ASYNC110 - nobody says when a frame is gone
+        while any(one() is not None for one in held):  # noqa: ASYNC110 - there is no event for the end of a frame
             await asyncio.sleep(0.001)
 
 

@@ -53,7 +53,7 @@ def app(server: Server, queue_name: str) -> Ardiq:
 
 
 async def attempts(app: Ardiq) -> list[Attempt]:
-    """What is seen of the jobs that wait."""
+    """Return what is shown of the waiting jobs."""
     seen: list[Attempt] = []
     async with asyncio.timeout(30):
         await run_app(app, observer=seen.append)

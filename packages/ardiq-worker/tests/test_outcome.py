@@ -24,7 +24,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What the decisions need to know of a run."""
+    """The facts about a run that the decisions depend on."""
 
     task: Options
     tries: int = 1
@@ -188,7 +188,7 @@ def test_arguments_that_cannot_be_decoded_make_a_dead_letter() -> None:
     assert (dead.kind, dead.value) == (DEAD, "the arguments cannot be decoded: garbage")
 
 
-def test_the_engine_decides_about_unknown_names_and_jobs_handed_back() -> None:
+def test_the_engine_decides_about_unknown_names_and_returned_jobs() -> None:
     assert outcome.unknown_task(5) == (5, UNKNOWN_TASK, None, None, None, None)
     assert outcome.handed_back(5) == (5, HAND_BACK, None, None, None, None)
 

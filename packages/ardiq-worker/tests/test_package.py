@@ -34,11 +34,11 @@ def test_every_error_is_exported_by_the_errors_module() -> None:
 
 
 CLIENTS = {"app", "connection", "every", "found", "host", "job", "queue", "schedule", "task"}
-"""What the worker and the command line call objects of the client."""
+"""The names by which the worker and the command line call objects of the client."""
 
 
 def private_uses(path: Path) -> Iterator[str]:
-    """What a module uses of the private parts of the client."""
+    """Return the private parts of the client that a module uses."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ardiq":
             names = [*(node.module or "").split("."), *(alias.name for alias in node.names)]

@@ -26,7 +26,7 @@ def other(server: Server, queue_name: str) -> Ardiq:
 
 @asynccontextmanager
 async def serving(app: Ardiq, **overrides: Any) -> AsyncIterator[asyncio.Task[None]]:
-    """A worker that runs during the block; it has to have been told to stop by the end."""
+    """A worker that runs during the block, which must stop it before its end."""
     worker = asyncio.create_task(app.run(**overrides))
     try:
         async with asyncio.timeout(20):
@@ -186,7 +186,7 @@ async def test_what_has_not_started_goes_back_at_once(app: Ardiq, other: Ardiq) 
         jobs = [await held.enqueue() for _ in range(20)]
         await started.wait()
         app.stop()
-        # The first still runs here; all others are done over there meanwhile.
+        # The first still runs here. The other worker has run all others in the meantime.
         elsewhere = asyncio.create_task(other.run(burst=False))
         for job in jobs[1:]:
             found = await finished(job)
@@ -363,7 +363,7 @@ def test_it_runs_on_a_loop_without_readers(app: Ardiq) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "ardiq-wakeup"]
 
 
-def test_what_runs_when_the_program_ends_is_handed_back_without_spending_a_try(app: Ardiq) -> None:
+def test_a_job_that_runs_when_the_program_ends_is_returned_without_spending_a_try(app: Ardiq) -> None:
     started = asyncio.Event()
 
     @app.task

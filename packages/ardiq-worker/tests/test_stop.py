@@ -96,7 +96,7 @@ async def test_a_stop_in_the_first_step_after_the_start(app: Ardiq) -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_stop_while_the_runner_is_made(app: Ardiq, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As another thread may call it; the app does not know the runner yet."""
+    """Call it as another thread may, while the app does not know the runner yet."""
 
     def stops(make: Callable[..., Any]) -> Callable[..., Any]:
         def made(*args: Any, **kwargs: Any) -> Any:

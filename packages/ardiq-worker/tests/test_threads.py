@@ -29,7 +29,7 @@ def task_threads() -> int:
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    """For what the pool's threads do without telling anybody: give way to them until it is done."""
+    """Let the threads of the pool run until the condition holds. There is no event for it."""
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.to_thread(lambda: None)

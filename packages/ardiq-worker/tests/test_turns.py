@@ -16,8 +16,7 @@ JOBS = 60
 
 @pytest.fixture
 def app(server: Server, queue_name: str) -> Ardiq:
-    # One at a time, so that each job but the first of a batch is started in exchange for the one
-    # before it.
+    # One at a time, so that each job of a batch except the first starts when the previous one ends.
     return Ardiq(server.url, queue_name, concurrency=1, prefetch=JOBS, burst=True)
 
 

@@ -33,7 +33,7 @@ def blow(kind: type[BaseException]) -> Callable[..., Any]:
 
 
 def odd_str(kind: type[BaseException]) -> str:
-    """A string that can do nothing without raising."""
+    """Return a string whose methods raise."""
     names = ("__str__", "__format__", "__len__", "__getitem__", "__add__", "__radd__", "__bool__", "encode", "__repr__")
     odd = type("OddStr", (str,), {name: blow(kind) for name in names})("odd")
     assert isinstance(odd, str)
@@ -125,8 +125,8 @@ def made(error_type: type[BaseException]) -> BaseException:
 
 
 async def check(bench: Bench, outcome: Verdict, *expected: int) -> None:
-    """The outcome is of an expected kind and of plain parts, no slot is held, and the next job
-    runs.
+    """Check that the outcome has an expected kind and plain parts, that no slot is held, and that
+    the next job runs.
     """
     assert outcome.kind in expected
     assert {type(part) for part in outcome} <= PLAIN, "the engine gets no objects of the user's"
@@ -199,7 +199,7 @@ async def test_whatever_a_retry_asks_for(bench: Bench, delay: str, sync: bool, k
 async def test_a_callable_object_that_raises_when_looked_at(
     hasty: Bench, member: str, sync: bool, kind: type[BaseException]
 ) -> None:
-    """Its run is abandoned too, which is where its name is asked for."""
+    """Its run is abandoned too, and the log about that asks for its name."""
     release = threading.Event()
 
     async def wait() -> None:
@@ -324,15 +324,15 @@ async def test_a_log_that_raises_before_a_run(
 ) -> None:
     broken_log(where, kind)
     bench.app.task(name="begins")(_coroutine)
-    bench.start("nobody")
+    bench.start("unknown")
     assert (await bench.next()).kind == UNKNOWN_TASK
-    bench.start("begins", payload=b"\xc1")
+    bench.start("begins", body=b"\xc1")
     await check(bench, await bench.next(), DEAD)
 
 
 @few_kinds
 @loggings
-async def test_a_log_that_raises_when_a_run_is_handed_back(
+async def test_a_log_that_raises_when_a_run_is_returned_to_the_queue(
     bench: Bench, broken_log: Callable[..., None], where: str, kind: type[BaseException]
 ) -> None:
     broken_log(where, kind)

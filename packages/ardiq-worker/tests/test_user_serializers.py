@@ -42,7 +42,7 @@ SERIALIZERS: dict[str, Callable[[type[BaseException]], Callable[[Any], Any]]] = 
 
 @pytest.fixture
 async def custom() -> AsyncIterator[Callable[..., Bench]]:
-    """A function that makes a bench whose app has a serializer and a deserializer of its own."""
+    """A function that makes a bench whose app has its own serializer and deserializer."""
     benches: list[Bench] = []
 
     def make(serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]) -> Bench:
@@ -63,7 +63,7 @@ async def test_whatever_a_serializer_does_with_a_value(
 ) -> None:
     bench = custom(SERIALIZERS[serializer](kind), lambda _: ((), {}))
     bench.app.task(name="returns")(nothing)
-    bench.start("returns", payload=b"")
+    bench.start("returns", body=b"")
     outcome = await bench.next()
     assert outcome.kind in (SUCCESS, FAILURE)
     assert {type(part) for part in outcome} <= PLAIN
@@ -88,7 +88,7 @@ async def test_whatever_a_deserializer_does_with_arguments(
 ) -> None:
     bench = custom(lambda _: b"", DESERIALIZERS[deserializer](kind))
     bench.app.task(name="begins", max_retries=0)(nothing)
-    bench.start("begins", payload=b"")
+    bench.start("begins", body=b"")
     outcome = await bench.next()
     assert outcome.kind in (DEAD, FAILURE, SUCCESS, HAND_BACK)
     assert {type(part) for part in outcome} <= PLAIN

@@ -24,7 +24,7 @@ from tests.servers import Server
 
 
 class Heard(logging.Handler):
-    """What the log of the worker says, and when it has said that the loop is blocked."""
+    """Collects the log of the worker. `blocked` is set when it says that the loop is blocked."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ async def test_it_sleeps_while_nothing_runs_and_wakes_up_again(bench: Bench, wat
     bench.app.task(name="freeze")(freeze)
     for _ in range(2):
         async with asyncio.timeout(10):
-            while watched._awake:  # noqa: ASYNC110 - nobody is told
+            while watched._awake:  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0.01)
         heard.blocked.clear()
         watched._quiet_until = 0

@@ -177,7 +177,7 @@ async def test_texts_that_cannot_be_encoded_block_nothing(app: Ardiq) -> None:
     assert (await result(app, jobs[1].id)).value == "fine"
 
 
-async def test_an_undecodable_payload_is_dead_lettered_and_blocks_nothing(app: Ardiq, server: Server) -> None:
+async def test_an_undecodable_body_is_dead_lettered_and_blocks_nothing(app: Ardiq, server: Server) -> None:
     stranger = Ardiq(
         server.url, app.queue_name, serializer=lambda value: b"\xc1 not msgpack", deserializer=lambda data: data
     )

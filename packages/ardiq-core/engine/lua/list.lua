@@ -42,9 +42,9 @@ elseif state == 'dead' then
     local letter = {}
     for n = 1, #entry[2], 2 do letter[entry[2][n]] = entry[2][n + 1] end
     if letter.id and letter.record then
-      local value, body, apart = letter.value or '', letter.body or '', ''
-      if #body > LARGE then body, apart = '', last end
-      out[#out + 1] = { letter.id, letter.record, value, body, apart }
+      local value, body, body_entry = letter.value or '', letter.body or '', ''
+      if #body > LARGE then body, body_entry = '', last end
+      out[#out + 1] = { letter.id, letter.record, value, body, body_entry }
       bytes = bytes + #letter.record + #value + #body
     end
     if bytes > PAGE_BYTES then break end

@@ -23,7 +23,7 @@ local NONCE, NONCE_END, REST = 2, 9, 10
 -- Lifetimes: the minimum for a tombstone (record `T`), then those of a lost job's result and of a
 -- key that was set aside.
 local TOMBSTONE_MS, LOST_MS, ASIDE_MS = 30000, 300000, 604800000
--- The time for a worker to renew a lease that somebody deleted.
+-- The time for a worker to renew a lease that was deleted by hand.
 local RENEWAL_MS = 60000
 local call, sub = redis.call, string.sub
 local clock = call('TIME')

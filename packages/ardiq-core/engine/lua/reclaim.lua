@@ -50,8 +50,8 @@ if not victim and sweep then
   for i = FIRST_STREAM, #KEYS do
     local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[i], group)
     for _, consumer in ipairs(consumers.err and {} or consumers) do
-      -- Later calls treat it like any other worker. If somebody deleted its lease, it may still be
-      -- alive, and gets the time to renew it.
+      -- Later calls treat it like any other worker. If its lease was deleted by hand, it may still
+      -- be alive, and gets the time to renew it.
       local was_deleted = redis.pcall('HEXISTS', info, consumer[2]) == 1
       call('ZADD', workers, 'NX', was_deleted and now + RENEWAL_MS or now, consumer[2])
     end

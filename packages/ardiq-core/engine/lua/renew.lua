@@ -7,7 +7,7 @@
 --       work, or will), number of the worker's pending deliveries, 1 if this user cannot publish
 --       (else 0)
 -- Takeovers and signing off remove the worker's information together with its lease. If only the
--- lease is missing, somebody deleted it: the worker still owns its deliveries and gets it back.
+-- lease is missing, it was deleted by hand: the worker still owns its deliveries and gets it back.
 -- A worker that cannot publish says so in `waiters`, so that waiting callers check again soon.
 local workers, info, pulse, waiters = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local FIRST_STREAM = 5

@@ -14,7 +14,7 @@
 --         due       a scheduled job that was missing from the due set: it is due now
 --         undue     a member of the due set that is not a scheduled job
 --         start     a recorded start of a run that is over
---         worker    a worker whose lease somebody deleted: it has a minute to renew it
+--         worker    a worker whose lease was deleted by hand: it has a minute to renew it
 --         stranded  a job whose delivery was acknowledged without an outcome, and which no living
 --                   worker is known to run: it is queued again
 --         leftover  an entry whose job is elsewhere

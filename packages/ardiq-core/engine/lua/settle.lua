@@ -160,8 +160,8 @@ local function older(a, b)
 end
 
 -- Whether every entry of the stream is pending, settled or not yet delivered, so that the settled
--- ones are the only entries before the oldest pending one. If somebody deleted a consumer or
--- acknowledged an entry by hand, the stream has more entries: `scrub` queues these again. The lag
+-- ones are the only entries before the oldest pending one. If a consumer was deleted or an
+-- entry was acknowledged by hand, the stream has more entries: `scrub` queues these again. The lag
 -- can be unknown, or too high by entries that were deleted, so the entries themselves are counted
 -- if the numbers do not agree.
 local function is_exact(stream, count, pending, border, trimmed)

@@ -10,8 +10,8 @@ local job_prefix, worker = ARGV[1], ARGV[2]
 local FIRST_RUN = 3
 local refused, fields = {}, {}
 local lease = ask('ZSCORE', workers, worker)
--- A lease that somebody deleted decides nothing: after a takeover, the job's record names another
--- entry.
+-- A lease that was deleted by hand decides nothing: after a takeover, the job's record names
+-- another entry.
 local held = not lease or tonumber(lease) >= 0
 for i = FIRST_RUN, #ARGV, 5 do
   local id, entry, stream, started, tries = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]

@@ -74,7 +74,8 @@ fn an_entry_that_cannot_be_read_is_settled_and_blocks_nothing() {
     assert_eq!(ids(&hand_out(&mut desk)), ["job3"]);
     let settled = outcomes(&mut desk);
     for (position, reason) in [(0, "cut short"), (1, "version 99")] {
-        assert!(matches!(&settled[position].1, Outcome::Undecodable(text) if text.contains(reason)), "{settled:?}");
+        let (_, outcome) = &settled[position];
+        assert!(matches!(outcome, Outcome::Undecodable(text) if text.contains(reason)), "{settled:?}");
     }
     assert_eq!(settled.len(), 2);
 }
@@ -164,7 +165,7 @@ fn a_recovery_knows_suspects_that_wait_too() {
 }
 
 #[test]
-fn stop_hands_back_what_has_not_started_and_what_comes_later() {
+fn stop_returns_unstarted_jobs_and_later_ones() {
     let mut desk = desk(2, 8);
     receive(&mut desk, [suspect(1, 2), suspect(2, 2), entry(3, 3), entry(3, 4)]);
     let runs = hand_out(&mut desk);
@@ -198,7 +199,8 @@ fn only_a_run_that_lasts_is_recorded_and_only_once() {
     let early = planned_at(&mut desk, MONO + RECORD_AFTER_MS - 1);
     assert_eq!((early.record.len(), early.next_ms), (0, Some(MONO + RECORD_AFTER_MS)));
     let due = planned_at(&mut desk, MONO + RECORD_AFTER_MS);
-    assert_eq!((due.record[0].0, due.record[0].1.tries, due.record[0].1.started_ms), (runs[0].slot, 1, NOW));
+    let (slot, start) = &due.record[0];
+    assert_eq!((*slot, start.tries, start.started_ms), (runs[0].slot, 1, NOW));
     let after = planned_at(&mut desk, MONO + 1_000);
     assert_eq!((after.record.len(), after.next_ms), (0, None));
     succeed(&mut desk, runs[0].slot);

@@ -153,7 +153,7 @@ fn stuck(prefetch: usize) -> Desk {
 }
 
 #[test]
-fn jobs_that_wait_too_long_behind_the_runs_of_a_full_desk_are_handed_back() {
+fn jobs_that_wait_too_long_behind_the_runs_of_a_full_desk_are_returned() {
     let mut desk = stuck(10);
     planned(&mut desk);
     let early = planned_at(&mut desk, MONO + PATIENCE_MS - 1);
@@ -208,7 +208,7 @@ fn a_run_that_began_lately_gives_those_behind_it_their_time() {
 }
 
 #[test]
-fn jobs_that_wait_for_a_host_that_is_held_up_are_handed_back() {
+fn jobs_that_wait_for_a_host_that_is_held_up_are_returned() {
     let mut desk = desk(2, 2);
     receive(&mut desk, [entry(3, 1), entry(3, 2)]);
     let end = MONO + HOST_PATIENCE_MS;

@@ -144,10 +144,12 @@ impl World {
         entry
     }
 
-    /// The deaths and the task of a job.
-    fn of(&self, id: &str) -> (u8, String) {
-        let Delivery { job, .. } = Delivery::read(self.entries[id].clone());
-        (job.header.deaths, job.envelope.name)
+    fn deaths_of(&self, id: &str) -> u8 {
+        Delivery::read(self.entries[id].clone()).job.header.deaths
+    }
+
+    fn is_deferred(&self, id: &str) -> bool {
+        Delivery::read(self.entries[id].clone()).job.envelope.name == DEFERRED
     }
 
     fn pull(&mut self) -> Result<bool, TestCaseError> {
@@ -157,7 +159,7 @@ impl World {
         prop_assert!(!known(&self.settled), "{} started after it was settled", one.id);
         prop_assert!(!known(&self.lost) && !known(&self.refused), "{} is another worker's", one.id);
         prop_assert!(!self.running.values().any(|(id, _)| *id == one.id), "{} started twice", one.id);
-        let begun = self.of(&one.id).1 != DEFERRED;
+        let begun = !self.is_deferred(&one.id);
         prop_assert!(self.running.insert(one.slot, (one.id, begun)).is_none(), "a slot was given out twice");
         Ok(true)
     }
@@ -298,15 +300,16 @@ impl World {
         prop_assert!(self.desk.known() >= self.desk.held());
         let most = self.prefetch + self.concurrency + MOST_WAITING;
         prop_assert!(self.desk.held() <= most, "{} are held", self.desk.held());
-        self.suspects_are_apart()
+        self.suspects_are_separate()
     }
 
-    fn suspects_are_apart(&self) -> Result<(), TestCaseError> {
+    fn suspects_are_separate(&self) -> Result<(), TestCaseError> {
         let ours = self.running.values().filter(|(id, _)| !self.lost.contains(id) && !self.survived.contains(id));
-        let deaths: Vec<u8> = ours.map(|(id, _)| self.of(id).0).filter(|deaths| *deaths + 1 >= POISON_DEATHS).collect();
+        let deaths: Vec<u8> =
+            ours.map(|(id, _)| self.deaths_of(id)).filter(|deaths| *deaths + 1 >= POISON_DEATHS).collect();
         let worst = deaths.iter().filter(|deaths| **deaths >= POISON_DEATHS).count();
         prop_assert!(worst == 0 || deaths.len() == 1, "a last proof beside another suspect: {:?}", deaths);
-        let all = self.entries.keys().filter(|id| self.of(id).0 + 1 >= POISON_DEATHS).count();
+        let all = self.entries.keys().filter(|id| self.deaths_of(id) + 1 >= POISON_DEATHS).count();
         prop_assert!(deaths.len() <= all.div_ceil(4).max(1), "{} of {} suspects run at once", deaths.len(), all);
         Ok(())
     }

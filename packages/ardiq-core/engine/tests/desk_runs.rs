@@ -96,7 +96,8 @@ fn a_run_that_waits_has_not_begun_until_it_begins() {
     assert!(desk.begin(slot, beginning, later));
     assert_eq!(planned_at(&mut desk, later).next_ms, Some(later + RECORD_AFTER_MS));
     let plan = planned_at(&mut desk, later + RECORD_AFTER_MS);
-    assert_eq!((plan.record[0].0, plan.record[0].1.started_ms), (slot, beginning));
+    let (recorded, start) = &plan.record[0];
+    assert_eq!((*recorded, start.started_ms), (slot, beginning));
     assert!(desk.begin(slot, NOW + 900, MONO + 900), "it has begun");
     succeed(&mut desk, slot);
     assert_eq!(planned(&mut desk).settle[0].started_ms, beginning);
@@ -119,7 +120,9 @@ fn only_runs_of_deferred_tasks_wait() {
     desk.defer(["another task".to_owned()].into());
     receive(&mut desk, [entry(3, 1)]);
     let slot = desk.next(NOW, MONO).unwrap().slot;
-    assert_eq!(planned_at(&mut desk, MONO + RECORD_AFTER_MS).record[0].0, slot);
+    let plan = planned_at(&mut desk, MONO + RECORD_AFTER_MS);
+    let (recorded, _) = &plan.record[0];
+    assert_eq!(*recorded, slot);
 }
 
 #[test]
@@ -142,7 +145,7 @@ fn a_suspect_that_waits_takes_its_record_along_wherever_it_goes() {
     assert!(!desk.begin(slot, NOW, MONO));
 
     let (mut desk, slot) = deferred_suspect();
-    assert_eq!(desk.lose_lease().survived.len(), 1, "whoever takes it over counts a death");
+    assert_eq!(desk.lose_lease().survived.len(), 1, "the worker that takes it over counts a death");
     assert!(!desk.begin(slot, NOW, MONO) && desk.is_empty());
 
     let mut desk = deferring(1);
@@ -259,7 +262,7 @@ fn a_lost_lease_names_vetted_runs_that_have_not_been_pulled() {
     receive(&mut desk, [suspect(1, 1)]);
     assert!(hand_out(&mut desk).is_empty());
     answer_vetting(&mut desk, &[]);
-    assert_eq!(desk.lose_lease().survived, [survivor(1)], "its start is on record, and nobody died");
+    assert_eq!(desk.lose_lease().survived, [survivor(1)], "its start is on record, and no worker died");
     desk.extend_lease(LEASE_END);
     assert!(hand_out(&mut desk).is_empty() && desk.is_empty());
 }
@@ -272,7 +275,7 @@ fn a_run_survives_only_the_lease_under_which_it_was_recorded() {
     planned_at(&mut desk, MONO + RECORD_AFTER_MS);
     assert_eq!(desk.lose_lease().survived.len(), 1);
     desk.extend_lease(LEASE_END);
-    assert_eq!(desk.lose_lease().survived, [], "who took it over the first time took the record with it");
+    assert_eq!(desk.lose_lease().survived, [], "the first takeover removed the record");
 }
 
 #[test]

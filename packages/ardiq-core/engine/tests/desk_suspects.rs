@@ -23,19 +23,25 @@ fn in_stream(stream: usize, entry: Entry) -> Entry {
     Entry { stream, ..entry }
 }
 
+/// A run, and the mode with which its start was recorded.
+struct Started {
+    run: Assignment,
+    mode: StartMode,
+}
+
 /// Pull, answer all vettings, and pull again. Returns the runs with their recorded modes.
-fn start(desk: &mut Desk) -> Vec<(Assignment, StartMode)> {
-    let mut runs: Vec<(Assignment, StartMode)> =
-        hand_out(desk).into_iter().map(|run| (run, StartMode::Plain)).collect();
+fn start(desk: &mut Desk) -> Vec<Started> {
+    let mut runs: Vec<Started> =
+        hand_out(desk).into_iter().map(|run| Started { run, mode: StartMode::Plain }).collect();
     let modes: Vec<StartMode> = planned(desk).vet.into_iter().map(|(_, start)| start.mode).collect();
     let vetted = vet(desk);
     assert_eq!(vetted.len(), modes.len());
-    runs.extend(vetted.into_iter().zip(modes));
+    runs.extend(vetted.into_iter().zip(modes).map(|(run, mode)| Started { run, mode }));
     runs
 }
 
-fn names(runs: &[(Assignment, StartMode)]) -> Vec<(&str, StartMode)> {
-    runs.iter().map(|(run, mode)| (run.id.as_str(), *mode)).collect()
+fn names(runs: &[Started]) -> Vec<(&str, StartMode)> {
+    runs.iter().map(|one| (one.run.id.as_str(), one.mode)).collect()
 }
 
 #[test]
@@ -47,11 +53,11 @@ fn a_suspect_runs_only_after_its_start_was_recorded() {
     assert!(desk.take_news(), "the work loop is told");
     let plan = planned(&mut desk);
     assert_eq!((plan.vet.len(), plan.record.len()), (1, 0));
-    assert_eq!((plan.vet[0].1.id.as_str(), plan.vet[0].1.entry.as_str()), ("job1", "1-0"));
+    let (slot, answered) = &plan.vet[0];
+    assert_eq!((answered.id.as_str(), answered.entry.as_str()), ("job1", "1-0"));
     let later = planned_at(&mut desk, MONO + 1_000);
     assert_eq!(later.vet, plan.vet, "asked again until it is answered");
     assert_eq!(later.record.len(), 1, "never as a plain record: this is the innocent's");
-    let (slot, answered) = &plan.vet[0];
     desk.vetted(&[*slot], std::slice::from_ref(answered), &[], NOW + 5);
     assert!(planned(&mut desk).vet.is_empty() && desk.can_start(MONO));
     let run = desk.next(NOW + 8, MONO + 8).unwrap();
@@ -63,7 +69,7 @@ fn a_suspect_runs_only_after_its_start_was_recorded() {
 }
 
 #[test]
-fn a_suspect_that_is_somebody_elses_by_now_does_not_start() {
+fn a_suspect_that_another_worker_owns_by_now_does_not_start() {
     let mut desk = desk(2, 2);
     receive(&mut desk, [suspect(1, 0), suspect(2, 1)]);
     assert!(hand_out(&mut desk).is_empty());
@@ -73,7 +79,7 @@ fn a_suspect_that_is_somebody_elses_by_now_does_not_start() {
 }
 
 #[test]
-fn after_one_death_a_job_waits_for_nobody() {
+fn after_one_death_a_job_does_not_wait_for_others() {
     let mut desk = desk(4, 4);
     receive(&mut desk, (1..=3).map(|number| suspect(number, SUSPECT_FROM - 1)));
     let runs = start(&mut desk);
@@ -89,9 +95,9 @@ fn few_suspects_run_one_at_a_time_and_alone_while_innocents_go_on() {
     assert_eq!((desk.held(), desk.running()), (4, 3));
     receive(&mut desk, [entry(3, 5)]);
     assert_eq!(names(&start(&mut desk)), [("job5", StartMode::Plain)], "others pass the one that waits");
-    succeed(&mut desk, runs[0].0.slot);
+    succeed(&mut desk, runs[0].run.slot);
     assert!(start(&mut desk).is_empty(), "a free place is not enough");
-    succeed(&mut desk, runs[2].0.slot);
+    succeed(&mut desk, runs[2].run.slot);
     assert_eq!(names(&start(&mut desk)), [("job2", StartMode::Alone)]);
 }
 
@@ -103,10 +109,10 @@ fn a_job_that_has_seen_a_death_does_not_start_beside_a_suspect_that_runs_alone()
     assert_eq!(names(&runs), [("job3", StartMode::Plain), ("job1", StartMode::Alone)]);
     receive(&mut desk, [suspect(4, 1)]);
     assert!(start(&mut desk).is_empty(), "it may be the one that kills the process");
-    succeed(&mut desk, runs[1].0.slot);
+    succeed(&mut desk, runs[1].run.slot);
     let next = start(&mut desk);
     assert_eq!(names(&next), [("job2", StartMode::Alone)]);
-    succeed(&mut desk, next[0].0.slot);
+    succeed(&mut desk, next[0].run.slot);
     assert_eq!(names(&start(&mut desk)), [("job4", StartMode::Alone)]);
 }
 
@@ -118,7 +124,7 @@ fn a_suspect_does_not_run_alone_beside_a_job_that_has_seen_a_death() {
     assert_eq!(names(&first), [("job1", StartMode::Plain)]);
     receive(&mut desk, [suspect(2, SUSPECT_FROM)]);
     assert!(start(&mut desk).is_empty());
-    succeed(&mut desk, first[0].0.slot);
+    succeed(&mut desk, first[0].run.slot);
     assert_eq!(names(&start(&mut desk)), [("job2", StartMode::Alone)]);
 }
 
@@ -129,22 +135,22 @@ fn many_suspects_run_in_groups_of_a_quarter_until_few_are_left() {
         receive(&mut desk, (0..count).map(|number| suspect(number, SUSPECT_FROM)));
         let runs = start(&mut desk);
         let mode = if group == 1 { StartMode::Alone } else { StartMode::Plain };
-        assert!(runs.iter().all(|(_, recorded)| *recorded == mode), "{count}");
+        assert!(runs.iter().all(|one| one.mode == mode), "{count}");
         assert_eq!(runs.len(), group, "{count}");
     }
     let mut desk = desk(8, 8);
     receive(&mut desk, (1..=6).map(|number| suspect(number, SUSPECT_FROM)));
     let first = start(&mut desk);
     assert_eq!(names(&first), [("job1", StartMode::Plain), ("job2", StartMode::Plain)]);
-    succeed(&mut desk, first[0].0.slot);
+    succeed(&mut desk, first[0].run.slot);
     assert_eq!(names(&start(&mut desk)), [("job3", StartMode::Plain)], "five are left");
-    succeed(&mut desk, first[1].0.slot);
+    succeed(&mut desk, first[1].run.slot);
     assert!(start(&mut desk).is_empty(), "four are left, of which one runs that is not alone by its record");
-    succeed(&mut desk, first[0].0.slot);
+    succeed(&mut desk, first[0].run.slot);
     for last in ["job4", "job5", "job6"] {
         let runs = start(&mut desk);
         assert_eq!(names(&runs), [(last, StartMode::Alone)]);
-        succeed(&mut desk, runs[0].0.slot);
+        succeed(&mut desk, runs[0].run.slot);
     }
 }
 
@@ -156,7 +162,7 @@ fn the_worst_suspects_run_alone_whatever_the_group() {
     receive(&mut desk, (4..=16).map(|number| suspect(number, SUSPECT_FROM)));
     let runs = start(&mut desk);
     assert_eq!(names(&runs), [("job1", StartMode::Alone)]);
-    succeed(&mut desk, runs[0].0.slot);
+    succeed(&mut desk, runs[0].run.slot);
     let runs = start(&mut desk);
     assert_eq!(names(&runs), [("job2", StartMode::Alone)]);
 }
@@ -169,8 +175,8 @@ fn beside_a_group_the_worst_do_not_start() {
     receive(&mut desk, (4..=9).map(|number| suspect(number, SUSPECT_FROM)));
     let runs = start(&mut desk);
     assert_eq!(names(&runs), [("job1", StartMode::Plain), ("job2", StartMode::Plain), ("job4", StartMode::Plain)]);
-    for (run, _) in &runs {
-        succeed(&mut desk, run.slot);
+    for one in &runs {
+        succeed(&mut desk, one.run.slot);
     }
     assert_eq!(names(&start(&mut desk)), [("job3", StartMode::Alone)]);
 }
@@ -192,7 +198,7 @@ fn suspects_start_in_the_order_of_service() {
     let mut order = Vec::new();
     loop {
         let runs = start(&mut desk);
-        let Some((run, _)) = runs.first() else { break };
+        let Some(Started { run, .. }) = runs.first() else { break };
         order.push(run.id.clone());
         succeed(&mut desk, run.slot);
     }
@@ -251,7 +257,7 @@ fn a_run_that_outlives_suspicion_is_recorded_so_and_has_no_deaths_when_it_ends()
     let mut desk = desk(4, 4);
     desk.extend_lease(i64::MAX);
     receive(&mut desk, [suspect(1, SUSPECT_FROM), suspect(2, SUSPECT_FROM)]);
-    let run = start(&mut desk).remove(0).0;
+    let run = start(&mut desk).remove(0).run;
     let due = MONO + CLEARED_AFTER_MS;
     let early = planned_at(&mut desk, due - 1);
     assert_eq!((early.record.len(), early.next_ms), (0, Some(due)));
@@ -270,7 +276,7 @@ fn a_run_that_outlives_suspicion_is_recorded_so_and_has_no_deaths_when_it_ends()
 fn a_run_that_ends_before_keeps_its_deaths() {
     let mut desk = desk(1, 1);
     receive(&mut desk, [suspect(1, SUSPECT_FROM)]);
-    let run = start(&mut desk).remove(0).0;
+    let run = start(&mut desk).remove(0).run;
     assert!(desk.complete(run.slot, Outcome::HandBack, NOW, MONO + CLEARED_AFTER_MS - 1));
     assert_eq!(planned(&mut desk).settle[0].job.header.deaths, SUSPECT_FROM);
 }
@@ -281,7 +287,8 @@ fn a_single_death_is_forgotten_too_after_that_time() {
     receive(&mut desk, [suspect(1, 1)]);
     start(&mut desk);
     let plan = planned_at(&mut desk, MONO + CLEARED_AFTER_MS);
-    assert_eq!(plan.record[0].1.mode, StartMode::Cleared);
+    let (_, record) = &plan.record[0];
+    assert_eq!(record.mode, StartMode::Cleared);
 }
 
 #[test]
@@ -289,7 +296,9 @@ fn an_innocent_run_is_recorded_once_however_long_it_lasts() {
     let mut desk = desk(1, 1);
     receive(&mut desk, [entry(3, 1)]);
     hand_out(&mut desk);
-    assert_eq!(planned_at(&mut desk, MONO + RECORD_AFTER_MS).record[0].1.mode, StartMode::Plain);
+    let plan = planned_at(&mut desk, MONO + RECORD_AFTER_MS);
+    let (_, record) = &plan.record[0];
+    assert_eq!(record.mode, StartMode::Plain);
     let plan = planned_at(&mut desk, MONO + CLEARED_AFTER_MS);
     assert_eq!((plan.record.len(), plan.next_ms), (0, None));
 }
@@ -300,14 +309,14 @@ fn an_innocent_run_is_recorded_once_however_long_it_lasts() {
 fn beside_a_suspect_that_was_taken_over_another_starts_but_not_as_the_only_one() {
     let mut desk = desk(4, 4);
     receive(&mut desk, [suspect(1, SUSPECT_FROM)]);
-    let run = start(&mut desk).remove(0).0;
+    let run = start(&mut desk).remove(0).run;
     assert_eq!(desk.lose_lease().survived.len(), 1);
     desk.extend_lease(LEASE_END);
     receive(&mut desk, [suspect(2, SUSPECT_FROM)]);
     let second = start(&mut desk);
     assert_eq!(names(&second), [("job2", StartMode::Plain)]);
     succeed(&mut desk, run.slot);
-    succeed(&mut desk, second[0].0.slot);
+    succeed(&mut desk, second[0].run.slot);
     receive(&mut desk, [suspect(3, SUSPECT_FROM)]);
     assert_eq!(names(&start(&mut desk)), [("job3", StartMode::Alone)]);
 }

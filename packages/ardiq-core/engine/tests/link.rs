@@ -98,7 +98,7 @@ async fn after_a_connection_was_given_up_the_subscriptions_come_back_without_ano
         queue.server.thaw();
         // Well before the periodic check.
         let back = sessions.wait_for(|number| *number > before);
-        assert!(timeout(RESPONSE_LIMIT / 2, back).await.is_ok(), "nobody has connected again");
+        assert!(timeout(RESPONSE_LIMIT / 2, back).await.is_ok(), "the link has not reconnected");
     };
     tokio::select! {
         () = keeping => unreachable!("it never ends"),

@@ -207,7 +207,7 @@ async fn a_delivery_that_is_dropped_leaves_the_mark_of_the_job() {
     queue.take("heir", 1).await;
     assert_eq!(abort_it(&queue, "a").await, Abort::Asked);
     for is_void in [true, false] {
-        // Somebody copies the entry: the copy is not the job's.
+        // The entry is copied by hand. The copy does not belong to the job.
         let copy = (&queue.keys.streams[LOW], "*", label_of(&stale), &stale.envelope);
         let _: String = queue.ask("XADD", copy).await;
         let copy = queue.take("heir", 1).await.remove(0);

@@ -49,7 +49,7 @@ async fn a_body_is_kept_under_a_key_of_its_own_for_as_long_as_its_job() {
     let entry = delivered(&queue).await;
     assert_eq!((header_of(&entry).flags, &entry.envelope), (SEPARATE_BODY, &job("a").envelope));
     let name = key(&queue, "a", 1);
-    assert_eq!(ttl(&queue, &name).await, -1, "it does not run out");
+    assert_eq!(ttl(&queue, &name).await, -1, "it does not expire");
     let read = bodies::bodies(&queue.link, &[name, key(&queue, "a", 2)], patience()).await.unwrap();
     assert_eq!(read, [Body::Read(BODY.to_vec()), Body::Missing]);
     assert!(queue.settle(&[with_body(done(&entry, TTL))]).await.is_empty());
@@ -57,7 +57,7 @@ async fn a_body_is_kept_under_a_key_of_its_own_for_as_long_as_its_job() {
 }
 
 #[tokio::test]
-async fn it_stays_while_the_job_is_handed_back_retried_delayed_and_taken_over() {
+async fn it_stays_while_the_job_is_returned_retried_delayed_and_taken_over() {
     let queue = Queue::start();
     let entry = delivered(&queue).await;
     assert!(queue.settle(&[with_body(back(&entry))]).await.is_empty());
@@ -109,7 +109,7 @@ async fn a_large_body_of_a_dead_letter_is_read_on_its_own() {
 }
 
 #[tokio::test]
-async fn it_goes_with_a_job_whose_entry_somebody_has_deleted() {
+async fn it_is_deleted_with_a_job_whose_entry_was_deleted_by_hand() {
     let queue = Queue::start();
     let entry = delivered(&queue).await;
     let _: i64 = queue.ask("XDEL", (&queue.keys.streams[LOW], &entry.entry)).await;
@@ -180,7 +180,7 @@ async fn a_body_whose_job_never_comes_runs_out_by_itself() {
     let name = key(&queue, "a", 1);
     let _: String = queue.ask("SET", (&name, BODY, "NX", "PX", 60_000)).await;
     queue.enqueue(&[job("a")]).await;
-    assert!(ttl(&queue, &name).await > 0, "nobody has claimed it");
+    assert!(ttl(&queue, &name).await > 0, "no job has claimed it");
     // The other way round: when the memory is full, neither is accepted.
     let _: String = queue.ask("CONFIG", ("SET", "maxmemory", 1)).await;
     let call = support::call_of(&[job_with_body("b", 1)]);

@@ -28,7 +28,7 @@ async fn nothing_is_delivered_without_a_lease() {
     assert!(!taken_for_dead.held && taken_for_dead.entries.is_empty());
     assert!(!queue.fetch_own("w", 5).await.held);
     queue.let_lease_end("w").await;
-    assert_eq!(queue.fetch("w", 5).await.entries.len(), 1, "late, but nobody has taken it for dead");
+    assert_eq!(queue.fetch("w", 5).await.entries.len(), 1, "late, but not declared dead");
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn a_stream_s_key_that_holds_something_else_is_set_aside() {
 }
 
 #[tokio::test]
-async fn lanes_are_served_in_order_and_handed_back_work_before_new_work() {
+async fn lanes_are_served_in_order_and_returned_work_before_new_work() {
     let queue = Queue::start();
     queue.enqueue(&[job("low1"), job("low2"), high("high1")]).await;
     let first = queue.take("w", 3).await;

@@ -69,7 +69,7 @@ async fn every_call_that_judges_leases_leaves_its_time() {
 }
 
 #[tokio::test]
-async fn while_the_server_was_away_nobody_died() {
+async fn while_the_server_was_away_no_worker_died() {
     let (queue, now) = two_workers().await;
     for (worker, lease) in [("other", now - 10 * SECOND), ("asker", now - 20 * SECOND), ("late", now - SILENCE)] {
         queue.set_lease(worker, lease).await;
@@ -250,7 +250,7 @@ async fn when_the_clock_is_set_back_leases_go_with_it() {
     assert_eq!(
         found.expired,
         expired(&[("dead", now + HOUR - 5 * SECOND - back)]),
-        "nobody is held to be alive longer"
+        "no worker counts as alive for longer"
     );
     assert_eq!(look(&queue, &found.expired).await.0, "dead");
 }
@@ -272,7 +272,7 @@ async fn a_clock_set_back_is_counted_once_although_every_worker_notices() {
 }
 
 #[tokio::test]
-async fn a_clock_set_back_by_little_shortens_nobodys_lease_twice() {
+async fn a_clock_set_back_by_little_shortens_no_lease_twice() {
     let (queue, now) = two_workers().await;
     // Two seconds passed, and the clock was set back by one: the silence seems to be one second.
     queue.set_lease("other", now + 30 * SECOND).await;
@@ -375,7 +375,7 @@ async fn without_an_earlier_pulse_nothing_is_moved() {
 }
 
 #[tokio::test]
-async fn a_pulse_that_nobody_can_read_is_replaced() {
+async fn an_unreadable_pulse_is_replaced() {
     for words in [&["SET", "no time"][..], &["SET", ""], &["RPUSH", "1"], &["SADD", "1"]] {
         let (queue, now) = two_workers().await;
         queue.set_lease("other", now - SECOND).await;

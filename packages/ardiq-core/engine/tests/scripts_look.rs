@@ -121,11 +121,13 @@ async fn word_is_kept_per_channel_until_the_latest_of_its_deadlines() {
     assert_eq!(channels, ["two", "one"]);
     assert!(found.iter().all(|(_, till)| *till >= now + 60_000), "{found:?} from {now}");
     wait(&queue, "a", "one", 120_000).await;
-    assert!(waiters(&queue, "a").await[1].1 >= now + 120_000);
+    let found = waiters(&queue, "a").await;
+    let (_, till) = &found[1];
+    assert!(*till >= now + 120_000);
 }
 
 #[tokio::test]
-async fn word_of_those_who_have_gone_is_dropped_when_somebody_else_comes() {
+async fn callers_that_have_gone_are_dropped_when_another_caller_comes() {
     let queue = Queue::start();
     queue.enqueue(&[job("a")]).await;
     let _: i64 = queue.ask("HSET", (&queue.keys.waiters, "a", "gone 5\nhere 99999999999999\n")).await;
@@ -136,7 +138,7 @@ async fn word_of_those_who_have_gone_is_dropped_when_somebody_else_comes() {
 }
 
 #[tokio::test]
-async fn lookup_tells_every_state_apart() {
+async fn lookup_distinguishes_every_state() {
     let queue = Queue::start();
     queue.enqueue(&[job("running"), job("done"), job("delivered"), job("queued")]).await;
     let now = queue.now_ms().await;
@@ -149,7 +151,7 @@ async fn lookup_tells_every_state_apart() {
         <[Found; 6]>::try_from(lookup(&queue, &all).await).unwrap();
     assert_eq!(running.run, format!("{} w 5 1", sent[0].entry));
     assert_eq!((&running.value, running.due_ms), (&value_of(&sent[0]), None));
-    assert_eq!(done.record, Some(result_of(&sent[1])[..9].to_vec()), "the result itself is not asked for");
+    assert_eq!(done.record, Some(result_of(&sent[1])[..9].to_vec()), "the result itself is not read");
     assert!(done.value.is_empty() && done.run.is_empty());
     assert_eq!((&delivered.value, delivered.run.as_str()), (&value_of(&sent[2]), ""));
     assert!(queued.value.ends_with(&job("queued").envelope));
@@ -182,7 +184,7 @@ async fn depth_counts_what_waits_to_start() {
     queue.begin("w", &[&sent[0], &sent[1]]).await;
     assert_eq!(depth(&queue).await, 2);
     queue.settle(&[back(&sent[2])]).await;
-    assert_eq!(depth(&queue).await, 2, "handed-back work waits too");
+    assert_eq!(depth(&queue).await, 2, "returned work waits too");
     let _: i64 = queue.ask("DEL", &queue.keys.streams).await;
     let _: i64 = queue.ask("DEL", &queue.keys.due).await;
     assert_eq!(depth(&queue).await, 0, "never below nothing");
@@ -193,7 +195,7 @@ async fn inspect_shows_the_queue_in_numbers() {
     let queue = Queue::start();
     let empty = inspect(&queue).await;
     assert_eq!((empty.scheduled, empty.running, empty.dead, empty.workers.len()), (0, 0, 0, 0));
-    assert_eq!(empty.lanes.len(), 0, "whoever only looks leaves nothing");
+    assert_eq!(empty.lanes.len(), 0, "a caller that only reads leaves nothing behind");
     queue.enqueue(&[job("a"), job("b"), job("c"), NewJob { lane: 1, ..job("d") }, later("e")]).await;
     let sent = queue.take("w", 3).await;
     queue.begin("w", &[&sent[0]]).await;
@@ -248,7 +250,7 @@ async fn list_gives_the_newest_dead_letters_first() {
 }
 
 #[tokio::test]
-async fn whoever_only_looks_writes_nothing_and_may_look_into_a_replica() {
+async fn reading_writes_nothing_and_works_on_a_replica() {
     let queue = Queue::start();
     assert_eq!(inspect(&queue).await.lanes.len(), 0);
     assert!(look::result(&queue.link, &queue.keys, "a", patience()).await.unwrap().is_empty());

@@ -96,9 +96,9 @@ async fn callers_of_a_job_whose_entry_is_gone_are_told() {
     delete_lanes(&queue).await;
     assert_eq!(wait(&queue, "a").await, WAITS, "one that has just come is taken to be there");
     let _: String = queue.ask("SET", (queue.keys.job("a"), "q123456781-1 lane:low")).await;
-    let Seen::Result(lost) = wait(&queue, "a").await else { panic!("whoever looks is told") };
+    let Seen::Result(lost) = wait(&queue, "a").await else { panic!("a caller that looks gets the result") };
     assert!(says_lost(&lost, "a"));
-    assert_eq!(scrub(&queue, Part::Waiters).await, [repair("lost", "b")], "and so is whoever waits");
+    assert_eq!(scrub(&queue, Part::Waiters).await, [repair("lost", "b")], "and so do waiting callers");
     let pushed = queue.pushes().await;
     assert_eq!(pushed.len(), 2, "{pushed:?}");
     assert!(pushed.iter().zip(["a", "b"]).all(|((_, message), id)| says_lost(&message[3..], id)));
@@ -115,8 +115,8 @@ async fn a_scheduled_job_that_is_missing_from_the_due_set_is_due_now() {
     queue.enqueue(&[job_of_call("b", 2)]).await;
     assert_eq!(queue.ask::<i64>("ZCARD", &queue.keys.due).await, 2);
     assert_eq!(scrub(&queue, Part::Records).await, [repair("due", "c")]);
-    let _: i64 = queue.ask("ZADD", (&queue.keys.due, 9_999_999_999_999_u64, "nobody")).await;
-    assert_eq!(scrub(&queue, Part::Due).await, [repair("undue", "nobody")]);
+    let _: i64 = queue.ask("ZADD", (&queue.keys.due, 9_999_999_999_999_u64, "missing")).await;
+    assert_eq!(scrub(&queue, Part::Due).await, [repair("undue", "missing")]);
     assert_eq!(support::promote(&queue, 10).await.moved, 3);
 }
 
@@ -138,8 +138,8 @@ async fn a_recorded_start_goes_with_the_delivery() {
     queue.sign_on("heir").await;
     while !queue.reclaim("heir", 10, false).await.victim.is_empty() {}
     assert_eq!(queue.ask::<i64>("EXISTS", &queue.keys.running).await, 0);
-    let _: i64 = queue.ask("HSET", (&queue.keys.running, "nobody", "1-1 w 5 1", "retried", "1-1 w 5 1")).await;
-    assert_eq!(scrub(&queue, Part::Running).await, [repair("start", "nobody"), repair("start", "retried")]);
+    let _: i64 = queue.ask("HSET", (&queue.keys.running, "missing", "1-1 w 5 1", "retried", "1-1 w 5 1")).await;
+    assert_eq!(scrub(&queue, Part::Running).await, [repair("start", "missing"), repair("start", "retried")]);
 }
 
 #[tokio::test]
@@ -206,12 +206,12 @@ async fn runs_whose_consumer_was_deleted_go_on_for_as_long_as_their_worker_lives
 }
 
 #[tokio::test]
-async fn identities_bodies_and_waiters_of_nobody_go() {
+async fn identities_bodies_and_waiters_without_a_job_are_removed() {
     let queue = Queue::start();
     let body = NewJob { body: vec![7; 9].into(), ..job("large") };
     queue.enqueue(&[body]).await;
     queue.enqueue(&[unique("holder"), NewJob { lane: 1, ..job("high") }]).await;
-    let _: String = queue.ask("SET", (format!("{}gone", queue.keys.unique), "nobody")).await;
+    let _: String = queue.ask("SET", (format!("{}gone", queue.keys.unique), "missing")).await;
     let _: String = queue.ask("SET", (queue.keys.body("gone", [1; 8]), "body")).await;
     let _: String = queue.ask("SET", (queue.keys.job("short"), "q")).await;
     let _: i64 = queue.ask("LPUSH", (queue.keys.job("list"), "x")).await;

@@ -73,9 +73,10 @@ async fn set_scene(queue: &Queue) -> Vec<Entry> {
     look::wait(&queue.link, &queue.keys, "lost", "me", 60_000, patience()).await.unwrap();
     let last: Vec<(String, Vec<Vec<u8>>)> =
         queue.ask("XREVRANGE", (&queue.keys.streams[HIGH], "+", "-", "COUNT", 1)).await;
-    let _: i64 = queue.ask("XDEL", (&queue.keys.streams[HIGH], &last[0].0)).await;
+    let (entry, _) = &last[0];
+    let _: i64 = queue.ask("XDEL", (&queue.keys.streams[HIGH], entry)).await;
     let _: String = queue.ask("SET", (queue.keys.job("lost"), "q123456781-1 lane:high")).await;
-    let _: i64 = queue.ask("HSET", (&queue.keys.running, "gone", "1-1 nobody 5 1")).await;
+    let _: i64 = queue.ask("HSET", (&queue.keys.running, "gone", "1-1 unknown 5 1")).await;
     let _: i64 = queue.ask("XACK", (&queue.keys.streams[LOW], &queue.keys.queue, &sent[4].entry)).await;
     // A scheduled job that is missing from the due set.
     queue.enqueue(&[NewJob { delay_ms: 60_000, ..job("undue") }]).await;
@@ -235,7 +236,7 @@ async fn a_user_who_may_not_publish_enqueues_and_settles_all_the_same_and_is_tol
     assert!(refused.is_empty(), "{refused:?}");
     assert_eq!(queue.kind("a").await, Some('R'));
     let waiting: Option<String> = queue.ask("HGET", (&queue.keys.waiters, "a")).await;
-    assert_eq!(waiting, None, "whoever waits finds the result by looking");
+    assert_eq!(waiting, None, "waiting callers find the result when they check");
     let lines = link.logs().take();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].message.contains("ACL SETUSER <user> +publish &ardiq:{q}:*"), "{lines:?}");

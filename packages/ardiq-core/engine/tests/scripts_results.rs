@@ -30,7 +30,7 @@ async fn until_gone(queue: &Queue, id: &str) {
 #[tokio::test]
 async fn an_enqueue_that_is_repeated_after_a_short_result_has_ended_makes_no_second_job() {
     let queue = Queue::start();
-    for (id, is_new) in [("given", false), ("made", true)] {
+    for (id, is_new) in [("own", false), ("made", true)] {
         let call = [NewJob { is_new, ..job(id) }];
         queue.enqueue(&call).await;
         let entry = queue.take("w", 1).await.remove(0);
@@ -133,6 +133,6 @@ async fn an_occurrence_that_has_not_come_is_not_fired_for_a_worker_whose_clock_i
     };
     let fired = fire(now + 3_600_000).await;
     assert_eq!(fired.how, Firing::Not);
-    assert!((now..now + 60_000).contains(&fired.now_ms), "and hears what the time is");
+    assert!((now..now + 60_000).contains(&fired.now_ms), "and gets the time");
     assert_eq!(fire(now).await.how, Firing::Fired);
 }

@@ -125,7 +125,7 @@ async fn a_retry_without_delay_goes_to_the_end_of_its_lane() {
 }
 
 #[tokio::test]
-async fn handed_back_work_is_delivered_before_new_work_with_its_header() {
+async fn returned_work_is_delivered_before_new_work_with_its_header() {
     let queue = Queue::start();
     queue.enqueue(&[job("a"), NewJob { lane: 1, ..job("b") }]).await;
     let sent = queue.take("w", 2).await;
@@ -146,7 +146,7 @@ async fn the_end_of_a_job_frees_its_identity_and_a_retry_does_not() {
     let held = |id: &str| NewJob { unique: Some(format!("u-{id}")), ..job(id) };
     queue.enqueue(&[held("done"), held("dead"), held("again"), held("back"), held("other")]).await;
     let sent = queue.take("w", 5).await;
-    let _: String = queue.ask("SET", (format!("{}u-other", queue.keys.unique), "somebody else")).await;
+    let _: String = queue.ask("SET", (format!("{}u-other", queue.keys.unique), "another")).await;
     let batch =
         [done(&sent[0], TTL), dead(&sent[1], TTL), again(&sent[2], 60_000), back(&sent[3]), done(&sent[4], TTL)];
     let batch = batch.map(|one| Settlement { unique: Some(format!("u-{}", one.id)), ..one });
@@ -312,7 +312,7 @@ async fn what_a_group_made_anew_has_not_delivered_stays() {
 }
 
 #[tokio::test]
-async fn entries_that_nobody_holds_any_more_stay_for_the_scrub() {
+async fn entries_that_no_worker_holds_any_more_stay_for_the_scrub() {
     for way in ["XGROUP DELCONSUMER", "XACK"] {
         for deleted in [0, 1, 3] {
             let (queue, sent) = delivered(4, 2).await;

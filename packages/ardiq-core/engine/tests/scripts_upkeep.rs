@@ -88,7 +88,7 @@ async fn a_lease_is_taken_and_renewed_for_as_long_as_asked() {
     assert!(queue.lease("w").await.unwrap() >= before + 60_000);
     assert_eq!(queue.ask::<String>("HGET", (&queue.keys.worker_info, "w")).await, "info");
     queue.let_lease_end("w").await;
-    assert!(queue.renew("w").await, "late, but nobody has taken it for dead");
+    assert!(queue.renew("w").await, "late, but not declared dead");
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn a_worker_taken_for_dead_cannot_renew() {
 }
 
 #[tokio::test]
-async fn reclaim_finds_nobody_while_all_live() {
+async fn reclaim_finds_no_dead_worker_while_all_live() {
     let queue = Queue::start();
     queue.deliver("a", "w").await;
     queue.sign_on("asker").await;
@@ -319,7 +319,7 @@ async fn a_sweep_leaves_time_to_renew_a_lease_that_was_deleted() {
 }
 
 #[tokio::test]
-async fn a_worker_without_a_lease_takes_over_from_nobody_nor_from_itself() {
+async fn a_worker_without_a_lease_takes_over_neither_from_others_nor_from_itself() {
     let queue = Queue::start();
     queue.deliver("a", "asker").await;
     queue.deliver("b", "other").await;
@@ -373,5 +373,5 @@ async fn what_a_leaving_worker_still_has_is_taken_over_at_once() {
     let expected = queue.on_time().await;
     assert_eq!(queue.look("heir", expected, &[]).await.taken, 1, "it said itself that it goes: one look is enough");
     assert_eq!(queue.leave("stranger").await, 0);
-    assert_eq!(queue.lease("stranger").await, None, "nobody signs on by leaving");
+    assert_eq!(queue.lease("stranger").await, None, "signing off signs no worker on");
 }

@@ -57,7 +57,7 @@ fn a_job_runs_and_its_result_is_pushed_to_who_waits() {
     // The registration causes the push, so wait for it before the job ends.
     let end = Instant::now() + LIMIT;
     while !tell::<bool>(&server, &["HEXISTS", "ardiq:{q}:waiters", "a"]) {
-        assert!(Instant::now() < end, "no word was left");
+        assert!(Instant::now() < end, "the caller was not registered");
         std::thread::yield_now();
     }
     running.complete(vec![(run.slot, value(&run))]);
@@ -92,7 +92,7 @@ fn completing_a_run_gives_the_next_and_all_are_served() {
 }
 
 #[test]
-fn a_stop_hands_back_what_has_not_started_without_spending_a_try() {
+fn a_stop_returns_unstarted_jobs_without_spending_a_try() {
     let server = Server::start(&[]);
     let host = Host::new(&server.url());
     let mut first = host.worker("first", 2, 6);

@@ -105,7 +105,7 @@ fn a_worker_that_starts_sets_aside_what_is_in_its_way() {
 }
 
 #[test]
-fn entries_members_and_fields_that_nobody_can_read_hold_up_nothing() {
+fn unreadable_entries_members_and_fields_hold_up_nothing() {
     let server = Server::start(&[]);
     let host = Host::new(&server.url());
     let keys = host.client.shared().keys.clone();
@@ -132,18 +132,18 @@ fn entries_members_and_fields_that_nobody_can_read_hold_up_nothing() {
         redis::cmd("XADD").arg(stream).arg("*").arg(odd).arg(odd).exec(&mut connection).unwrap();
     }
     for words in [
-        &["ZADD", &keys.due, "1", "nobody", "2", "", "99999999999999", "far"][..],
+        &["ZADD", &keys.due, "1", "missing", "2", "", "99999999999999", "far"][..],
         &["SET", &keys.job("cut"), "d12345678\u{8}lane"],
         &["ZADD", &keys.due, "1", "cut"],
         &["SET", &keys.job("empty"), "d"],
         &["ZADD", &keys.due, "1", "empty"],
-        &["HSET", &keys.running, "nobody", "", "innocent", "what is this", "", "1-1 w"],
-        &["HSET", &keys.waiters, "nobody", "", "innocent", "no line", "x", "channel 99999999999999\n"],
-        &["HSET", &keys.worker_info, "nobody", "no info"],
+        &["HSET", &keys.running, "missing", "", "innocent", "what is this", "", "1-1 w"],
+        &["HSET", &keys.waiters, "missing", "", "innocent", "no line", "x", "channel 99999999999999\n"],
+        &["HSET", &keys.worker_info, "missing", "no info"],
         &["HSET", &keys.cron, "tick", "no time"],
         &["XADD", &keys.dead, "*", "no", "letter"],
         &["SADD", &keys.known_lanes, "", "no lane"],
-        &["ZADD", &keys.workers, "5", "", "7", "nobody"],
+        &["ZADD", &keys.workers, "5", "", "7", "missing"],
         &["SET", &keys.job("strange"), "q"],
         &["SET", &keys.job("stranger"), "q12345678no place"],
         &["SET", &keys.job("strangest"), "q1234567899999999999999999999999-1 lane:low"],
@@ -155,7 +155,7 @@ fn entries_members_and_fields_that_nobody_can_read_hold_up_nothing() {
     redis::cmd("ZADD").arg(&keys.workers).arg(6).arg(no_text).exec(&mut connection).unwrap();
     let mut running = host.worker("w", 2, 100);
     serve(&host, &mut running, "innocent");
-    for id in ["strange", "stranger", "strangest", "cut", "nobody"] {
+    for id in ["strange", "stranger", "strangest", "cut", "missing"] {
         host.enqueue(vec![task(id)]);
         serve(&host, &mut running, id);
     }

@@ -16,7 +16,7 @@ use support::server::Server;
 fn until_idle(server: &Server) {
     let end = Instant::now() + LIMIT;
     while !tell::<String>(server, &["INFO", "clients"]).contains("blocked_clients:1") {
-        assert!(Instant::now() < end, "nobody waits");
+        assert!(Instant::now() < end, "no worker waits");
         std::thread::yield_now();
     }
 }
@@ -70,7 +70,7 @@ fn a_burst_over_several_lanes_that_finds_a_worker_idle_is_served_in_their_order(
 }
 
 #[test]
-fn a_worker_with_one_place_takes_what_was_handed_back_and_leaves_the_rest_to_others() {
+fn a_worker_with_one_slot_takes_returned_work_and_leaves_the_rest_to_others() {
     let server = Server::start(&[]);
     let host = Host::with_lanes(&server.url(), &["only".into()]);
     let mut running = host.worker("w", 1, 1);
@@ -80,7 +80,7 @@ fn a_worker_with_one_place_takes_what_was_handed_back_and_leaves_the_rest_to_oth
 
     let mut leaving = host.worker("leaving", 1, 1);
     until_idle(&server);
-    host.enqueue(vec![task("handed back")]);
+    host.enqueue(vec![task("returned")]);
     let unfinished = leaving.wait_for(1).remove(0);
     leaving.worker.begin_stop();
     leaving.worker.complete(vec![(unfinished.slot, Outcome::HandBack)]);
@@ -89,7 +89,7 @@ fn a_worker_with_one_place_takes_what_was_handed_back_and_leaves_the_rest_to_oth
 
     running.complete(vec![(alone.slot, value(&alone))]);
     running.taken = running.wait_for(1);
-    assert_eq!(running.taken[0].id, "handed back");
+    assert_eq!(running.taken[0].id, "returned");
     // A blocking read returns a job of each stream, but this worker has no slot for two.
     let delivered: Vec<u64> = host.client.shared().keys.streams.iter().map(|stream| pending(&server, stream)).collect();
     assert_eq!(delivered.iter().sum::<u64>(), 1, "{delivered:?}");
@@ -115,7 +115,7 @@ fn read_backs(server: &Server) -> usize {
     let commands: Vec<Command> = tell(server, &["SLOWLOG", "GET", "-1"]);
     let most = BATCH.to_string();
     let arguments = ["q", "w", most.as_str(), "0"].map(str::as_bytes);
-    commands.iter().filter(|command| command.3.windows(4).any(|words| words == arguments)).count()
+    commands.iter().filter(|(_, _, _, words, ..)| words.windows(4).any(|part| part == arguments)).count()
 }
 
 /// Serve a job, and return whether the log says that its delivery had been lost.

@@ -187,7 +187,7 @@ fn an_outcome_that_is_refused_after_a_takeover_counts_for_the_worker() {
     host.enqueue(vec![task("a")]);
     let run = running.wait_for(1).remove(0);
     until("its start is not recorded", || is_recorded(&server, "a"));
-    // What a takeover does, without a word to the worker: the delivery ends, and the job is
+    // What a takeover does, without notice to the worker: the delivery ends, and the job is
     // elsewhere, in a lane that this worker does not serve.
     let take_over = r"
         local entry = redis.call('XRANGE', KEYS[1], '-', '+')[1]

@@ -86,7 +86,7 @@ fn a_job_whose_arguments_no_worker_can_read_becomes_a_dead_letter_that_says_why(
     let result = host.result("last", LIMIT).unwrap();
     assert_eq!((result.tries, &result.outcome), (0, &Recorded::Failure(reason)));
     let _: String = tell(&server, &["CONFIG", "SET", "client-output-buffer-limit", "normal 0 0 0"]);
-    let letter = dead(&host).remove(0).0;
+    let (letter, _) = dead(&host).remove(0);
     assert_eq!((letter.body.len(), letter.is_unreadable), (TOO_LARGE, false), "they are kept");
     running.stop();
 }

@@ -94,7 +94,7 @@ class ThreadPool:
         self._line: deque[_Work] = deque()
         self._handed: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._ended: deque[_Work] = deque()
-        self._rung = False
+        self._is_notified = False
         self._lock = threading.Lock()  # guards the states of works and the two members below
         self._live: set[threading.Thread] = set()
         self._abandoned = 0
@@ -245,7 +245,7 @@ class ThreadPool:
     def _collect(self) -> None:
         # Clear it first: a thread that finds it set can rely on this loop to see what it has
         # appended before.
-        self._rung = False
+        self._is_notified = False
         while self._ended:
             work = self._ended.popleft()
             self._busy -= 1
@@ -277,8 +277,8 @@ class ThreadPool:
                     return
             self._ended.append(work)
             del work  # an idle thread keeps nothing alive
-            if not self._rung:
-                self._rung = True
+            if not self._is_notified:
+                self._is_notified = True
                 try:
                     self._loop.call_soon_threadsafe(self._collect)
                 except RuntimeError:  # the loop was closed without closing the pool

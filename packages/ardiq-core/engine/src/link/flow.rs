@@ -134,6 +134,6 @@ mod tests {
         assert_eq!(flow.allowance(0), Duration::from_secs(HIDDEN / SLOWEST), "no more than buffers can hide");
         flow.has_read();
         assert_eq!(flow.allowance(0), Duration::ZERO);
-        assert_eq!(flow.allowance(SLOWEST as usize), Duration::from_secs(1), "the answer was to somebody else");
+        assert_eq!(flow.allowance(SLOWEST as usize), Duration::from_secs(1), "the answer was to another call");
     }
 }

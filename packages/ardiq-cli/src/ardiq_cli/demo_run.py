@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -133,10 +134,13 @@ class Demo:
         return result
 
     async def _kill_a_worker(self) -> None:
-        """Kill the worker that holds the most jobs, with SIGKILL."""
+        """Kill the worker that is running the most jobs, with SIGKILL."""
         await self._half_way.wait()
-        victim = max((await app.inspect())["workers"], key=lambda worker: (worker["running"], worker["held"]))
-        process = self._workers.pop(victim["pid"])
+        while not (running := Counter(job.worker_id for job in await app.jobs("running"))):  # noqa: ASYNC110 - Redis is asked
+            await asyncio.sleep(_POLL_S)
+        ((busiest, _),) = running.most_common(1)
+        pids = {worker["id"]: worker["pid"] for worker in (await app.inspect())["workers"]}
+        process = self._workers.pop(pids[str(busiest)])
         process.kill()
         await process.wait()
         self._screen.say(f"killed process {process.pid} (SIGKILL); the other one takes over when its lease has expired")

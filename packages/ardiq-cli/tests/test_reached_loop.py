@@ -234,7 +234,14 @@ RAISING_HANDLER = """
 
     @app.task(max_retries=0)
     async def waits():  # without a timer, so that the signal arrives while the loop waits
-        return await asyncio.to_thread(block, "waits")
+        loop, is_suspended = asyncio.get_running_loop(), threading.Event()
+
+        def block_after_suspension():
+            loop.call_soon_threadsafe(is_suspended.set)
+            is_suspended.wait()
+            return block("waits")
+
+        return await asyncio.to_thread(block_after_suspension)
 """
 
 

@@ -102,6 +102,14 @@ def test_killed_demo_leaves_nothing_running(ardiq: StartProgram, files: list[Pat
     eventually(lambda: not any(alive(pid) for pid in pids), "the end of the workers")
 
 
+def test_demo_of_a_single_file_ends(ardiq: StartProgram, project: Path, without_url: None) -> None:
+    program = ardiq("demo", COLUMNS="120")
+    assert program.end() == ExitCode.OK, program.output
+    assert re.search(r"files in \S+: 1\b", program.output)
+    assert "(SIGKILL)" in program.output
+    assert row(program.output, "lost") == "0"
+
+
 def test_directory_without_files_is_status_2(ardiq: StartProgram, project: Path, without_url: None) -> None:
     (project / "pyproject.toml").unlink()
     program = ardiq("demo")

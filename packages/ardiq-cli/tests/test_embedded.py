@@ -98,7 +98,7 @@ def test_data_survives_a_restart_and_a_kill(place: Place) -> None:
     pid = server.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    # It is supervised: it restarts by itself, with all data that it had confirmed.
+    # The supervisor restarts it, and it still has all data that it had confirmed.
     eventually(lambda: answers(place.socket) and server.pid != pid, "a new server")
     assert command(place, "GET", "b") == "2"
     server.close()

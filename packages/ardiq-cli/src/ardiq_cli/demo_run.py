@@ -136,14 +136,23 @@ class Demo:
     async def _kill_a_worker(self) -> None:
         """Kill the worker that is running the most jobs, with SIGKILL."""
         await self._half_way.wait()
-        while not (running := Counter(job.worker_id for job in await app.jobs("running"))):  # noqa: ASYNC110 - Redis is asked
-            await asyncio.sleep(_POLL_S)
-        ((busiest, _),) = running.most_common(1)
-        pids = {worker["id"]: worker["pid"] for worker in (await app.inspect())["workers"]}
-        process = self._workers.pop(pids[str(busiest)])
+        process = self._workers.pop(await self._busiest())
         process.kill()
         await process.wait()
         self._screen.say(f"killed process {process.pid} (SIGKILL); the other one takes over when its lease has expired")
+
+    async def _busiest(self) -> int:
+        """Return the process id of the worker that is running the most jobs; of any worker if all
+        files are done.
+        """
+        while self._files_done < len(self._source.paths):
+            running = Counter(job.worker_id for job in await app.jobs("running"))
+            pids = {worker["id"]: worker["pid"] for worker in (await app.inspect())["workers"]}
+            for worker_id, _ in running.most_common():
+                if worker_id in pids:
+                    return pids[worker_id]
+            await asyncio.sleep(_POLL_S)
+        return next(iter(self._workers))
 
     async def _firings(self, since_ms: int) -> int:
         """Return how often the schedule fired. The id of an occurrence follows from its time."""

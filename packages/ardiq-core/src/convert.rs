@@ -1,10 +1,13 @@
 //! Converts tuples to the engine's types and back. `_core.pyi` and `shapes.py` define the tuples.
 
 use ardiq_engine::answer::Answer;
+use ardiq_engine::graph::{Dependency, Parent};
 use ardiq_engine::jobs::JobRecord;
 use ardiq_engine::logs::Line;
 use ardiq_engine::protocol::info::Info;
 use ardiq_engine::protocol::record::{self, ResultRecord};
+use ardiq_engine::scripts::bodies::{Input, Inputs};
+use ardiq_engine::scripts::links::EdgeKind;
 use ardiq_engine::scripts::look::QueueView;
 use ardiq_engine::service::service;
 use ardiq_engine::submit::{LARGE_BODY, Submission};
@@ -83,6 +86,46 @@ pub fn submission(item: &Bound<'_, PyAny>) -> PyResult<Submission> {
         headers: headers(&fields.get_item(7)?)?,
         body: body(&fields.get_item(8)?)?,
     })
+}
+
+/// The first letter of a text.
+fn letter(item: &Bound<'_, PyAny>) -> PyResult<char> {
+    let text: String = item.extract()?;
+    text.chars().next().ok_or_else(|| PyValueError::new_err("a letter expected"))
+}
+
+/// A job of a graph: a `Submission`, and the mode of its inputs or None.
+pub fn node(item: &Bound<'_, PyAny>) -> PyResult<(Submission, Option<char>)> {
+    let fields = tuple(item, 2, "a job of a graph")?;
+    let mode = fields.get_borrowed_item(1)?;
+    Ok((submission(&fields.get_item(0)?)?, if mode.is_none() { None } else { Some(letter(&mode)?) }))
+}
+
+/// An edge of a graph: see the stub.
+pub fn edge(item: &Bound<'_, PyAny>) -> PyResult<Dependency> {
+    let fields = tuple(item, 4, "an edge")?;
+    let parent = fields.get_borrowed_item(0)?;
+    let kind = letter(&fields.get_item(2)?)?;
+    Ok(Dependency {
+        parent: match parent.extract::<usize>() {
+            Ok(position) => Parent::Member(position),
+            Err(_) => Parent::Existing(parent.extract()?),
+        },
+        child: fields.get_borrowed_item(1)?.extract()?,
+        kind: EdgeKind::of(kind).ok_or_else(|| PyValueError::new_err(format!("no kind of edge is called {kind}")))?,
+        position: fields.get_borrowed_item(3)?.extract()?,
+    })
+}
+
+/// The inputs of a job: their mode, and a value or a `ResultRecord` each; None if it has none.
+pub fn inputs<'py>(py: Python<'py>, inputs: Option<&Inputs>) -> PyResult<Bound<'py, PyAny>> {
+    let Some(inputs) = inputs else { return Ok(py.None().into_bound(py)) };
+    let values = inputs.values.iter().map(|input| match input {
+        Input::Value(value) => Ok(new_bytes(py, value)?.into_any()),
+        Input::Record(record) => Ok(result_record(py, record)?.into_any()),
+    });
+    let values = PyList::new(py, values.collect::<PyResult<Vec<_>>>()?)?;
+    Ok((inputs.mode.to_string(), values).into_pyobject(py)?.into_any())
 }
 
 /// An `Outcome`: the slot, and the outcome of its run.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ardiq_engine::answer::Answer;
 use ardiq_engine::client::Client;
 use ardiq_engine::error::Error;
+use ardiq_engine::graph::Graph;
 use ardiq_engine::mailbox::{LOGS, Mailbox as Replies, Reply, RequestId};
 use ardiq_engine::protocol::state::Listing;
 use ardiq_engine::submit::Submission;
@@ -125,6 +126,15 @@ impl Mailbox {
     fn enqueue(&self, request_id: RequestId, jobs: &Bound<'_, PyList>) -> PyResult<()> {
         let jobs = jobs.iter().map(|job| convert::submission(&job)).collect::<PyResult<Vec<Submission>>>()?;
         self.client.enqueue(&self.replies, request_id, jobs);
+        Ok(())
+    }
+
+    /// Enqueue jobs that depend on each other. The answer is `list[str]`: the job ids, in order. See
+    /// the stub.
+    fn link(&self, request_id: RequestId, jobs: &Bound<'_, PyList>, edges: &Bound<'_, PyList>) -> PyResult<()> {
+        let jobs = jobs.iter().map(|job| convert::node(&job)).collect::<PyResult<_>>()?;
+        let edges = edges.iter().map(|edge| convert::edge(&edge)).collect::<PyResult<_>>()?;
+        self.client.link(&self.replies, request_id, Graph { jobs, edges });
         Ok(())
     }
 

@@ -65,6 +65,7 @@ impl Worker {
             one.enqueued_ms,
             convert::headers_or_none(py, &one.headers)?,
             lane,
+            convert::inputs(py, one.inputs.as_ref())?,
         )
             .into_pyobject(py)
     }

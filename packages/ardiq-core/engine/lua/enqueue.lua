@@ -34,8 +34,8 @@ local function is_free(id, old)
   if kind == 'R' or kind == 'T' then return sub(old, NONCE, NONCE_END) ~= nonce end
   if not is_alive then _, is_alive, holder_of = presence() end
   if kind ~= 'q' and kind ~= 'd' or is_alive(base, due, running, id, old) then return false end
-  -- The job is missing from the due set, so its due time is lost: it is due now.
-  if kind == 'd' then redis.pcall('ZADD', due, now, id) end
+  -- The job is missing from the due set, so its due time is lost.
+  if kind == 'd' then redis.pcall('ZADD', due, due_again(old), id) end
   return kind == 'q'
 end
 

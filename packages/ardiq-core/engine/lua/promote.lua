@@ -1,10 +1,10 @@
 -- promote: move due jobs from the due set to their lanes.
 --
--- KEYS  due
+-- KEYS  due, linked, releasing
 -- ARGV  base, job prefix, maximum number of jobs, prefix of the keys set aside
 -- out   now, jobs moved, ms until the next job is due (-1 none)
 -- If the key of a stream has the wrong type, it is set aside.
-local due = KEYS[1]
+local due, linked, releasing = unpack(KEYS)
 local base, job_prefix, most, aside = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local ids = call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, most)
 if #ids == 0 then return { now, 0, due_in(due) } end
@@ -44,7 +44,7 @@ for n, id in ipairs(ids) do
     add_to_stream(base, record.stream, job_prefix .. id, label, sub(record.text, envelope))
   elseif record then
     -- The record is truncated, so there is nothing to run.
-    lose(job_prefix .. id, id, record.text)
+    lose(job_prefix .. id, id, record.text, linked, releasing)
   end
 end
 call('ZREM', due, unpack(ids))

@@ -1,15 +1,17 @@
 -- reclaim: take over the work of one dead worker and make it available again, a limited number of
 -- jobs per call.
 --
--- KEYS  workers, worker info, running, pulse, lanes, waiters, aborting, then pairs (returned
---       stream, lane stream) that the caller serves
+-- KEYS  workers, worker info, running, pulse, lanes, waiters, aborting, linked, releasing, then pairs
+--       (returned stream, lane stream) that the caller serves
 -- ARGV  base, job prefix, unique prefix, body prefix, prefix of survivals, group, calling worker,
 --       maximum number of jobs, "1" to look also for consumers that never signed on, time at which
 --       this call was expected in ms (see leases.lua), prefixes of the two kinds of stream
---       (returned, lane), then pairs (worker, lease) that an earlier call returned as expired
+--       (returned, lane), names of links, then pairs (worker, lease) that an earlier call returned as
+--       expired
 -- out   now, dead worker ("" when there is none), jobs taken over, how many of these had started, 1
 --       when none of its work is left, ids of some that had started, 1 if jobs are to be aborted
---       (else 0), then pairs (worker, lease) whose lease has expired
+--       (else 0), 1 if jobs depend on others (else 0), then pairs (worker, lease) whose lease has
+--       expired
 -- A worker is declared dead when two calls find the same lease expired. A renewal that was delayed
 -- on its way to the server can arrive in between. The dead worker gets the score -1, so that it
 -- cannot renew while its work is being moved. Only a worker whose own lease is valid may take over:
@@ -17,24 +19,25 @@
 -- that the caller does not serve, so its work is taken over from all lanes of the queue. A worker
 -- that signed off and left work behind (score 0, then -2) did not die: its runs do not count as
 -- attempts. A job that is marked in `aborting` ends as aborted.
-local workers, info, running, pulse, known_lanes, waiters, aborting = unpack(KEYS, 1, 7)
-local FIRST_STREAM = 8
+local workers, info, running, pulse, known_lanes, waiters, aborting, linked, releasing = unpack(KEYS, 1, 9)
+local FIRST_STREAM = 10
 local base, job_prefix, unique_prefix, body_prefix, survivals_prefix, group, asker = unpack(ARGV, 1, 7)
 local left, sweep, expected = tonumber(ARGV[8]), ARGV[9] == '1', ARGV[10]
-local returned_prefix, lane_prefix = ARGV[11], ARGV[12]
-local FIRST_SEEN = 13
+local returned_prefix, lane_prefix, links = ARGV[11], ARGV[12], ARGV[13]
+local FIRST_SEEN = 14
 local MOST_SUSPECTS, MOST_NAMED = 100, 10
 expect('zset', workers)
 need(workers, 'ZADD', 'ZRANGEBYSCORE', 'GET', 'SET')
 keep_time(pulse, workers, expected)
 local has_marks = redis.pcall('EXISTS', aborting) == 1 and 1 or 0
+local has_links = redis.pcall('EXISTS', linked, releasing) == 0 and 0 or 1
 local own = call('ZSCORE', workers, asker)
 if not own or tonumber(own) < now then
   drop_pulse(pulse, workers)
-  return { now, '', 0, 0, 1, {}, has_marks }
+  return { now, '', 0, 0, 1, {}, has_marks, has_links }
 end
 
-local seen, victim, signed_off, out = {}, nil, false, { now, '', 0, 0, 1, {}, has_marks }
+local seen, victim, signed_off, out = {}, nil, false, { now, '', 0, 0, 1, {}, has_marks, has_links }
 for n = FIRST_SEEN, #ARGV, 2 do seen[ARGV[n]] = ARGV[n + 1] end
 local expired = call('ZRANGEBYSCORE', workers, '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, MOST_SUSPECTS)
 for n = 1, #expired, 2 do
@@ -59,9 +62,9 @@ if not victim and sweep then
 end
 if not victim then return out end
 local some_stream = KEYS[FIRST_STREAM]
-expect('hash', info, running, waiters, aborting)
+expect('hash', info, running, waiters, aborting, linked, releasing)
 expect('stream', unpack(KEYS, FIRST_STREAM))
-need(workers, 'ZREM', 'HGET', 'HDEL', 'SET', 'DEL', 'UNLINK', 'SCARD')
+need(workers, 'ZREM', 'HGET', 'HEXISTS', 'HSET', 'HDEL', 'SET', 'DEL', 'UNLINK', 'SCARD')
 need(some_stream, 'XRANGE', 'XADD', 'XPENDING', 'XACK', 'XDEL')
 if not may('XGROUP', 'DELCONSUMER', some_stream, group, victim) then
   error({ err = "NOPERM this user has no permissions to run the 'xgroup|delconsumer' command" })
@@ -85,7 +88,8 @@ call('ZADD', workers, signed_off and -2 or -1, victim)
 out[2] = victim
 
 local taken, started = 0, 0
-local is_marked, abort = marks(aborting, running, job_prefix, unique_prefix, body_prefix)
+local is_marked, abort =
+  marks(aborting, running, linked, releasing, base, links, job_prefix, unique_prefix, body_prefix)
 local notify = tell()
 
 local function take_over(s, entry)

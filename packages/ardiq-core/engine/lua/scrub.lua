@@ -1,17 +1,18 @@
 -- scrub: check one page of one part of a queue, and repair damage from server faults or manual
 -- changes.
 --
--- KEYS  due, running, waiters, workers, worker info, aborting, then pairs (returned stream, lane
---       stream)
--- ARGV  base, job prefix, unique prefix, body prefix, prefix of the keys set aside, group, part of
---       the queue, cursor ("0" to begin), maximum number of items; the parts are waiters, running,
---       due, workers, entries, aborting, records
+-- KEYS  due, running, waiters, workers, worker info, aborting, linked, releasing, then pairs
+--       (returned stream, lane stream)
+-- ARGV  base, job prefix, unique prefix, body prefix, prefix of the keys set aside, group, names of
+--       links, part of the queue, cursor ("0" to begin), maximum number of items; the parts are
+--       waiters, running, due, workers, entries, aborting, linked, records
 -- out   next cursor ("0" at the end), number of workers, then pairs (repair, what was repaired):
 --         told      number of jobs whose callers were removed: their time had passed, or no result
 --                   was to come
 --         lost      a queued job without an entry: it has failed, its callers are notified, and its
 --                   id is free again
---         due       a scheduled job that was missing from the due set: it is due now
+--         due       a scheduled job that was missing from the due set: it is due now, unless it
+--                   waits for others
 --         undue     a member of the due set that is not a scheduled job
 --         start     a recorded start of a run that is over
 --         worker    a worker whose lease was deleted by hand: it has a minute to renew it
@@ -21,20 +22,23 @@
 --         mark      a job that was to be aborted, but has ended
 --         identity  a unique identity that no unfinished job holds
 --         body      arguments that no unfinished job needs: they expire
+--         parent    a job with children that has ended: they are released
+--         link      what links jobs that have ended
 --         aside     a key of the wrong type: it was set aside
-local due, running, waiters, workers, info, aborting = unpack(KEYS, 1, 6)
-local FIRST_STREAM = 7
-local base, job_prefix, unique_prefix, body_prefix, aside, group = unpack(ARGV, 1, 6)
-local part, cursor, most = ARGV[7], ARGV[8], ARGV[9]
+local due, running, waiters, workers, info, aborting, linked, releasing = unpack(KEYS, 1, 8)
+local FIRST_STREAM = 9
+local base, job_prefix, unique_prefix, body_prefix, aside, group, links = unpack(ARGV, 1, 7)
+local part, cursor, most = ARGV[8], ARGV[9], ARGV[10]
 local location_of, is_alive = presence()
 local notify = tell()
-local is_marked, abort = marks(aborting, running, job_prefix, unique_prefix, body_prefix)
+local is_marked, abort =
+  marks(aborting, running, linked, releasing, base, links, job_prefix, unique_prefix, body_prefix)
 local out = { '0', call('ZCARD', workers) }
 expect('zset', due)
-expect('hash', running, waiters, info, aborting)
+expect('hash', running, waiters, info, aborting, linked, releasing)
 expect('stream', unpack(KEYS, FIRST_STREAM))
 need(due, 'GET', 'GETRANGE', 'SET', 'STRLEN', 'DEL', 'UNLINK', 'RENAME', 'PEXPIRE', 'PTTL', 'ZADD', 'ZREM', 'ZSCORE', 'ZSCAN')
-need(running, 'HGET', 'HDEL', 'HSCAN', 'XRANGE', 'XPENDING', 'XADD', 'XDEL')
+need(running, 'HGET', 'HEXISTS', 'HSET', 'HDEL', 'HSCAN', 'XRANGE', 'XPENDING', 'XADD', 'XDEL')
 
 local function report(repair, what) out[#out + 1], out[#out + 2] = repair, what end
 
@@ -52,11 +56,11 @@ local function is_unfinished(id, head)
   if not is_record(head, 'qd') then return false end
   if is_alive(base, due, running, id, head) then return true end
   if sub(head, 1, 1) == 'd' then
-    call('ZADD', due, now, id)
+    call('ZADD', due, due_again(head), id)
     report('due', id)
     return true
   end
-  notify(waiters, id, lose(job_prefix .. id, id, head))
+  notify(waiters, id, lose(job_prefix .. id, id, head, linked, releasing))
   report('lost', id)
   return false
 end
@@ -177,6 +181,20 @@ function parts.aborting()
   end
 end
 
+-- A worker of an earlier version may have settled a parent without releasing its children.
+function parts.linked()
+  local items = page_of('HSCAN', linked)
+  for n = 1, #items, 2 do
+    local id, nonce, head = items[n], items[n + 1], head_of(items[n])
+    -- The result of a record `T` is elsewhere: `relink` finds it.
+    if not (is_record(head, 'qdT') and sub(head, NONCE, NONCE_END) == nonce) then
+      local result = is_record(head, 'R') and sub(head, NONCE, NONCE_END) == nonce and call('GET', job_prefix .. id)
+      if not depart(linked, releasing, id, result or 'R' .. nonce, true) then call('HDEL', linked, id) end
+      report('parent', id)
+    end
+  end
+end
+
 local function set_aside(key)
   local name = sub(key, #base + 1)
   call('RENAME', key, aside .. name)
@@ -212,8 +230,25 @@ local function check_body(key, name)
   end
 end
 
+-- Parents, inputs and edges belong to an unfinished job, or to one whose children are released.
+local function check_link(key, name)
+  local id, nonce = string.match(name, '^(.*):(%x+)$')
+  local head = id and head_of(id)
+  local own = is_record(head, 'qd') and hex(sub(head, NONCE, NONCE_END))
+  if id == nil or own == nonce then return end
+  local raw = string.gsub(nonce, '%x%x', function(byte) return string.char(tonumber(byte, 16)) end)
+  for _, field in ipairs({ raw .. id, 'members ' .. name, 'inputs ' .. name }) do
+    if call('HEXISTS', releasing, field) == 1 then return end
+  end
+  if ask('EXISTS', base .. string.match(links, '%S+$') .. nonce) == 1 then return end
+  call('UNLINK', key)
+  report('link', name)
+end
+
 function parts.records()
   local kinds = { [job_prefix] = check_record, [unique_prefix] = check_identity, [body_prefix] = check_body }
+  local children, parents, inputs = string.match(links, '^(%S+) (%S+) (%S+)')
+  for _, prefix in ipairs({ children, parents, inputs }) do kinds[base .. prefix] = check_link end
   for _, key in ipairs(page_of('SCAN')) do
     for prefix, check in pairs(kinds) do
       if sub(key, 1, #prefix) == prefix then check(key, sub(key, #prefix + 1)) end

@@ -1,11 +1,13 @@
 -- settle: commit the outcomes of runs, each only if its delivery is still valid.
 --
--- KEYS  due, running, waiters, dead, aborting, then pairs (returned stream, lane stream)
+-- KEYS  due, running, waiters, dead, aborting, linked, releasing, then pairs (returned stream, lane
+--       stream)
 -- ARGV  base, job prefix, unique prefix, body prefix, wake channel, group, default result TTL in
---       ms, prefix of results, then per stream: its position from 0 after the five, number of jobs,
---       and per job (oldest entry first): entry id, key of the job, spec, data.
+--       ms, prefix of results, names of links, then per stream: its position from 0 after the
+--       seven, number of jobs, and per job (oldest entry first): entry id, key of the job, spec,
+--       data.
 --       spec: "" for a finished run with the default TTL, else
---       "<outcome> <number> <recorded start 0|1> <ms for which its enqueue may be repeated>
+--       "<outcome> <number> <1 recorded start + 2 inputs> <ms for which its enqueue may be repeated>
 --       <unique digest or -> <key of the body or ->". The outcomes:
 --         D  finished; number = TTL in ms, 0 not stored, negative never expires; data = result
 --            record
@@ -19,20 +21,27 @@
 --            H; data = header
 -- out   positions (from 0, over all jobs) whose delivery was no longer valid: nothing was changed
 --       for them; also -1 if this user cannot publish
--- A job that would run again ends as aborted if it is marked in `aborting`.
-local due, running, waiters, dead, aborting = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local FIRST_STREAM, FIRST_BATCH = 6, 9
+-- A job that would run again ends as aborted if it is marked in `aborting`. Jobs that depend on one
+-- that has ended are released, up to a limit. `release` does the rest.
+local due, running, waiters, dead, aborting, linked, releasing = unpack(KEYS, 1, 7)
+local FIRST_STREAM, FIRST_BATCH = 8, 10
 local base, job_prefix, unique_prefix, body_prefix, wake, group = unpack(ARGV, 1, 6)
 -- Kept as text: a number would be formatted again for every job.
-local default_ttl, result_prefix = ARGV[7], ARGV[8]
+local default_ttl, result_prefix, links = ARGV[7], ARGV[8], ARGV[9]
 local stored_for_a_while = tonumber(default_ttl) >= TOMBSTONE_MS
 local refused, finished, started, ended, earliest, seen = {}, {}, {}, {}, nil, 0
--- Most of the time, no caller is waiting, and no job is to be aborted.
-local some = call('EXISTS', waiters, aborting)
-local awaited = some == 2 or some == 1 and call('EXISTS', waiters) == 1
-local has_marks = some == 2 or some == 1 and not awaited
+-- Most of the time, no caller is waiting, no job is to be aborted, and none depends on another.
+local some = call('EXISTS', waiters, aborting, linked)
+local awaited = some == 3 or some > 0 and call('EXISTS', waiters) == 1
+local others = awaited and some - 1 or some
+local has_marks = others == 2 or others == 1 and call('EXISTS', aborting) == 1
+local has_links = others == 2 or others == 1 and not has_marks
 local is_marked, abort
-if has_marks then is_marked, abort = marks(aborting, running, job_prefix, unique_prefix, body_prefix) end
+if has_marks then
+  is_marked, abort = marks(aborting, running, linked, releasing, base, links, job_prefix, unique_prefix, body_prefix)
+end
+-- Ids and results of the jobs that have ended, and names of those that had inputs.
+local parted, results, had_inputs, MOST_EDGES = {}, {}, {}, 200
 -- The server closes a subscribed connection when its output buffer grows too large. A result of
 -- more bytes than this is not sent: the message tells callers to read it, and it is kept long
 -- enough for that, whatever its TTL.
@@ -66,6 +75,7 @@ local function finish(job_key, record, ttl, guard)
   end
   store(job_key, record, ttl, guard)
   if has_marks then ended[#ended + 1] = id_of(job_key) end
+  if has_links then parted[#parted + 1], results[#results + 1] = id_of(job_key), record end
   if awaited then
     local id = id_of(job_key)
     finished[#finished + 1] = id
@@ -123,10 +133,13 @@ local function settle(position, entry, job_key, spec, data)
     if not found or is_elsewhere(ask('GET', job_key), entry, sub(stream, #base + 1)) then return true end
     outcome = 'H'
   end
-  if recorded == '1' then started[#started + 1] = id end
+  recorded = tonumber(recorded)
+  local has_inputs = recorded >= 2
+  recorded = recorded % 2 == 1
+  if recorded then started[#started + 1] = id end
   local is_again = (outcome == 'R' or outcome == 'H') and found
   if is_again and has_marks and is_marked(id, found[2][2]) then
-    local record = abort(id, data, found[2][2], recorded == '1' and ask('HGET', running, id))
+    local record = abort(id, data, found[2][2], recorded and ask('HGET', running, id))
     if awaited then finished[#finished + 1], finished[#finished + 2] = id, record end
     return true
   end
@@ -141,9 +154,10 @@ local function settle(position, entry, job_key, spec, data)
   end
   if outcome == 'D' or outcome == 'X' then
     finish(job_key, data, number, guard)
+    if has_inputs then had_inputs[id] = id .. ':' .. hex(sub(data, NONCE, NONCE_END)) end
   else
     -- The entry was deleted from outside.
-    local record = lose(job_key, id, ask('GET', job_key) or '')
+    local record = lose(job_key, id, ask('GET', job_key) or '', linked, releasing)
     if has_marks then ended[#ended + 1] = id end
     if awaited then finished[#finished + 1], finished[#finished + 2] = id, record end
   end
@@ -213,12 +227,17 @@ local some_stream, some_key = KEYS[batches[1].position], ARGV[batches[1].first +
 need(some_stream, 'XDEL')
 need(some_key, 'GET', (awaited or not stored_for_a_while) and 'SET' or 'PSETEX')
 if with_options then
-  need(running, 'SET', 'HDEL', 'DEL', 'UNLINK')
-  expect('hash', running)
+  need(running, 'SET', 'HDEL', 'DEL', 'UNLINK', 'HEXISTS', 'HSET')
+  expect('hash', running, releasing)
 end
 if has_marks then
   need(aborting, 'SET', 'HGET', 'HDEL', 'DEL', 'UNLINK')
   expect('hash', aborting, running)
+end
+if has_links then
+  need(linked, unpack(LINK_COMMANDS))
+  expect('hash', linked, releasing, running)
+  expect('zset', due)
 end
 if with_more then
   need(dead, 'XRANGE', 'XADD', 'ZADD', 'ZRANGE', 'SCARD')
@@ -241,6 +260,7 @@ for _, batch in ipairs(batches) do
     elseif spec == '' and stored_for_a_while and not awaited then
       call('PSETEX', job_key, default_ttl, data)
       if has_marks then ended[#ended + 1] = id_of(job_key) end
+      if has_links then parted[#parted + 1], results[#results + 1] = id_of(job_key), data end
     elseif spec == '' then
       finish(job_key, data, tonumber(default_ttl), TOMBSTONE_MS)
     elseif not settle(position, entry, job_key, spec, data) then
@@ -251,10 +271,33 @@ for _, batch in ipairs(batches) do
   if all_held then delete(stream, entries) else call('XDEL', stream, unpack(entries)) end
 end
 
+-- Release the jobs that depend on those that have ended. Return whether there are more.
+local function release_children()
+  local nonces = call('HMGET', linked, unpack(parted))
+  local finish_child = endings(running, job_prefix, unique_prefix, body_prefix)
+  local graph = edges(base, links, due, linked, releasing, job_prefix, finish_child, tonumber(default_ttl), MOST_EDGES)
+  for n, id in ipairs(parted) do
+    -- The inputs of a parent are kept until its last child was released.
+    if nonces[n] == sub(results[n], NONCE, NONCE_END) and graph.leave(id, results[n], true) then had_inputs[id] = nil end
+  end
+  local has_more, child_due = graph.cascade(), graph.earliest()
+  if child_due then earliest = math.min(earliest or child_due, child_due) end
+  if awaited then
+    for n = 1, #graph.told, 2 do
+      finished[#finished + 1] = graph.told[n]
+      finished[#finished + 1] = #graph.told[n + 1] <= LARGEST_MESSAGE and graph.told[n + 1] or ''
+    end
+  end
+  return has_more
+end
+
+local has_more = #parted > 0 and release_children()
+for _, name in pairs(had_inputs) do free_inputs(base, links, releasing, name) end
 if #started > 0 then call('HDEL', running, unpack(started)) end
 if #ended > 0 then call('HDEL', aborting, unpack(ended)) end
-if earliest or #finished > 0 then
-  local notify, announce_due, is_refused = tell()
+if earliest or has_more or #finished > 0 then
+  local notify, announce_due, is_refused, publish = tell()
+  if has_more then publish(wake, 'release') end
   if earliest then announce_due(due, wake, earliest) end
   for n = 1, #finished, 2 do
     local id = finished[n]

@@ -1,6 +1,6 @@
 -- wait: read a result, or add the caller to those that it will be sent to.
 --
--- KEYS  waiters, job record, due, running, result
+-- KEYS  waiters, job record, due, running, result, linked, releasing
 -- ARGV  base, id, channel, ms to wait (0 to only check)
 -- out   the record if it is a result, "L" if that has more than 64 KiB and must be read separately;
 --       else its kind ("" if there is no record), followed by "+" if the caller was added, or by
@@ -8,7 +8,7 @@
 -- A caller is added only for an unfinished job: no result will ever be sent for any other. A job
 -- whose entry was deleted has failed. Any caller may ask for any job, so the number of lines per
 -- job is limited. A caller that is not added checks again.
-local waiters, job_key, due, running, result_key = unpack(KEYS)
+local waiters, job_key, due, running, result_key, linked, releasing = unpack(KEYS)
 local base, id, channel, wait_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local MOST_LINES, LARGE = 64, 65536
 -- One byte more than a small record has.
@@ -29,14 +29,14 @@ local born = kind == 'q' and tonumber(string.match(record, '^(%d+)%-', REST))
 local doubtful = kind == 'd' or kind == 'q' and not (born and born > now - RECENT_MS)
 if doubtful and not select(2, presence())(base, due, running, id, record) then
   expect('hash', waiters)
-  need(waiters, 'HGET', 'HSET', 'SET', 'ZADD')
+  need(waiters, 'HGET', 'HSET', 'HDEL', 'SET', 'ZADD')
   if kind == 'q' then
-    record = lose(job_key, id, record)
+    record = lose(job_key, id, record, linked, releasing)
     tell()(waiters, id, record)
     return record
   end
-  -- The job's due time is lost, but its call is not: it is due now.
-  call('ZADD', due, now, id)
+  -- The job's due time is lost, but its call is not.
+  call('ZADD', due, due_again(record), id)
 end
 local deadline = string.format('%.0f', now + wait_ms)
 local line, others, lines = channel .. ' ' .. deadline .. '\n', '', 0

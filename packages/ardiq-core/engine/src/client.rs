@@ -14,6 +14,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use crate::answer::Answer;
 use crate::clock::{Clock, monotonic_ms};
 use crate::error::{Error, Result};
+use crate::graph::{self, Graph};
 use crate::link::{Link, Patience, PushSink};
 use crate::lock::lock;
 use crate::mailbox::{Mailbox, RequestId};
@@ -94,8 +95,9 @@ impl Client {
         let waiters = Arc::new(Waiters::default());
         let push_channel = keys.push(&submit::random_hex());
         let (earliest_due, aborts) = (watch::Sender::new(0), watch::Sender::new(()));
+        let releases = watch::Sender::new(());
         let channels = (push_channel.clone(), keys.wake.clone());
-        let sink = sink(Arc::clone(&waiters), channels, earliest_due.clone(), aborts.clone());
+        let sink = sink(Arc::clone(&waiters), channels, earliest_due.clone(), (aborts.clone(), releases.clone()));
         let link = Link::new(address, Arc::clone(&keys), connect_limit, sink);
         let logs = Arc::clone(link.logs());
         let shared = Arc::new(Shared {
@@ -105,6 +107,7 @@ impl Client {
             logs,
             earliest_due,
             aborts,
+            releases,
             server: Server::default(),
             waiters,
             push_channel,
@@ -187,6 +190,15 @@ impl Client {
         self.request(mailbox, request, |shared, patience| async move {
             shared.server.check_once(&shared.link, patience).await?;
             submit::enqueue(&shared, jobs).await
+        });
+    }
+
+    /// Enqueue jobs that depend on each other, or on jobs of the queue. The answer is
+    /// [`Answer::Ids`].
+    pub fn link(&self, mailbox: &Arc<Mailbox>, request: RequestId, graph: Graph) {
+        self.request(mailbox, request, |shared, patience| async move {
+            shared.server.check_once(&shared.link, patience).await?;
+            graph::enqueue(&shared, graph).await
         });
     }
 
@@ -341,7 +353,7 @@ fn sink(
     waiters: Arc<Waiters>,
     (push, wake): (String, String),
     earliest_due: watch::Sender<u64>,
-    aborts: watch::Sender<()>,
+    (aborts, releases): (watch::Sender<()>, watch::Sender<()>),
 ) -> PushSink {
     Arc::new(move |channel, message| {
         if channel == push.as_bytes() {
@@ -350,6 +362,8 @@ fn sink(
             let _ = waiters.deliver(&message);
         } else if channel == wake.as_bytes() && message == b"abort" {
             aborts.send_replace(());
+        } else if channel == wake.as_bytes() && message == b"release" {
+            releases.send_replace(());
         } else if channel == wake.as_bytes() {
             let due_ms = std::str::from_utf8(&message).ok().and_then(|text| text.parse().ok());
             earliest_due.send_replace(due_ms.unwrap_or_default());

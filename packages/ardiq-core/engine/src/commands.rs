@@ -72,6 +72,20 @@ pub fn put_body(key: &str, body: &[u8], ttl_ms: usize) -> Cmd {
     cmd
 }
 
+/// A page of a hash.
+pub fn scan_hash(key: &str, cursor: &[u8], count: usize) -> Cmd {
+    let mut cmd = with_key("HSCAN", key);
+    cmd.arg(cursor).arg("COUNT").arg(count);
+    cmd
+}
+
+/// One field of a hash.
+pub fn field(key: &str, field: &str) -> Cmd {
+    let mut cmd = with_key("HGET", key);
+    cmd.arg(field);
+    cmd
+}
+
 /// Subscribe to a channel.
 pub fn subscribe(channel: &str) -> Cmd {
     with_key("SUBSCRIBE", channel)

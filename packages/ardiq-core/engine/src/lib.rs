@@ -18,6 +18,7 @@ pub mod client;
 pub mod clock;
 mod commands;
 pub mod error;
+pub mod graph;
 mod housekeeping;
 pub mod jobs;
 pub mod link;

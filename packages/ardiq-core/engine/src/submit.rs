@@ -40,7 +40,7 @@ pub struct Submission {
 }
 
 /// A chunk is full after this many bytes, so that no call keeps the server busy for long.
-const CHUNK_BYTES: usize = 4 << 20;
+pub(crate) const CHUNK_BYTES: usize = 4 << 20;
 
 /// Bodies that take more bytes are stored separately. Redis copies every argument of a script into
 /// a Lua string and hashes it byte by byte. Above this size, that costs more than a key.
@@ -48,7 +48,7 @@ pub const LARGE_BODY: usize = 4096;
 
 impl Submission {
     /// Roughly how many bytes it takes to send it.
-    fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.body.len() + headers + 128
     }
@@ -69,7 +69,7 @@ const MARGIN: Duration = Duration::from_secs(10);
 
 /// The `repeat` field for a producer that retries for `patience`. It is 0 unless it exceeds the
 /// default.
-fn repeat_ms(patience: Duration) -> u64 {
+pub(crate) fn repeat_ms(patience: Duration) -> u64 {
     let repeat_ms = u64::try_from((patience.saturating_add(MARGIN)).as_millis()).unwrap_or(u64::MAX);
     if repeat_ms > GUARD_MS { repeat_ms } else { 0 }
 }
@@ -137,20 +137,22 @@ pub fn prepare(jobs: Vec<Submission>, patience: Duration) -> Result<Vec<Chunk>> 
         }
         room = room.saturating_sub(size);
         if let Some(chunk) = chunks.last_mut() {
-            chunk.jobs.push(new_job(job, random, chunk.nonce, repeat_ms));
+            chunk.jobs.push(new_job(job, random, chunk.nonce, repeat_ms, false));
         }
     }
     Ok(chunks)
 }
 
-fn fill(random: &mut [u8]) -> Result<()> {
+/// Fill a buffer with random bytes.
+pub(crate) fn fill(random: &mut [u8]) -> Result<()> {
     getrandom::fill(random).map_err(|error| Error::System {
         errno: error.raw_os_error(),
         message: format!("no random numbers: {error}; check that this process may read /dev/urandom"),
     })
 }
 
-fn new_job(job: Submission, random: &[u8], nonce: Nonce, repeat_ms: u64) -> NewJob {
+/// The job of a submission. `random` is for its id.
+pub(crate) fn new_job(job: Submission, random: &[u8], nonce: Nonce, repeat_ms: u64, is_linked: bool) -> NewJob {
     let unique = job.unique.as_deref().map(hex);
     let (inside, body) = if job.is_large() { (Vec::new(), job.body) } else { (job.body.into(), Bytes::new()) };
     let envelope = Envelope {
@@ -161,6 +163,7 @@ fn new_job(job: Submission, random: &[u8], nonce: Nonce, repeat_ms: u64) -> NewJ
         unique: unique.clone(),
         headers: job.headers,
         repeat_ms,
+        is_linked,
     };
     NewJob {
         is_new: job.id.is_none(),

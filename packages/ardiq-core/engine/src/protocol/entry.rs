@@ -12,6 +12,12 @@ pub const SEPARATE_BODY: u8 = 2;
 /// Flag: no other suspect ran in the last process that died.
 pub const ALONE: u8 = 4;
 
+/// Flag: the job has inputs, which are stored separately, see `Keys::inputs`.
+pub const INPUTS: u8 = 8;
+
+/// Flag: the job waits for others.
+pub const WAITS: u8 = 32;
+
 /// The part of a job that scripts and workers change. The call itself never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Header {
@@ -22,7 +28,7 @@ pub struct Header {
     /// Number of deliveries in a row to workers that did not know the task or could not read the
     /// arguments.
     pub misses: u8,
-    /// See [`SUSPECT`], [`SEPARATE_BODY`] and [`ALONE`].
+    /// See [`SUSPECT`], [`SEPARATE_BODY`], [`ALONE`], [`INPUTS`] and [`WAITS`].
     pub flags: u8,
     /// Time of the enqueue in epoch milliseconds, of which 48 bits are stored.
     pub enqueued_ms: u64,
@@ -66,6 +72,16 @@ impl Header {
     /// Whether the body is stored separately.
     pub fn has_separate_body(&self) -> bool {
         self.flags & SEPARATE_BODY != 0
+    }
+
+    /// Whether it has inputs: outputs of other jobs.
+    pub fn has_inputs(&self) -> bool {
+        self.flags & INPUTS != 0
+    }
+
+    /// Whether it waits for other jobs.
+    pub fn waits(&self) -> bool {
+        self.flags & WAITS != 0
     }
 }
 

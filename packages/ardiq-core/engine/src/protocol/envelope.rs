@@ -27,7 +27,13 @@ pub struct Envelope {
     /// Milliseconds for which the enqueue may be repeated, if longer than the default; 0 = the
     /// default.
     pub repeat_ms: u64,
+    /// Whether it was enqueued together with jobs that depend on each other. A space in front of
+    /// the name says so: workers of earlier versions have no such task, and leave the job alone.
+    pub is_linked: bool,
 }
+
+/// In front of the name of a job that was enqueued together with others.
+const LINKED: char = ' ';
 
 impl Envelope {
     /// Encode the call.
@@ -35,7 +41,9 @@ impl Envelope {
         let mut out = Writer::with_capacity(PREFIX + 24 + self.name.len() + self.body.len());
         out.0.push(VERSION);
         out.0.extend_from_slice(&self.nonce);
-        out.array(if self.repeat_ms > 0 { 6 } else { 5 }).text(&self.name).bytes(&self.body).uint(self.expire_ms);
+        out.array(if self.repeat_ms > 0 { 6 } else { 5 });
+        if self.is_linked { out.text(&format!("{LINKED}{}", self.name)) } else { out.text(&self.name) };
+        out.bytes(&self.body).uint(self.expire_ms);
         out.optional_text(self.unique.as_deref()).text_map(&self.headers);
         if self.repeat_ms > 0 {
             out.uint(self.repeat_ms);
@@ -61,9 +69,11 @@ impl Envelope {
         if fields < 5 {
             return Err(format!("the envelope has {fields} fields, 5 expected"));
         }
+        let name = reader.text()?;
         Ok(Self {
             nonce,
-            name: reader.text()?.to_owned(),
+            name: name.strip_prefix(LINKED).unwrap_or(name).to_owned(),
+            is_linked: name.starts_with(LINKED),
             body: reader.bytes()?.to_vec(),
             expire_ms: reader.uint()?,
             unique: reader.optional(Reader::text)?.map(str::to_owned),
@@ -87,12 +97,20 @@ mod tests {
             unique: Some("ab".into()),
             headers: vec![("trace".into(), "x".into())],
             repeat_ms: 70_000,
+            is_linked: false,
         }
     }
 
     #[test]
     fn a_call_survives_the_wire() {
         assert_eq!(Envelope::decode(&sample().encode()), Ok(sample()));
+    }
+
+    #[test]
+    fn a_name_that_no_task_has_marks_a_linked_call() {
+        let call = Envelope { is_linked: true, ..sample() };
+        assert_eq!(Envelope::decode(&call.encode()), Ok(call.clone()));
+        assert!(call.encode().windows(4).any(|part| part == b" add"));
     }
 
     #[test]

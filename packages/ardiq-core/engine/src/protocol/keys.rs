@@ -19,6 +19,11 @@ pub const RETURNED: &str = "returned:";
 /// Prefix, within a queue, of the streams of lanes.
 pub const LANE: &str = "lane:";
 
+/// Names, within a queue, of the keys that link jobs: the edges to children, the parents that a job
+/// waits for, the inputs of a job, an output that several jobs need, and the gate of a graph that is
+/// enqueued in parts.
+pub const LINKS: &str = "children: parents: inputs: output: gate:";
+
 /// Distinguishes one enqueue of an id from another.
 pub type Nonce = [u8; 8];
 
@@ -58,6 +63,10 @@ pub struct Keys {
     pub waiters: String,
     /// Hash of jobs that a worker has and that are to be aborted, by job id.
     pub aborting: String,
+    /// Hash of unfinished jobs that have children, by job id.
+    pub linked: String,
+    /// Hash of ended jobs whose children are being released.
+    pub releasing: String,
     /// Hash of the last fired occurrence by schedule.
     pub cron: String,
     /// Stream of dead letters.
@@ -95,6 +104,8 @@ impl Keys {
             worker_info: key("worker-info"),
             waiters: key("waiters"),
             aborting: key("aborting"),
+            linked: key("linked"),
+            releasing: key("releasing"),
             cron: key("cron"),
             dead: key("dead"),
             known_lanes: key("lanes"),
@@ -114,6 +125,8 @@ impl Keys {
             (&self.worker_info, "hash"),
             (&self.waiters, "hash"),
             (&self.aborting, "hash"),
+            (&self.linked, "hash"),
+            (&self.releasing, "hash"),
             (&self.cron, "hash"),
             (&self.dead, "stream"),
             (&self.known_lanes, "set"),
@@ -141,6 +154,27 @@ impl Keys {
     /// to be alive.
     pub fn survivals(&self, id: &str, nonce: Nonce) -> String {
         format!("{}{id}:{:016x}", self.survivals, u64::from_be_bytes(nonce))
+    }
+
+    /// The keys that link one job with others, in the order of [`LINKS`].
+    pub fn links(&self, id: &str, nonce: Nonce) -> [String; 5] {
+        let mut kinds = LINKS.split(' ');
+        let mut next = || kinds.next().unwrap_or_default();
+        let name = |kind: &str| format!("{}{kind}{id}:{:016x}", self.base, u64::from_be_bytes(nonce));
+        let of_job = [name(next()), name(next()), name(next()), name(next())];
+        let [children, parents, inputs, output] = of_job;
+        [children, parents, inputs, output, format!("{}{}{:016x}", self.base, next(), u64::from_be_bytes(nonce))]
+    }
+
+    /// Hash of the output of a job, given as id and nonce, that several jobs need.
+    pub fn output(&self, name: &str) -> String {
+        format!("{}{}{name}", self.base, LINKS.split(' ').nth(3).unwrap_or_default())
+    }
+
+    /// Hash of the inputs of a job.
+    pub fn inputs(&self, id: &str, nonce: Nonce) -> String {
+        let [_, _, inputs, ..] = self.links(id, nonce);
+        inputs
     }
 
     /// Channel on which a process receives results.

@@ -4,7 +4,7 @@ use super::{ABORT, reply};
 use crate::commands;
 use crate::error::{Error, Result};
 use crate::link::{Link, Patience};
-use crate::protocol::keys::{Keys, Nonce};
+use crate::protocol::keys::{Keys, LINKS, Nonce};
 use crate::protocol::record::PREFIX;
 
 /// The outcome of a request to abort a job.
@@ -32,8 +32,10 @@ pub async fn nonce(link: &Link, keys: &Keys, id: &str, patience: Patience) -> Re
 
 /// Abort a job, or ask the worker that has it to do so.
 pub async fn abort(link: &Link, keys: &Keys, id: &str, nonce: Nonce, patience: Patience) -> Result<Abort> {
-    let mut cmd = ABORT.call(&[&keys.due, &keys.running, &keys.waiters, &keys.aborting], 8, id.len());
-    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.wake).arg(&keys.queue);
+    let names = [&keys.due, &keys.running, &keys.waiters, &keys.aborting, &keys.linked, &keys.releasing];
+    let names = names.map(String::as_str);
+    let mut cmd = ABORT.call(&names, 9, id.len());
+    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(LINKS).arg(&keys.wake).arg(&keys.queue);
     cmd.arg(id).arg(&nonce[..]);
     let mut items = reply::array(link.call(&ABORT, &cmd, patience).await?)?.into_iter();
     let [is_mute, what] = reply::head(&mut items)?;

@@ -1,4 +1,6 @@
-//! Reads bodies: arguments that are stored separately. No script is needed for that.
+//! Reads bodies and inputs: arguments that are stored separately. No script is needed for that.
+
+use std::collections::BTreeMap;
 
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use redis::Value;
@@ -7,6 +9,8 @@ use super::reply;
 use crate::commands;
 use crate::error::Result;
 use crate::link::{LARGE, Link, Patience};
+use crate::protocol::keys::{Keys, Nonce};
+use crate::protocol::record::ResultRecord;
 
 /// Bodies in flight at the same time. Received bodies are kept, so a broken connection loses at
 /// most these.
@@ -64,5 +68,87 @@ pub async fn body(link: &Link, name: &str, patience: Patience) -> Result<Option<
         Ok(body) => reply::bytes(body).map(Some),
         Err(error) if error.is_of_wrong_type() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// The outputs of other jobs that a job gets as arguments.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// How the arguments are made of them: a letter that only hosts know.
+    pub mode: char,
+    /// The outputs by position: the value of a job that has succeeded, or a whole result record.
+    pub values: Vec<Input>,
+}
+
+/// One output of another job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The encoded value.
+    Value(Vec<u8>),
+    /// The result.
+    Record(Box<ResultRecord>),
+}
+
+/// Fields of the inputs of a job that one command reads.
+const INPUTS_PAGE: usize = 500;
+
+/// The inputs of a job. `None` if some of them are missing.
+pub async fn inputs(link: &Link, keys: &Keys, id: &str, nonce: Nonce, patience: Patience) -> Result<Option<Inputs>> {
+    let (key, mut cursor, mut found) = (keys.inputs(id, nonce), b"0".to_vec(), BTreeMap::new());
+    let patience = patience.for_transfer(0);
+    let mut mode = None;
+    loop {
+        let page = match link.transfer(&commands::scan_hash(&key, &cursor, INPUTS_PAGE), patience).await {
+            Err(error) if error.is_of_wrong_type() => return Ok(None),
+            page => page?,
+        };
+        let [next, items] = reply::head(&mut reply::array(page)?.into_iter())?;
+        let mut items = reply::array(items)?.into_iter();
+        while let (Some(field), Some(value)) = (items.next(), items.next()) {
+            let (field, value) = (reply::lossy(field)?, reply::bytes(value)?);
+            if field == "mode" {
+                mode = value.first().copied().map(char::from);
+            } else if let Ok(position) = field.parse::<u32>() {
+                found.insert(position, value);
+            }
+        }
+        cursor = reply::bytes(next)?;
+        if cursor == b"0" {
+            break;
+        }
+    }
+    let Some(mode) = mode else { return Ok(None) };
+    let mut values = Vec::with_capacity(found.len());
+    for stored in found.into_values() {
+        match input(link, keys, stored, patience).await? {
+            Some(value) => values.push(value),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(Inputs { mode, values }))
+}
+
+/// An output, which may have its own key because several jobs need it.
+async fn input(link: &Link, keys: &Keys, mut stored: Vec<u8>, patience: Patience) -> Result<Option<Input>> {
+    let kind = if stored.is_empty() { return Ok(None) } else { stored.remove(0) };
+    if kind != b's' {
+        return Ok(kind_of(kind, stored));
+    }
+    let Some((&kind, owner)) = stored.split_first() else { return Ok(None) };
+    let key = keys.output(&String::from_utf8_lossy(owner));
+    let field = char::from(kind).to_string();
+    match link.transfer(&commands::field(&key, &field), patience).await {
+        Ok(Value::Nil) => Ok(None),
+        Ok(value) => Ok(kind_of(kind, reply::bytes(value)?)),
+        Err(error) if error.is_of_wrong_type() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn kind_of(kind: u8, bytes: Vec<u8>) -> Option<Input> {
+    match kind {
+        b'v' => Some(Input::Value(bytes)),
+        b'r' => ResultRecord::decode(&bytes).ok().map(|record| Input::Record(Box::new(record))),
+        _ => None,
     }
 }

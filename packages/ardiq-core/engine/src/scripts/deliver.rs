@@ -6,7 +6,7 @@ use super::{FETCH, SETTLE, START, reply};
 use crate::error::Result;
 use crate::link::{Link, Patience};
 use crate::protocol::entry::{HEADER, Header};
-use crate::protocol::keys::{Keys, Nonce};
+use crate::protocol::keys::{Keys, LINKS, Nonce};
 use crate::protocol::record;
 use crate::protocol::state::StartMode;
 
@@ -226,6 +226,8 @@ pub struct Settlement {
     pub recorded: bool,
     /// Whether it was delivered under a lease that was lost.
     pub is_lost: bool,
+    /// Whether it has inputs. They are deleted with the job.
+    pub has_inputs: bool,
     /// The unique identity that it holds, in hexadecimal.
     pub unique: Option<String>,
     /// The nonce of its enqueue, if its body is stored separately. The body is deleted with the
@@ -264,6 +266,7 @@ impl Settlement {
     fn is_plain(&self, default_ttl_ms: i64) -> bool {
         matches!(self.verdict, Verdict::Done(_, ttl) if ttl == default_ttl_ms)
             && !self.recorded
+            && !self.has_inputs
             && (self.guard_ms == GUARD_MS || default_ttl_ms < 0 || self.guard_ms <= default_ttl_ms.unsigned_abs())
             && self.unique.is_none()
             && self.separate_body.is_none()
@@ -291,13 +294,14 @@ pub async fn settle(
     patience: Patience,
 ) -> Result<Vec<usize>> {
     let mut names = vec![keys.due.as_str(), &keys.running, &keys.waiters, &keys.dead, &keys.aborting];
+    names.extend([keys.linked.as_str(), &keys.releasing]);
     names.extend(keys.streams.iter().map(String::as_str));
     // The largest outcome decides which connection is used, not their number.
     let largest = batch.iter().map(Settlement::size).max().unwrap_or_default();
     let bytes = batch.iter().map(|one| one.entry.len() + one.id.len() + one.verdict.data().len() + 200).sum();
-    let mut cmd = SETTLE.call(&names, 8 + 4 * batch.len(), bytes);
+    let mut cmd = SETTLE.call(&names, 9 + 4 * batch.len(), bytes);
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.wake).arg(&keys.queue);
-    cmd.arg(default_ttl_ms).arg(&keys.result);
+    cmd.arg(default_ttl_ms).arg(&keys.result).arg(LINKS);
     for group in batch.chunk_by(|a, b| a.stream == b.stream) {
         cmd.arg(group[0].stream).arg(group.len());
         for one in group {
@@ -317,9 +321,10 @@ pub async fn settle(
             if one.is_plain(default_ttl_ms) {
                 cmd.arg("");
             } else {
-                let (recorded, unique) = (u8::from(one.recorded), one.unique.as_deref().unwrap_or("-"));
+                let bits = u8::from(one.recorded) + 2 * u8::from(one.has_inputs);
+                let unique = one.unique.as_deref().unwrap_or("-");
                 let body = one.separate_body.map_or_else(|| "-".to_owned(), |nonce| keys.body(&one.id, nonce));
-                cmd.arg(format!("{outcome} {number} {recorded} {} {unique} {body}", one.guard_ms));
+                cmd.arg(format!("{outcome} {number} {bits} {} {unique} {body}", one.guard_ms));
             }
             cmd.arg(data);
         }

@@ -56,7 +56,9 @@ pub enum Seen {
 
 /// Read a job's result, or register that `channel` waits for it for `wait_ms` (0: only check).
 pub async fn wait(link: &Link, keys: &Keys, id: &str, channel: &str, wait_ms: u64, patience: Patience) -> Result<Seen> {
-    let mut cmd = WAIT.call(&[&keys.waiters, &keys.job(id), &keys.due, &keys.running, &keys.result(id)], 4, id.len());
+    let (job, short_lived) = (keys.job(id), keys.result(id));
+    let names = [&keys.waiters, &job, &keys.due, &keys.running, &short_lived, &keys.linked, &keys.releasing];
+    let mut cmd = WAIT.call(&names.map(String::as_str), 4, id.len());
     cmd.arg(&keys.base).arg(id).arg(channel).arg(wait_ms);
     let answer = reply::bytes(link.call(&WAIT, &cmd, patience).await?)?;
     Ok(match &answer[..] {

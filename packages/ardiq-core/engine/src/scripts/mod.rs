@@ -6,6 +6,7 @@
 //! | `produce` | enqueue, fire |
 //! | `deliver` | fetch, start, settle |
 //! | `upkeep` | promote, renew, reclaim, survive, leave, mend, scrub |
+//! | `links` | link, release, relink |
 //! | `abort` | abort |
 //! | `look` | wait, forget, lookup, depth, inspect, list |
 //! | `bodies` | none: it reads arguments that are stored separately |
@@ -13,6 +14,7 @@
 pub mod abort;
 pub mod bodies;
 pub mod deliver;
+pub mod links;
 pub mod look;
 pub mod produce;
 mod reply;
@@ -96,20 +98,25 @@ macro_rules! scripts {
 // then. The brackets list the files that are included in front of a script.
 scripts! {
     ENQUEUE, "enqueue", "", ["guard", "tell", "presence"];
+    LINK, "link", "", ["guard", "location", "tell", "depart", "presence", "ended", "edges"];
     FIRE, "fire", "", ["guard", "location", "presence"];
-    PROMOTE, "promote", " flags=allow-oom", ["guard", "location", "lost", "due"];
+    PROMOTE, "promote", " flags=allow-oom", ["guard", "location", "depart", "lost", "due"];
     FETCH, "fetch", " flags=allow-oom", ["due"];
     START, "start", " flags=allow-oom", ["guard", "location"];
-    SETTLE, "settle", " flags=allow-oom", ["guard", "location", "tell", "lost", "aborted"];
+    SETTLE, "settle", " flags=allow-oom", ["guard", "location", "tell", "depart", "lost", "ended", "aborted", "edges"];
+    RELEASE, "release", " flags=allow-oom",
+        ["guard", "location", "tell", "depart", "lost", "presence", "ended", "aborted", "withdraw", "edges"];
+    RELINK, "relink", " flags=allow-oom", ["guard", "location", "tell", "depart", "presence", "ended", "edges"];
     RENEW, "renew", " flags=allow-oom", ["guard", "leases"];
-    RECLAIM, "reclaim", " flags=allow-oom", ["guard", "location", "tell", "leases", "aborted"];
+    RECLAIM, "reclaim", " flags=allow-oom", ["guard", "location", "tell", "leases", "depart", "ended", "aborted"];
     SURVIVE, "survive", " flags=allow-oom", ["guard"];
     LEAVE, "leave", " flags=allow-oom", ["guard"];
-    ABORT, "abort", " flags=allow-oom", ["guard", "tell", "lost", "presence", "aborted"];
-    WAIT, "wait", " flags=allow-oom", ["guard", "tell", "lost", "presence"];
+    ABORT, "abort", " flags=allow-oom",
+        ["guard", "tell", "depart", "lost", "presence", "ended", "aborted", "withdraw"];
+    WAIT, "wait", " flags=allow-oom", ["guard", "tell", "depart", "lost", "presence"];
     FORGET, "forget", " flags=allow-oom", ["guard"];
     MEND, "mend", " flags=allow-oom", [];
-    SCRUB, "scrub", " flags=allow-oom", ["guard", "location", "tell", "lost", "presence", "aborted"];
+    SCRUB, "scrub", " flags=allow-oom", ["guard", "location", "tell", "depart", "lost", "presence", "ended", "aborted"];
     LOOKUP, "lookup", " flags=no-writes", ["guard", "presence"];
     DEPTH, "depth", " flags=no-writes", ["guard"];
     INSPECT, "inspect", " flags=no-writes", ["guard"];

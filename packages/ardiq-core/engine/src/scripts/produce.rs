@@ -5,7 +5,7 @@ use futures_util::future::try_join_all;
 use redis::{Cmd, Value};
 use tokio::time::sleep;
 
-use super::{ENQUEUE, FIRE, reply};
+use super::{ENQUEUE, FIRE, Script, reply};
 use crate::commands;
 use crate::error::Result;
 use crate::link::{LARGE, Link, Patience, backoff};
@@ -77,13 +77,7 @@ const SLOW: usize = 64;
 /// earlier try is preserved. If a body expires before the script runs, everything is sent again.
 pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience) -> Result<Vec<(usize, String)>> {
     let (cmd, bytes) = enqueue_cmd(keys, chunk);
-    let mut pauses = backoff();
-    let answer = loop {
-        match send(link, keys, chunk, &cmd, bytes, patience).await {
-            Err(error) if error.is_body_gone() && !patience.is_over() => sleep(pauses.next().unwrap_or_default()).await,
-            other => break other?,
-        }
-    };
+    let answer = send_with_bodies(link, keys, chunk, (&ENQUEUE, &cmd, bytes), patience).await?;
     let mut out = reply::array(answer)?.into_iter();
     let [_now, may_not_publish] = reply::head(&mut out)?;
     if reply::int(&may_not_publish)? == 1 {
@@ -96,9 +90,32 @@ pub async fn enqueue(link: &Link, keys: &Keys, chunk: &Chunk, patience: Patience
     Ok(existing)
 }
 
+/// Send large bodies and a call that needs them. If a body expires before, send both again.
+pub(super) async fn send_with_bodies(
+    link: &Link,
+    keys: &Keys,
+    chunk: &Chunk,
+    call: (&'static Script, &Cmd, usize),
+    patience: Patience,
+) -> Result<Value> {
+    let mut pauses = backoff();
+    loop {
+        match send(link, keys, chunk, call, patience).await {
+            Err(error) if error.is_body_gone() && !patience.is_over() => sleep(pauses.next().unwrap_or_default()).await,
+            other => return other,
+        }
+    }
+}
+
 /// Send the large bodies, then the call. Both share a round trip, unless the bodies are so large
 /// that they would delay other calls. Then the call is sent after the bodies have arrived.
-async fn send(link: &Link, keys: &Keys, chunk: &Chunk, cmd: &Cmd, bytes: usize, patience: Patience) -> Result<Value> {
+async fn send(
+    link: &Link,
+    keys: &Keys,
+    chunk: &Chunk,
+    (script, cmd, bytes): (&'static Script, &Cmd, usize),
+    patience: Patience,
+) -> Result<Value> {
     let ahead_bytes: usize = chunk.jobs.iter().map(|job| job.body.len()).sum();
     let are_large = ahead_bytes > LARGE;
     let ttl_ms = SHORTEST_BODY_TTL_MS + ahead_bytes / SLOW;
@@ -107,7 +124,7 @@ async fn send(link: &Link, keys: &Keys, chunk: &Chunk, cmd: &Cmd, bytes: usize, 
         if are_large { link.transfer(&put, patience).await } else { link.command(&put, patience).await }
     });
     let sent = async {
-        let call = async |patience| link.call_sized(&ENQUEUE, cmd, bytes, patience).await;
+        let call = async |patience| link.call_sized(script, cmd, bytes, patience).await;
         if are_large {
             try_join_all(ahead).await?;
             call(patience.for_next_step()).await

@@ -3,7 +3,7 @@
 use super::{LEAVE, MEND, PROMOTE, RECLAIM, RENEW, SCRUB, SURVIVE, reply};
 use crate::error::Result;
 use crate::link::{Link, Patience};
-use crate::protocol::keys::{ASIDE, Keys, LANE, Nonce, PREFIX, QUEUES, RETURNED};
+use crate::protocol::keys::{ASIDE, Keys, LANE, LINKS, Nonce, PREFIX, QUEUES, RETURNED};
 
 /// The result of a promotion.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +18,7 @@ pub struct Promoted {
 
 /// Move at most `limit` due jobs to their lanes.
 pub async fn promote(link: &Link, keys: &Keys, limit: usize, patience: Patience) -> Result<Promoted> {
-    let mut cmd = PROMOTE.call(&[&keys.due], 4, 0);
+    let mut cmd = PROMOTE.call(&[&keys.due, &keys.linked, &keys.releasing], 4, 0);
     cmd.arg(&keys.base).arg(&keys.job).arg(limit).arg(&keys.aside);
     let mut items = reply::array(link.call(&PROMOTE, &cmd, patience).await?)?.into_iter();
     let [now, moved, due_in] = reply::head(&mut items)?;
@@ -97,6 +97,8 @@ pub struct Reclaimed {
     pub finished: bool,
     /// Whether jobs of the queue are to be aborted.
     pub aborts: bool,
+    /// Whether jobs of the queue depend on others.
+    pub links: bool,
     /// Workers whose lease has expired. They are declared dead if a later call finds the same lease
     /// expired.
     pub expired: Vec<Expired>,
@@ -120,17 +122,17 @@ pub struct Search<'a> {
 /// Take over jobs of one dead worker.
 pub async fn reclaim(link: &Link, keys: &Keys, search: Search<'_>, patience: Patience) -> Result<Reclaimed> {
     let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.running, &keys.pulse, &keys.known_lanes];
-    names.extend([keys.waiters.as_str(), &keys.aborting]);
+    names.extend([keys.waiters.as_str(), &keys.aborting, &keys.linked, &keys.releasing]);
     names.extend(keys.streams.iter().map(String::as_str));
-    let mut cmd = RECLAIM.call(&names, 12 + 2 * search.seen.len(), 0);
+    let mut cmd = RECLAIM.call(&names, 13 + 2 * search.seen.len(), 0);
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.survivals).arg(&keys.queue);
     cmd.arg(search.asker).arg(search.limit);
-    cmd.arg(u8::from(search.sweep)).arg(search.expected_ms).arg(RETURNED).arg(LANE);
+    cmd.arg(u8::from(search.sweep)).arg(search.expected_ms).arg(RETURNED).arg(LANE).arg(LINKS);
     for (worker, lease) in search.seen {
         cmd.arg(worker).arg(lease);
     }
     let mut items = reply::array(link.call(&RECLAIM, &cmd, patience).await?)?.into_iter();
-    let [now, victim, taken, started, finished, named, aborts] = reply::head(&mut items)?;
+    let [now, victim, taken, started, finished, named, aborts, links] = reply::head(&mut items)?;
     let mut expired = Vec::new();
     while let (Some(worker), Some(lease)) = (items.next(), items.next()) {
         expired.push((reply::bytes(worker)?, reply::bytes(lease)?));
@@ -142,6 +144,7 @@ pub async fn reclaim(link: &Link, keys: &Keys, search: Search<'_>, patience: Pat
         started: u64::try_from(reply::int(&started)?).unwrap_or_default(),
         finished: reply::int(&finished)? == 1,
         aborts: reply::int(&aborts)? == 1,
+        links: reply::int(&links)? == 1,
         named: reply::array(named)?.into_iter().map(reply::bytes).collect::<Result<_>>()?,
         expired,
     })
@@ -220,7 +223,9 @@ pub enum Part {
     Entries,
     /// Jobs that are to be aborted.
     Aborting,
-    /// Job records, identities and bodies. This part scans all keys of the server.
+    /// Jobs with children.
+    Linked,
+    /// Job records, identities, bodies and links. This part scans all keys of the server.
     Records,
 }
 
@@ -233,6 +238,7 @@ impl Part {
             Self::Workers => "workers",
             Self::Entries => "entries",
             Self::Aborting => "aborting",
+            Self::Linked => "linked",
             Self::Records => "records",
         }
     }
@@ -255,11 +261,11 @@ pub struct Scrubbed {
 /// Check a page of one part of the queue, and repair damage.
 pub async fn scrub(link: &Link, keys: &Keys, part: Part, cursor: &str, patience: Patience) -> Result<Scrubbed> {
     let mut names = vec![keys.due.as_str(), &keys.running, &keys.waiters, &keys.workers, &keys.worker_info];
-    names.push(&keys.aborting);
+    names.extend([keys.aborting.as_str(), &keys.linked, &keys.releasing]);
     names.extend(keys.streams.iter().map(String::as_str));
-    let mut cmd = SCRUB.call(&names, 9, 0);
+    let mut cmd = SCRUB.call(&names, 10, 0);
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.aside).arg(&keys.queue);
-    cmd.arg(part.name()).arg(cursor).arg(SCRUB_LIMIT);
+    cmd.arg(LINKS).arg(part.name()).arg(cursor).arg(SCRUB_LIMIT);
     let mut items = reply::array(link.call(&SCRUB, &cmd, patience).await?)?.into_iter();
     let [cursor, workers] = reply::head(&mut items)?;
     let mut repairs = Vec::new();

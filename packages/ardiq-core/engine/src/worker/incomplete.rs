@@ -1,4 +1,4 @@
-//! Jobs whose arguments are stored separately because they are large. The worker holds these jobs
+//! Jobs whose arguments are stored separately: large ones, and outputs of other jobs. The worker holds these jobs
 //! like any other, and they can start when their arguments have arrived. Until then, nothing waits
 //! for them.
 
@@ -7,7 +7,7 @@ use crate::scripts::bodies::BODIES_IN_FLIGHT;
 use crate::scripts::deliver::entry_number;
 
 use super::desk::Desk;
-use super::job::{Delivery, Job};
+use super::job::{Delivery, Job, Parts};
 use super::judge::Outcome;
 
 /// A request for the arguments of one job.
@@ -21,6 +21,10 @@ pub struct Read {
     pub id: String,
     /// The nonce of its enqueue.
     pub nonce: Nonce,
+    /// Whether its body is stored separately.
+    pub has_body: bool,
+    /// Whether it has inputs.
+    pub has_inputs: bool,
 }
 
 /// For this long, jobs behind one whose arguments are being read wait for it, so that it keeps its
@@ -96,7 +100,14 @@ impl Incomplete {
         let reads = waiting.take(BODIES_IN_FLIGHT.saturating_sub(in_flight)).map(|one| {
             one.is_asked = true;
             let job = &one.job;
-            Read { stream: job.stream, entry: job.entry.clone(), id: job.id.clone(), nonce: job.envelope.nonce }
+            Read {
+                stream: job.stream,
+                entry: job.entry.clone(),
+                id: job.id.clone(),
+                nonce: job.envelope.nonce,
+                has_body: job.header.has_separate_body(),
+                has_inputs: job.header.has_inputs(),
+            }
         });
         reads.collect()
     }
@@ -108,11 +119,11 @@ impl Desk {
         self.incomplete.0.iter_mut().for_each(|one| one.is_asked = false);
     }
 
-    /// Add the arguments of a job, or None if they are missing. Return why the job cannot run, if
+    /// Add the arguments of a job. Return why the job cannot run, if
     /// it cannot. Arguments of a job that was returned, or lost with the lease, are dropped.
-    pub fn complete_job(&mut self, read: &Read, body: Option<Vec<u8>>, now_ms: u64) -> Option<String> {
+    pub fn complete_job(&mut self, read: &Read, parts: Parts, now_ms: u64) -> Option<String> {
         let mut delivery = Delivery { job: self.incomplete.remove(read)?, fault: None };
-        delivery.set_body(body);
+        delivery.set_parts(parts);
         let fault = delivery.fault.clone();
         self.admit(delivery, false, now_ms);
         fault

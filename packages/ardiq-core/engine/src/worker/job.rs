@@ -2,6 +2,7 @@
 
 use crate::protocol::entry::Header;
 use crate::protocol::envelope::Envelope;
+use crate::scripts::bodies::Inputs;
 use crate::scripts::deliver::Entry;
 
 /// See the module.
@@ -21,13 +22,29 @@ pub struct Job {
     pub is_again: bool,
     /// Redis time at which it came to this worker.
     pub received_ms: u64,
+    /// Outputs of other jobs, if it has any.
+    pub inputs: Option<Inputs>,
 }
 
 impl Job {
+    /// Whether arguments of it are stored separately.
+    pub fn has_separate_parts(&self) -> bool {
+        self.header.has_separate_body() || self.header.has_inputs()
+    }
+
     /// The nonce of its enqueue, if its body is stored separately.
     pub fn separate_body(&self) -> Option<[u8; 8]> {
         self.header.has_separate_body().then_some(self.envelope.nonce)
     }
+}
+
+/// What of a job is stored separately: `None` if it has no such part, `Some(None)` if it is missing.
+#[derive(Debug, Clone, Default)]
+pub struct Parts {
+    /// The arguments.
+    pub body: Option<Option<Vec<u8>>>,
+    /// The outputs of other jobs.
+    pub inputs: Option<Option<Inputs>>,
 }
 
 /// A job as it arrived. If the job cannot be decoded, the call is empty.
@@ -64,11 +81,17 @@ impl Delivery {
         Self { job, fault }
     }
 
-    /// The job's body has been read, or is missing.
-    pub fn set_body(&mut self, body: Option<Vec<u8>>) {
-        match body {
-            Some(body) => self.job.envelope.body = body,
-            None => self.fault = Some("its arguments are missing from Redis".into()),
+    /// What is stored separately has been read, or is missing.
+    pub fn set_parts(&mut self, parts: Parts) {
+        match parts.body {
+            Some(Some(body)) => self.job.envelope.body = body,
+            Some(None) => self.fault = Some("its arguments are missing from Redis".into()),
+            None => {}
+        }
+        match parts.inputs {
+            Some(Some(inputs)) => self.job.inputs = Some(inputs),
+            Some(None) => self.fault = Some("the outputs of its parents are missing from Redis".into()),
+            None => {}
         }
     }
 }

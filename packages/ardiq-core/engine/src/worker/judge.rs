@@ -217,6 +217,7 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
         nonce,
         recorded,
         is_lost,
+        has_inputs: header.has_inputs(),
         unique: job.envelope.unique,
         separate_body,
         guard_ms,

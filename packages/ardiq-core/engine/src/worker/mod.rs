@@ -24,6 +24,7 @@
 //! | `log` | log lines for the host |
 //! | `outage` | log lines while the server is unreachable |
 //! | `upkeep` | promoting due jobs, taking over from dead workers |
+//! | `release` | starting jobs that wait for others |
 //! | `unserved` | log lines about lanes that no worker serves |
 //! | `scrub` | repairing damage from faults and manual changes |
 //! | `phase` | the phases of a worker's life |
@@ -49,6 +50,7 @@ pub mod plan;
 pub mod pulse;
 pub mod quarantine;
 mod readback;
+mod release;
 mod runs;
 mod scrub;
 mod supervise;
@@ -118,6 +120,8 @@ struct State {
     lost: Notify,
     /// Notified when the search for dead workers finds that jobs are to be aborted.
     aborts: Notify,
+    /// Notified when the search for dead workers finds that jobs depend on others.
+    links: Notify,
     /// The connection that blocks, so that a stop can wake it.
     blocked: Mutex<Option<i64>>,
     burst: AtomicBool,
@@ -199,6 +203,7 @@ impl Worker {
             idle: Notify::new(),
             lost: Notify::new(),
             aborts: Notify::new(),
+            links: Notify::new(),
             blocked: Mutex::default(),
             burst: AtomicBool::new(burst),
             phase: Mutex::default(),

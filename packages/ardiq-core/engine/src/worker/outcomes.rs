@@ -113,6 +113,7 @@ async fn one_by_one(state: &State, batch: Vec<Settlement>) {
 async fn accepts_another(state: &State, one: &Settlement) -> bool {
     let (link, keys, ttl) = (&state.shared.link, &state.shared.keys, state.settings.result_ttl_ms);
     let empty = Settlement {
+        has_inputs: false,
         stream: one.stream,
         entry: "0-1".into(),
         id: one.id.clone(),

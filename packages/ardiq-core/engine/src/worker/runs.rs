@@ -5,6 +5,7 @@ use std::collections::{HashSet, VecDeque};
 
 use crate::link::LARGE;
 use crate::protocol::state::StartMode;
+use crate::scripts::bodies::Inputs;
 use crate::scripts::deliver::Start;
 use crate::scripts::upkeep::Survivor;
 
@@ -31,6 +32,8 @@ pub struct Assignment {
     pub headers: Vec<(String, String)>,
     /// Position of the job's stream.
     pub stream: usize,
+    /// Outputs of other jobs, if it has any.
+    pub inputs: Option<Inputs>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -392,5 +395,6 @@ fn assignment(slot: usize, run: &mut Run) -> Assignment {
         tries: u64::from(job.header.tries) + 1,
         enqueued_ms: job.header.enqueued_ms,
         stream: job.stream,
+        inputs: job.inputs.take(),
     }
 }

@@ -62,6 +62,7 @@ pub async fn run(state: Arc<State>) -> Result<()> {
         Pass::new(Part::Workers, SMALL_PERIOD),
         Pass::new(Part::Entries, SMALL_PERIOD),
         Pass::new(Part::Aborting, SMALL_PERIOD),
+        Pass::new(Part::Linked, SMALL_PERIOD),
         Pass::new(Part::Records, LARGE_PERIOD),
     ];
     let mut refused = false;
@@ -121,7 +122,7 @@ fn tell(state: &State, repairs: &[(String, String)]) {
 fn meaning(kind: &str) -> &str {
     match kind {
         "lost" => "queued jobs whose entry was deleted from Redis: they have failed, and their ids are free again",
-        "due" => "scheduled jobs that were missing from the due set: they are due now",
+        "due" => "scheduled jobs that were missing from the due set: they are due now, unless they wait for others",
         "undue" => "members of the due set that are not scheduled jobs",
         "start" => "recorded starts of runs that are over",
         "worker" => "workers whose lease was deleted from Redis: they have a minute to renew it",
@@ -129,6 +130,8 @@ fn meaning(kind: &str) -> &str {
         "leftover" => "entries whose jobs are elsewhere",
         "identity" => "unique identities that no unfinished job holds",
         "body" => "arguments that no unfinished job needs: they expire in a minute",
+        "parent" => "jobs that have ended without starting those that depend on them: these are decided now",
+        "link" => "what links jobs that have ended",
         "aside" => "keys of the wrong type: they were set aside for a week",
         other => other,
     }

@@ -129,6 +129,9 @@ async fn take_over(state: &State, seen: &[upkeep::Expired], sweep: bool) -> Resu
         if done.aborts {
             state.aborts.notify_one();
         }
+        if done.links {
+            state.links.notify_one();
+        }
         if done.victim.is_empty() {
             break done.expired;
         }

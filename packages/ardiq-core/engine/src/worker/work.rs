@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::incomplete::Read;
-use super::job::Delivery;
+use super::job::{Delivery, Parts};
 use super::outcomes;
 use super::plan::{InFlight, Plan};
 use super::{EventKind, State};
@@ -84,7 +84,7 @@ pub async fn run(state: Arc<State>) -> Result<()> {
             state.idle.notify_one();
         }
         for read in plan.read.drain(..) {
-            reads.add(read_body(&state, read));
+            reads.add(read_parts(&state, read));
         }
         if !(plan.large.is_empty() && plan.large_again.is_empty()) {
             let (finished, again) = (std::mem::take(&mut plan.large), std::mem::take(&mut plan.large_again));
@@ -221,11 +221,21 @@ fn log_unreadable(state: &State, stream: usize, id: &str, reason: &str) {
     state.log(Level::Error, message);
 }
 
+async fn parts_of(state: &State, read: &Read) -> Result<Parts> {
+    let (link, keys, mut parts) = (&state.shared.link, &state.shared.keys, Parts::default());
+    if read.has_body {
+        parts.body = Some(bodies::body(link, &keys.body(&read.id, read.nonce), Patience::Endless).await?);
+    }
+    if read.has_inputs {
+        parts.inputs = Some(bodies::inputs(link, keys, &read.id, read.nonce, Patience::Endless).await?);
+    }
+    Ok(parts)
+}
+
 /// Read the arguments of one job that are stored separately.
-async fn read_body(state: &State, read: Read) -> Result<()> {
-    let key = state.shared.keys.body(&read.id, read.nonce);
-    let body = match bodies::body(&state.shared.link, &key, Patience::Endless).await {
-        Ok(body) => body,
+async fn read_parts(state: &State, read: Read) -> Result<()> {
+    let parts = match parts_of(state, &read).await {
+        Ok(parts) => parts,
         Err(error) if error.is_about_this_call() || matches!(error, Error::Refused(_)) => {
             let reason = error.is_about_this_call().then(|| error.to_string());
             let limit = if reason.is_some() { ", for eleven minutes in total" } else { "" };
@@ -245,7 +255,7 @@ async fn read_body(state: &State, read: Read) -> Result<()> {
         Err(error) => return Err(error),
     };
     let mut desk = lock(&state.desk);
-    let fault = desk.complete_job(&read, body, state.now_ms());
+    let fault = desk.complete_job(&read, parts, state.now_ms());
     state.offer(&desk);
     drop(desk);
     if let Some(reason) = fault {

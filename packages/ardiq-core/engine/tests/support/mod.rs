@@ -4,6 +4,7 @@
 // failure.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod graphs;
 pub mod host;
 pub mod server;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ardiq_engine::link::{Link, Patience};
-use ardiq_engine::protocol::entry::Header;
+use ardiq_engine::protocol::entry::{Header, INPUTS};
 use ardiq_engine::protocol::envelope::Envelope;
 use ardiq_engine::protocol::keys::Keys;
 use ardiq_engine::protocol::state::StartMode;
@@ -279,6 +280,10 @@ pub fn result_of(entry: &Entry) -> Vec<u8> {
     [b"R", &entry.envelope[1..9], b"result"].concat()
 }
 
+fn header_flags(entry: &Entry) -> u8 {
+    entry.header.map_or(0, |header| header.flags)
+}
+
 pub fn settlement(entry: &Entry, verdict: Verdict) -> Settlement {
     let (stream, id) = (entry.stream, entry.id.clone());
     let (recorded, unique, separate_body, guard_ms) = (false, None, None, GUARD_MS);
@@ -290,6 +295,7 @@ pub fn settlement(entry: &Entry, verdict: Verdict) -> Settlement {
         nonce,
         recorded,
         is_lost: false,
+        has_inputs: header_flags(entry) & INPUTS != 0,
         unique,
         separate_body,
         guard_ms,

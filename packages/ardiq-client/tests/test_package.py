@@ -17,11 +17,11 @@ from ardiq.task import TaskOptions
 PUBLIC = {
     "Abort",
     "Ardiq", "ArdiqError", "BoundTask", "BrokerClosedError", "BrokerDataError", "BrokerError", "BrokerRefusedError",
-    "BrokerUnfitError", "BrokerUnreachableError", "DeadJob", "InvalidIdError", "Job", "PayloadTooLargeError",
+    "BrokerUnfitError", "BrokerUnreachableError", "DeadJob", "Group", "InvalidIdError", "Job", "PayloadTooLargeError",
     "PendingEnqueue", "Prepared", "Reject", "ResultNotFoundError", "Retry", "SerializationError", "SystemResourceError",
     "Task", "TaskContext",
     "TaskInfo", "TaskRef", "TaskResult", "TaskStatus", "VersionMismatchError", "WorkerExhaustedError", "WorkerNotInstalledError", "__version__",
-    "current_task",
+    "current_task", "gather", "map",
 }  # fmt: skip
 
 

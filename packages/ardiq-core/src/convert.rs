@@ -255,6 +255,8 @@ fn job_record<'py>(py: Python<'py>, job: &JobRecord) -> PyResult<Bound<'py, PyTu
         job.started_ms.into_pyobject(py)?.into_any(),
         job.deaths.into_pyobject(py)?.into_any(),
         job.misses.into_pyobject(py)?.into_any(),
+        PyList::new(py, &job.dependencies)?.into_any(),
+        PyList::new(py, &job.dependents)?.into_any(),
     ];
     PyTuple::new(py, fields)
 }

@@ -129,8 +129,8 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Enqueue jobs that depend on each other. The answer is `list[str]`: the job ids, in order. See
-    /// the stub.
+    /// Enqueue jobs that depend on each other. The answer is `list[str]`: the job ids, in order.
+    /// See the stub.
     fn link(&self, request_id: RequestId, jobs: &Bound<'_, PyList>, edges: &Bound<'_, PyList>) -> PyResult<()> {
         let jobs = jobs.iter().map(|job| convert::node(&job)).collect::<PyResult<_>>()?;
         let edges = edges.iter().map(|edge| convert::edge(&edge)).collect::<PyResult<_>>()?;

@@ -109,6 +109,8 @@ def job_facts(job: "TaskInfo | DeadJob", note: str = "") -> Row:
         "start": job.start,
         "deaths": job.deaths,
         "misses": job.misses,
+        "dependencies": job.dependencies,
+        "dependents": job.dependents,
         "note": note,
     }
 

@@ -53,8 +53,11 @@ def of_worker(worker: "WorkerState") -> str:
 
 
 def of_job(job: "TaskInfo", workers: "Sequence[WorkerState]") -> str:
-    """Describe what is wrong with an unfinished job; empty if nothing is."""
+    """Describe what an unfinished job waits for, and what is wrong with it; empty if nothing is."""
     notes: list[str] = []
+    if job.dependencies:
+        rest = len(job.dependencies) - 1
+        notes.append(f"waits for {printable(job.dependencies[0])}" + (f" and {rest} more" if rest else ""))
     is_held = any(worker["id"] == job.worker_id and worker["lease_left_ms"] >= 0 for worker in workers)
     if job.worker_id is not None and not is_held and len(workers) < _MOST_WORKERS:
         notes.append("its worker has died or is frozen; another worker will run it again")

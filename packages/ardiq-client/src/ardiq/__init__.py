@@ -13,6 +13,8 @@ Import the public names from here. The modules:
 | `decorator` | the type of the decorators, for type checkers |
 | `dispatch` | turns calls into submissions: `options`, `enqueue`, `prepare` |
 | `pending` | an enqueue that has not been sent |
+| `workflow` | jobs that depend on each other, before they are sent |
+| `group` | jobs whose outputs go together to the next one |
 | `job` | the handle to an enqueued job |
 | `results` | status, result and snapshot of a job |
 | `late` | the error of a wait without a result: where the job is |
@@ -33,6 +35,8 @@ Import the public names from here. The modules:
 | `_functions` | inspects functions and their signatures |
 | `_core` | calls the engine |
 """
+
+from typing import TYPE_CHECKING
 
 from ardiq.app import Ardiq
 from ardiq.context import TaskContext, current_task
@@ -61,6 +65,9 @@ from ardiq.results import DeadJob, TaskInfo, TaskResult, TaskStatus
 from ardiq.task import Task
 from ardiq.version import check_core_version
 
+if TYPE_CHECKING:
+    from ardiq.group import Group, gather, map
+
 __version__ = check_core_version()
 
 __all__ = [
@@ -75,6 +82,7 @@ __all__ = [
     "BrokerUnfitError",
     "BrokerUnreachableError",
     "DeadJob",
+    "Group",
     "InvalidIdError",
     "Job",
     "PayloadTooLargeError",
@@ -96,4 +104,15 @@ __all__ = [
     "WorkerNotInstalledError",
     "__version__",
     "current_task",
+    "gather",
+    "map",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Workflows are loaded with the first one.
+    if name in ("Group", "gather", "map"):
+        from ardiq import group
+
+        return getattr(group, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)

@@ -22,6 +22,7 @@ from ardiq.pending import PendingEnqueue
 if TYPE_CHECKING:
     from ardiq._functions.signature import Signature
     from ardiq.app import Ardiq
+    from ardiq.workflow import Parent
     from ardiq_core.shapes import Submission
 
 P = ParamSpec("P")
@@ -36,7 +37,7 @@ CHUNK_BYTES = 1024 * 1024
 Large arguments are thus sent while the next ones are encoded.
 """
 
-CALL_OPTIONS = ("task_id", "priority", "delay_ms", "schedule_ms", "expire_ms", "headers", "unique")
+CALL_OPTIONS = ("task_id", "priority", "delay_ms", "schedule_ms", "expire_ms", "headers", "unique", "after", "unpack")
 """The names of the arguments of `options`."""
 
 
@@ -60,6 +61,7 @@ class Dispatch(Generic[P, R]):
     """A task together with its lane and enqueue options, before the arguments are known."""
 
     __slots__ = (
+        "_after",
         "_app",
         "_delay_ms",
         "_due_ms",
@@ -70,6 +72,7 @@ class Dispatch(Generic[P, R]):
         "_lane",
         "_signature",
         "_unique",
+        "_unpack",
         "name",
     )
 
@@ -86,8 +89,12 @@ class Dispatch(Generic[P, R]):
         delay_ms: int = 0,
         due_ms: int = 0,
         headers: dict[str, str] | None = None,
+        after: tuple[Parent, ...] = (),
+        unpack: bool = True,
     ) -> None:
         self.name = name
+        self._after = after
+        self._unpack = unpack
         self._app = app
         self._encode = app._codec.encode_call
         self._signature = signature
@@ -115,6 +122,10 @@ class Dispatch(Generic[P, R]):
             job = await add.enqueue(2, 3)
             ```
         """
+        if self._after:
+            from ardiq.workflow import enqueue_after
+
+            return enqueue_after(self, self._submission(args, kwargs))
         return PendingEnqueue(self._app, self._submission(args, kwargs))
 
     def enqueue_sync(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
@@ -122,6 +133,8 @@ class Dispatch(Generic[P, R]):
 
         Returns when the job is accepted.
         """
+        if self._after:
+            return self.enqueue(*args, **kwargs).enqueue_sync()
         app = self._app
         return Job(app, app._connection.enqueue_sync(self._submission(args, kwargs)))
 
@@ -135,6 +148,8 @@ class Dispatch(Generic[P, R]):
             jobs = await app.enqueue_many([add.prepare(1, 2), add.prepare(3, 4)])
             ```
         """
+        if self._after:
+            raise ValueError("prepare() does not go with after=; use enqueue()")
         return Prepared(self._app, self._submission(args, kwargs))
 
     def _submission(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Submission:
@@ -144,7 +159,17 @@ class Dispatch(Generic[P, R]):
                 signature.check(self.name, args, kwargs)
         elif len(args) not in signature.counts:
             signature.check(self.name, args, kwargs)
-        body = self._encode(args, kwargs, signature.fn)
+        return self._encoded(args, kwargs)
+
+    def _submission_for_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Submission:
+        """Return the submission of a job that gets positional arguments from others."""
+        problem = self._signature.keyword_problem(kwargs)
+        if problem is not None:
+            raise TypeError(f"the task {self.name!r} {problem}")
+        return self._encoded(args, kwargs)
+
+    def _encoded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Submission:
+        body = self._encode(args, kwargs, self._signature.fn)
         if len(body) > self._app._max_body:
             raise PayloadTooLargeError(
                 f"the arguments of {self.name!r} take {len(body)} bytes, more than the {self._app._max_body} "
@@ -177,8 +202,15 @@ class Dispatch(Generic[P, R]):
         expire_ms: int,
         headers_given: Mapping[str, str] | None,
         unique: bool | None,
+        after: Parent | Iterable[Parent],
+        unpack: bool,
     ) -> BoundTask[P, R]:
         app = self._app
+        parents: tuple[Parent, ...] = ()
+        if after != ():
+            from ardiq.workflow import check_parents
+
+            parents = check_parents(after)
         return BoundTask(
             app,
             self.name,
@@ -191,6 +223,8 @@ class Dispatch(Generic[P, R]):
             delay_ms=check_int("delay_ms", delay_ms, 0, LONGEST_MS),
             due_ms=check_int("schedule_ms", schedule_ms, 0, LATEST_MS),
             headers=check_headers(headers_given),
+            after=parents,
+            unpack=check_bool("unpack", unpack),
         )
 
     def __repr__(self) -> str:
@@ -218,6 +252,8 @@ class Dispatchable(Dispatch[P, R]):
         expire_ms: int = 0,
         headers: Mapping[str, str] | None = None,
         unique: bool | None = None,
+        after: Parent | Iterable[Parent] = (),
+        unpack: bool = True,
         **unknown: Never,
     ) -> BoundTask[P, R]:
         """Return the task with options, which apply to what you enqueue through the return value.
@@ -234,6 +270,10 @@ class Dispatchable(Dispatch[P, R]):
             headers: A dict of str to str that is passed along with the job; keys and values
                 together may have at most 8,192 bytes.
             unique: Overrides the task's own setting. None (the default) keeps it.
+            after: Jobs, ids of jobs, or enqueues that must have succeeded before the job starts. It
+                does not get their outputs.
+            unpack: Whether an output that is a tuple becomes several arguments, if the job is a
+                child of another one.
             **unknown: Any other option raises TypeError.
 
         Raises:
@@ -248,7 +288,7 @@ class Dispatchable(Dispatch[P, R]):
         """
         if unknown:
             check_known("task.options()", unknown, CALL_OPTIONS)
-        return self._with(task_id, priority, delay_ms, schedule_ms, expire_ms, headers, unique)
+        return self._with(task_id, priority, delay_ms, schedule_ms, expire_ms, headers, unique, after, unpack)
 
 
 class TaskRef(Dispatchable[P, R]):

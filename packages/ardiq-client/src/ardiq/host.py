@@ -14,6 +14,7 @@ from ardiq import _core
 from ardiq._core.wakeup import WakeUp
 from ardiq._encoding.codec import Codec
 from ardiq._functions import implementations, without_cache, written_function
+from ardiq.results import result_of
 
 if TYPE_CHECKING:
     from ardiq.app import Ardiq
@@ -23,7 +24,17 @@ if TYPE_CHECKING:
     from ardiq_core import Core
     from ardiq_core.shapes import Submission
 
-__all__ = ["Codec", "Host", "WakeUp", "implementations", "misfit_of", "occurrence", "without_cache", "written_function"]
+__all__ = [
+    "Codec",
+    "Host",
+    "WakeUp",
+    "implementations",
+    "misfit_of",
+    "occurrence",
+    "result_of",
+    "without_cache",
+    "written_function",
+]
 
 
 class Host:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, TypeVarTuple, overload
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from ardiq.app import Ardiq
+    from ardiq.dispatch import Dispatch
+    from ardiq.pending import PendingEnqueue
     from ardiq.results import TaskInfo, TaskResult, TaskStatus
 
+Q = ParamSpec("Q")
 R = TypeVar("R")
+S = TypeVar("S")
+Ts = TypeVarTuple("Ts")
 
 
 class Job(Generic[R]):
@@ -122,6 +127,37 @@ class Job(Generic[R]):
             RuntimeError: If `timeout` is not 0 and an event loop runs in this thread.
         """
         return self._app.abort_sync(self._id, timeout)
+
+    @overload
+    def then(self: Job[tuple[*Ts]], child: Dispatch[[*Ts], S], /) -> PendingEnqueue[S]: ...
+    @overload
+    def then(self, child: Dispatch[Concatenate[R, Q], S], /, *_: Q.args, **kwargs: Q.kwargs) -> PendingEnqueue[S]: ...
+    def then(self, child: Dispatch[..., Any], /, *args: Any, **kwargs: Any) -> PendingEnqueue[Any]:
+        """Add a job that runs when this one has succeeded, with its output: see
+        `PendingEnqueue.then`.
+
+        If this job has ended, its stored result decides. When awaited, it raises ValueError if the
+        queue does not have the job or its result any more.
+        """
+        from ardiq.workflow import check_keywords_only, then
+
+        check_keywords_only(args)
+        return then(self._app, self, child, kwargs)
+
+    def otherwise(self, child: Dispatch[..., S], /) -> PendingEnqueue[R | S]:
+        """Add a fallback: see `PendingEnqueue.otherwise`.
+
+        Its arguments are read when it is awaited. So a job that has failed before has no fallback.
+        """
+        from ardiq.workflow import otherwise
+
+        return otherwise(self._app, self, child)
+
+    def finally_(self, child: Dispatch[Q, S], /, *args: Q.args, **kwargs: Q.kwargs) -> PendingEnqueue[S]:
+        """Add a job that runs when this one has ended: see `PendingEnqueue.finally_`."""
+        from ardiq.workflow import finally_
+
+        return finally_(self._app, self, child, args, kwargs)
 
     async def status(self) -> TaskStatus:
         """Return the state of the job now.

@@ -74,7 +74,7 @@ def _error(app: Ardiq, timeout_ms: int, records: list[JobRecord] | None) -> Time
 
 def _where(app: Ardiq, record: JobRecord) -> str:
     """Describe where a job is; empty if it is unknown."""
-    _id, status, name, body, _enqueued_ms, tries, _due_ms, _headers, lane, worker, _start_ms, _deaths, misses = record
+    _id, status, name, body, _enqueued_ms, tries, _due_ms, _headers, lane, worker, _start_ms, _deaths, misses, *links = record
     if status == "running":
         return f"attempt {tries} is running on worker {printable(worker or '')}"
     if status == "complete":
@@ -88,6 +88,9 @@ def _where(app: Ardiq, record: JobRecord) -> str:
             f"its workers do not know the task '{printable(name)}': start one that has it, or correct the name at the "
             "caller"
         )
+    if status == "scheduled" and links[0]:
+        more = f" and {len(links[0]) - 1} more" if len(links[0]) > 1 else ""
+        return f"the job waits for job '{printable(links[0][0])}'{more}"
     if status == "scheduled":
         return f"attempt {tries} failed, and the next one is scheduled" if tries else "the job is scheduled for later"
     return (

@@ -6,16 +6,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, TypeVarTuple, overload
 
 if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
     from ardiq.app import Ardiq
+    from ardiq.dispatch import Dispatch
     from ardiq.job import Job
+    from ardiq.workflow import Graph, Node, Parent
     from ardiq_core.shapes import Submission
 
+Q = ParamSpec("Q")
 R = TypeVar("R")
+S = TypeVar("S")
+Ts = TypeVarTuple("Ts")
 
 
 _REUSED = "this enqueue has been awaited already; call enqueue() again for another job"
@@ -46,21 +53,168 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
     arguments are already encoded, but nothing is sent before the first step. Enqueues that start in
     the same turn of the event loop are sent together.
 
+    `then`, `otherwise` and `finally_` return the enqueue of a further job, which depends on this
+    one. Together they are a workflow. Whichever of its jobs you await first sends all of them, in
+    one call, and nothing runs if that fails.
+
     Example:
         ```python
         pending = add.enqueue(2, 3)
         job = await pending
+        total = await add.enqueue(2, 3).then(double)
         ```
     """
 
     # This is a coroutine without a frame. It only waits for the future that the bridge resolves,
     # and the iterator of that future does the rest. `_steps` is None until the first step.
-    __slots__ = ("_app", "_steps", "_submission")
+    # `_link` is its place in a workflow.
+    __slots__ = ("_app", "_link", "_steps", "_submission")
 
-    def __init__(self, app: Ardiq, submission: Submission) -> None:
+    def __init__(self, app: Ardiq, submission: Submission, link: tuple[Graph, Node] | None = None) -> None:
         self._app = app
         self._submission = submission
+        self._link = link
         self._steps: Generator[Any, Any, Job[R]] | None = None
+
+    @property
+    def id(self) -> str:
+        """The id of the job, before it is sent.
+
+        If an unfinished job holds the identity of this one, because its task is unique, the job
+        that you get has the id of that one.
+        """
+        submission = self._submission if self._link is None else self._link[1].submission
+        if submission[0] is None:
+            from os import urandom
+
+            submission = (urandom(16).hex(), *submission[1:])
+            self._submission = submission
+            if self._link is not None:
+                self._link[1].submission = submission
+        return str(submission[0])
+
+    # The overloads of `then` cannot say that a tuple unpacks and that there are keyword arguments.
+    @overload
+    def then(self: PendingEnqueue[tuple[*Ts]], child: Dispatch[[*Ts], S], /) -> PendingEnqueue[S]: ...
+    @overload
+    def then(self, child: Dispatch[Concatenate[R, Q], S], /, *_: Q.args, **kwargs: Q.kwargs) -> PendingEnqueue[S]: ...
+    def then(self, child: Dispatch[..., Any], /, *args: Any, **kwargs: Any) -> PendingEnqueue[Any]:
+        """Add a job that runs when this one has succeeded, with its output as the first argument.
+
+        If the output is a tuple, its items are the positional arguments. `options(unpack=False)` on
+        the child prevents that. A job may have any number of children.
+
+        If this job fails for good, or is aborted, the child fails with `dependency failed: <id>`.
+
+        Args:
+            child: The task, possibly with options.
+            *args: None: positional arguments come from the output.
+            **kwargs: Keyword arguments of the child.
+
+        Returns:
+            The enqueue of the child.
+
+        Raises:
+            TypeError: If `child` is not a task, or has no such argument.
+            ValueError: If the task belongs to another app.
+
+        Example:
+            ```python
+            job = await fetch.enqueue(url).then(parse).then(store, bucket="a")
+            ```
+        """
+        from ardiq.workflow import check_keywords_only, then
+
+        check_keywords_only(args)
+        return then(self._app, self, child, kwargs)
+
+    def otherwise(self, child: Dispatch[..., S], /) -> PendingEnqueue[R | S]:
+        """Add a fallback: a job that runs with this one's arguments if this one fails.
+
+        If this job succeeds, the fallback does not run, and ends with the same value. It also runs
+        if this job could not run because a parent of it had failed. Then it gets only the keyword
+        arguments.
+
+        Args:
+            child: The task, possibly with options.
+
+        Raises:
+            TypeError: If `child` is not a task.
+            ValueError: If the task belongs to another app.
+
+        Example:
+            ```python
+            job = await charge.enqueue(42).otherwise(refund)
+            ```
+        """
+        from ardiq.workflow import otherwise
+
+        return otherwise(self._app, self, child)
+
+    def finally_(self, child: Dispatch[Q, S], /, *args: Q.args, **kwargs: Q.kwargs) -> PendingEnqueue[S]:
+        """Add a job that runs when this one has ended, whether it has succeeded or not.
+
+        Args:
+            child: The task, possibly with options.
+            *args: Its positional arguments. It does not get this job's output.
+            **kwargs: Its keyword arguments.
+
+        Raises:
+            TypeError: If `child` is not a task, or the arguments do not match its signature.
+            ValueError: If the task belongs to another app.
+
+        Example:
+            ```python
+            job = await build.enqueue().finally_(cleanup)
+            ```
+        """
+        from ardiq.workflow import finally_
+
+        return finally_(self._app, self, child, args, kwargs)
+
+    def start(
+        self,
+        *,
+        after: Parent | Iterable[Parent] = (),
+        delay: float | timedelta | None = None,
+        schedule: datetime | None = None,
+        priority: str | None = None,
+    ) -> Self:
+        """Set when and where the job starts; returns this enqueue.
+
+        Args:
+            after: Jobs, ids of jobs, or enqueues that must have succeeded before. It does not get
+                their outputs.
+            delay: How long to wait after that: seconds or a timedelta.
+            schedule: Not before this time, which must have a time zone.
+            priority: The lane.
+
+        Raises:
+            ValueError: If a number is out of range, the app has no such lane, or `schedule` has no
+                time zone.
+            TypeError: If an argument has the wrong type.
+
+        Example:
+            ```python
+            late = await report.enqueue(2026).start(after=job, delay=30, priority="low")
+            ```
+        """
+        from ardiq.workflow import start
+
+        start(self, after, delay, schedule, priority)
+        return self
+
+    def __or__(self, child: Dispatch[..., S]) -> PendingEnqueue[S]:
+        return self.then(child)
+
+    def __xor__(self, child: Dispatch[..., S]) -> PendingEnqueue[R | S]:
+        return self.otherwise(child)
+
+    def enqueue_sync(self) -> Job[R]:
+        """Send the job, and the workflow that it is a part of, from code without an event loop."""
+        from ardiq.workflow import send_sync
+
+        return send_sync(self)
 
     def __await__(self) -> Generator[Any, Any, Job[R]]:
         steps = self._start()
@@ -102,15 +256,28 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
         else:
             self._steps.close()
 
+    def _take(self) -> None:
+        """From now on, it has been awaited."""
+        if self._steps is not None:
+            raise RuntimeError(_REUSED)
+        self._steps = _SPENT
+
     def _start(self) -> Generator[Any, Any, Job[R]]:
         if self._steps is not None:
             raise RuntimeError(_REUSED)
         self._steps = _SPENT  # in case the next line raises
-        steps = self._steps = self._app._connection.enqueue(self._app, self._submission)
+        if self._link is None:
+            steps = self._app._connection.enqueue(self._app, self._submission)
+        else:
+            from ardiq.workflow import job_of
+
+            steps = job_of(self, *self._link).__await__()
+        self._steps = steps
         return steps
 
     def __del__(self) -> None:
-        if self._steps is None:
+        # A workflow that is not sent warns itself.
+        if self._steps is None and self._link is None:
             warnings.warn(
                 f"the enqueue of {self._submission[1]!r} was never awaited: no job was sent",
                 RuntimeWarning,

@@ -30,7 +30,7 @@ class TaskStatus(StrEnum):
 
     Attributes:
         QUEUED: The job is waiting for a worker, or has been running for only a few milliseconds.
-        SCHEDULED: The job is waiting for its due time.
+        SCHEDULED: The job is waiting for its due time, or for other jobs.
         RUNNING: The job is running.
         COMPLETE: The job has ended, and its result is still kept.
         NOT_FOUND: The job is unknown, or its result has expired or was not stored.
@@ -104,10 +104,11 @@ class TaskInfo(NamedTuple):
         tries: How many attempts there have been, including the current one. A start that ended with
             a return to the queue is not counted.
         status: The state of the job; `complete` for a dead letter.
-        scheduled_at: When the job is due, while it waits for that time; otherwise None.
+        scheduled_at: When the job is due, while it waits for that time; otherwise None, also while
+            it waits for other jobs.
         headers: The dict of str to str that was passed along with the job.
-        dependencies: Always empty: jobs cannot depend on other jobs.
-        dependents: Always empty, for the same reason.
+        dependencies: The ids of up to a hundred jobs that it waits for.
+        dependents: The ids of up to a hundred jobs that wait for it.
         lane: The lane of the job.
         worker_id: The id of the worker that runs the job; None if it is not running.
         start: When the current run started; None if the job is not running.
@@ -173,8 +174,11 @@ def wait_sync(app: Ardiq, job_id: str, timeout_ms: int | None) -> TaskResult[Any
 
 
 def _result_of(codec: Codec, record: ResultRecord | None) -> TaskResult[Any] | None:
-    if record is None:
-        return None
+    return None if record is None else result_of(codec, record)
+
+
+def result_of(codec: Codec, record: ResultRecord) -> TaskResult[Any]:
+    """Convert a record of the engine to a `TaskResult`."""
     value = record[1]
     # The fields of a record are those of `TaskResult`, in the same order.
     return TaskResult(record[0], codec.decode_value(value) if isinstance(value, bytes) else value, *record[2:])
@@ -205,7 +209,7 @@ def jobs_of(codec: Codec, state: str, answer: list[Any]) -> list[TaskInfo] | lis
 
 
 def _snapshot(codec: Codec, record: JobRecord, *, lenient: bool = False) -> TaskInfo:
-    job_id, status, name, body, enqueued_ms, tries, due_ms, headers, lane, worker, start_ms, deaths, misses = record
+    job_id, status, name, body, enqueued_ms, tries, due_ms, headers, lane, worker, start_ms, deaths, misses, *links = record
     try:
         args, kwargs = _call(codec, job_id, body)
     except (BrokerRefusedError, SerializationError):
@@ -220,6 +224,8 @@ def _snapshot(codec: Codec, record: JobRecord, *, lenient: bool = False) -> Task
         start=start_ms,
         deaths=deaths,
         misses=misses,
+        dependencies=tuple(links[0]),
+        dependents=tuple(links[1]),
     )
 
 

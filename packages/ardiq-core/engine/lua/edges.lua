@@ -1,7 +1,7 @@
 -- Included in scripts that release the children of jobs that have ended.
 --
--- edge    kind (1 byte) .. position of the input (4 bytes) .. nonce of the child .. id of the child.
---         The kinds:
+-- edge    kind (1 byte) .. position of the input (4 bytes) .. nonce of the child .. id of the
+--         child. The kinds:
 --         t  then: the child runs if the parent has succeeded, and gets its output
 --         a  after: the same, without the output
 --         o  otherwise: the child runs if the parent has failed; else it ends with its output

@@ -1,13 +1,13 @@
 -- reclaim: take over the work of one dead worker and make it available again, a limited number of
 -- jobs per call.
 --
--- KEYS  workers, worker info, running, pulse, lanes, waiters, aborting, linked, releasing, then pairs
---       (returned stream, lane stream) that the caller serves
+-- KEYS  workers, worker info, running, pulse, lanes, waiters, aborting, linked, releasing, then
+--       pairs (returned stream, lane stream) that the caller serves
 -- ARGV  base, job prefix, unique prefix, body prefix, prefix of survivals, group, calling worker,
 --       maximum number of jobs, "1" to look also for consumers that never signed on, time at which
 --       this call was expected in ms (see leases.lua), prefixes of the two kinds of stream
---       (returned, lane), names of links, then pairs (worker, lease) that an earlier call returned as
---       expired
+--       (returned, lane), names of links, then pairs (worker, lease) that an earlier call returned
+--       as expired
 -- out   now, dead worker ("" when there is none), jobs taken over, how many of these had started, 1
 --       when none of its work is left, ids of some that had started, 1 if jobs are to be aborted
 --       (else 0), 1 if jobs depend on others (else 0), then pairs (worker, lease) whose lease has

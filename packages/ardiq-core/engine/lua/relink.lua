@@ -2,9 +2,9 @@
 -- them is added to `releasing`.
 --
 -- KEYS  due, running, waiters, linked, releasing
--- ARGV  base, job prefix, unique prefix, body prefix, prefix of results, names of links, position of
---       the first job of the page, maximum number of jobs, cursor in the parents of that job ("0" to
---       begin)
+-- ARGV  base, job prefix, unique prefix, body prefix, prefix of results, names of links, position
+--       of the first job of the page, maximum number of jobs, cursor in the parents of that job
+--       ("0" to begin)
 -- out   now, position of the next page (-1 at the end), cursor in the parents of its first job, ids
 --       of parents that were found
 -- Workers of earlier versions settle a parent without releasing its children. Its children then

@@ -7,8 +7,8 @@
 --       seven, number of jobs, and per job (oldest entry first): entry id, key of the job, spec,
 --       data.
 --       spec: "" for a finished run with the default TTL, else
---       "<outcome> <number> <1 recorded start + 2 inputs> <ms for which its enqueue may be repeated>
---       <unique digest or -> <key of the body or ->". The outcomes:
+--       "<outcome> <number> <1 recorded start + 2 inputs> <ms for which its enqueue may be
+--       repeated> <unique digest or -> <key of the body or ->". The outcomes:
 --         D  finished; number = TTL in ms, 0 not stored, negative never expires; data = result
 --            record
 --         X  finished and dead-lettered; number and data as for D

@@ -43,6 +43,10 @@ pub struct JobRecord {
     pub deaths: u8,
     /// Deliveries to workers that did not know its task or could not read its arguments.
     pub misses: u8,
+    /// Ids of some of the jobs that it waits for.
+    pub dependencies: Vec<String>,
+    /// Ids of some of the jobs that wait for it.
+    pub dependents: Vec<String>,
 }
 
 /// Read the state of jobs. Returns one record per id, in the order of the ids.
@@ -127,7 +131,9 @@ pub async fn dead(shared: &Shared, limit: usize, patience: Patience) -> Result<V
 
 /// The snapshot of a job, and the nonce of its enqueue if its body is stored separately.
 fn snapshot(id: &str, found: &Found) -> (JobRecord, Option<Nonce>) {
-    let mut job = JobRecord { id: id.to_owned(), ..JobRecord::default() };
+    let names = |ids: &[Vec<u8>]| ids.iter().cloned().map(text_of).collect();
+    let (dependencies, dependents) = (names(&found.parents), names(&found.children));
+    let mut job = JobRecord { id: id.to_owned(), dependencies, dependents, ..JobRecord::default() };
     let mut separate_body = None;
     match found.record.as_deref().and_then(Location::of) {
         Some(Location::Stream(stream)) => {
@@ -191,7 +197,14 @@ mod tests {
     }
 
     fn found(record: Option<&[u8]>, value: Vec<u8>, run: &str) -> Found {
-        Found { record: record.map(<[u8]>::to_vec), value, due_ms: Some(7), run: run.into() }
+        Found {
+            record: record.map(<[u8]>::to_vec),
+            value,
+            due_ms: Some(7),
+            run: run.into(),
+            parents: Vec::new(),
+            children: Vec::new(),
+        }
     }
 
     #[test]

@@ -11,12 +11,14 @@ use std::sync::Arc;
 use ardiq_engine::link::{Link, Patience};
 use ardiq_engine::protocol::keys::Keys;
 use ardiq_engine::scripts::deliver::{self, Cursor, Entry, Source};
+use ardiq_engine::scripts::links::{self, EdgeKind, Linked, Place};
 use ardiq_engine::scripts::look::Seen;
 use ardiq_engine::scripts::produce::{self, Chunk, NewJob};
 use ardiq_engine::scripts::upkeep::{self, Claim, Part, Search};
 use ardiq_engine::scripts::{ALL, abort, look};
 use ardiq_engine::url;
 use bytes::Bytes;
+use support::graphs::{edge, node, part};
 use support::server::Server;
 use support::{
     HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, occurrence, patience, poison,
@@ -81,6 +83,20 @@ async fn set_scene(queue: &Queue) -> Vec<Entry> {
     // A scheduled job that is missing from the due set.
     queue.enqueue(&[NewJob { delay_ms: 60_000, ..job("undue") }]).await;
     let _: i64 = queue.ask("ZREM", (&queue.keys.due, "undue")).await;
+    // A running parent with a child and a fallback, a job that waits for it alone, and an ended
+    // parent with a child.
+    let edges = [("child", EdgeKind::Then), ("fallback", EdgeKind::Otherwise)];
+    let jobs = edges.iter().map(|(id, _)| node(id, 2)).collect();
+    let edges = edges.iter().map(|(id, kind)| edge(&sent[1].id, id, *kind, 0)).collect();
+    assert_eq!(queue.link(&part(2, jobs, edges)).await, Linked::Done(Vec::new()));
+    let old = part(3, vec![node("orphan", 3)], vec![edge(&sent[0].id, "orphan", EdgeKind::Then, 0)]);
+    assert_eq!(queue.link(&old).await, Linked::Done(Vec::new()));
+    let ended = [&NONCE[..], b"ended"].concat();
+    let outcome = b"\x94\xc3\xc3\xa5ended\xadR\0\0\0\0\0\0\0\x01\x9b\xc4\x01x";
+    let _: i64 = queue.ask("HSET", (&queue.keys.releasing, &ended, &outcome[..])).await;
+    let to_orphan = [b"t\0\0\0\0", &3u64.to_be_bytes()[..], b"orphan"].concat();
+    let _: i64 = queue.ask("RPUSH", (&queue.keys.links("ended", NONCE)[0], to_orphan)).await;
+    let _: i64 = queue.ask("SADD", (&queue.keys.links("orphan", 3u64.to_be_bytes())[1], &ended)).await;
     // Marks: of a job that a worker has, of one that the dead worker has, and of one that has
     // ended.
     for id in [sent[3].id.as_str(), "of the dead", "ended"] {
@@ -108,6 +124,13 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
             let chunk = Chunk { nonce: call_of(&jobs).nonce, jobs };
             produce::enqueue(link, keys, &chunk, patience()).await.is_ok()
         }
+        ("link", _) => {
+            let jobs = vec![node("l1", 9), NewJob { unique: Some("w".into()), ..node("l2", 9) }];
+            let edges = vec![edge("l1", "l2", EdgeKind::Then, 0), edge("later", "l2", EdgeKind::After, 1)];
+            links::link(link, keys, &part(9, jobs, edges), TTL, patience()).await.is_ok()
+        }
+        ("release", _) => links::release(link, keys, TTL, patience()).await.is_ok(),
+        ("relink", _) => links::relink(link, keys, &Place::default(), patience()).await.is_ok(),
         ("fire", _) => {
             let job = NewJob { unique: Some("w".into()), ..job("cron") };
             produce::fire(link, keys, occurrence("tick", 7), &job, patience()).await.is_ok()
@@ -154,7 +177,7 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
         ("mend", _) => upkeep::mend(link, keys, patience()).await.is_ok(),
         ("scrub", part) => {
             let small = [Part::Waiters, Part::Running, Part::Due, Part::Workers];
-            let parts = [&small[..], &[Part::Entries, Part::Records, Part::Aborting]].concat();
+            let parts = [&small[..], &[Part::Entries, Part::Records, Part::Aborting, Part::Linked]].concat();
             upkeep::scrub(link, keys, parts[part], "0", patience()).await.is_ok()
         }
         _ => panic!("no call of {script}"),
@@ -162,8 +185,11 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
 }
 
 /// Every script that writes, with the number of ways in which it is called here.
-const SCRIPTS: [(&str, usize); 15] = [
+const SCRIPTS: [(&str, usize); 18] = [
     ("enqueue", 2),
+    ("link", 1),
+    ("release", 1),
+    ("relink", 1),
     ("fire", 1),
     ("promote", 1),
     ("fetch", 2),
@@ -176,7 +202,7 @@ const SCRIPTS: [(&str, usize); 15] = [
     ("wait", 3),
     ("forget", 1),
     ("mend", 1),
-    ("scrub", 7),
+    ("scrub", 8),
     ("survive", 1),
 ];
 

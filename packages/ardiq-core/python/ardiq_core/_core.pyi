@@ -7,7 +7,7 @@ milliseconds by the Redis clock.
 from collections.abc import Sequence
 from typing import Final, final
 
-from ardiq_core.shapes import Assignment, Event, LogLine, Outcome, Reply, Submission
+from ardiq_core.shapes import Assignment, Edge, Event, LogLine, Outcome, Reply, Submission
 
 __all__ = [
     "ABORTED",
@@ -114,6 +114,15 @@ class Mailbox:
         The answer is `list[str]`: the job ids, in order. If an unfinished job holds the identity of
         a new one, it is the id of that job. If only some jobs were accepted, the answer is a tuple
         with an exception for each other job.
+        """
+
+    def link(self, request_id: int, jobs: list[tuple[Submission, str | None]], edges: list[Edge]) -> None:
+        """Enqueue jobs that depend on each other, or on jobs of the queue.
+
+        Each has the mode of its inputs: a letter for the worker that runs it, or None.
+
+        The answer is `list[str]`: the job ids, in order. The answer is a ValueError, and nothing is
+        enqueued, if a parent is unknown or its result is gone.
         """
 
     def fire(self, request_id: int, schedule: str, fire_ms: int, gap_ms: int, job: Submission) -> None:

@@ -19,6 +19,13 @@ Submission: TypeAlias = tuple[
     bytes,  # encoded arguments
 ]
 
+Edge: TypeAlias = tuple[
+    int | str,  # the parent: its position among the jobs, or the id of a job of the queue
+    int,  # position of the child, which comes after its parents
+    str,  # kind: t then, a after, o otherwise, f finally, m member of a join, c member that is collected
+    int,  # position of the parent's output in the inputs of the child
+]
+
 Reply: TypeAlias = tuple[int, Any]
 """(request id, answer). The answer is an exception instance if the request failed."""
 
@@ -51,6 +58,8 @@ JobRecord: TypeAlias = tuple[
     int | None,  # start time when running
     int,  # worker processes that died while they ran it
     int,  # deliveries to workers that did not know its task or could not read its arguments
+    list[str],  # ids of up to a hundred jobs that it waits for
+    list[str],  # ids of up to a hundred jobs that wait for it
 ]
 
 Assignment: TypeAlias = tuple[
@@ -62,6 +71,9 @@ Assignment: TypeAlias = tuple[
     int,  # time of the enqueue
     dict[str, str] | None,  # headers
     str,  # lane
+    # how the arguments are made of the outputs of other jobs, and these: encoded values and
+    # results; None if it has none
+    tuple[str, list[bytes | ResultRecord]] | None,
 ]
 
 Outcome: TypeAlias = tuple[

@@ -28,6 +28,7 @@ from ardiq_worker.cuts import Cuts
 from ardiq_worker.exhaustion import NoThreadError, is_exhaustion
 from ardiq_worker.failures import log_aborted, log_failure, log_returned, log_unknown
 from ardiq_worker.frames import clear_frames
+from ardiq_worker.inputs import with_inputs
 from ardiq_worker.logs import Log, job_facts
 from ardiq_worker.misfit import is_misfit
 from ardiq_worker.outcome import Verdict
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ardiq.host import Codec
     from ardiq.task import Task
     from ardiq_core.shapes import Assignment, Outcome
+    from ardiq_worker.inputs import Inputs
     from ardiq_worker.logs import Facts
     from ardiq_worker.observe import Attempt
 
@@ -96,6 +98,7 @@ class Executor:
         self._outcomes: list[Outcome] = []
         self._tasks = tasks
         self._queue = queue
+        self._codec = codec
         self._decode = codec.decode_call
         self._encode = codec.encode_value
         self._context = contextvars.copy_context()
@@ -132,7 +135,7 @@ class Executor:
 
     def start(self, assignment: Assignment) -> None:
         """Start one run. Its outcome may be known before this returns."""
-        slot, job_id, name, body, tries, enqueued_ms, headers, _lane = assignment
+        slot, job_id, name, body, tries, enqueued_ms, headers, _lane, inputs = assignment
         task = self._tasks.get(name)
         if task is None:
             log_unknown(name, job_id, tries)
@@ -140,7 +143,7 @@ class Executor:
             return
         try:
             run = Run(slot, task, job_id, tries, self._queue, headers or {}, enqueued_ms)
-            asyncio_task = asyncio.Task(self._run(run, body), loop=self._loop, **_TASK_OPTIONS)
+            asyncio_task = asyncio.Task(self._run(run, body, inputs), loop=self._loop, **_TASK_OPTIONS)
         except BaseException as error:  # noqa: BLE001 - a run raises nothing: there was no memory to start it
             self._threads.exhausted(f"a run could not start ({outcome.safe_repr(error)})")
             self.refuse(slot)
@@ -199,13 +202,15 @@ class Executor:
             asyncio_task.cancel()
         await asyncio.wait(left, timeout=CLOSE_WAIT_S)
 
-    async def _run(self, run: Run, body: bytes) -> None:
+    async def _run(self, run: Run, body: bytes, inputs: Inputs | None = None) -> None:
         task = run.task
         if not EAGER and task.is_async and not self._engine.begin(run.slot):
             self._forget(run)
             return
         try:
             args, kwargs = self._decode(body)
+            if inputs is not None:
+                args, kwargs = with_inputs(self._codec, inputs, args, kwargs)
         except BaseException as error:  # noqa: BLE001 - a deserializer of the user's may raise anything
             self._end(run.slot, self._undecoded(run, error))
             return

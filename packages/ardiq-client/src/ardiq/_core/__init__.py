@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from ardiq_core import Mailbox
-    from ardiq_core.shapes import Submission
+    from ardiq_core.shapes import Edge, Submission
 
 T = TypeVar("T")
 
@@ -63,6 +63,11 @@ def enqueue(submissions: list[Submission]) -> Request:
     Answer: their ids, or a tuple with an exception for each that was not accepted.
     """
     return lambda mailbox, request_id: mailbox.enqueue(request_id, submissions)
+
+
+def link(jobs: list[tuple[Submission, str | None]], edges: list[Edge]) -> Request:
+    """Enqueue jobs that depend on each other. Answer: their ids."""
+    return lambda mailbox, request_id: mailbox.link(request_id, jobs, edges)
 
 
 def result(job_id: str, timeout_ms: int | None) -> Request:

@@ -108,6 +108,16 @@ class Signature:
             return f"needs its {'argument' if len(missing) == 1 else 'arguments'} {' and '.join(map(repr, missing))}"
         return None
 
+    def keyword_problem(self, kwargs: dict[str, Any]) -> str | None:
+        """As `problem`, for a call whose positional arguments are not known yet."""
+        if self._positional is None:
+            self._look_up()
+        if self._variants is not None or self._more_keywords:
+            return None
+        names = {*(self._positional or ())[self._positional_only :], *self._keyword_only}
+        unexpected = next((keyword for keyword in kwargs if keyword not in names), None)
+        return None if unexpected is None else self._unexpected(unexpected)
+
     def _problem_of_all(
         self, variants: Iterable[Callable[..., Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> str | None:

@@ -36,6 +36,13 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:worker-info", "hash", "information that workers publish about themselves, by worker", "as `workers`"],
     ["ardiq:{<queue>}:waiters", "hash", "callers that wait for a result, by job id: lines of `<channel> <epoch ms at which the wait ends>`; in the field with the empty name, `- <epoch ms>`: until then, some worker cannot publish", "a field stays until the result is sent or the callers have given up; `scrub` removes lines that they could not remove"],
     ["ardiq:{<queue>}:aborting", "hash", "jobs that a worker has and that are to be aborted, by job id: the nonce of the enqueue", "a field stays until the job has ended"],
+    ["ardiq:{<queue>}:linked", "hash", "unfinished jobs that have children, by job id: the nonce of the enqueue", "a field stays until the job has ended"],
+    ["ardiq:{<queue>}:releasing", "hash", "ended parents whose children are not all released, by nonce and id: their outcome; and other work of `release`", "a field stays until that work is done"],
+    ["ardiq:{<queue>}:children:<id>:<nonce>", "list", "the edges from a job to its children: kind, position of the input, nonce and id of the child", "an edge stays until the job has ended and the child was told"],
+    ["ardiq:{<queue>}:parents:<id>:<nonce>", "set", "nonce and id of the parents that a waiting job still needs", "until the job is ready or has ended"],
+    ["ardiq:{<queue>}:inputs:<id>:<nonce>", "hash", "outputs of its parents that a job gets as arguments, by position, and what else it needs to start", "until the job has ended"],
+    ["ardiq:{<queue>}:output:<id>:<nonce>", "hash", "an output above 4 KiB that several jobs need, and how many still need it", "until the last of these jobs has ended"],
+    ["ardiq:{<queue>}:gate:<nonce>", "string", "how many parts of a large workflow have arrived, or `open`", "a minute after each part, ten minutes after the last"],
     ["ardiq:{<queue>}:cron", "hash", "the last fired occurrence in epoch ms, by schedule", "never expires; one field per schedule"],
     ["ardiq:{<queue>}:dead", "stream", "dead letters: job id, result record, header and envelope, and the body if it was stored separately", "never expires; holds about the last 100,000"],
     ["ardiq:{<queue>}:lanes", "set", "lanes that were ever used", "never expires"],
@@ -43,7 +50,7 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:body:<id>:<nonce>", "string", "arguments of a job that are too large for a script; the nonce in hexadecimal", "a minute before the enqueue; after it, until the job has ended"],
     ["ardiq:{<queue>}:aside:<name>", "any", "a former key `<name>` that had the wrong type", "a week"],
     ["ardiq:{<queue>}:survivals:<id>:<nonce>", "set", "entry ids of deliveries that were taken over although the worker that ran the job was alive", "a day"],
-    ["ardiq:{<queue>}:wake", "channel", "a due time in epoch ms, when it is earlier than all others; `abort`, when a job was added to `aborting`", "—"],
+    ["ardiq:{<queue>}:wake", "channel", "a due time in epoch ms, when it is earlier than all others; `abort`, when a job was added to `aborting`; `release`, when there is work in `releasing`", "—"],
     ["ardiq:{<queue>}:push:<process>", "channel", "results for the callers of one process: length of the id (2 bytes), id, result record (empty if it is large, see *Waiters*)", "—"],
 ];
 
@@ -62,12 +69,12 @@ pub static FORMS: &[[&str; 4]] = &[
     ["header", "tries, low half", "u16", "attempts counted so far, modulo 65,536"],
     ["header", "deaths", "u8", "worker processes that died while it ran"],
     ["header", "misses", "u8", "deliveries in a row to workers that did not know the task or could not read the arguments"],
-    ["header", "flags", "u8", "bit 0: suspect, so its next start is recorded before it runs; bit 1: separate, so the body is stored under its own key; bit 2: alone, so no other job with a death ran in the last process that died; the other bits are unused"],
+    ["header", "flags", "u8", "bit 0: suspect, so its next start is recorded before it runs; bit 1: separate, so the body is stored under its own key; bit 2: alone, so no other job with a death ran in the last process that died; bit 3: inputs, so outputs of other jobs are among its arguments; bit 5: waits, so it is not ready before its parents have ended; the other bits are unused"],
     ["header", "tries, high half", "u16", "attempts counted so far, divided by 65,536"],
     ["header", "enqueued", "u48", "epoch ms of the enqueue"],
     ["envelope", "version", "u8", "1; a reader moves a job with a higher version to the dead letters"],
     ["envelope", "nonce", "8 bytes", "random; distinguishes a repeated enqueue from a new enqueue with the same id"],
-    ["envelope", "name", "text", "registered name of the task"],
+    ["envelope", "name", "text", "registered name of the task, after a space if the job was enqueued together with jobs that depend on each other"],
     ["envelope", "body", "bytes", "the arguments, as the client's serializer wrote them; empty if they are stored separately"],
     ["envelope", "expire", "integer", "ms from the enqueue after which a job that has not started fails with the value `expired`; 0 if it never expires"],
     ["envelope", "unique", "text or nil", "identity of a unique job, in hexadecimal"],
@@ -90,7 +97,7 @@ pub static FORMS: &[[&str; 4]] = &[
 #[rustfmt::skip]
 pub static STATES: &[[&str; 2]] = &[
     ["queued", "record `q`, and no start is recorded for its entry; a worker may already hold it"],
-    ["scheduled", "record `d`; the due time is its score in `due`"],
+    ["scheduled", "record `d`; the due time is its score in `due`, or the job waits for others"],
     ["running", "record `q`, and `running` has a start of this entry"],
     ["complete", "record `R`, or record `T` and a result in `result:`"],
     ["not_found", "no record, or record `T` and no result in `result:`"],
@@ -112,6 +119,16 @@ pub static TRANSITIONS: &[[&str; 4]] = &[
     ["complete", "scheduled", "enqueue", "the same, with a delay or a due time in the future"],
     ["not_found", "queued", "enqueue", "the id is used again after a result that was not stored or has expired"],
     ["not_found", "scheduled", "enqueue", "the same, with a delay or a due time in the future"],
+    [NEW, "queued", "link", "a job of a workflow that need not wait"],
+    [NEW, "scheduled", "link", "it waits for other jobs, or for its due time"],
+    [NEW, "complete", "link", "its parent had ended before, and that decides about it"],
+    ["complete", "queued", "link", "the id is used again"],
+    ["complete", "scheduled", "link", "the same, with parents or a due time in the future"],
+    ["scheduled", "queued", "settle", "the last job that it waited for has ended"],
+    ["scheduled", "queued", "release", "the same"],
+    ["scheduled", "complete", "settle", "a job that it waited for has failed, or it is the fallback of one that has succeeded"],
+    ["scheduled", "complete", "release", "the same"],
+    ["scheduled", "complete", "relink", "it is not known how a job that it waited for has ended"],
     ["scheduled", "queued", "promote", "it is due"],
     ["queued", "queued", "fetch", "it is delivered to a worker, where its entry is pending"],
     ["queued", "running", "start", "its run has lasted 5 ms, or it is a suspect that is about to run"],
@@ -208,13 +225,16 @@ mod tests {
         #[rustfmt::skip]
         let Keys {
             queue: _, lanes: _, base: _, job: _, result: _, unique, body: _, aside, survivals: _, due, running, workers, pulse, worker_info,
-            waiters, aborting, cron, dead, known_lanes, wake, lane_streams, streams,
+            waiters, aborting, linked, releasing, cron, dead, known_lanes, wake, lane_streams, streams,
         } = &keys;
         let survivals = keys.survivals("<id>", [0; 8]).replace(&"0".repeat(16), "<nonce>");
+        let links = keys.links("<id>", [0; 8]).map(|name| name.replace(&"0".repeat(16), "<nonce>"));
         let (unique, aside) = (format!("{unique}<digest>"), format!("{aside}<name>"));
         let mut spelled =
             BTreeSet::from([QUEUES, &one_job, &push, &unique, &body, &aside, due, running, workers, worker_info]);
         spelled.extend([&survivals, result.as_str(), pulse, waiters.as_str(), aborting, cron, dead, known_lanes, wake]);
+        spelled.extend([linked.as_str(), releasing]);
+        spelled.extend(links.iter().map(String::as_str));
         spelled.extend(lane_streams.iter().chain(streams).map(String::as_str));
         assert_eq!(column(KEYS, 0), spelled);
     }

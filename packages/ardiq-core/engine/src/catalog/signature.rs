@@ -120,7 +120,7 @@ mod tests {
         let wait = Signature::of(&WAIT);
         assert_eq!((wait.name.as_str(), wait.flags.as_str()), ("wait", "allow-oom"));
         assert_eq!(wait.purpose, "read a result, or add the caller to those that it will be sent to.");
-        assert_eq!(wait.keys, "waiters, job record, due, running, result");
+        assert_eq!(wait.keys, "waiters, job record, due, running, result, linked, releasing");
         assert_eq!(wait.arguments, "base, id, channel, ms to wait (0 to only check)");
         assert!(wait.out.starts_with("the record if it is a result"));
         assert!(wait.remarks.starts_with("A caller is added only"), "{}", wait.remarks);
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_part_goes_on_over_several_lines_and_a_remark_does_not_belong_to_it() {
         let settle = Signature::of(&SETTLE);
-        assert_eq!(settle.arguments.lines().count(), 16, "{}", settle.arguments);
+        assert_eq!(settle.arguments.lines().count(), 17, "{}", settle.arguments);
         assert!(settle.arguments.lines().any(|line| line.trim_start().starts_with("H  returned to the queue")));
         let enqueue = Signature::of(&ENQUEUE);
         assert!(enqueue.remarks.starts_with("If the id of a job belongs"), "{}", enqueue.remarks);

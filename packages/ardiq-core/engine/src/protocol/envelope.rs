@@ -42,7 +42,11 @@ impl Envelope {
         out.0.push(VERSION);
         out.0.extend_from_slice(&self.nonce);
         out.array(if self.repeat_ms > 0 { 6 } else { 5 });
-        if self.is_linked { out.text(&format!("{LINKED}{}", self.name)) } else { out.text(&self.name) };
+        if self.is_linked {
+            out.text(&format!("{LINKED}{}", self.name))
+        } else {
+            out.text(&self.name)
+        };
         out.bytes(&self.body).uint(self.expire_ms);
         out.optional_text(self.unique.as_deref()).text_map(&self.headers);
         if self.repeat_ms > 0 {

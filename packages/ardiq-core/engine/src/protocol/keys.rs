@@ -20,8 +20,8 @@ pub const RETURNED: &str = "returned:";
 pub const LANE: &str = "lane:";
 
 /// Names, within a queue, of the keys that link jobs: the edges to children, the parents that a job
-/// waits for, the inputs of a job, an output that several jobs need, and the gate of a graph that is
-/// enqueued in parts.
+/// waits for, the inputs of a job, an output that several jobs need, and the gate of a graph that
+/// is enqueued in parts.
 pub const LINKS: &str = "children: parents: inputs: output: gate:";
 
 /// Distinguishes one enqueue of an id from another.

@@ -26,8 +26,7 @@ pub enum EdgeKind {
 }
 
 impl EdgeKind {
-    const ALL: [Self; 6] =
-        [Self::Then, Self::After, Self::Otherwise, Self::Finally, Self::Member, Self::Collected];
+    const ALL: [Self; 6] = [Self::Then, Self::After, Self::Otherwise, Self::Finally, Self::Member, Self::Collected];
 
     /// The letter in the protocol.
     pub fn letter(self) -> char {
@@ -147,10 +146,7 @@ fn link_cmd(keys: &Keys, part: &Part, ttl_ms: i64) -> (Cmd, usize) {
         let (parents, mode) = (u8::from(role.has_parents), role.mode.unwrap_or('-'));
         let flags = flags(*role, !job.body.is_empty());
         cmd.arg(&job.id);
-        cmd.arg(format!(
-            "{} {parents} {} {} {flags} {unique} {mode} {body}",
-            job.lane, job.delay_ms, job.due_ms
-        ));
+        cmd.arg(format!("{} {parents} {} {} {flags} {unique} {mode} {body}", job.lane, job.delay_ms, job.due_ms));
         cmd.arg(&job.envelope);
     }
     for edge in &part.edges {

@@ -10,7 +10,7 @@ use super::{DEPTH, FORGET, INSPECT, LIST, LOOKUP, Script, WAIT, reply};
 use crate::commands;
 use crate::error::{Error, Result};
 use crate::link::{LARGE, Link, Patience};
-use crate::protocol::keys::{Keys, LANE, RETURNED};
+use crate::protocol::keys::{Keys, LANE, LINKS, RETURNED};
 use crate::protocol::record::{PREFIX, RESULT};
 use crate::protocol::state::Listing;
 
@@ -133,12 +133,16 @@ pub struct Found {
     pub due_ms: Option<u64>,
     /// `<entry> <worker> <start ms> <tries>`. Empty unless the job is running.
     pub run: String,
+    /// Ids of some of the jobs that it waits for.
+    pub parents: Vec<Vec<u8>>,
+    /// Ids of some of the jobs that wait for it.
+    pub children: Vec<Vec<u8>>,
 }
 
 /// Read the data of jobs, in the order of their ids.
 pub async fn lookup(link: &Link, keys: &Keys, ids: &[impl AsRef<[u8]>], patience: Patience) -> Result<Vec<Found>> {
-    let mut cmd = LOOKUP.read(&[&keys.due, &keys.running], 3 + ids.len(), 40 * ids.len());
-    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.result);
+    let mut cmd = LOOKUP.read(&[&keys.due, &keys.running, &keys.linked], 4 + ids.len(), 40 * ids.len());
+    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.result).arg(LINKS);
     for id in ids {
         cmd.arg(id.as_ref());
     }
@@ -146,12 +150,15 @@ pub async fn lookup(link: &Link, keys: &Keys, ids: &[impl AsRef<[u8]>], patience
         .into_iter()
         .map(|item| {
             let mut parts = reply::array(item)?.into_iter();
-            let [record, value, due, run] = reply::head(&mut parts)?;
+            let [record, value, due, run, parents, children] = reply::head(&mut parts)?;
+            let ids = |ids| reply::array(ids)?.into_iter().map(reply::bytes).collect::<Result<_>>();
             Ok(Found {
                 record: if record == Value::Nil { None } else { Some(reply::bytes(record)?) },
                 value: reply::bytes(value)?,
                 due_ms: reply::int(&due).ok().and_then(|ms| u64::try_from(ms).ok()),
                 run: reply::lossy(run)?,
+                parents: ids(parents)?,
+                children: ids(children)?,
             })
         })
         .collect()

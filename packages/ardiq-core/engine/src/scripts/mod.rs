@@ -117,7 +117,7 @@ scripts! {
     FORGET, "forget", " flags=allow-oom", ["guard"];
     MEND, "mend", " flags=allow-oom", [];
     SCRUB, "scrub", " flags=allow-oom", ["guard", "location", "tell", "depart", "lost", "presence", "ended", "aborted"];
-    LOOKUP, "lookup", " flags=no-writes", ["guard", "presence"];
+    LOOKUP, "lookup", " flags=no-writes", ["guard", "depart", "presence"];
     DEPTH, "depth", " flags=no-writes", ["guard"];
     INSPECT, "inspect", " flags=no-writes", ["guard"];
     LIST, "list", " flags=no-writes", ["guard"];

@@ -1,6 +1,6 @@
-//! Jobs whose arguments are stored separately: large ones, and outputs of other jobs. The worker holds these jobs
-//! like any other, and they can start when their arguments have arrived. Until then, nothing waits
-//! for them.
+//! Jobs whose arguments are stored separately: large ones, and outputs of other jobs. The worker
+//! holds these jobs like any other, and they can start when their arguments have arrived. Until
+//! then, nothing waits for them.
 
 use crate::protocol::keys::Nonce;
 use crate::scripts::bodies::BODIES_IN_FLIGHT;

@@ -38,7 +38,8 @@ impl Job {
     }
 }
 
-/// What of a job is stored separately: `None` if it has no such part, `Some(None)` if it is missing.
+/// What of a job is stored separately: `None` if it has no such part, `Some(None)` if it is
+/// missing.
 #[derive(Debug, Clone, Default)]
 pub struct Parts {
     /// The arguments.

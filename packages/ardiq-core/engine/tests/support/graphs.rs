@@ -31,9 +31,8 @@ pub fn edge(parent: &str, child: &str, kind: EdgeKind, position: u32) -> Edge {
 /// The part of a graph with these jobs and edges. Jobs whose parents give them outputs, or whose
 /// fallback they are, have inputs.
 pub fn part(call: u64, jobs: Vec<NewJob>, edges: Vec<Edge>) -> Part {
-    let has_inputs = |kind: EdgeKind| {
-        matches!(kind, EdgeKind::Then | EdgeKind::Member | EdgeKind::Collected | EdgeKind::Otherwise)
-    };
+    let has_inputs =
+        |kind: EdgeKind| matches!(kind, EdgeKind::Then | EdgeKind::Member | EdgeKind::Collected | EdgeKind::Otherwise);
     let role = |job: &NewJob| {
         let to_job: Vec<EdgeKind> = edges.iter().filter(|edge| edge.child == job.id).map(|edge| edge.kind).collect();
         Role { has_parents: !to_job.is_empty(), mode: to_job.iter().any(|kind| has_inputs(*kind)).then_some('x') }

@@ -74,7 +74,22 @@ def _error(app: Ardiq, timeout_ms: int, records: list[JobRecord] | None) -> Time
 
 def _where(app: Ardiq, record: JobRecord) -> str:
     """Describe where a job is; empty if it is unknown."""
-    _id, status, name, body, _enqueued_ms, tries, _due_ms, _headers, lane, worker, _start_ms, _deaths, misses, *links = record
+    (
+        _id,
+        status,
+        name,
+        body,
+        _enqueued_ms,
+        tries,
+        _due_ms,
+        _headers,
+        lane,
+        worker,
+        _start_ms,
+        _deaths,
+        misses,
+        *links,
+    ) = record
     if status == "running":
         return f"attempt {tries} is running on worker {printable(worker or '')}"
     if status == "complete":

@@ -209,7 +209,9 @@ def jobs_of(codec: Codec, state: str, answer: list[Any]) -> list[TaskInfo] | lis
 
 
 def _snapshot(codec: Codec, record: JobRecord, *, lenient: bool = False) -> TaskInfo:
-    job_id, status, name, body, enqueued_ms, tries, due_ms, headers, lane, worker, start_ms, deaths, misses, *links = record
+    job_id, status, name, body, enqueued_ms, tries, due_ms, headers, lane, worker, start_ms, deaths, misses, *links = (
+        record
+    )
     try:
         args, kwargs = _call(codec, job_id, body)
     except (BrokerRefusedError, SerializationError):

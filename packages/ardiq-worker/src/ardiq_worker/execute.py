@@ -250,7 +250,6 @@ class Executor:
         engine, seconds = self._engine, run.task.timeout
         context = contextvars.copy_context()
         timers: list[asyncio.TimerHandle] = []
-
         has_begun = False
 
         def begun() -> bool:

@@ -27,7 +27,7 @@ async def test_what_is_wrong_is_an_error_before_anything_is_sent(app: Ardiq, ser
         return a
 
     pending = add.enqueue(1)
-    with pytest.raises(TypeError, match="takes a task, not PendingEnqueue; call .enqueue"):
+    with pytest.raises(TypeError, match="takes a task, not PendingEnqueue; call"):
         pending.then(add.enqueue(1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
     with pytest.raises(TypeError, match="has no argument 'c'"):
         pending.then(add, c=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

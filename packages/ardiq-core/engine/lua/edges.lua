@@ -32,30 +32,33 @@ local function edges(base, links, due, linked, releasing, job_prefix, finish, tt
 
   local function name_of(token) return sub(token, 9) .. ':' .. hex(sub(token, 1, 8)) end
 
-  -- Take note of a job that has ended in this call. Return whether others depend on it.
-  local function leave(id, record, was_ready)
-    local nonce = sub(record, NONCE, NONCE_END)
-    if ask('HGET', linked, id) ~= nonce then return false end
+  -- Take note of a job in `linked` that has ended in this call.
+  local function leave(id, record, was_ready, has_inputs)
     call('HDEL', linked, id)
-    ended[#ended + 1] = { token = nonce .. id, what = departure(id, record, was_ready) }
-    return true
+    local token = sub(record, NONCE, NONCE_END) .. id
+    ended[#ended + 1] = { token = token, what = departure(id, record, was_ready), has_inputs = has_inputs }
   end
 
-  -- A job that waits for others, or nil.
+  -- A job that waits for others, or nil. A join is asked for once in each call, not once per member.
+  local known = {}
   local function waiting(id, nonce)
+    if known[id] and known[id].nonce == nonce then return known[id] end
     local record = ask('GET', job_prefix .. id)
     if not record or sub(record, 1, NONCE_END) ~= 'd' .. nonce then return nil end
     local header = REST + 1 + (string.byte(record, REST) or 0)
     if #record < header + HEADER + NONCE_END - 1 then return nil end
-    return {
+    known[id] = {
+      nonce = nonce,
       stream = sub(record, REST + 1, header - 1),
       header = sub(record, header, header + HEADER - 1),
       envelope = sub(record, header + HEADER),
     }
+    return known[id]
   end
 
   local function end_child(id, nonce, child, outcome, is_join)
     local name = id .. ':' .. hex(nonce)
+    known[id] = nil
     call('ZREM', due, id)
     local record = finish(id, child.header, child.envelope, nil, outcome, false, ttl)
     told[#told + 1], told[#told + 2] = id, record
@@ -65,12 +68,17 @@ local function edges(base, links, due, linked, releasing, job_prefix, finish, tt
     else
       call('UNLINK', parents .. name)
     end
-    if not leave(id, record, false) then free_inputs(base, links, releasing, name) end
+    if ask('HGET', linked, id) == nonce then
+      leave(id, record, false, true)
+    else
+      free_inputs(base, links, releasing, name)
+    end
   end
 
   -- A waiting job is ready: queue it, or schedule it if it has a delay.
   local function start(id, nonce, child)
     local key, job_key = inputs .. id .. ':' .. hex(nonce), job_prefix .. id
+    known[id] = nil
     local low, deaths, misses, flags, high = struct.unpack(HEADER_FORMAT, child.header)
     if math.floor(flags / WAITS_FOR_OTHERS) % 2 == 1 then flags = flags - WAITS_FOR_OTHERS end
     local header = struct.pack(HEADER_FORMAT, low, deaths, misses, flags, high, now)
@@ -151,7 +159,9 @@ local function edges(base, links, due, linked, releasing, job_prefix, finish, tt
   end
 
   -- Add a parent that an earlier call has put into `releasing`.
-  local function resume(token, what) ended[#ended + 1] = { token = token, what = what, is_listed = true } end
+  local function resume(token, what)
+    ended[#ended + 1] = { token = token, what = what, has_inputs = true, is_listed = true }
+  end
 
   -- Release children until the budget is used up. The rest stays in `releasing`. Return whether
   -- there is a rest.
@@ -160,16 +170,17 @@ local function edges(base, links, due, linked, releasing, job_prefix, finish, tt
     while ended[n] and budget > 0 do
       local parent = ended[n]
       local key = children .. name_of(parent.token)
-      parent.is_shared = (ask('LLEN', key) or 0) > 1
-      local page = redis.pcall('LPOP', key, budget)
+      local most = budget
+      local page = redis.pcall('LPOP', key, most)
       page = type(page) == 'table' and not page.err and page or {}
+      parent.is_shared = #page > 1 or parent.is_listed
       for _, edge in ipairs(page) do
         if #edge > EDGE_HEAD then arrive(parent, edge) end
       end
       budget = budget - math.max(1, #page)
-      if ask('LLEN', key) and ask('LLEN', key) > 0 then break end
+      if #page == most and (ask('LLEN', key) or 0) > 0 then break end
       if parent.is_listed then call('HDEL', releasing, parent.token) end
-      free_inputs(base, links, releasing, name_of(parent.token))
+      if parent.has_inputs then free_inputs(base, links, releasing, name_of(parent.token)) end
       n = n + 1
     end
     for rest = n, #ended do

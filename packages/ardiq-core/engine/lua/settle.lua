@@ -278,7 +278,10 @@ local function release_children()
   local graph = edges(base, links, due, linked, releasing, job_prefix, finish_child, tonumber(default_ttl), MOST_EDGES)
   for n, id in ipairs(parted) do
     -- The inputs of a parent are kept until its last child was released.
-    if nonces[n] == sub(results[n], NONCE, NONCE_END) and graph.leave(id, results[n], true) then had_inputs[id] = nil end
+    if nonces[n] == sub(results[n], NONCE, NONCE_END) then
+      graph.leave(id, results[n], true, had_inputs[id] ~= nil)
+      had_inputs[id] = nil
+    end
   end
   local has_more, child_due = graph.cascade(), graph.earliest()
   if child_due then earliest = math.min(earliest or child_due, child_due) end

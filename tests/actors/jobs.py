@@ -38,6 +38,21 @@ async def echo(value: int) -> int:
 
 
 @app.task
+async def brief(value: int) -> int:
+    """Run for a few milliseconds, so that a killed worker has running jobs."""
+    note("start")
+    await asyncio.sleep(0.005)
+    return value
+
+
+@app.task
+async def add_up(values: list[int]) -> int:
+    note("start")
+    await asyncio.sleep(0.05)
+    return sum(values)
+
+
+@app.task
 async def held() -> int:
     """Run until the gate is open. Returns the id of the process that ran it."""
     note("start")

@@ -301,10 +301,13 @@ def start(
     priority: str | None,
 ) -> None:
     """Set when and where a job that has not been sent starts."""
-    app = pending._app
-    graph, node = node_of(pending)
-    if graph._sending is not None or node.job_id is not None:
-        raise RuntimeError("this job has been sent already")
+    app, given = pending._app, check_parents(parents)
+    if pending._link is None and not given:
+        graph, node = None, Node(pending._submission)
+    else:
+        graph, node = node_of(pending)
+        if graph._sending is not None or node.job_id is not None:
+            raise RuntimeError("this job has been sent already")
     job_id, name, lane, delay_ms, due_ms, *rest = node.submission
     if delay is not None:
         delay_ms = check_int("delay", round(check_seconds("delay", delay, zero=True) * 1000), 0, LONGEST_MS)
@@ -313,8 +316,11 @@ def start(
     if priority is not None:
         lane = lane_index(app._lanes, priority)
     node.submission = cast("Submission", (job_id, name, lane, delay_ms, due_ms, *rest))
+    if graph is None:
+        pending._submission = node.submission
+        return
     position = 1 + max((position for _, _, position in node.edges), default=0)
-    for extra, parent in enumerate(check_parents(parents), position):
+    for extra, parent in enumerate(given, position):
         node.edges.append((parent_of(app, graph, parent), AFTER, extra))
 
 

@@ -1,0 +1,52 @@
+"""Workflows while their workers are killed: every job ends, and a join counts each member once."""
+
+import signal
+from collections import Counter
+
+import ardiq
+from tests.conftest import FleetFactory
+from tests.leftovers import leftovers
+from tests.monitor import Monitor
+from tests.programs import eventually
+
+LEASE_MS = 1000
+
+
+def test_a_join_of_thousands_runs_once_although_a_worker_is_killed_three_times(make_fleet: FleetFactory) -> None:
+    fleet = make_fleet(idle_timeout_ms=LEASE_MS, concurrency=8, prefetch=64)
+    brief, add_up = fleet.app.ref("brief"), fleet.app.ref("add_up")
+    keeper, victim = fleet.worker(), fleet.worker()
+    with Monitor(fleet.server) as monitor:
+        pending = ardiq.map(brief, range(3000)).then(add_up)
+        job = pending.enqueue_sync()
+        for count in (300, 900, 1500):
+            eventually(lambda count=count: len(fleet.journal) >= count, "the members run")  # type: ignore[misc]
+            victim.send(signal.SIGKILL)
+            victim = fleet.worker()
+        result = fleet.result(job.id)
+        assert (result.success, result.value) == (True, sum(range(3000)))
+        commits = Counter(monitor.commits(fleet.key("job:")))
+    assert len([note for note in fleet.starts(job.id) if note.tries == 1]) == 1
+    # The record of a waiting job is written once more, as a result.
+    assert commits[job.id] == 1
+    for worker in (keeper, victim):
+        worker.send(signal.SIGTERM)
+        worker.wait()
+    assert leftovers(fleet.server, fleet.queue) == []
+
+
+def test_the_last_worker_dies_before_it_has_told_the_children(make_fleet: FleetFactory) -> None:
+    fleet = make_fleet(idle_timeout_ms=LEASE_MS, concurrency=1, prefetch=1)
+    held, echo = fleet.app.ref("held"), fleet.app.ref("echo")
+    parent = held.enqueue()
+    children = [parent.then(echo) for _ in range(5)]
+    last = children[0].then(echo).finally_(echo, 7)
+    job = last.enqueue_sync()
+    victim = fleet.worker()
+    fleet.await_held(1, 1)
+    victim.send(signal.SIGKILL)
+    heir = fleet.worker()
+    eventually(lambda: len(fleet.starts(parent.id)) == 2, "the other worker has started the parent")
+    fleet.open_gate()
+    assert fleet.result(job.id).value == 7
+    assert {fleet.result(child.id).value for child in children} == {heir.pid}

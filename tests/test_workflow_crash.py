@@ -31,7 +31,7 @@ def test_a_join_of_thousands_runs_once_although_a_worker_is_killed_three_times(m
     assert commits[job.id] == 1
     for worker in (keeper, victim):
         worker.send(signal.SIGTERM)
-        worker.wait()
+        assert worker.end() == 0
     assert leftovers(fleet.server, fleet.queue) == []
 
 

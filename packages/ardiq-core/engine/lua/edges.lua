@@ -17,10 +17,10 @@ local EDGE_FORMAT, EDGE_HEAD = '>c1I4c8', 13
 local GATE = ' '
 local LARGE_OUTPUT, HAS_INPUTS, WAITS_FOR_OTHERS = 4096, 8, 32
 -- The commands that these functions use.
-local LINK_COMMANDS = {
-  'GET', 'SET', 'EXISTS', 'UNLINK', 'DEL', 'TYPE', 'COPY', 'XADD', 'ZADD', 'ZREM', 'SREM', 'SCARD', 'LLEN', 'LPOP',
-  'HGET', 'HMGET', 'HGETALL', 'HSET', 'HSETNX', 'HDEL', 'HEXISTS', 'HINCRBY',
-}
+local function link_commands()
+  return 'GET', 'SET', 'EXISTS', 'UNLINK', 'DEL', 'TYPE', 'COPY', 'XADD', 'ZADD', 'ZREM', 'SREM', 'SCARD', 'LLEN', 'LPOP',
+    'HGET', 'HMGET', 'HGETALL', 'HSET', 'HSETNX', 'HDEL', 'HEXISTS', 'HINCRBY'
+end
 local INCOMPLETE = 'the workflow was lost: its producer stopped before it had sent all of it'
 
 -- Functions that share a limit of `budget` edges. `finish` ends a waiting job, see `endings`.

@@ -95,7 +95,7 @@ end
 expect('zset', due)
 expect('hash', waiters, linked, releasing)
 expect('stream', unpack(KEYS, FIRST_LANE))
-need(due, unpack(LINK_COMMANDS))
+need(due, link_commands())
 need(due, 'SADD', 'RPUSH', 'PERSIST')
 
 local lane_names = {}

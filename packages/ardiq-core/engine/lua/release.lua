@@ -16,7 +16,7 @@ local page = call('HSCAN', releasing, '0', 'COUNT', MOST_FIELDS)[2]
 if #page == 0 then return { now, 0, 0 } end
 expect('hash', running, waiters, aborting, linked)
 expect('zset', due)
-need(releasing, unpack(LINK_COMMANDS))
+need(releasing, link_commands())
 need(releasing, 'HSCAN', 'SPOP', 'LINDEX', 'XRANGE', 'XPENDING', 'XDEL')
 local children, parents, inputs, outputs = string.match(links, '^(%S+) (%S+) (%S+) (%S+)')
 children, parents, inputs, outputs = base .. children, base .. parents, base .. inputs, base .. outputs

@@ -19,7 +19,7 @@ expect('zset', due)
 expect('hash', running, waiters, linked, releasing)
 local ids = call('ZRANGEBYSCORE', due, NOT_YET, NOT_YET, 'LIMIT', first, most)
 if #ids == 0 then return out end
-need(due, unpack(LINK_COMMANDS))
+need(due, link_commands())
 need(due, 'GETRANGE', 'SSCAN', 'ZRANGEBYSCORE')
 local children, parents, _, _, gates = string.match(links, '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
 children, parents = base .. children, base .. parents

@@ -235,7 +235,7 @@ if has_marks then
   expect('hash', aborting, running)
 end
 if has_links then
-  need(linked, unpack(LINK_COMMANDS))
+  need(linked, link_commands())
   expect('hash', linked, releasing, running)
   expect('zset', due)
 end

@@ -49,6 +49,8 @@ pub async fn sign_on(state: &Arc<State>) -> Result<()> {
         }
         other => other?,
     }
+    // The lease is the next step, with its own time.
+    link.register(patience()).await;
     extend(state, true, patience()).await?;
     // The worker's start time is a Redis time, which is known only now.
     *lock(&state.started_ms) = state.now_ms();

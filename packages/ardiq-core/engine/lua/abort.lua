@@ -1,18 +1,19 @@
 -- abort: end a job that no worker has, or mark it for the worker that has it.
 --
 -- KEYS  due, running, waiters, aborting
--- ARGV  base, job prefix, unique prefix, body prefix, wake channel, group, id, nonce of the job
+-- ARGV  base, job prefix, unique prefix, body prefix, wake channel, group, id, nonce of the job,
+--       prefix of notes
 -- out   1 if the user cannot publish (else 0), then: "aborted" by this call; "asked", a worker has
 --       the job and was told; "ended", the job has ended, or was found to be lost; "gone", there is
 --       no such job, or the id belongs to a later one
 -- The mark is announced on the wake channel. A worker that misses the message learns of it when it
 -- looks for dead workers, once a second.
 local due, running, waiters, aborting = unpack(KEYS)
-local base, job_prefix, unique_prefix, body_prefix, wake, group, id, nonce = unpack(ARGV)
+local base, job_prefix, unique_prefix, body_prefix, wake, group, id, nonce, notes_prefix = unpack(ARGV)
 local job_key = job_prefix .. id
 local location_of = presence()
 local notify, _, is_refused, publish = tell()
-local _, abort = marks(aborting, running, job_prefix, unique_prefix, body_prefix)
+local _, abort = marks(aborting, running, job_prefix, unique_prefix, body_prefix, notes_prefix)
 local function answer(what) return { is_refused() and 1 or 0, what } end
 local record = ask('GET', job_key)
 if not record or sub(record, NONCE, NONCE_END) ~= nonce then return answer('gone') end

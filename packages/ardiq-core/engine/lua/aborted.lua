@@ -4,15 +4,10 @@
 -- `aborting` holds the jobs that a worker has and that are to be aborted: the nonce of the enqueue
 -- by job id. A mark stays until its job has ended, so it outlives the worker.
 
--- A nonce as it is written in the names of keys.
-local function hex(nonce)
-  return (string.gsub(nonce, '.', function(byte) return string.format('%02x', string.byte(byte)) end))
-end
-
 -- The minimum lifetime of the result of an aborted job.
 local ABORTED_MS = 300000
 
-local function marks(aborting, running, job_prefix, unique_prefix, body_prefix)
+local function marks(aborting, running, job_prefix, unique_prefix, body_prefix, notes_prefix)
   -- Whether the job in this envelope is to be aborted.
   local function is_marked(id, envelope)
     return #envelope >= NONCE_END and ask('HGET', aborting, id) == sub(envelope, NONCE, NONCE_END)
@@ -51,7 +46,7 @@ local function marks(aborting, running, job_prefix, unique_prefix, body_prefix)
     local ttl = math.max(ABORTED_MS, tonumber(repeat_ms) or 0)
     call('SET', job_prefix .. id, record, 'PX', string.format('%.0f', ttl))
     if type(unique) == 'string' and ask('GET', unique_prefix .. unique) == id then call('DEL', unique_prefix .. unique) end
-    call('UNLINK', body_prefix .. id .. ':' .. hex(sub(envelope, NONCE, NONCE_END)))
+    call('UNLINK', key_of_run(body_prefix, id, envelope), key_of_run(notes_prefix, id, envelope))
     call('HDEL', running, id)
     call('HDEL', aborting, id)
     return record

@@ -2,11 +2,13 @@
 --
 -- KEYS  due, running, waiters, dead, aborting, then pairs (returned stream, lane stream)
 -- ARGV  base, job prefix, unique prefix, body prefix, wake channel, group, default result TTL in
---       ms, prefix of results, then per stream: its position from 0 after the five, number of jobs,
---       and per job (oldest entry first): entry id, key of the job, spec, data.
+--       ms, prefix of results, prefix of notes, then per stream: its position from 0 after the
+--       five, number of jobs, and per job (oldest entry first): entry id, key of the job, spec,
+--       data.
 --       spec: "" for a finished run with the default TTL, else
---       "<outcome> <number> <recorded start 0|1> <ms for which its enqueue may be repeated>
---       <unique digest or -> <key of the body or ->". The outcomes:
+--       "<outcome> <number> <1 if its start is recorded, plus 2 if it may have notes> <ms for
+--       which its enqueue may be repeated> <unique digest or -> <key of the body or ->". The
+--       outcomes:
 --         D  finished; number = TTL in ms, 0 not stored, negative never expires; data = result
 --            record
 --         X  finished and dead-lettered; number and data as for D
@@ -21,10 +23,10 @@
 --       for them; also -1 if this user cannot publish
 -- A job that would run again ends as aborted if it is marked in `aborting`.
 local due, running, waiters, dead, aborting = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local FIRST_STREAM, FIRST_BATCH = 6, 9
+local FIRST_STREAM, FIRST_BATCH = 6, 10
 local base, job_prefix, unique_prefix, body_prefix, wake, group = unpack(ARGV, 1, 6)
 -- Kept as text: a number would be formatted again for every job.
-local default_ttl, result_prefix = ARGV[7], ARGV[8]
+local default_ttl, result_prefix, notes_prefix = ARGV[7], ARGV[8], ARGV[9]
 local stored_for_a_while = tonumber(default_ttl) >= TOMBSTONE_MS
 local refused, finished, started, ended, earliest, seen = {}, {}, {}, {}, nil, 0
 -- Most of the time, no caller is waiting, and no job is to be aborted.
@@ -32,7 +34,9 @@ local some = call('EXISTS', waiters, aborting)
 local awaited = some == 2 or some == 1 and call('EXISTS', waiters) == 1
 local has_marks = some == 2 or some == 1 and not awaited
 local is_marked, abort
-if has_marks then is_marked, abort = marks(aborting, running, job_prefix, unique_prefix, body_prefix) end
+if has_marks then
+  is_marked, abort = marks(aborting, running, job_prefix, unique_prefix, body_prefix, notes_prefix)
+end
 -- The server closes a subscribed connection when its output buffer grows too large. A result of
 -- more bytes than this is not sent: the message tells callers to read it, and it is kept long
 -- enough for that, whatever its TTL.
@@ -103,7 +107,8 @@ end
 -- Settle any outcome but the common one. Return false if the job should run again but its entry is
 -- gone.
 local function settle(position, entry, job_key, spec, data)
-  local outcome, number, recorded, guard, unique, body = string.match(spec, '^(%u) (%-?%d+) (%d) (%d+) (%S+) (.+)$')
+  local outcome, number, has, guard, unique, body = string.match(spec, '^(%u) (%-?%d+) (%d) (%d+) (%S+) (.+)$')
+  local is_recorded, is_noted = has % 2 == 1, has + 0 >= 2
   local stream = KEYS[position]
   local id, found = id_of(job_key), outcome ~= 'D' and call('XRANGE', stream, entry, entry)[1]
   number, guard = tonumber(number), tonumber(guard)
@@ -123,10 +128,10 @@ local function settle(position, entry, job_key, spec, data)
     if not found or is_elsewhere(ask('GET', job_key), entry, sub(stream, #base + 1)) then return true end
     outcome = 'H'
   end
-  if recorded == '1' then started[#started + 1] = id end
+  if is_recorded then started[#started + 1] = id end
   local is_again = (outcome == 'R' or outcome == 'H') and found
   if is_again and has_marks and is_marked(id, found[2][2]) then
-    local record = abort(id, data, found[2][2], recorded == '1' and ask('HGET', running, id))
+    local record = abort(id, data, found[2][2], is_recorded and ask('HGET', running, id))
     if awaited then finished[#finished + 1], finished[#finished + 2] = id, record end
     return true
   end
@@ -144,11 +149,13 @@ local function settle(position, entry, job_key, spec, data)
   else
     -- The entry was deleted from outside.
     local record = lose(job_key, id, ask('GET', job_key) or '')
+    data = record
     if has_marks then ended[#ended + 1] = id end
     if awaited then finished[#finished + 1], finished[#finished + 2] = id, record end
   end
   if unique ~= '-' and ask('GET', unique_prefix .. unique) == id then call('DEL', unique_prefix .. unique) end
   if body ~= '-' then call('UNLINK', body) end
+  if is_noted then call('UNLINK', key_of_run(notes_prefix, id, data)) end
   return outcome == 'D' or outcome == 'X'
 end
 

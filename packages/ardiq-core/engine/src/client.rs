@@ -12,8 +12,10 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::answer::Answer;
+use crate::audience::Audience;
 use crate::clock::{Clock, monotonic_ms};
 use crate::error::{Error, Result};
+use crate::followers::{self, Followers};
 use crate::link::{Link, Patience, PushSink};
 use crate::lock::lock;
 use crate::mailbox::{Mailbox, RequestId};
@@ -95,7 +97,9 @@ impl Client {
         let push_channel = keys.push(&submit::random_hex());
         let (earliest_due, aborts) = (watch::Sender::new(0), watch::Sender::new(()));
         let channels = (push_channel.clone(), keys.wake.clone());
-        let sink = sink(Arc::clone(&waiters), channels, earliest_due.clone(), aborts.clone());
+        let (followers, audience) = (Arc::new(Followers::default()), Arc::new(Audience::default()));
+        let heard = (Arc::clone(&followers), Arc::clone(&audience));
+        let sink = sink(Arc::clone(&waiters), heard, channels, earliest_due.clone(), aborts.clone());
         let link = Link::new(address, Arc::clone(&keys), connect_limit, sink);
         let logs = Arc::clone(link.logs());
         let shared = Arc::new(Shared {
@@ -107,6 +111,8 @@ impl Client {
             aborts,
             server: Server::default(),
             waiters,
+            followers,
+            audience,
             push_channel,
         });
         let keeper = Arc::clone(&shared);
@@ -115,6 +121,7 @@ impl Client {
         let client = Self { open, handle, shared, waits: Waits::default(), process: std::process::id() };
         client.spawn(async move { keeper.link.keep().await });
         client.spawn(results::withdraw(Arc::clone(&client.shared)));
+        client.spawn(followers::announce(Arc::clone(&client.shared)));
         Ok(client)
     }
 
@@ -168,8 +175,12 @@ impl Client {
         }))
     }
 
-    fn request<F>(&self, mailbox: &Arc<Mailbox>, request: RequestId, work: impl FnOnce(Arc<Shared>, Patience) -> F)
-    where
+    pub(crate) fn request<F>(
+        &self,
+        mailbox: &Arc<Mailbox>,
+        request: RequestId,
+        work: impl FnOnce(Arc<Shared>, Patience) -> F,
+    ) where
         F: Future<Output = Result<Answer>> + Send + 'static,
     {
         let pending = PendingRequest::new(mailbox, request);
@@ -246,7 +257,7 @@ impl Client {
     }
 
     /// Make a request that the caller may cancel with [`Client::forget`].
-    fn wait<F>(&self, mailbox: &Arc<Mailbox>, request: RequestId, work: impl FnOnce(Arc<Shared>) -> F)
+    pub(crate) fn wait<F>(&self, mailbox: &Arc<Mailbox>, request: RequestId, work: impl FnOnce(Arc<Shared>) -> F)
     where
         F: Future<Output = Result<Answer>> + Send + 'static,
     {
@@ -339,6 +350,7 @@ impl Drop for Client {
 
 fn sink(
     waiters: Arc<Waiters>,
+    (followers, audience): (Arc<Followers>, Arc<Audience>),
     (push, wake): (String, String),
     earliest_due: watch::Sender<u64>,
     aborts: watch::Sender<()>,
@@ -347,10 +359,12 @@ fn sink(
         if channel == push.as_bytes() {
             // If the message cannot be read, its callers check for the result. A later version may
             // have written it.
-            let _ = waiters.deliver(&message);
+            if !followers.deliver(&message) {
+                let _ = waiters.deliver(&message);
+            }
         } else if channel == wake.as_bytes() && message == b"abort" {
             aborts.send_replace(());
-        } else if channel == wake.as_bytes() {
+        } else if channel == wake.as_bytes() && !audience.hear(&message) {
             let due_ms = std::str::from_utf8(&message).ok().and_then(|text| text.parse().ok());
             earliest_due.send_replace(due_ms.unwrap_or_default());
         }

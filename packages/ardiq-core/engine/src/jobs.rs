@@ -126,7 +126,7 @@ pub async fn dead(shared: &Shared, limit: usize, patience: Patience) -> Result<V
 }
 
 /// The snapshot of a job, and the nonce of its enqueue if its body is stored separately.
-fn snapshot(id: &str, found: &Found) -> (JobRecord, Option<Nonce>) {
+pub(crate) fn snapshot(id: &str, found: &Found) -> (JobRecord, Option<Nonce>) {
     let mut job = JobRecord { id: id.to_owned(), ..JobRecord::default() };
     let mut separate_body = None;
     match found.record.as_deref().and_then(Location::of) {

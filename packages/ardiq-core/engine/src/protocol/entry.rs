@@ -12,6 +12,9 @@ pub const SEPARATE_BODY: u8 = 2;
 /// Flag: no other suspect ran in the last process that died.
 pub const ALONE: u8 = 4;
 
+/// Flag: an earlier run may have left notes: progress or a checkpoint, see `Keys::notes`.
+pub const NOTES: u8 = 16;
+
 /// The part of a job that scripts and workers change. The call itself never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Header {
@@ -22,7 +25,7 @@ pub struct Header {
     /// Number of deliveries in a row to workers that did not know the task or could not read the
     /// arguments.
     pub misses: u8,
-    /// See [`SUSPECT`], [`SEPARATE_BODY`] and [`ALONE`].
+    /// See [`SUSPECT`], [`SEPARATE_BODY`], [`ALONE`] and [`NOTES`].
     pub flags: u8,
     /// Time of the enqueue in epoch milliseconds, of which 48 bits are stored.
     pub enqueued_ms: u64,
@@ -66,6 +69,11 @@ impl Header {
     /// Whether the body is stored separately.
     pub fn has_separate_body(&self) -> bool {
         self.flags & SEPARATE_BODY != 0
+    }
+
+    /// Whether the job may have notes.
+    pub fn has_notes(&self) -> bool {
+        self.flags & NOTES != 0
     }
 }
 

@@ -32,9 +32,9 @@ pub async fn nonce(link: &Link, keys: &Keys, id: &str, patience: Patience) -> Re
 
 /// Abort a job, or ask the worker that has it to do so.
 pub async fn abort(link: &Link, keys: &Keys, id: &str, nonce: Nonce, patience: Patience) -> Result<Abort> {
-    let mut cmd = ABORT.call(&[&keys.due, &keys.running, &keys.waiters, &keys.aborting], 8, id.len());
+    let mut cmd = ABORT.call(&[&keys.due, &keys.running, &keys.waiters, &keys.aborting], 9, id.len());
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.wake).arg(&keys.queue);
-    cmd.arg(id).arg(&nonce[..]);
+    cmd.arg(id).arg(&nonce[..]).arg(&keys.notes);
     let mut items = reply::array(link.call(&ABORT, &cmd, patience).await?)?.into_iter();
     let [is_mute, what] = reply::head(&mut items)?;
     if reply::int(&is_mute)? == 1 {

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `produce` | enqueue, fire |
 //! | `deliver` | fetch, start, settle |
+//! | `notes` | note |
 //! | `upkeep` | promote, renew, reclaim, survive, leave, mend, scrub |
 //! | `abort` | abort |
 //! | `look` | wait, forget, lookup, depth, inspect, list |
@@ -14,6 +15,7 @@ pub mod abort;
 pub mod bodies;
 pub mod deliver;
 pub mod look;
+pub mod notes;
 pub mod produce;
 mod reply;
 pub mod upkeep;
@@ -100,16 +102,17 @@ scripts! {
     PROMOTE, "promote", " flags=allow-oom", ["guard", "location", "lost", "due"];
     FETCH, "fetch", " flags=allow-oom", ["due"];
     START, "start", " flags=allow-oom", ["guard", "location"];
-    SETTLE, "settle", " flags=allow-oom", ["guard", "location", "tell", "lost", "aborted"];
+    NOTE, "note", "", ["guard", "location", "tell"];
+    SETTLE, "settle", " flags=allow-oom", ["guard", "location", "tell", "lost", "notes", "aborted"];
     RENEW, "renew", " flags=allow-oom", ["guard", "leases"];
-    RECLAIM, "reclaim", " flags=allow-oom", ["guard", "location", "tell", "leases", "aborted"];
+    RECLAIM, "reclaim", " flags=allow-oom", ["guard", "location", "tell", "leases", "notes", "aborted"];
     SURVIVE, "survive", " flags=allow-oom", ["guard"];
     LEAVE, "leave", " flags=allow-oom", ["guard"];
-    ABORT, "abort", " flags=allow-oom", ["guard", "tell", "lost", "presence", "aborted"];
+    ABORT, "abort", " flags=allow-oom", ["guard", "tell", "lost", "presence", "notes", "aborted"];
     WAIT, "wait", " flags=allow-oom", ["guard", "tell", "lost", "presence"];
     FORGET, "forget", " flags=allow-oom", ["guard"];
     MEND, "mend", " flags=allow-oom", [];
-    SCRUB, "scrub", " flags=allow-oom", ["guard", "location", "tell", "lost", "presence", "aborted"];
+    SCRUB, "scrub", " flags=allow-oom", ["guard", "location", "tell", "lost", "presence", "notes", "aborted"];
     LOOKUP, "lookup", " flags=no-writes", ["guard", "presence"];
     DEPTH, "depth", " flags=no-writes", ["guard"];
     INSPECT, "inspect", " flags=no-writes", ["guard"];

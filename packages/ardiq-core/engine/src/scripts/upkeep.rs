@@ -122,9 +122,9 @@ pub async fn reclaim(link: &Link, keys: &Keys, search: Search<'_>, patience: Pat
     let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.running, &keys.pulse, &keys.known_lanes];
     names.extend([keys.waiters.as_str(), &keys.aborting]);
     names.extend(keys.streams.iter().map(String::as_str));
-    let mut cmd = RECLAIM.call(&names, 12 + 2 * search.seen.len(), 0);
-    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.survivals).arg(&keys.queue);
-    cmd.arg(search.asker).arg(search.limit);
+    let mut cmd = RECLAIM.call(&names, 13 + 2 * search.seen.len(), 0);
+    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.survivals).arg(&keys.notes);
+    cmd.arg(&keys.queue).arg(search.asker).arg(search.limit);
     cmd.arg(u8::from(search.sweep)).arg(search.expected_ms).arg(RETURNED).arg(LANE);
     for (worker, lease) in search.seen {
         cmd.arg(worker).arg(lease);
@@ -220,7 +220,7 @@ pub enum Part {
     Entries,
     /// Jobs that are to be aborted.
     Aborting,
-    /// Job records, identities and bodies. This part scans all keys of the server.
+    /// Job records, identities, bodies and notes. This part scans all keys of the server.
     Records,
 }
 
@@ -257,9 +257,9 @@ pub async fn scrub(link: &Link, keys: &Keys, part: Part, cursor: &str, patience:
     let mut names = vec![keys.due.as_str(), &keys.running, &keys.waiters, &keys.workers, &keys.worker_info];
     names.push(&keys.aborting);
     names.extend(keys.streams.iter().map(String::as_str));
-    let mut cmd = SCRUB.call(&names, 9, 0);
+    let mut cmd = SCRUB.call(&names, 10, 0);
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.aside).arg(&keys.queue);
-    cmd.arg(part.name()).arg(cursor).arg(SCRUB_LIMIT);
+    cmd.arg(part.name()).arg(cursor).arg(SCRUB_LIMIT).arg(&keys.notes);
     let mut items = reply::array(link.call(&SCRUB, &cmd, patience).await?)?.into_iter();
     let [cursor, workers] = reply::head(&mut items)?;
     let mut repairs = Vec::new();

@@ -1,6 +1,6 @@
-//! Jobs whose arguments are stored separately because they are large. The worker holds these jobs
-//! like any other, and they can start when their arguments have arrived. Until then, nothing waits
-//! for them.
+//! Jobs of which a part is stored separately: arguments that are large, or notes of an earlier run.
+//! The worker holds these jobs like any other, and they can start when these parts have arrived.
+//! Until then, nothing waits for them.
 
 use crate::protocol::keys::Nonce;
 use crate::scripts::bodies::BODIES_IN_FLIGHT;
@@ -10,7 +10,7 @@ use super::desk::Desk;
 use super::job::{Delivery, Job};
 use super::judge::Outcome;
 
-/// A request for the arguments of one job.
+/// A request for the parts of one job that are stored separately.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
     /// Position of the job's stream.
@@ -21,6 +21,10 @@ pub struct Read {
     pub id: String,
     /// The nonce of its enqueue.
     pub nonce: Nonce,
+    /// Whether its arguments are to be read.
+    pub has_body: bool,
+    /// Whether its checkpoint is to be read.
+    pub has_notes: bool,
 }
 
 /// For this long, jobs behind one whose arguments are being read wait for it, so that it keeps its
@@ -96,7 +100,14 @@ impl Incomplete {
         let reads = waiting.take(BODIES_IN_FLIGHT.saturating_sub(in_flight)).map(|one| {
             one.is_asked = true;
             let job = &one.job;
-            Read { stream: job.stream, entry: job.entry.clone(), id: job.id.clone(), nonce: job.envelope.nonce }
+            Read {
+                stream: job.stream,
+                entry: job.entry.clone(),
+                id: job.id.clone(),
+                nonce: job.envelope.nonce,
+                has_body: job.header.has_separate_body(),
+                has_notes: job.header.has_notes(),
+            }
         });
         reads.collect()
     }
@@ -108,11 +119,22 @@ impl Desk {
         self.incomplete.0.iter_mut().for_each(|one| one.is_asked = false);
     }
 
-    /// Add the arguments of a job, or None if they are missing. Return why the job cannot run, if
+    /// Add the checkpoint of an earlier run, before the arguments.
+    pub fn restore_checkpoint(&mut self, read: &Read, checkpoint: Option<Vec<u8>>) {
+        let waiting = self.incomplete.0.iter_mut().map(|one| &mut one.job);
+        let job = waiting.into_iter().find(|job| job.stream == read.stream && job.entry == read.entry);
+        if let (Some(job), Some(checkpoint)) = (job, checkpoint) {
+            job.notes_mut().checkpoint = Some(checkpoint);
+        }
+    }
+
+    /// Add the arguments of a job, or None if they are missing or are in its envelope. Return why the job cannot run, if
     /// it cannot. Arguments of a job that was returned, or lost with the lease, are dropped.
     pub fn complete_job(&mut self, read: &Read, body: Option<Vec<u8>>, now_ms: u64) -> Option<String> {
         let mut delivery = Delivery { job: self.incomplete.remove(read)?, fault: None };
-        delivery.set_body(body);
+        if read.has_body {
+            delivery.set_body(body);
+        }
         let fault = delivery.fault.clone();
         self.admit(delivery, false, now_ms);
         fault

@@ -2,6 +2,7 @@
 
 use crate::protocol::entry::Header;
 use crate::protocol::envelope::Envelope;
+use crate::protocol::notes::Progress;
 use crate::scripts::deliver::Entry;
 
 /// See the module.
@@ -21,12 +22,38 @@ pub struct Job {
     pub is_again: bool,
     /// Redis time at which it came to this worker.
     pub received_ms: u64,
+    /// What earlier runs have left, and what this one reports.
+    pub notes: Option<Box<Notes>>,
+}
+
+/// The notes of a job, as its worker knows them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Notes {
+    /// The last checkpoint, encoded.
+    pub checkpoint: Option<Vec<u8>>,
+    /// The last progress, if it has not been sent yet.
+    pub unsent: Option<Progress>,
 }
 
 impl Job {
     /// The nonce of its enqueue, if its body is stored separately.
     pub fn separate_body(&self) -> Option<[u8; 8]> {
         self.header.has_separate_body().then_some(self.envelope.nonce)
+    }
+
+    /// Whether something must be read before it can start: its body or its notes.
+    pub fn is_incomplete(&self) -> bool {
+        self.header.has_separate_body() || self.header.has_notes()
+    }
+
+    /// Whether it has reported progress that has not been sent.
+    pub fn has_unsent_progress(&self) -> bool {
+        self.notes.as_ref().is_some_and(|notes| notes.unsent.is_some())
+    }
+
+    /// Its notes. There are none yet if it has reported nothing.
+    pub fn notes_mut(&mut self) -> &mut Notes {
+        self.notes.get_or_insert_default()
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{State, abort, idle, lease, outage, scrub, unserved, upkeep, work};
+use super::{State, abort, idle, lease, news, notes, outage, scrub, unserved, upkeep, work};
 use crate::clock::monotonic_ms;
 use crate::error::{Error, Result};
 use crate::link::backoff;
@@ -34,6 +34,8 @@ pub fn run_all(state: &Arc<State>) {
     spawn(state, "scrub", scrub::run);
     spawn(state, "unserved", unserved::run);
     spawn(state, "abort", abort::run);
+    spawn(state, "notes", notes::run);
+    spawn(state, "news", news::run);
 }
 
 fn spawn<F>(state: &Arc<State>, name: &'static str, body: impl Fn(Arc<State>) -> F + Send + 'static)

@@ -13,16 +13,17 @@ use tokio::time::sleep;
 
 use super::incomplete::Read;
 use super::job::Delivery;
-use super::outcomes;
+use super::judge::Finished;
 use super::plan::{InFlight, Plan};
 use super::{EventKind, State};
+use super::{notes, outcomes};
 use crate::clock::monotonic_ms;
 use crate::error::{Error, Result};
 use crate::link::Patience;
 use crate::lock::lock;
 use crate::logs::Level;
-use crate::scripts::bodies;
-use crate::scripts::deliver::{self, BATCH, Cursor, Entry, Fetched, Source, Start};
+use crate::scripts::deliver::{self, BATCH, Cursor, Entry, Fetched, Settlement, Source, Start};
+use crate::scripts::{self, bodies};
 
 /// Requests of one kind that are in flight, oldest first.
 #[derive(Default)]
@@ -84,11 +85,11 @@ pub async fn run(state: Arc<State>) -> Result<()> {
             state.idle.notify_one();
         }
         for read in plan.read.drain(..) {
-            reads.add(read_body(&state, read));
+            reads.add(read_job(&state, read));
         }
         if !(plan.large.is_empty() && plan.large_again.is_empty()) {
             let (finished, again) = (std::mem::take(&mut plan.large), std::mem::take(&mut plan.large_again));
-            large.add(outcomes::write(&state, finished, again));
+            large.add(write_large(&state, finished, again));
         }
         if plan.has_outcomes() {
             outcomes.add(write(&state, plan));
@@ -120,14 +121,21 @@ async fn until(monotonic: Option<i64>) {
     }
 }
 
-async fn write(state: &State, plan: Plan) -> Result<()> {
+async fn write_large(state: &State, mut finished: Vec<Finished>, again: Vec<Settlement>) -> Result<()> {
+    notes::send(state, notes::last(state, &mut finished)).await?;
+    outcomes::write(state, finished, again).await
+}
+
+async fn write(state: &State, mut plan: Plan) -> Result<()> {
+    let reports = notes::last(state, &mut plan.settle);
     // All are sent on one connection, in this order, before the first reply is awaited.
-    let (settled, recorded, vetted) = tokio::join!(
+    let (noted, settled, recorded, vetted) = tokio::join!(
+        notes::send(state, reports),
         outcomes::write(state, plan.settle, plan.again),
         record_starts(state, plan.record),
         vet_starts(state, plan.vet),
     );
-    settled.and(recorded).and(vetted)
+    settled.and(recorded).and(vetted).and(noted)
 }
 
 async fn record_starts(state: &State, runs: Vec<(usize, Start)>) -> Result<()> {
@@ -137,7 +145,9 @@ async fn record_starts(state: &State, runs: Vec<(usize, Start)>) -> Result<()> {
     let starts: Vec<Start> = runs.into_iter().map(|(_, start)| start).collect();
     let worker = state.identity();
     // A run that this worker no longer owns is detected when it is settled.
-    deliver::start(&state.shared.link, &state.shared.keys, &worker, &starts, Patience::Endless).await.map(drop)
+    deliver::start(&state.shared.link, &state.shared.keys, &worker, &starts, Patience::Endless).await?;
+    state.have_changed(starts.iter().map(|start| start.id.as_str()));
+    Ok(())
 }
 
 async fn vet_starts(state: &State, runs: Vec<(usize, Start)>) -> Result<()> {
@@ -147,6 +157,7 @@ async fn vet_starts(state: &State, runs: Vec<(usize, Start)>) -> Result<()> {
     let (slots, starts): (Vec<usize>, Vec<Start>) = runs.into_iter().unzip();
     let worker = state.identity();
     let refused = deliver::start(&state.shared.link, &state.shared.keys, &worker, &starts, Patience::Endless).await?;
+    state.have_changed(starts.iter().map(|start| start.id.as_str()));
     let mut desk = lock(&state.desk);
     desk.vetted(&slots, &starts, &refused, state.now_ms());
     state.offer(&desk);
@@ -221,11 +232,22 @@ fn log_unreadable(state: &State, stream: usize, id: &str, reason: &str) {
     state.log(Level::Error, message);
 }
 
-/// Read the arguments of one job that are stored separately.
-async fn read_body(state: &State, read: Read) -> Result<()> {
-    let key = state.shared.keys.body(&read.id, read.nonce);
-    let body = match bodies::body(&state.shared.link, &key, Patience::Endless).await {
-        Ok(body) => body,
+/// Read the arguments and the checkpoint of one job, if they are stored separately.
+async fn read_parts(state: &State, read: &Read) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>)> {
+    let (link, keys) = (&state.shared.link, &state.shared.keys);
+    let (mut body, mut checkpoint) = (None, None);
+    if read.has_notes {
+        checkpoint = scripts::notes::checkpoint(link, keys, &read.id, read.nonce, Patience::Endless).await?;
+    }
+    if read.has_body {
+        body = bodies::body(link, &keys.body(&read.id, read.nonce), Patience::Endless).await?;
+    }
+    Ok((body, checkpoint))
+}
+
+async fn read_job(state: &State, read: Read) -> Result<()> {
+    let (body, checkpoint) = match read_parts(state, &read).await {
+        Ok(parts) => parts,
         Err(error) if error.is_about_this_call() || matches!(error, Error::Refused(_)) => {
             let reason = error.is_about_this_call().then(|| error.to_string());
             let limit = if reason.is_some() { ", for eleven minutes in total" } else { "" };
@@ -234,8 +256,9 @@ async fn read_body(state: &State, read: Read) -> Result<()> {
             state.offer(&desk);
             drop(desk);
             if state.refusals.is_due(monotonic_ms()) {
+                let what = if read.has_body { "arguments" } else { "checkpoint" };
                 let message = format!(
-                    "the arguments of job {} cannot be read now, so it is returned to the queue{limit}: {error}",
+                    "the {what} of job {} cannot be read now, so it is returned to the queue{limit}: {error}",
                     read.id
                 );
                 state.log(Level::Warning, message);
@@ -245,6 +268,7 @@ async fn read_body(state: &State, read: Read) -> Result<()> {
         Err(error) => return Err(error),
     };
     let mut desk = lock(&state.desk);
+    desk.restore_checkpoint(&read, checkpoint);
     let fault = desk.complete_job(&read, body, state.now_ms());
     state.offer(&desk);
     drop(desk);

@@ -292,6 +292,7 @@ pub fn settlement(entry: &Entry, verdict: Verdict) -> Settlement {
         is_lost: false,
         unique,
         separate_body,
+        has_notes: false,
         guard_ms,
         verdict,
     }

@@ -14,6 +14,8 @@ Import the public names from here. The modules:
 | `dispatch` | turns calls into submissions: `options`, `enqueue`, `prepare` |
 | `pending` | an enqueue that has not been sent |
 | `job` | the handle to an enqueued job |
+| `progress` | the progress of a job; loaded when it is used |
+| `events` | the events of a job; loaded when they are used |
 | `results` | status, result and snapshot of a job |
 | `late` | the error of a wait without a result: where the job is |
 | `inspection` | the types of what `inspect()` returns |
@@ -34,6 +36,8 @@ Import the public names from here. The modules:
 | `_core` | calls the engine |
 """
 
+from typing import TYPE_CHECKING
+
 from ardiq.app import Ardiq
 from ardiq.context import TaskContext, current_task
 from ardiq.control import Abort, Reject, Retry
@@ -50,6 +54,7 @@ from ardiq.errors import (
     PayloadTooLargeError,
     ResultNotFoundError,
     SerializationError,
+    StaleRunError,
     SystemResourceError,
     VersionMismatchError,
     WorkerExhaustedError,
@@ -60,6 +65,22 @@ from ardiq.pending import PendingEnqueue
 from ardiq.results import DeadJob, TaskInfo, TaskResult, TaskStatus
 from ardiq.task import Task
 from ardiq.version import check_core_version
+
+if TYPE_CHECKING:
+    from ardiq.events import JobEvent
+    from ardiq.progress import Progress
+else:
+
+    def __getattr__(name):
+        """Load the types that few programs name."""
+        if name == "JobEvent":
+            from ardiq.events import JobEvent as found
+        elif name == "Progress":
+            from ardiq.progress import Progress as found
+        else:
+            raise AttributeError(f"module 'ardiq' has no attribute {name!r}")
+        return found
+
 
 __version__ = check_core_version()
 
@@ -77,13 +98,16 @@ __all__ = [
     "DeadJob",
     "InvalidIdError",
     "Job",
+    "JobEvent",
     "PayloadTooLargeError",
     "PendingEnqueue",
     "Prepared",
+    "Progress",
     "Reject",
     "ResultNotFoundError",
     "Retry",
     "SerializationError",
+    "StaleRunError",
     "SystemResourceError",
     "Task",
     "TaskContext",

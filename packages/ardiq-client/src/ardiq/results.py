@@ -159,7 +159,7 @@ async def wait(app: Ardiq, job_id: str, timeout_ms: int | None) -> TaskResult[An
         from ardiq.late import timed_out
 
         raise await timed_out(app, job_id, timeout_ms)
-    return _result_of(app._codec, record)
+    return result_of(app._codec, record)
 
 
 def wait_sync(app: Ardiq, job_id: str, timeout_ms: int | None) -> TaskResult[Any] | None:
@@ -169,10 +169,11 @@ def wait_sync(app: Ardiq, job_id: str, timeout_ms: int | None) -> TaskResult[Any
         from ardiq.late import timed_out_sync
 
         raise timed_out_sync(app, job_id, timeout_ms)
-    return _result_of(app._codec, record)
+    return result_of(app._codec, record)
 
 
-def _result_of(codec: Codec, record: ResultRecord | None) -> TaskResult[Any] | None:
+def result_of(codec: Codec, record: ResultRecord | None) -> TaskResult[Any] | None:
+    """Convert the engine's reply to a `TaskResult`."""
     if record is None:
         return None
     value = record[1]

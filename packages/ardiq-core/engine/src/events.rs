@@ -93,6 +93,11 @@ impl<F: FnMut(JobEvent) -> bool> Following<'_, F> {
         if self.can_listen { LOOK_AFTER } else { POLL_AFTER }
     }
 
+    /// Whether the job that the caller follows is unfinished.
+    fn is_same(&self, view: &View) -> bool {
+        view.is_open() && self.known.nonce.is_none_or(|known| view.nonce == Some(known))
+    }
+
     /// Tell the caller what has changed. Returns whether it is still there.
     fn update(&mut self, mut view: View) -> bool {
         let since = |report: &Option<Report>| report.as_ref().map_or(0, |report| report.at_ms);
@@ -154,8 +159,9 @@ pub async fn follow(shared: &Arc<Shared>, id: &str, tell: impl FnMut(JobEvent) -
     let mut next = following.next_look();
     loop {
         match view.take() {
-            Some(view) if view.is_open() && following.known.nonce.is_none_or(|known| view.nonce == Some(known)) => {
-                if !following.update(view) {
+            Some(view) if following.is_same(&view) => {
+                let is_there = following.update(view);
+                if !is_there {
                     return Ok(JobEvent::default());
                 }
             }

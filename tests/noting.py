@@ -10,9 +10,9 @@ from ardiq import Ardiq, Job, Progress, TaskContext, current_task
 
 
 @asynccontextmanager
-async def working(app: Ardiq, **overrides: Any) -> AsyncIterator[None]:
+async def working(app: Ardiq, *, grace_s: float = 0, concurrency: int | None = None) -> AsyncIterator[None]:
     async with asyncio.timeout(30):
-        worker = asyncio.create_task(app.run(**{"shutdown_grace_s": 0, **overrides}))
+        worker = asyncio.create_task(app.run(shutdown_grace_s=grace_s, concurrency=concurrency))
         try:
             yield
         finally:

@@ -1,4 +1,6 @@
-"""Checkpoints outlive the processes that saved them, and belong to the rightful owner of the job."""
+"""Checkpoints outlive the processes that saved them, and belong to the rightful owner of the
+job.
+"""
 
 import signal
 

@@ -122,7 +122,7 @@ async def test_events_survive_a_restart_of_the_server(make_server: MakeServer, q
             await gate.wait()
             await here().progress(number)
 
-    async with working(app, shutdown_grace_s=5):
+    async with working(app, grace_s=5):
         job = await work.enqueue()
         follower = asyncio.create_task(collected(job))
         await gate.arrival()

@@ -1,9 +1,9 @@
 -- note: store what runs report, each only if its delivery is still valid.
 --
 -- KEYS  per run: key of the job, key of its notes
--- ARGV  per run: id, entry id, stream without the queue's prefix, progress ("" if there is none), "c"
---       and the checkpoint ("" if there is none), channels of the processes that follow the job,
---       each followed by a space
+-- ARGV  per run: id, entry id, stream without the queue's prefix, progress ("" if there is none),
+--       "c" and the checkpoint ("" if there is none), channels of the processes that follow the
+--       job, each followed by a space
 -- out   positions (from 0) of runs whose delivery was no longer valid: nothing was stored for them
 -- The flag of a job that has notes is in the header of its next entry: entries never change.
 local refused, valid = {}, {}

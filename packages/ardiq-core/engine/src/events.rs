@@ -166,7 +166,8 @@ pub async fn follow(shared: &Arc<Shared>, id: &str, tell: impl FnMut(JobEvent) -
                 }
             }
             Some(view) => {
-                // It has ended, so the result has been sent, and arrives before the reply to a ping.
+                // It has ended, so the result has been sent, and arrives before the reply to a
+                // ping.
                 let _ = shared.link.probe(Patience::Endless).await;
                 if let Ok(result) = timeout(ARRIVAL, &mut ended).await {
                     return following.end(result);

@@ -161,8 +161,8 @@ class Mailbox:
         """
 
     def forget(self, request_id: int) -> None:
-        """Cancel this request, if it waits for a result or for the end of an aborted job, or follows
-        a job.
+        """Cancel this request, if it waits for a result or for the end of an aborted job, or
+        follows a job.
         """
 
     def depth(self, request_id: int) -> None:

@@ -128,8 +128,9 @@ impl Desk {
         }
     }
 
-    /// Add the arguments of a job, or None if they are missing or are in its envelope. Return why the job cannot run, if
-    /// it cannot. Arguments of a job that was returned, or lost with the lease, are dropped.
+    /// Add the arguments of a job, or None if they are missing or are in its envelope. Return why
+    /// the job cannot run, if it cannot. Arguments of a job that was returned, or lost with the
+    /// lease, are dropped.
     pub fn complete_job(&mut self, read: &Read, body: Option<Vec<u8>>, now_ms: u64) -> Option<String> {
         let mut delivery = Delivery { job: self.incomplete.remove(read)?, fault: None };
         if read.has_body {

@@ -75,6 +75,21 @@ def held_in_thread() -> int:
 
 
 @app.task
+async def resume() -> list[int]:
+    """Run until the gate is open. Returns the ids of all processes that have begun this job."""
+    run = current_task()
+    assert run is not None
+    pids = [*run.last_checkpoint(list[int]()), os.getpid()]
+    await run.checkpoint(pids)
+    await run.progress(len(pids), message=f"process {os.getpid()}")
+    note("start")
+    while not _gate.exists():  # noqa: ASYNC110, ASYNC240 - another process opens it
+        await asyncio.sleep(0.01)
+    await run.checkpoint([*pids, 0])
+    return pids
+
+
+@app.task
 async def nap(seconds: float) -> int:
     note("start")
     await asyncio.sleep(seconds)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ardiq import Ardiq
+from ardiq import Ardiq, Retry, current_task
 from ardiq_cli.exits import ExitCode
 from tests.programs import StartProgram, eventually
 from tests.servers import Server
@@ -225,3 +225,27 @@ def test_table_in_a_pipe_is_not_cut_off(app: Ardiq, ask: Ask, server: Server) ->
     done = ask("inspect", "jobs", "--queue", app.queue_name, "--url", server.url)
     assert name in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def test_one_job_shows_its_progress(
+    app: Ardiq, look: Callable[..., dict[str, object]], ask: Ask, server: Server
+) -> None:
+    @app.task(max_retries=1)
+    async def work() -> None:
+        context = current_task()
+        assert context is not None
+        await context.progress(30, 120, "reading\x1b[31m")
+        app.stop()
+        raise Retry(delay_ms=3_600_000)
+
+    job = work.enqueue_sync()
+    assert look("jobs", job.id)["progress"] is None
+    asyncio.run(app.run())
+    progress = look("jobs", job.id)["progress"]
+    assert isinstance(progress, dict)
+    assert progress["updated"] > 1_600_000_000_000
+    assert {**progress, "updated": 0} == {"done": 30, "total": 120, "message": "reading\x1b[31m", "updated": 0}
+    shown = ask("inspect", "jobs", job.id, "--queue", app.queue_name, "--url", server.url).stdout
+    assert "30 of 120 (25%), at " in shown
+    assert "reading" in shown
+    assert "\x1b" not in shown

@@ -17,9 +17,9 @@ from ardiq.task import TaskOptions
 PUBLIC = {
     "Abort",
     "Ardiq", "ArdiqError", "BoundTask", "BrokerClosedError", "BrokerDataError", "BrokerError", "BrokerRefusedError",
-    "BrokerUnfitError", "BrokerUnreachableError", "DeadJob", "Group", "InvalidIdError", "Job", "PayloadTooLargeError",
-    "PendingEnqueue", "Prepared", "Reject", "ResultNotFoundError", "Retry", "SerializationError", "SystemResourceError",
-    "Task", "TaskContext",
+    "BrokerUnfitError", "BrokerUnreachableError", "DeadJob", "Group", "InvalidIdError", "Job", "JobEvent", "PayloadTooLargeError",
+    "PendingEnqueue", "Prepared", "Progress", "Reject", "ResultNotFoundError", "Retry", "SerializationError", "SystemResourceError",
+    "StaleRunError", "Task", "TaskContext",
     "TaskInfo", "TaskRef", "TaskResult", "TaskStatus", "VersionMismatchError", "WorkerExhaustedError", "WorkerNotInstalledError", "__version__",
     "current_task", "gather", "map",
 }  # fmt: skip

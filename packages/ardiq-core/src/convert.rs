@@ -19,6 +19,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::error::raise;
+use crate::notes;
 
 const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
@@ -184,6 +185,9 @@ pub fn answer(py: Python<'_>, answer: Answer) -> PyResult<Bound<'_, PyAny>> {
         Answer::Number(number) => Ok(number.into_pyobject(py)?.into_any()),
         Answer::Result(None) => Ok(py.None().into_bound(py)),
         Answer::Result(Some(result)) => Ok(result_record(py, &result)?.into_any()),
+        Answer::Progress(None) => Ok(py.None().into_bound(py)),
+        Answer::Progress(Some(report)) => Ok(notes::report(py, &report)?.into_any()),
+        Answer::Event(event) => Ok(notes::event(py, &event)?.into_any()),
         Answer::Jobs(jobs) => {
             let jobs = jobs.iter().map(|job| job_record(py, job)).collect::<PyResult<Vec<_>>>()?;
             Ok(PyList::new(py, jobs)?.into_any())
@@ -218,7 +222,7 @@ pub fn new_bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBy
     })
 }
 
-fn result_record<'py>(py: Python<'py>, result: &ResultRecord) -> PyResult<Bound<'py, PyTuple>> {
+pub fn result_record<'py>(py: Python<'py>, result: &ResultRecord) -> PyResult<Bound<'py, PyTuple>> {
     let (success, value) = match &result.outcome {
         record::Outcome::Value(value) => (true, new_bytes(py, value)?.into_any()),
         record::Outcome::Failure(text) => (false, PyString::new(py, text).into_any()),

@@ -15,6 +15,7 @@ pub fn raise(error: Error) -> PyErr {
         Error::Unreachable { .. } => "BrokerUnreachableError",
         Error::Refused(_) => "BrokerRefusedError",
         Error::Unfit(_) => "BrokerUnfitError",
+        Error::StaleRun => "StaleRunError",
         Error::Closed => "BrokerClosedError",
         Error::Protocol(_) => "BrokerDataError",
         Error::System { .. } => "SystemResourceError",

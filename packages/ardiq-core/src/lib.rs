@@ -7,6 +7,7 @@
 //! | `mailbox` | `Mailbox`: sends requests, and holds their replies |
 //! | `worker` | `Worker`: fetches jobs, passes them to the host, and commits their outcomes |
 //! | `convert` | converts tuples to the engine's types and back |
+//! | `notes` | the same for progress and events of jobs |
 //! | `protocol` | the protocol as data |
 //! | `error` | maps engine errors to exceptions |
 //!
@@ -20,6 +21,7 @@ mod convert;
 mod core;
 mod error;
 mod mailbox;
+mod notes;
 mod protocol;
 mod worker;
 

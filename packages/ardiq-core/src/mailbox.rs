@@ -14,10 +14,12 @@ use ardiq_engine::mailbox::{LOGS, Mailbox as Replies, Reply, RequestId};
 use ardiq_engine::protocol::state::Listing;
 use ardiq_engine::submit::Submission;
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyList;
 
 use crate::convert;
 use crate::error::raise;
+use crate::worker::Worker;
 
 /// How often a blocked thread checks for signals.
 const SIGNAL_PERIOD: Duration = Duration::from_millis(50);
@@ -167,6 +169,21 @@ impl Mailbox {
     /// Read the state of jobs. The answer is `list[JobRecord]`, in order.
     fn lookup(&self, request_id: RequestId, job_ids: Vec<String>) {
         self.client.lookup(&self.replies, request_id, job_ids);
+    }
+
+    /// Read the progress of an unfinished job. The answer is a `ProgressRecord`, or None.
+    fn progress(&self, request_id: RequestId, job_id: String) {
+        self.client.progress(&self.replies, request_id, job_id);
+    }
+
+    /// Follow a job. There are several answers, each an `EventRecord`, up to the last one.
+    fn follow(&self, request_id: RequestId, job_id: String) {
+        self.client.follow(&self.replies, request_id, job_id);
+    }
+
+    /// Store a checkpoint of a run. The answer is an int, 1.
+    fn checkpoint(&self, request_id: RequestId, worker: &Worker, slot: usize, value: PyBackedBytes) {
+        self.client.store_checkpoint(&self.replies, request_id, &worker.engine, slot, value.to_vec());
     }
 
     /// Abort a job, and wait until it has ended. The answer is an int: 1 if it has ended as aborted

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use ardiq_engine::client::Client;
 use ardiq_engine::lock::lock;
 use ardiq_engine::printable::printable;
+use ardiq_engine::protocol::notes::Progress;
 use ardiq_engine::worker::desk::Assignment;
 use ardiq_engine::worker::judge::Outcome;
 use ardiq_engine::worker::{Settings, Worker as Engine};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::convert;
 use crate::core::Core;
@@ -46,7 +47,7 @@ impl NameCache {
 /// The engine of one worker: fetches jobs, passes them to its host, and commits their outcomes.
 #[pyclass(frozen, module = "ardiq_core._core")]
 pub struct Worker {
-    engine: Engine,
+    pub engine: Engine,
     names: NameCache,
     /// Keeps the I/O thread alive as long as the worker.
     _client: Arc<Client>,
@@ -149,6 +150,18 @@ impl Worker {
     /// The slots of runs that are to be aborted. Each is returned once.
     fn take_aborts(&self) -> Vec<usize> {
         self.engine.take_aborts()
+    }
+
+    /// Report the progress of a run. The report of a run that is over is dropped.
+    #[pyo3(signature = (slot, done, total=None, message=None))]
+    fn report(&self, slot: usize, done: u64, total: Option<u64>, message: Option<String>) {
+        self.engine.report(slot, Progress { done, total, message });
+    }
+
+    /// The last checkpoint of the job in this slot, or None.
+    fn checkpoint<'py>(&self, py: Python<'py>, slot: usize) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let checkpoint = self.engine.checkpoint(slot).map_err(raise)?;
+        checkpoint.map(|value| convert::new_bytes(py, &value)).transpose()
     }
 
     /// Submit the outcomes of finished runs. It accepts only a list, for the same reason as

@@ -242,6 +242,7 @@ async def _one_job(url: str | None, queue: str | None, job_id: str) -> "Row":
 
 
 async def _find(app: "Ardiq", job_id: str) -> "Row | None":
+    from ardiq import Job
     from ardiq.errors import BrokerRefusedError, SerializationError
     from ardiq_cli import tables, trouble
 
@@ -256,5 +257,7 @@ async def _find(app: "Ardiq", job_id: str) -> "Row | None":
         except (BrokerRefusedError, SerializationError) as error:  # its arguments cannot be read, or are no call
             return {"task_id": job_id, "status": str(await app.status(job_id)), "error": str(error)}
         if info is not None:
-            return tables.job_facts(info, trouble.of_job(info, (await app.inspect())["workers"]))
+            progress = await Job(app, job_id).progress()
+            facts = tables.job_facts(info, trouble.of_job(info, (await app.inspect())["workers"]))
+            return {**facts, "progress": None if progress is None else progress._asdict()}
     return None

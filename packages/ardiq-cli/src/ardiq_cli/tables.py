@@ -194,6 +194,8 @@ def show_one(facts: Row, *, as_json: bool) -> None:
             continue
         if name in ("enqueue_time", "start", "finish", "scheduled_at"):
             value = moment(value) if value else "-"
+        if name == "progress":
+            value = progress_text(value)
         text = value if isinstance(value, str) else python_form(value)
         table.add_row(name, _plain(printable_lines(text) if name == "traceback" else printable(text)))
     _print(table, width=_width())
@@ -202,6 +204,14 @@ def show_one(facts: Row, *, as_json: bool) -> None:
 def _is_empty(value: object) -> bool:
     # Do not compare the value: its type defines what `==` does.
     return value is None or (isinstance(value, str | tuple | dict) and len(cast("Sequence[object]", value)) == 0)
+
+
+def progress_text(progress: Row) -> str:
+    """Return `30 of 120 (25%), at 12:00:00: reading`, as far as it is known."""
+    done, total, message = progress["done"], progress["total"], progress["message"]
+    text = f"{done} of {total}" if total is not None else str(done)
+    text += f" ({min(100, 100 * done // total)}%)" if total else ""
+    return f"{text}, at {moment(progress['updated'])}{f': {message}' if message else ''}"
 
 
 def age(elapsed_ms: int) -> str:

@@ -16,6 +16,8 @@ Import the public names from here. The modules:
 | `workflow` | jobs that depend on each other, before they are sent |
 | `group` | jobs whose outputs go together to the next one |
 | `job` | the handle to an enqueued job |
+| `progress` | the progress of a job; loaded when it is used |
+| `events` | the events of a job; loaded when they are used |
 | `results` | status, result and snapshot of a job |
 | `late` | the error of a wait without a result: where the job is |
 | `inspection` | the types of what `inspect()` returns |
@@ -54,6 +56,7 @@ from ardiq.errors import (
     PayloadTooLargeError,
     ResultNotFoundError,
     SerializationError,
+    StaleRunError,
     SystemResourceError,
     VersionMismatchError,
     WorkerExhaustedError,
@@ -66,7 +69,25 @@ from ardiq.task import Task
 from ardiq.version import check_core_version
 
 if TYPE_CHECKING:
+    from ardiq.events import JobEvent
     from ardiq.group import Group, gather, map
+    from ardiq.progress import Progress
+else:
+
+    def __getattr__(name):
+        """Load what few programs use."""
+        if name == "JobEvent":
+            from ardiq.events import JobEvent as found
+        elif name == "Progress":
+            from ardiq.progress import Progress as found
+        elif name in ("Group", "gather", "map"):
+            from ardiq import group
+
+            found = getattr(group, name)
+        else:
+            raise AttributeError(f"module 'ardiq' has no attribute {name!r}", name=name)
+        return found
+
 
 __version__ = check_core_version()
 
@@ -85,13 +106,16 @@ __all__ = [
     "Group",
     "InvalidIdError",
     "Job",
+    "JobEvent",
     "PayloadTooLargeError",
     "PendingEnqueue",
     "Prepared",
+    "Progress",
     "Reject",
     "ResultNotFoundError",
     "Retry",
     "SerializationError",
+    "StaleRunError",
     "SystemResourceError",
     "Task",
     "TaskContext",
@@ -107,12 +131,3 @@ __all__ = [
     "gather",
     "map",
 ]
-
-
-def __getattr__(name: str) -> object:
-    # Workflows are loaded with the first one.
-    if name in ("Group", "gather", "map"):
-        from ardiq import group
-
-        return getattr(group, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)

@@ -12,6 +12,7 @@ from ardiq_core.errors import (
     BrokerUnfitError,
     BrokerUnreachableError,
     ResultNotFoundError,
+    StaleRunError,
     SystemResourceError,
 )
 
@@ -27,6 +28,7 @@ __all__ = [
     "PayloadTooLargeError",
     "ResultNotFoundError",
     "SerializationError",
+    "StaleRunError",
     "SystemResourceError",
     "VersionMismatchError",
     "WorkerExhaustedError",
@@ -39,7 +41,9 @@ class SerializationError(ArdiqError, TypeError):
 
 
 class PayloadTooLargeError(ArdiqError, ValueError):
-    """The encoded arguments are larger than `max_payload_bytes`."""
+    """The encoded arguments of a job, or an encoded checkpoint, are larger than
+    `max_payload_bytes`.
+    """
 
 
 class InvalidIdError(ArdiqError, TypeError, ValueError):

@@ -17,6 +17,7 @@ from ardiq._functions import implementations, without_cache, written_function
 from ardiq.results import result_of
 
 if TYPE_CHECKING:
+    from ardiq._core import Request
     from ardiq.app import Ardiq
     from ardiq.cron import Schedule
     from ardiq.running import Runner
@@ -66,6 +67,16 @@ class Host:
         Raises BrokerClosedError if the app is closed.
         """
         return self.app._connection.core()
+
+    async def ask(self, request: Request) -> Any:
+        """Make one request from the running loop and wait for the answer."""
+        return await self.app._connection.ask(request)
+
+    def ask_sync(self, request: Request, call: str) -> Any:
+        """Make one request from a thread and wait for the answer. `call` is the public method that
+        does so, without `_sync`.
+        """
+        return self.app._connection.ask_sync(request, call)
 
     def explain(self, error: Exception) -> Exception:
         """Return the error with what else the reader can do if the server cannot be reached."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, TypeVarTuple, overload
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
     from datetime import timedelta
 
     from ardiq.app import Ardiq
     from ardiq.dispatch import Dispatch
+    from ardiq.events import JobEvent
     from ardiq.pending import PendingEnqueue
+    from ardiq.progress import Progress
     from ardiq.results import TaskInfo, TaskResult, TaskStatus
 
 Q = ParamSpec("Q")
@@ -158,6 +161,61 @@ class Job(Generic[R]):
         from ardiq.workflow import finally_
 
         return finally_(self._app, self, child, args, kwargs)
+
+    async def progress(self) -> Progress | None:
+        """Return what the task of the job has reported last with `current_task().progress()`.
+
+        Returns:
+            The progress, also while the job waits for its next attempt; None if nothing has been
+            reported, or the job has ended or is unknown.
+
+        Raises:
+            BrokerError: If Redis cannot be reached or refuses the request.
+
+        Example:
+            ```python
+            progress = await job.progress()
+            if progress is not None:
+                print(f"{progress.done} of {progress.total}")
+            ```
+        """
+        from ardiq.progress import read
+
+        return await read(self._app, self._id)
+
+    def progress_sync(self) -> Progress | None:
+        """Blocking version of `progress`, for code without an event loop."""
+        from ardiq.progress import read_sync
+
+        return read_sync(self._app, self._id)
+
+    def events(self) -> AsyncGenerator[JobEvent[R], None]:
+        """Follow the job: iterate over its state and its progress as they change, until it has
+        ended.
+
+        The first event is the present state. The last one has the result, if it is known. If the
+        job has ended already or is unknown, the first event is the last one.
+
+        Workers send the events, so they arrive within milliseconds. Lost messages, and changes that
+        are not announced, are noticed within 30 seconds. If you are slower than the events, you get
+        the latest progress and each state. You can stop iterating at any time.
+
+        Returns:
+            An asynchronous iterator. While Redis cannot be reached, it waits.
+
+        Raises:
+            BrokerError: By the first step, if Redis cannot be reached or refuses the request.
+            SerializationError: If the value of the result cannot be decoded.
+
+        Example:
+            ```python
+            async for event in job.events():
+                print(event.status, event.progress)
+            ```
+        """
+        from ardiq.events import follow
+
+        return follow(self._app, self._id)
 
     async def status(self) -> TaskStatus:
         """Return the state of the job now.

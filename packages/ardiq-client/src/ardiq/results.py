@@ -160,7 +160,7 @@ async def wait(app: Ardiq, job_id: str, timeout_ms: int | None) -> TaskResult[An
         from ardiq.late import timed_out
 
         raise await timed_out(app, job_id, timeout_ms)
-    return _result_of(app._codec, record)
+    return result_of(app._codec, record)
 
 
 def wait_sync(app: Ardiq, job_id: str, timeout_ms: int | None) -> TaskResult[Any] | None:
@@ -170,15 +170,13 @@ def wait_sync(app: Ardiq, job_id: str, timeout_ms: int | None) -> TaskResult[Any
         from ardiq.late import timed_out_sync
 
         raise timed_out_sync(app, job_id, timeout_ms)
-    return _result_of(app._codec, record)
+    return result_of(app._codec, record)
 
 
-def _result_of(codec: Codec, record: ResultRecord | None) -> TaskResult[Any] | None:
-    return None if record is None else result_of(codec, record)
-
-
-def result_of(codec: Codec, record: ResultRecord) -> TaskResult[Any]:
-    """Convert a record of the engine to a `TaskResult`."""
+def result_of(codec: Codec, record: ResultRecord | None) -> TaskResult[Any] | None:
+    """Convert the engine's reply to a `TaskResult`."""
+    if record is None:
+        return None
     value = record[1]
     # The fields of a record are those of `TaskResult`, in the same order.
     return TaskResult(record[0], codec.decode_value(value) if isinstance(value, bytes) else value, *record[2:])

@@ -4,8 +4,8 @@
 -- `aborting` holds the jobs that a worker has and that are to be aborted: the nonce of the enqueue
 -- by job id. A mark stays until its job has ended, so it outlives the worker.
 
-local function marks(aborting, running, linked, releasing, base, links, job_prefix, unique_prefix, body_prefix)
-  local finish = endings(running, job_prefix, unique_prefix, body_prefix)
+-- `finish` ends a job, see `endings`.
+local function marks(aborting, linked, releasing, base, links, finish)
   local parents = base .. string.match(links, '^%S+ (%S+)')
 
   -- Whether the job in this envelope is to be aborted.

@@ -9,6 +9,10 @@ local function hex(nonce)
   return (string.gsub(nonce, '.', function(byte) return string.format('%02x', string.byte(byte)) end))
 end
 
+-- The key of a job whose name also has the nonce of the enqueue. `text` is its record or its
+-- envelope: the nonce has the same position in both.
+local function key_of_run(prefix, id, text) return prefix .. id .. ':' .. hex(sub(text, NONCE, NONCE_END)) end
+
 local FAILED_BY = 'dependency failed: '
 
 -- What children need to know about a parent that has ended: whether it has succeeded, whether it

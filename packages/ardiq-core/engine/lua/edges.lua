@@ -39,7 +39,8 @@ local function edges(base, links, due, linked, releasing, job_prefix, finish, tt
     ended[#ended + 1] = { token = token, what = departure(id, record, was_ready), has_inputs = has_inputs }
   end
 
-  -- A job that waits for others, or nil. A join is asked for once in each call, not once per member.
+  -- A job that waits for others, or nil. A join is asked for once in each call, not once per
+  -- member.
   local known = {}
   local function waiting(id, nonce)
     if known[id] and known[id].nonce == nonce then return known[id] end

@@ -4,7 +4,8 @@
 -- The minimum lifetime of the result of a job that a script ends.
 local ENDED_MS = 300000
 
-local function endings(running, job_prefix, unique_prefix, body_prefix)
+-- Only a job that has run can have notes.
+local function endings(running, job_prefix, unique_prefix, body_prefix, notes_prefix)
   -- Name, unique identity and repeat time in an envelope. The body lies between them, and cmsgpack
   -- cannot read binary data.
   local function fields_of(envelope)
@@ -40,7 +41,8 @@ local function endings(running, job_prefix, unique_prefix, body_prefix)
       call('SET', job_prefix .. id, record, 'PX', string.format('%.0f', longest))
     end
     if type(unique) == 'string' and ask('GET', unique_prefix .. unique) == id then call('DEL', unique_prefix .. unique) end
-    call('UNLINK', body_prefix .. id .. ':' .. hex(sub(envelope, NONCE, NONCE_END)))
+    call('UNLINK', key_of_run(body_prefix, id, envelope))
+    if notes_prefix then call('UNLINK', key_of_run(notes_prefix, id, envelope)) end
     call('HDEL', running, id)
     return record
   end

@@ -14,7 +14,7 @@
 --               R  finished: result, msgpack
 --               T  finished: nothing; the result is not stored, or has its own key because it
 --                  expires before the record
-local HEADER, SUSPECT, SEPARATE_BODY, ALONE = 13, 1, 2, 4
+local HEADER, SUSPECT, SEPARATE_BODY, ALONE, NOTES = 13, 1, 2, 4, 16
 -- How `struct` packs a header, and the header of a job that has not run.
 local HEADER_FORMAT, NEW_HEADER_FORMAT = '>HBBBHI6', '>HBBBI8'
 -- Positions in a record: the first and last byte of the nonce, and the first byte of the rest. The

@@ -3,11 +3,11 @@
 --
 -- KEYS  workers, worker info, running, pulse, lanes, waiters, aborting, linked, releasing, then
 --       pairs (returned stream, lane stream) that the caller serves
--- ARGV  base, job prefix, unique prefix, body prefix, prefix of survivals, group, calling worker,
---       maximum number of jobs, "1" to look also for consumers that never signed on, time at which
---       this call was expected in ms (see leases.lua), prefixes of the two kinds of stream
---       (returned, lane), names of links, then pairs (worker, lease) that an earlier call returned
---       as expired
+-- ARGV  base, job prefix, unique prefix, body prefix, prefix of survivals, prefix of notes, group,
+--       calling worker, maximum number of jobs, "1" to look also for consumers that never signed
+--       on, time at which this call was expected in ms (see leases.lua), prefixes of the two kinds
+--       of stream (returned, lane), names of links, then pairs (worker, lease) that an earlier call
+--       returned as expired
 -- out   now, dead worker ("" when there is none), jobs taken over, how many of these had started, 1
 --       when none of its work is left, ids of some that had started, 1 if jobs are to be aborted
 --       (else 0), 1 if jobs depend on others (else 0), then pairs (worker, lease) whose lease has
@@ -21,9 +21,10 @@
 -- attempts. A job that is marked in `aborting` ends as aborted.
 local workers, info, running, pulse, known_lanes, waiters, aborting, linked, releasing = unpack(KEYS, 1, 9)
 local FIRST_STREAM = 10
-local base, job_prefix, unique_prefix, body_prefix, survivals_prefix, group, asker = unpack(ARGV, 1, 7)
-local left, sweep, expected = tonumber(ARGV[8]), ARGV[9] == '1', ARGV[10]
-local returned_prefix, lane_prefix, links = ARGV[11], ARGV[12], ARGV[13]
+local base, job_prefix, unique_prefix, body_prefix, survivals_prefix, notes_prefix = unpack(ARGV, 1, 6)
+local group, asker = ARGV[7], ARGV[8]
+local left, sweep, expected = tonumber(ARGV[9]), ARGV[10] == '1', ARGV[11]
+local returned_prefix, lane_prefix, links = ARGV[12], ARGV[13], ARGV[14]
 local FIRST_SEEN = 14
 local MOST_SUSPECTS, MOST_NAMED = 100, 10
 expect('zset', workers)
@@ -88,8 +89,8 @@ call('ZADD', workers, signed_off and -2 or -1, victim)
 out[2] = victim
 
 local taken, started = 0, 0
-local is_marked, abort =
-  marks(aborting, running, linked, releasing, base, links, job_prefix, unique_prefix, body_prefix)
+local finish = endings(running, job_prefix, unique_prefix, body_prefix, notes_prefix)
+local is_marked, abort = marks(aborting, linked, releasing, base, links, finish)
 local notify = tell()
 
 local function take_over(s, entry)
@@ -116,7 +117,7 @@ local function take_over(s, entry)
   end
   if had_begun and not signed_off then
     -- Earlier takeovers from workers that turned out to be alive were no deaths.
-    local survivals = survivals_prefix .. id .. ':' .. hex(sub(envelope, NONCE, NONCE_END))
+    local survivals = key_of_run(survivals_prefix, id, envelope)
     local survived = ask('SCARD', survivals) or 0
     if survived > 0 then
       deaths = math.max(0, deaths - survived)
@@ -128,6 +129,7 @@ local function take_over(s, entry)
     flags = flags - flags % (2 * ALONE) + flags % ALONE + (mode == 'a' and ALONE or 0)
   end
   if flags % 2 == 0 and not signed_off then flags = flags + SUSPECT end
+  flags = with_notes(flags, key_of_run(notes_prefix, id, envelope))
   local header = struct.pack(HEADER_FORMAT, tries % 65536, deaths, misses, flags, math.floor(tries / 65536), enqueued)
   if is_marked(id, envelope) then
     notify(waiters, id, abort(id, header, envelope, had_begun and run))

@@ -1,15 +1,15 @@
 -- release: release children of jobs that have ended, a limited number per call.
 --
 -- KEYS  due, running, waiters, aborting, linked, releasing
--- ARGV  base, job prefix, unique prefix, body prefix, names of links, wake channel, group, result
---       TTL in ms
+-- ARGV  base, job prefix, unique prefix, body prefix, prefix of notes, names of links, wake
+--       channel, group, result TTL in ms
 -- out   now, 1 if there is more to do (else 0), 1 if this user cannot publish (else 0)
 -- `releasing` has a field for each ended job whose children are not all released, by its token;
 -- "members <name>", a join that has failed, whose other members are not needed: those that no
 -- worker has and that only the join depends on are aborted; "inputs <name>", a job that has ended,
 -- some of whose inputs are shared with others: the last of them deletes the output.
 local due, running, waiters, aborting, linked, releasing = unpack(KEYS)
-local base, job_prefix, unique_prefix, body_prefix, links, wake, group, ttl = unpack(ARGV)
+local base, job_prefix, unique_prefix, body_prefix, notes_prefix, links, wake, group, ttl = unpack(ARGV)
 local MOST_FIELDS, MOST_EDGES, MOST_MEMBERS, LARGEST_MESSAGE = 10, 100, 50, 65536
 expect('hash', releasing)
 local page = call('HSCAN', releasing, '0', 'COUNT', MOST_FIELDS)[2]
@@ -20,14 +20,14 @@ need(releasing, link_commands())
 need(releasing, 'HSCAN', 'SPOP', 'LINDEX', 'XRANGE', 'XPENDING', 'XDEL')
 local children, parents, inputs, outputs = string.match(links, '^(%S+) (%S+) (%S+) (%S+)')
 children, parents, inputs, outputs = base .. children, base .. parents, base .. inputs, base .. outputs
-local finish = endings(running, job_prefix, unique_prefix, body_prefix)
+local finish = endings(running, job_prefix, unique_prefix, body_prefix, notes_prefix)
 local graph = edges(base, links, due, linked, releasing, job_prefix, finish, tonumber(ttl), MOST_EDGES)
 local notify, announce_due, is_refused, publish = tell()
 local told = {}
 
 -- Abort the members of a failed join that no worker has.
 local function drop_members(name)
-  local _, abort = marks(aborting, running, linked, releasing, base, links, job_prefix, unique_prefix, body_prefix)
+  local _, abort = marks(aborting, linked, releasing, base, links, finish)
   local withdraw = withdrawal(base, group, due, running, job_prefix, linked, releasing, abort)
   local tokens = redis.pcall('SPOP', parents .. name, MOST_MEMBERS)
   for _, token in ipairs(type(tokens) == 'table' and not tokens.err and tokens or {}) do

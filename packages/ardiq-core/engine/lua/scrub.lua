@@ -3,9 +3,9 @@
 --
 -- KEYS  due, running, waiters, workers, worker info, aborting, linked, releasing, then pairs
 --       (returned stream, lane stream)
--- ARGV  base, job prefix, unique prefix, body prefix, prefix of the keys set aside, group, names of
---       links, part of the queue, cursor ("0" to begin), maximum number of items; the parts are
---       waiters, running, due, workers, entries, aborting, linked, records
+-- ARGV  base, job prefix, unique prefix, body prefix, prefix of the keys set aside, group, prefix
+--       of notes, names of links, part of the queue, cursor ("0" to begin), maximum number of
+--       items; the parts are waiters, running, due, workers, entries, aborting, linked, records
 -- out   next cursor ("0" at the end), number of workers, then pairs (repair, what was repaired):
 --         told      number of jobs whose callers were removed: their time had passed, or no result
 --                   was to come
@@ -22,17 +22,20 @@
 --         mark      a job that was to be aborted, but has ended
 --         identity  a unique identity that no unfinished job holds
 --         body      arguments that no unfinished job needs: they expire
+--         notes     progress and checkpoints that no unfinished job needs: they were removed
 --         parent    a job with children that has ended: they are released
 --         link      what links jobs that have ended
 --         aside     a key of the wrong type: it was set aside
 local due, running, waiters, workers, info, aborting, linked, releasing = unpack(KEYS, 1, 8)
 local FIRST_STREAM = 9
-local base, job_prefix, unique_prefix, body_prefix, aside, group, links = unpack(ARGV, 1, 7)
-local part, cursor, most = ARGV[8], ARGV[9], ARGV[10]
+-- The position of the flags in a label.
+local FLAGS = 5
+local base, job_prefix, unique_prefix, body_prefix, aside, group, notes_prefix, links = unpack(ARGV, 1, 8)
+local part, cursor, most = ARGV[9], ARGV[10], ARGV[11]
 local location_of, is_alive = presence()
 local notify = tell()
-local is_marked, abort =
-  marks(aborting, running, linked, releasing, base, links, job_prefix, unique_prefix, body_prefix)
+local finish = endings(running, job_prefix, unique_prefix, body_prefix, notes_prefix)
+local is_marked, abort = marks(aborting, linked, releasing, base, links, finish)
 local out = { '0', call('ZCARD', workers) }
 expect('zset', due)
 expect('hash', running, waiters, info, aborting, linked, releasing)
@@ -133,6 +136,14 @@ local function has_runner(id, entry)
   return started == entry and call('ZSCORE', workers, worker)
 end
 
+-- The label with the flag of a job that has notes, if it has. The run that wrote them left no
+-- outcome.
+local function flagged(label, id, envelope)
+  local flags = string.byte(label, FLAGS)
+  local now_set = with_notes(flags, key_of_run(notes_prefix, id, envelope))
+  return sub(label, 1, FLAGS - 1) .. string.char(now_set) .. sub(label, FLAGS + 1)
+end
+
 -- An entry that was delivered but is neither pending nor deleted would never be read again. The
 -- cursor names a stream and an entry.
 function parts.entries()
@@ -156,7 +167,7 @@ function parts.entries()
         if is_here and is_marked(id, envelope) then
           notify(waiters, id, abort(id, sub(label, 1, HEADER), envelope))
         elseif is_here then
-          add_to_stream(base, returned, job_prefix .. id, label, envelope)
+          add_to_stream(base, returned, job_prefix .. id, flagged(label, id, envelope), envelope)
         end
         report(is_here and 'stranded' or 'leftover', id)
         call('XDEL', stream, entry)
@@ -217,17 +228,27 @@ local function check_identity(key, digest)
   end
 end
 
+-- Whether the unfinished job that the name of a key refers to exists.
+local function has_owner(name)
+  local id, nonce = string.match(name, '^(.*):(%x+)$')
+  local head = id and head_of(id)
+  return is_record(head, 'qd') and hex(sub(head, NONCE, NONCE_END)) == nonce
+end
+
 -- Producers send bodies with a time to live, so bodies without jobs expire. Only bodies that do not
 -- expire are checked.
 local function check_body(key, name)
   if call('PTTL', key) ~= -1 then return end
-  local id, nonce = string.match(name, '^(.*):(%x+)$')
-  local head = id and head_of(id)
-  local own = is_record(head, 'qd') and hex(sub(head, NONCE, NONCE_END))
-  if own ~= nonce then
-    call('PEXPIRE', key, 60000)
-    report('body', name)
-  end
+  if has_owner(name) then return end
+  call('PEXPIRE', key, 60000)
+  report('body', name)
+end
+
+-- Only the run of an unfinished job writes notes, and they are removed when the job ends.
+local function check_notes(key, name)
+  if has_owner(name) then return end
+  call('UNLINK', key)
+  report('notes', name)
 end
 
 -- Parents, inputs and edges belong to an unfinished job, or to one whose children are released.
@@ -246,7 +267,12 @@ local function check_link(key, name)
 end
 
 function parts.records()
-  local kinds = { [job_prefix] = check_record, [unique_prefix] = check_identity, [body_prefix] = check_body }
+  local kinds = {
+    [job_prefix] = check_record,
+    [unique_prefix] = check_identity,
+    [body_prefix] = check_body,
+    [notes_prefix] = check_notes,
+  }
   local children, parents, inputs = string.match(links, '^(%S+) (%S+) (%S+)')
   for _, prefix in ipairs({ children, parents, inputs }) do kinds[base .. prefix] = check_link end
   for _, key in ipairs(page_of('SCAN')) do

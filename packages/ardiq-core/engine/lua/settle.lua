@@ -3,12 +3,13 @@
 -- KEYS  due, running, waiters, dead, aborting, linked, releasing, then pairs (returned stream, lane
 --       stream)
 -- ARGV  base, job prefix, unique prefix, body prefix, wake channel, group, default result TTL in
---       ms, prefix of results, names of links, then per stream: its position from 0 after the
---       seven, number of jobs, and per job (oldest entry first): entry id, key of the job, spec,
---       data.
+--       ms, prefix of results, prefix of notes, names of links, then per stream: its position from
+--       0 after the seven, number of jobs, and per job (oldest entry first): entry id, key of the
+--       job, spec, data.
 --       spec: "" for a finished run with the default TTL, else
---       "<outcome> <number> <1 recorded start + 2 inputs> <ms for which its enqueue may be
---       repeated> <unique digest or -> <key of the body or ->". The outcomes:
+--       "<outcome> <number> <1 if its start is recorded, plus 2 if it may have notes, plus 4 if it
+--       has inputs> <ms for which its enqueue may be repeated> <unique digest or -> <key of the
+--       body or ->". The outcomes:
 --         D  finished; number = TTL in ms, 0 not stored, negative never expires; data = result
 --            record
 --         X  finished and dead-lettered; number and data as for D
@@ -24,10 +25,10 @@
 -- A job that would run again ends as aborted if it is marked in `aborting`. Jobs that depend on one
 -- that has ended are released, up to a limit. `release` does the rest.
 local due, running, waiters, dead, aborting, linked, releasing = unpack(KEYS, 1, 7)
-local FIRST_STREAM, FIRST_BATCH = 8, 10
+local FIRST_STREAM, FIRST_BATCH = 8, 11
 local base, job_prefix, unique_prefix, body_prefix, wake, group = unpack(ARGV, 1, 6)
 -- Kept as text: a number would be formatted again for every job.
-local default_ttl, result_prefix, links = ARGV[7], ARGV[8], ARGV[9]
+local default_ttl, result_prefix, notes_prefix, links = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local stored_for_a_while = tonumber(default_ttl) >= TOMBSTONE_MS
 local refused, finished, started, ended, earliest, seen = {}, {}, {}, {}, nil, 0
 -- Most of the time, no caller is waiting, no job is to be aborted, and none depends on another.
@@ -38,7 +39,8 @@ local has_marks = others == 2 or others == 1 and call('EXISTS', aborting) == 1
 local has_links = others == 2 or others == 1 and not has_marks
 local is_marked, abort
 if has_marks then
-  is_marked, abort = marks(aborting, running, linked, releasing, base, links, job_prefix, unique_prefix, body_prefix)
+  is_marked, abort =
+    marks(aborting, linked, releasing, base, links, endings(running, job_prefix, unique_prefix, body_prefix, notes_prefix))
 end
 -- Ids and results of the jobs that have ended, and names of those that had inputs.
 local parted, results, had_inputs, MOST_EDGES = {}, {}, {}, 200
@@ -113,7 +115,8 @@ end
 -- Settle any outcome but the common one. Return false if the job should run again but its entry is
 -- gone.
 local function settle(position, entry, job_key, spec, data)
-  local outcome, number, recorded, guard, unique, body = string.match(spec, '^(%u) (%-?%d+) (%d) (%d+) (%S+) (.+)$')
+  local outcome, number, has, guard, unique, body = string.match(spec, '^(%u) (%-?%d+) (%d) (%d+) (%S+) (.+)$')
+  local is_recorded, is_noted, has_inputs = has % 2 == 1, math.floor(has / 2) % 2 == 1, has + 0 >= 4
   local stream = KEYS[position]
   local id, found = id_of(job_key), outcome ~= 'D' and call('XRANGE', stream, entry, entry)[1]
   number, guard = tonumber(number), tonumber(guard)
@@ -133,13 +136,10 @@ local function settle(position, entry, job_key, spec, data)
     if not found or is_elsewhere(ask('GET', job_key), entry, sub(stream, #base + 1)) then return true end
     outcome = 'H'
   end
-  recorded = tonumber(recorded)
-  local has_inputs = recorded >= 2
-  recorded = recorded % 2 == 1
-  if recorded then started[#started + 1] = id end
+  if is_recorded then started[#started + 1] = id end
   local is_again = (outcome == 'R' or outcome == 'H') and found
   if is_again and has_marks and is_marked(id, found[2][2]) then
-    local record = abort(id, data, found[2][2], recorded and ask('HGET', running, id))
+    local record = abort(id, data, found[2][2], is_recorded and ask('HGET', running, id))
     if awaited then finished[#finished + 1], finished[#finished + 2] = id, record end
     return true
   end
@@ -158,11 +158,13 @@ local function settle(position, entry, job_key, spec, data)
   else
     -- The entry was deleted from outside.
     local record = lose(job_key, id, ask('GET', job_key) or '', linked, releasing)
+    data = record
     if has_marks then ended[#ended + 1] = id end
     if awaited then finished[#finished + 1], finished[#finished + 2] = id, record end
   end
   if unique ~= '-' and ask('GET', unique_prefix .. unique) == id then call('DEL', unique_prefix .. unique) end
   if body ~= '-' then call('UNLINK', body) end
+  if is_noted then call('UNLINK', key_of_run(notes_prefix, id, data)) end
   return outcome == 'D' or outcome == 'X'
 end
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::events::JobEvent;
 use crate::jobs::JobRecord;
+use crate::protocol::notes::Report;
 use crate::protocol::record::ResultRecord;
 use crate::scripts::look::QueueView;
 
@@ -18,6 +20,10 @@ pub enum Answer {
     Number(i64),
     /// A result, or `None` if there is none.
     Result(Option<Arc<ResultRecord>>),
+    /// The last report of a job, or `None` if there is none.
+    Progress(Option<Report>),
+    /// One of several answers to the same request, up to the last one.
+    Event(Box<JobEvent>),
     /// Jobs, in the order of the request.
     Jobs(Vec<JobRecord>),
     /// Dead letters with their reasons.

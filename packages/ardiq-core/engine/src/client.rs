@@ -12,8 +12,10 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::answer::Answer;
+use crate::audience::Audience;
 use crate::clock::{Clock, monotonic_ms};
 use crate::error::{Error, Result};
+use crate::followers::{self, Followers};
 use crate::graph::{self, Graph};
 use crate::link::{Link, Patience, PushSink};
 use crate::lock::lock;
@@ -97,7 +99,10 @@ impl Client {
         let (earliest_due, aborts) = (watch::Sender::new(0), watch::Sender::new(()));
         let releases = watch::Sender::new(());
         let channels = (push_channel.clone(), keys.wake.clone());
-        let sink = sink(Arc::clone(&waiters), channels, earliest_due.clone(), (aborts.clone(), releases.clone()));
+        let (followers, audience) = (Arc::new(Followers::default()), Arc::new(Audience::default()));
+        let heard = (Arc::clone(&followers), Arc::clone(&audience));
+        let notices = (aborts.clone(), releases.clone());
+        let sink = sink(Arc::clone(&waiters), heard, channels, earliest_due.clone(), notices);
         let link = Link::new(address, Arc::clone(&keys), connect_limit, sink);
         let logs = Arc::clone(link.logs());
         let shared = Arc::new(Shared {
@@ -110,6 +115,8 @@ impl Client {
             releases,
             server: Server::default(),
             waiters,
+            followers,
+            audience,
             push_channel,
         });
         let keeper = Arc::clone(&shared);
@@ -118,6 +125,7 @@ impl Client {
         let client = Self { open, handle, shared, waits: Waits::default(), process: std::process::id() };
         client.spawn(async move { keeper.link.keep().await });
         client.spawn(results::withdraw(Arc::clone(&client.shared)));
+        client.spawn(followers::announce(Arc::clone(&client.shared)));
         Ok(client)
     }
 
@@ -171,8 +179,12 @@ impl Client {
         }))
     }
 
-    fn request<F>(&self, mailbox: &Arc<Mailbox>, request: RequestId, work: impl FnOnce(Arc<Shared>, Patience) -> F)
-    where
+    pub(crate) fn request<F>(
+        &self,
+        mailbox: &Arc<Mailbox>,
+        request: RequestId,
+        work: impl FnOnce(Arc<Shared>, Patience) -> F,
+    ) where
         F: Future<Output = Result<Answer>> + Send + 'static,
     {
         let pending = PendingRequest::new(mailbox, request);
@@ -258,7 +270,7 @@ impl Client {
     }
 
     /// Make a request that the caller may cancel with [`Client::forget`].
-    fn wait<F>(&self, mailbox: &Arc<Mailbox>, request: RequestId, work: impl FnOnce(Arc<Shared>) -> F)
+    pub(crate) fn wait<F>(&self, mailbox: &Arc<Mailbox>, request: RequestId, work: impl FnOnce(Arc<Shared>) -> F)
     where
         F: Future<Output = Result<Answer>> + Send + 'static,
     {
@@ -351,6 +363,7 @@ impl Drop for Client {
 
 fn sink(
     waiters: Arc<Waiters>,
+    (followers, audience): (Arc<Followers>, Arc<Audience>),
     (push, wake): (String, String),
     earliest_due: watch::Sender<u64>,
     (aborts, releases): (watch::Sender<()>, watch::Sender<()>),
@@ -359,12 +372,14 @@ fn sink(
         if channel == push.as_bytes() {
             // If the message cannot be read, its callers check for the result. A later version may
             // have written it.
-            let _ = waiters.deliver(&message);
+            if !followers.deliver(&message) {
+                let _ = waiters.deliver(&message);
+            }
         } else if channel == wake.as_bytes() && message == b"abort" {
             aborts.send_replace(());
         } else if channel == wake.as_bytes() && message == b"release" {
             releases.send_replace(());
-        } else if channel == wake.as_bytes() {
+        } else if channel == wake.as_bytes() && !audience.hear(&message) {
             let due_ms = std::str::from_utf8(&message).ok().and_then(|text| text.parse().ok());
             earliest_due.send_replace(due_ms.unwrap_or_default());
         }

@@ -46,6 +46,20 @@ pub fn fields(key: &str, fields: &[&str]) -> Cmd {
     cmd
 }
 
+/// One field of a hash.
+pub fn field(key: &str, field: &str) -> Cmd {
+    let mut cmd = with_key("HGET", key);
+    cmd.arg(field);
+    cmd
+}
+
+/// The length of one field of a hash in bytes.
+pub fn field_length(key: &str, field: &str) -> Cmd {
+    let mut cmd = with_key("HSTRLEN", key);
+    cmd.arg(field);
+    cmd
+}
+
 /// The first bytes of a string.
 pub fn get_start(key: &str, bytes: usize) -> Cmd {
     let mut cmd = with_key("GETRANGE", key);
@@ -89,6 +103,13 @@ pub fn field(key: &str, field: &str) -> Cmd {
 /// Subscribe to a channel.
 pub fn subscribe(channel: &str) -> Cmd {
     with_key("SUBSCRIBE", channel)
+}
+
+/// Send a message to all subscribers of a channel.
+pub fn publish(channel: &str, message: &[u8]) -> Cmd {
+    let mut cmd = with_key("PUBLISH", channel);
+    cmd.arg(message);
+    cmd
 }
 
 /// Name the connection, for people who look at the server.

@@ -34,6 +34,11 @@ pub enum Error {
         /// Why no result can arrive.
         why: &'static str,
     },
+    /// A run no longer owns its job.
+    #[error(
+        "this run no longer owns its job: it has ended or was abandoned, or another worker has taken the job over. Stop working on the job: the outcome of this run does not count"
+    )]
+    StaleRun,
     /// The operating system refused a file descriptor, a thread or random numbers.
     #[error("{message}")]
     System {
@@ -56,7 +61,7 @@ impl Error {
     pub fn is_about_this_call(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.subject() == Subject::Call,
-            Self::Invalid(_) | Self::Protocol(_) | Self::NoResult { .. } => true,
+            Self::Invalid(_) | Self::Protocol(_) | Self::NoResult { .. } | Self::StaleRun => true,
             Self::Unreachable { .. } | Self::Unfit(_) | Self::System { .. } | Self::Closed => false,
         }
     }

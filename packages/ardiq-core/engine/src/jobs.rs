@@ -130,7 +130,7 @@ pub async fn dead(shared: &Shared, limit: usize, patience: Patience) -> Result<V
 }
 
 /// The snapshot of a job, and the nonce of its enqueue if its body is stored separately.
-fn snapshot(id: &str, found: &Found) -> (JobRecord, Option<Nonce>) {
+pub(crate) fn snapshot(id: &str, found: &Found) -> (JobRecord, Option<Nonce>) {
     let names = |ids: &[Vec<u8>]| ids.iter().cloned().map(text_of).collect();
     let (dependencies, dependents) = (names(&found.parents), names(&found.children));
     let mut job = JobRecord { id: id.to_owned(), dependencies, dependents, ..JobRecord::default() };

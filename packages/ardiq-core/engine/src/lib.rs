@@ -13,11 +13,14 @@
 
 pub mod abort;
 pub mod answer;
+pub mod audience;
 pub mod catalog;
 pub mod client;
 pub mod clock;
 mod commands;
 pub mod error;
+pub mod events;
+pub mod followers;
 pub mod graph;
 mod housekeeping;
 pub mod jobs;

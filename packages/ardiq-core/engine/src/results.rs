@@ -107,7 +107,7 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// Subscribe to this process's results. Returns false if this user may not.
-async fn subscribe(shared: &Shared, patience: Patience) -> Result<bool> {
+pub(crate) async fn subscribe(shared: &Shared, patience: Patience) -> Result<bool> {
     match shared.link.subscribe(&shared.push_channel, patience).await {
         Ok(()) => Ok(true),
         Err(Error::Refused(reason)) => {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::audience::Audience;
 use crate::clock::Clock;
+use crate::followers::Followers;
 use crate::link::Link;
 use crate::logs::Logs;
 use crate::protocol::keys::Keys;
@@ -32,6 +34,10 @@ pub struct Shared {
     pub server: Server,
     /// The callers that wait for results.
     pub waiters: Arc<Waiters>,
-    /// The channel on which this process receives results.
+    /// The callers that follow jobs.
+    pub followers: Arc<Followers>,
+    /// Which processes follow which jobs, as far as the workers of this process know.
+    pub audience: Arc<Audience>,
+    /// The channel on which this process receives results and news.
     pub push_channel: String,
 }

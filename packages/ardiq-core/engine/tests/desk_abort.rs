@@ -91,7 +91,7 @@ fn a_slot_that_another_run_has_by_now_is_not_returned() {
     assert!(abort(&mut desk, &["job1"]));
     // The host completes the run before it asks which ones to abort.
     succeed(&mut desk, slot);
-    assert_eq!(hand_out(&mut desk)[0].slot, slot);
+    assert_ne!(hand_out(&mut desk)[0].slot, slot, "no later run has this number");
     assert!(desk.take_aborts().is_empty());
 }
 

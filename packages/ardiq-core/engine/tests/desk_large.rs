@@ -9,12 +9,18 @@ use ardiq_engine::protocol::entry::{Header, SEPARATE_BODY};
 use ardiq_engine::scripts::bodies::BODIES_IN_FLIGHT;
 use ardiq_engine::scripts::deliver::Entry;
 use ardiq_engine::worker::desk::Desk;
+use ardiq_engine::worker::job::Parts;
 use ardiq_engine::worker::judge::{MISS_LIMIT, Outcome, judge};
 use ardiq_engine::worker::plan::InFlight;
 use desks::{MONO, NOW, deliveries, desk, entry, entry_with, hand_out, ids, outcomes, planned, receive, succeed};
 
 fn large(number: usize) -> Entry {
     entry_with(3, number, Header { flags: SEPARATE_BODY, ..Header::default() }, 0)
+}
+
+/// Arguments that were read.
+fn body(bytes: Vec<u8>) -> Parts {
+    Parts { body: Some(Some(bytes)), ..Parts::default() }
 }
 
 fn end_with(desk: &mut Desk, slot: usize, bytes: usize) {
@@ -32,7 +38,7 @@ fn jobs_keep_their_order_when_arguments_arrive_soon() {
     let slot = desk.next(NOW, MONO).unwrap().slot;
     succeed(&mut desk, slot);
     assert!(desk.next(NOW + 99, MONO).is_none());
-    assert_eq!(desk.complete_job(&reads.read[0], Some(Vec::new()), NOW), None);
+    assert_eq!(desk.complete_job(&reads.read[0], body(Vec::new()), NOW), None);
     for id in ["job2", "job3"] {
         let run = desk.next(NOW + 99, MONO).unwrap();
         assert_eq!(run.id, id);
@@ -48,10 +54,10 @@ fn a_job_starts_when_its_arguments_have_arrived_and_later_ones_do_not_wait_long(
     let read = planned(&mut desk).read.remove(0);
     assert_eq!((read.id.as_str(), read.entry.as_str(), read.stream), ("job1", "1-0", 3));
     assert_eq!((desk.held(), planned(&mut desk).fetch, planned(&mut desk).read.len()), (2, 2, 0), "asked for once");
-    assert_eq!(desk.complete_job(&read, Some(b"large".to_vec()), NOW), None);
+    assert_eq!(desk.complete_job(&read, body(b"large".to_vec()), NOW), None);
     let runs = hand_out(&mut desk);
     assert_eq!((ids(&runs), runs[0].body.as_slice()), (vec!["job1"], &b"large"[..]));
-    assert_eq!(desk.complete_job(&read, Some(b"large".to_vec()), NOW), None, "twice is once");
+    assert_eq!(desk.complete_job(&read, body(b"large".to_vec()), NOW), None, "twice is once");
     assert!(hand_out(&mut desk).is_empty());
 }
 
@@ -73,7 +79,9 @@ fn arguments_that_are_missing_condemn_their_job_and_those_that_cannot_be_read_do
     let mut desk = desk(3, 3);
     receive(&mut desk, [large(1), large(2), large(3)]);
     let reads = planned(&mut desk).read;
-    assert!(desk.complete_job(&reads[0], None, NOW).unwrap().contains("missing"));
+    assert!(
+        desk.complete_job(&reads[0], Parts { body: Some(None), ..Parts::default() }, NOW).unwrap().contains("missing")
+    );
     desk.put_job_off(&reads[1], None, NOW);
     desk.put_job_off(&reads[2], Some("a limit".into()), NOW);
     let ends = outcomes(&mut desk);
@@ -99,7 +107,7 @@ fn jobs_whose_arguments_are_on_their_way_are_known_go_back_at_a_stop_and_are_dro
         } else {
             assert_eq!(desk.lose_lease().held, 1);
         }
-        assert_eq!(desk.complete_job(&read, Some(Vec::new()), NOW), None);
+        assert_eq!(desk.complete_job(&read, body(Vec::new()), NOW), None);
         assert!(desk.is_empty() && hand_out(&mut desk).is_empty());
     }
 }
@@ -177,9 +185,9 @@ fn every_dead_letter_with_separate_arguments_is_written_by_its_own_call() {
     let dead = Header { flags: SEPARATE_BODY, misses: MISS_LIMIT, ..Header::default() };
     receive(&mut desk, (0..4).map(|number| entry_with(3, number, dead, 0)));
     let reads = planned(&mut desk).read;
-    desk.complete_job(&reads[0], None, NOW);
+    desk.complete_job(&reads[0], Parts { body: Some(None), ..Parts::default() }, NOW);
     reads[1..].iter().for_each(|read| {
-        desk.complete_job(read, Some(Vec::new()), NOW);
+        desk.complete_job(read, body(Vec::new()), NOW);
     });
     for run in hand_out(&mut desk) {
         assert!(desk.complete(run.slot, Outcome::UnknownTask, NOW, MONO));

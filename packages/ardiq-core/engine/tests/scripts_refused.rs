@@ -15,13 +15,13 @@ use ardiq_engine::scripts::links::{self, EdgeKind, Linked, Place};
 use ardiq_engine::scripts::look::Seen;
 use ardiq_engine::scripts::produce::{self, Chunk, NewJob};
 use ardiq_engine::scripts::upkeep::{self, Claim, Part, Search};
-use ardiq_engine::scripts::{ALL, abort, look};
+use ardiq_engine::scripts::{ALL, abort, look, notes};
 use ardiq_engine::url;
 use bytes::Bytes;
 use support::graphs::{edge, node, part};
 use support::server::Server;
 use support::{
-    HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, occurrence, patience, poison,
+    HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, note_of, occurrence, patience, poison,
     result_of, start_of, survivor,
 };
 
@@ -80,6 +80,10 @@ async fn set_scene(queue: &Queue) -> Vec<Entry> {
     let _: String = queue.ask("SET", (queue.keys.job("lost"), "q123456781-1 lane:high")).await;
     let _: i64 = queue.ask("HSET", (&queue.keys.running, "gone", "1-1 unknown 5 1")).await;
     let _: i64 = queue.ask("XACK", (&queue.keys.streams[LOW], &queue.keys.queue, &sent[4].entry)).await;
+    // Notes of a job that has ended, and of one that has not.
+    for key in [queue.keys.notes("gone", NONCE), queue.keys.notes("b", NONCE)] {
+        let _: i64 = queue.ask("HSET", (key, "checkpoint", "1")).await;
+    }
     // A scheduled job that is missing from the due set.
     queue.enqueue(&[NewJob { delay_ms: 60_000, ..job("undue") }]).await;
     let _: i64 = queue.ask("ZREM", (&queue.keys.due, "undue")).await;
@@ -139,12 +143,16 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
         ("fetch", 0) => deliver::fetch(link, keys, "w", 10, Source::New, patience()).await.is_ok(),
         ("fetch", _) => deliver::fetch(link, keys, "w", 9, Source::Own(Cursor::default()), patience()).await.is_ok(),
         ("start", _) => deliver::start(link, keys, "w", &[start_of(&sent[2])], patience()).await.is_ok(),
+        ("note", _) => {
+            let notes = [note_of(&sent[1]), note_of(&sent[2])];
+            notes::note(link, keys, &notes, patience()).await.is_ok()
+        }
         ("settle", 0) => deliver::settle(link, keys, &[done(&sent[1], TTL)], TTL, patience()).await.is_ok(),
         ("settle", 1) => deliver::settle(link, keys, &[poison(&sent[1], TTL)], TTL, patience()).await.is_ok(),
         ("settle", 2) => deliver::settle(link, keys, &[poison(&sent[2], TTL)], TTL, patience()).await.is_ok(),
         ("settle", _) => {
             let mut batch = [dead(&sent[1], 0), again(&sent[2], 0), back(&sent[3]), done(&sent[0], 5)];
-            batch[0].recorded = true;
+            (batch[0].recorded, batch[0].has_notes) = (true, true);
             batch.sort_by_key(|one| one.stream);
             deliver::settle(link, keys, &batch, TTL, patience()).await.is_ok()
         }
@@ -185,7 +193,7 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
 }
 
 /// Every script that writes, with the number of ways in which it is called here.
-const SCRIPTS: [(&str, usize); 18] = [
+const SCRIPTS: [(&str, usize); 19] = [
     ("enqueue", 2),
     ("link", 1),
     ("release", 1),
@@ -194,6 +202,7 @@ const SCRIPTS: [(&str, usize); 18] = [
     ("promote", 1),
     ("fetch", 2),
     ("start", 1),
+    ("note", 1),
     ("settle", 4),
     ("abort", 4),
     ("renew", 1),

@@ -29,6 +29,7 @@ from ardiq_core.errors import (
     BrokerUnfitError,
     BrokerUnreachableError,
     ResultNotFoundError,
+    StaleRunError,
     SystemResourceError,
 )
 
@@ -50,6 +51,7 @@ __all__ = [
     "Core",
     "Mailbox",
     "ResultNotFoundError",
+    "StaleRunError",
     "SystemResourceError",
     "Worker",
     "__version__",

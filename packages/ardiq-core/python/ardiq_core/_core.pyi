@@ -147,6 +147,22 @@ class Mailbox:
     def lookup(self, request_id: int, job_ids: Sequence[str]) -> None:
         """Read the state of jobs. The answer is `list[JobRecord]`, in order."""
 
+    def progress(self, request_id: int, job_id: str) -> None:
+        """Read the progress of an unfinished job. The answer is a `ProgressRecord`, or None."""
+
+    def follow(self, request_id: int, job_id: str) -> None:
+        """Follow a job until it has ended.
+
+        There are several answers, each an `EventRecord`, up to the last event or an exception.
+        """
+
+    def checkpoint(self, request_id: int, worker: Worker, slot: int, value: bytes) -> None:
+        """Store a checkpoint of the run in this slot of `worker`.
+
+        The answer is 1 when the checkpoint is stored. If the run no longer owns its job, the
+        request fails with `StaleRunError`.
+        """
+
     def abort(self, request_id: int, job_id: str, timeout_ms: int) -> None:
         """Abort a job, and wait until it has ended.
 
@@ -154,7 +170,9 @@ class Mailbox:
         """
 
     def forget(self, request_id: int) -> None:
-        """Cancel this request, if it waits for a result or for the end of an aborted job."""
+        """Cancel this request, if it waits for a result or for the end of an aborted job, or
+        follows a job.
+        """
 
     def depth(self, request_id: int) -> None:
         """Count the jobs that are waiting to start, including scheduled ones.
@@ -255,6 +273,20 @@ class Worker:
         """Return the slots of runs that are to be aborted, each once.
 
         A run that has not started has already been returned to the queue; it must not start.
+        """
+
+    def report(self, slot: int, done: int, total: int | None = None, message: str | None = None) -> None:
+        """Report the progress of a run.
+
+        The last report of a run is sent after at most 100 ms, and at the latest with its outcome.
+        The report of a run that is over is dropped.
+        """
+
+    def checkpoint(self, slot: int) -> bytes | None:
+        """Return the last checkpoint of the job in this slot, or None.
+
+        Raises:
+            StaleRunError: The run is over.
         """
 
     def complete(self, outcomes: list[Outcome]) -> None:

@@ -67,6 +67,14 @@ class ResultNotFoundError(ArdiqError, TimeoutError):
     """
 
 
+class StaleRunError(ArdiqError, RuntimeError):
+    """A run that no longer owns its job has tried to store a checkpoint, or to read one.
+
+    The run has ended or was abandoned, or its worker lost its lease and another worker has taken
+    the job over. The outcome of such a run does not count.
+    """
+
+
 class SystemResourceError(ArdiqError, OSError):
     """The operating system refused a file descriptor, a thread or random numbers.
 

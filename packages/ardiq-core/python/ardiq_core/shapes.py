@@ -44,6 +44,21 @@ ResultRecord: TypeAlias = tuple[
     str | None,  # traceback
 ]
 
+ProgressRecord: TypeAlias = tuple[
+    int,  # steps done
+    int | None,  # steps in total, if known
+    str | None,  # message
+    int,  # time of the report
+]
+
+EventRecord: TypeAlias = tuple[
+    str,  # state: queued, scheduled, running, complete or not_found
+    int,  # tries, including the current one
+    ProgressRecord | None,  # last progress
+    ResultRecord | None,  # result, if the job has ended with one
+    bool,  # whether this is the last event
+]
+
 JobRecord: TypeAlias = tuple[
     str,  # job id
     str,  # state: queued, scheduled, running, complete or not_found
@@ -63,7 +78,7 @@ JobRecord: TypeAlias = tuple[
 ]
 
 Assignment: TypeAlias = tuple[
-    int,  # slot: identifies this run in `Worker.complete`
+    int,  # slot: identifies this run; no later run has the same slot
     str,  # job id
     str,  # task name
     bytes,  # encoded arguments

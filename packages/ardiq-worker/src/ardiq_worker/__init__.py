@@ -7,6 +7,7 @@ You do not call this package directly. `await app.run()` and the command `ardiq 
 | `runner` | one run of a worker, from start to sign-off |
 | `execute` | one job, from the assignment to the outcome |
 | `run` | one attempt of one job, as one value |
+| `notes` | passes progress and checkpoints of runs to the engine |
 | `cuts` | runs that are cut short: timed out, aborted, or cancelled by a stop |
 | `outcome` | decides what the end of a task means for its job |
 | `failures` | the log lines about failed attempts and unknown tasks |

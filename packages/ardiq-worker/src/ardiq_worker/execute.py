@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ardiq_core.shapes import Assignment, Outcome
     from ardiq_worker.inputs import Inputs
     from ardiq_worker.logs import Facts
+    from ardiq_worker.notes import Notes
     from ardiq_worker.observe import Attempt
 
 _COROUTINE: Any = CoroutineType  # typed as Any, so that type checkers assume nothing about its return value
@@ -91,6 +92,7 @@ class Executor:
         cancel_wait_s: float,
         elapsed_ms: Callable[[int], int | None] = lambda _slot: None,
         stops_when_cancelled: bool = True,
+        notes: Notes | None = None,
     ) -> None:
         self.gathering = False
         self.verbose = False
@@ -99,6 +101,7 @@ class Executor:
         self._tasks = tasks
         self._queue = queue
         self._codec = codec
+        self._notes = notes
         self._decode = codec.decode_call
         self._encode = codec.encode_value
         self._context = contextvars.copy_context()
@@ -142,7 +145,7 @@ class Executor:
             self._end(slot, outcome.unknown_task(slot))
             return
         try:
-            run = Run(slot, task, job_id, tries, self._queue, headers or {}, enqueued_ms)
+            run = Run(slot, task, job_id, tries, self._queue, headers or {}, enqueued_ms, self._notes)
             asyncio_task = asyncio.Task(self._run(run, body, inputs), loop=self._loop, **_TASK_OPTIONS)
         except BaseException as error:  # noqa: BLE001 - a run raises nothing: there was no memory to start it
             self._threads.exhausted(f"a run could not start ({outcome.safe_repr(error)})")

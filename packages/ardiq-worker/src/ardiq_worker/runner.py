@@ -29,6 +29,7 @@ from ardiq_worker import forked
 from ardiq_worker.cancellation import ENGINE_GONE, go_on
 from ardiq_worker.execute import EAGER, Executor, executor_class
 from ardiq_worker.logs import Log, forward_logs
+from ardiq_worker.notes import Notes
 from ardiq_worker.schedule import Timer
 from ardiq_worker.threads import ThreadPool
 from ardiq_worker.watchdog import Watchdog
@@ -103,6 +104,7 @@ class Runner:
             cancel_wait_s=CANCEL_WAIT_S,
             elapsed_ms=self._worker.elapsed_ms,
             stops_when_cancelled=not ends_process,
+            notes=Notes(host, self._worker),
         )
         self._watchdog = Watchdog(self._loop, lambda: self._executor.running, Executor.RUN_CODE)
         self._timer = Timer(
@@ -115,8 +117,7 @@ class Runner:
             paused=lambda: self._burst,
         )
         self._phase = _Phase.RUNNING
-        self._has_stopped = False  # the engine has stopped gracefully
-        self._signed_off = False
+        self._has_stopped = self._signed_off = False  # the engine has stopped gracefully
         self._drained = False
         self._dead = 0  # dead letters that the engine reported
         self._failure: Exception | None = None

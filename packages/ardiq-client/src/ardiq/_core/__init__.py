@@ -4,6 +4,7 @@
 |---|---|
 | `connection` | the link of one app to the engine: one bridge for each event loop and each thread |
 | `loop_bridge` | requests and replies of one event loop |
+| `event_stream` | the answers to a request that has several |
 | `thread_bridge` | requests and replies of one thread without an event loop |
 | `wakeup` | wakes an event loop when answers have arrived |
 | `logs` | passes the engine's log lines to `logging`; loaded with the first line |
@@ -83,6 +84,16 @@ def abort(job_id: str, timeout: float | timedelta) -> Request:
     check_job_id(job_id)
     timeout_ms = check_abort_timeout_ms(timeout)
     return lambda mailbox, request_id: mailbox.abort(request_id, job_id, timeout_ms)
+
+
+def progress(job_id: str) -> Request:
+    """Read the progress of a job. Answer: a ProgressRecord or None."""
+    return lambda mailbox, request_id: mailbox.progress(request_id, job_id)
+
+
+def follow(job_id: str) -> Request:
+    """Follow a job. Several answers, each an EventRecord, up to the last one."""
+    return lambda mailbox, request_id: mailbox.follow(request_id, job_id)
 
 
 def lookup(job_id: str) -> Request:

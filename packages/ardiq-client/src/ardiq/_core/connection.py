@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
     from ardiq._core import Request
+    from ardiq._core.event_stream import EventStream
     from ardiq._core.loop_bridge import LoopBridge
     from ardiq.app import Ardiq
     from ardiq.job import Job
@@ -125,6 +126,10 @@ class Connection:
         Returns None if there is no answer within `limit_s`.
         """
         return await self._bridge_of(self._running_loop()).ask(request, limit_s)
+
+    def stream(self, request: Request) -> EventStream:
+        """Make one request with several answers from the running loop."""
+        return self._bridge_of(self._running_loop()).stream(request)
 
     def ask_sync(
         self, request: Request, call: str = "ask", *, waits: bool = False, limit_s: float | None = None

@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from ardiq._core import CLOSED, LOGS, add_hint, in_order
+from ardiq._core.event_stream import EventStream
 from ardiq._core.wakeup import WakeUp
 from ardiq.errors import BrokerClosedError
 from ardiq.job import Job
@@ -53,7 +54,7 @@ class LoopBridge:
         self.loop = weakref.ref(loop)  # weak: an app must not keep alive the loops that it has served
         self._mailbox: Mailbox = core.mailbox(with_logs=True)
         self._request_id = 0
-        self._waiting: dict[int, _Batch | Future[Any]] = {}
+        self._waiting: dict[int, _Batch | Future[Any] | EventStream] = {}
         self._submissions: list[Submission] = []
         self._futures: list[Future[Job[Any]]] = []
         self._wakeup = WakeUp(loop, self._mailbox.fileno(), self._drain)
@@ -82,6 +83,18 @@ class LoopBridge:
             if timer is not None:
                 timer.cancel()
             self._give_up(sent)
+
+    def stream(self, request: Request) -> EventStream:
+        """Make one request with several answers."""
+        request_id = self._request_id = self._request_id + 1
+
+        def give_up() -> None:
+            if self._waiting.pop(request_id, None) is not None:
+                self._mailbox.forget(request_id)
+
+        stream = self._waiting[request_id] = EventStream(give_up)
+        request(self._mailbox, request_id)
+        return stream
 
     async def ask_in_order(self, requests: Iterable[Request]) -> list[Any]:
         """Make requests, several in flight at a time, and wait for all.
@@ -150,12 +163,14 @@ class LoopBridge:
                     self._resolve(waiter, answer)
                 except Exception as error:  # noqa: BLE001 - the other callers still get their answers
                     self._resolve(waiter, error)
+                if type(waiter) is EventStream and not waiter.done():
+                    waiting[request_id] = waiter
             elif request_id == LOGS:
                 from ardiq._core.logs import forward
 
                 asyncio.get_running_loop().call_soon(forward, answer)
 
-    def _resolve(self, waiter: _Batch | Future[Any], answer: Any) -> None:
+    def _resolve(self, waiter: _Batch | Future[Any] | EventStream, answer: Any) -> None:
         failed = isinstance(answer, BaseException)
         if failed:
             add_hint(answer, self._hint)

@@ -50,8 +50,9 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:body:<id>:<nonce>", "string", "arguments of a job that are too large for a script; the nonce in hexadecimal", "a minute before the enqueue; after it, until the job has ended"],
     ["ardiq:{<queue>}:aside:<name>", "any", "a former key `<name>` that had the wrong type", "a week"],
     ["ardiq:{<queue>}:survivals:<id>:<nonce>", "set", "entry ids of deliveries that were taken over although the worker that ran the job was alive", "a day"],
-    ["ardiq:{<queue>}:wake", "channel", "a due time in epoch ms, when it is earlier than all others; `abort`, when a job was added to `aborting`; `release`, when there is work in `releasing`", "—"],
-    ["ardiq:{<queue>}:push:<process>", "channel", "results for the callers of one process: length of the id (2 bytes), id, result record (empty if it is large, see *Waiters*)", "—"],
+    ["ardiq:{<queue>}:notes:<id>:<nonce>", "hash", "what the runs of an unfinished job report: the fields `progress`, `reported` (when, in epoch ms) and `checkpoint` (a value, as the app's serializer wrote it)", "until the job has ended"],
+    ["ardiq:{<queue>}:wake", "channel", "a due time in epoch ms, when it is earlier than all others; `abort`, when a job was added to `aborting`; `release`, when there is work in `releasing`; `follow <process> <id> <id> …`, every 5 s while a process follows jobs", "—"],
+    ["ardiq:{<queue>}:push:<process>", "channel", "for the callers of one process: length of the id (2 bytes), id, then a result record (empty if it is large, see *Waiters*), or news of a job that the process follows: `E`, its state has changed; or `P`, nonce, epoch ms (6 bytes), progress", "—"],
 ];
 
 /// Kind byte, what follows the nonce, meaning.
@@ -69,7 +70,7 @@ pub static FORMS: &[[&str; 4]] = &[
     ["header", "tries, low half", "u16", "attempts counted so far, modulo 65,536"],
     ["header", "deaths", "u8", "worker processes that died while it ran"],
     ["header", "misses", "u8", "deliveries in a row to workers that did not know the task or could not read the arguments"],
-    ["header", "flags", "u8", "bit 0: suspect, so its next start is recorded before it runs; bit 1: separate, so the body is stored under its own key; bit 2: alone, so no other job with a death ran in the last process that died; bit 3: inputs, so outputs of other jobs are among its arguments; bit 5: waits, so it is not ready before its parents have ended; the other bits are unused"],
+    ["header", "flags", "u8", "bit 0: suspect, so its next start is recorded before it runs; bit 1: separate, so the body is stored under its own key; bit 2: alone, so no other job with a death ran in the last process that died; bit 3: inputs, so outputs of other jobs are among its arguments; bit 4: noted, so an earlier run may have left notes; bit 5: waits, so it is not ready before its parents have ended; the other bits are unused"],
     ["header", "tries, high half", "u16", "attempts counted so far, divided by 65,536"],
     ["header", "enqueued", "u48", "epoch ms of the enqueue"],
     ["envelope", "version", "u8", "1; a reader moves a job with a higher version to the dead letters"],
@@ -80,6 +81,9 @@ pub static FORMS: &[[&str; 4]] = &[
     ["envelope", "unique", "text or nil", "identity of a unique job, in hexadecimal"],
     ["envelope", "headers", "map of text", "text that is passed along with the job"],
     ["envelope", "repeat", "integer", "ms for which the enqueue may be repeated; omitted unless it is longer than the default"],
+    ["progress", "done", "integer", "steps done"],
+    ["progress", "total", "integer or nil", "steps in total, if known"],
+    ["progress", "message", "text or nil", "what the task is doing, for people"],
     ["result", "outcome", "bytes or text", "bytes: the encoded value; text: what went wrong"],
     ["result", "tries", "integer", "number of tries"],
     ["result", "enqueued", "integer", "epoch ms"],
@@ -204,6 +208,7 @@ mod tests {
     use crate::protocol::entry::Header;
     use crate::protocol::envelope::Envelope;
     use crate::protocol::keys::{Keys, QUEUES};
+    use crate::protocol::notes::Progress;
     use crate::protocol::record::{Location, Outcome, ResultRecord};
     use crate::protocol::state::JobState;
 
@@ -220,11 +225,12 @@ mod tests {
         let keys = Keys::new("<queue>", &["<lane>".into()]);
         let (one_job, result, push) = (keys.job("<id>"), keys.result("<id>"), keys.push("<process>"));
         let body = keys.body("<id>", [0; 8]).replace(&"0".repeat(16), "<nonce>");
+        let noted = keys.notes("<id>", [0; 8]).replace(&"0".repeat(16), "<nonce>");
         // Destructured without `..`, so that a new key has to be added here, and then to the
         // catalog.
         #[rustfmt::skip]
         let Keys {
-            queue: _, lanes: _, base: _, job: _, result: _, unique, body: _, aside, survivals: _, due, running, workers, pulse, worker_info,
+            queue: _, lanes: _, base: _, job: _, result: _, unique, body: _, aside, survivals: _, notes: _, due, running, workers, pulse, worker_info,
             waiters, aborting, linked, releasing, cron, dead, known_lanes, wake, lane_streams, streams,
         } = &keys;
         let survivals = keys.survivals("<id>", [0; 8]).replace(&"0".repeat(16), "<nonce>");
@@ -232,8 +238,18 @@ mod tests {
         let (unique, aside) = (format!("{unique}<digest>"), format!("{aside}<name>"));
         let mut spelled =
             BTreeSet::from([QUEUES, &one_job, &push, &unique, &body, &aside, due, running, workers, worker_info]);
-        spelled.extend([&survivals, result.as_str(), pulse, waiters.as_str(), aborting, cron, dead, known_lanes, wake]);
-        spelled.extend([linked.as_str(), releasing]);
+        spelled.extend([
+            &survivals,
+            &noted,
+            result.as_str(),
+            pulse,
+            waiters.as_str(),
+            aborting,
+            cron,
+            dead,
+            known_lanes,
+        ]);
+        spelled.extend([wake.as_str(), linked, releasing]);
         spelled.extend(links.iter().map(String::as_str));
         spelled.extend(lane_streams.iter().chain(streams).map(String::as_str));
         assert_eq!(column(KEYS, 0), spelled);
@@ -275,6 +291,7 @@ mod tests {
             traceback: None,
         };
         assert_eq!(fields("result").len(), array(&result.encode([0; 8])));
+        assert_eq!(fields("progress").len(), usize::from(Progress::default().encode()[0] & 0x0f));
     }
 
     #[test]

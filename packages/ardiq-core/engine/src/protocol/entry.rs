@@ -17,6 +17,8 @@ pub const INPUTS: u8 = 8;
 
 /// Flag: the job waits for others.
 pub const WAITS: u8 = 32;
+/// Flag: an earlier run may have left notes: progress or a checkpoint, see `Keys::notes`.
+pub const NOTES: u8 = 16;
 
 /// The part of a job that scripts and workers change. The call itself never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,7 +30,7 @@ pub struct Header {
     /// Number of deliveries in a row to workers that did not know the task or could not read the
     /// arguments.
     pub misses: u8,
-    /// See [`SUSPECT`], [`SEPARATE_BODY`], [`ALONE`], [`INPUTS`] and [`WAITS`].
+    /// See [`SUSPECT`], [`SEPARATE_BODY`], [`ALONE`], [`INPUTS`], [`NOTES`] and [`WAITS`].
     pub flags: u8,
     /// Time of the enqueue in epoch milliseconds, of which 48 bits are stored.
     pub enqueued_ms: u64,
@@ -82,6 +84,11 @@ impl Header {
     /// Whether it waits for other jobs.
     pub fn waits(&self) -> bool {
         self.flags & WAITS != 0
+    }
+
+    /// Whether the job may have notes.
+    pub fn has_notes(&self) -> bool {
+        self.flags & NOTES != 0
     }
 }
 

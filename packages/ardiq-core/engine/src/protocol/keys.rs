@@ -49,6 +49,8 @@ pub struct Keys {
     /// Prefix of the keys that count survivals: workers that were declared dead, but turned out to
     /// be alive.
     pub survivals: String,
+    /// Prefix of the keys with the progress and the checkpoints of unfinished jobs.
+    pub notes: String,
     /// Sorted set of scheduled jobs by due time.
     pub due: String,
     /// Hash of recorded runs by job id.
@@ -73,7 +75,8 @@ pub struct Keys {
     pub dead: String,
     /// Set of the lanes that were ever used.
     pub known_lanes: String,
-    /// Channel on which earlier due times and requests to abort are announced to workers.
+    /// Channel on which earlier due times, requests to abort, and which jobs are followed are
+    /// announced to workers.
     pub wake: String,
     /// Lane streams, lowest first.
     pub lane_streams: Vec<String>,
@@ -99,6 +102,7 @@ impl Keys {
             due: key("due"),
             running: key("running"),
             survivals: key("survivals:"),
+            notes: key("notes:"),
             workers: key("workers"),
             pulse: key("pulse"),
             worker_info: key("worker-info"),
@@ -177,7 +181,12 @@ impl Keys {
         inputs
     }
 
-    /// Channel on which a process receives results.
+    /// Key of the progress and the checkpoint of a job.
+    pub fn notes(&self, id: &str, nonce: Nonce) -> String {
+        format!("{}{id}:{:016x}", self.notes, u64::from_be_bytes(nonce))
+    }
+
+    /// Channel on which a process receives results, and news of the jobs that it follows.
     pub fn push(&self, process: &str) -> String {
         format!("{}push:{process}", self.base)
     }

@@ -7,6 +7,7 @@
 //! | `entry` | the header in front of an envelope |
 //! | `record` | the job record and the result |
 //! | `state` | the states of a job |
+//! | `notes` | what a run reports, and messages about jobs that are followed |
 //! | `info` | the description that a worker publishes about itself |
 //! | `pack` | reading and writing msgpack |
 
@@ -14,6 +15,7 @@ pub mod entry;
 pub mod envelope;
 pub mod info;
 pub mod keys;
+pub mod notes;
 mod pack;
 pub mod record;
 pub mod state;

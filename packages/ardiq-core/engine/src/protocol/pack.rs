@@ -109,6 +109,16 @@ impl Writer {
         self
     }
 
+    pub fn optional_uint(&mut self, value: Option<u64>) -> &mut Self {
+        match value {
+            Some(value) => self.uint(value),
+            None => {
+                let _ = rmp::encode::write_nil(&mut self.0);
+                self
+            }
+        }
+    }
+
     pub fn optional_text(&mut self, value: Option<&str>) -> &mut Self {
         match value {
             Some(value) => self.text(value),

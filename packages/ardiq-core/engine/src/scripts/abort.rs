@@ -34,9 +34,9 @@ pub async fn nonce(link: &Link, keys: &Keys, id: &str, patience: Patience) -> Re
 pub async fn abort(link: &Link, keys: &Keys, id: &str, nonce: Nonce, patience: Patience) -> Result<Abort> {
     let names = [&keys.due, &keys.running, &keys.waiters, &keys.aborting, &keys.linked, &keys.releasing];
     let names = names.map(String::as_str);
-    let mut cmd = ABORT.call(&names, 9, id.len());
-    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(LINKS).arg(&keys.wake).arg(&keys.queue);
-    cmd.arg(id).arg(&nonce[..]);
+    let mut cmd = ABORT.call(&names, 10, id.len());
+    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.notes).arg(LINKS);
+    cmd.arg(&keys.wake).arg(&keys.queue).arg(id).arg(&nonce[..]);
     let mut items = reply::array(link.call(&ABORT, &cmd, patience).await?)?.into_iter();
     let [is_mute, what] = reply::head(&mut items)?;
     if reply::int(&is_mute)? == 1 {

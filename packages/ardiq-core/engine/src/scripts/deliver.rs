@@ -198,6 +198,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Whether it ends the job.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Done(..) | Self::Dead(..) | Self::Poison(..))
+    }
+
     /// The record or header to store.
     fn data(&self) -> &[u8] {
         match self {
@@ -233,6 +238,8 @@ pub struct Settlement {
     /// The nonce of its enqueue, if its body is stored separately. The body is deleted with the
     /// job.
     pub separate_body: Option<Nonce>,
+    /// Whether it may have notes, which are removed with the job.
+    pub has_notes: bool,
     /// For this many milliseconds after its end, its enqueue may be repeated. It is [`GUARD_MS`],
     /// unless the producer retries for longer.
     pub guard_ms: u64,
@@ -270,6 +277,7 @@ impl Settlement {
             && (self.guard_ms == GUARD_MS || default_ttl_ms < 0 || self.guard_ms <= default_ttl_ms.unsigned_abs())
             && self.unique.is_none()
             && self.separate_body.is_none()
+            && !self.has_notes
     }
 }
 
@@ -301,7 +309,7 @@ pub async fn settle(
     let bytes = batch.iter().map(|one| one.entry.len() + one.id.len() + one.verdict.data().len() + 200).sum();
     let mut cmd = SETTLE.call(&names, 9 + 4 * batch.len(), bytes);
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.wake).arg(&keys.queue);
-    cmd.arg(default_ttl_ms).arg(&keys.result).arg(LINKS);
+    cmd.arg(default_ttl_ms).arg(&keys.result).arg(&keys.notes).arg(LINKS);
     for group in batch.chunk_by(|a, b| a.stream == b.stream) {
         cmd.arg(group[0].stream).arg(group.len());
         for one in group {
@@ -321,7 +329,7 @@ pub async fn settle(
             if one.is_plain(default_ttl_ms) {
                 cmd.arg("");
             } else {
-                let bits = u8::from(one.recorded) + 2 * u8::from(one.has_inputs);
+                let bits = u8::from(one.recorded) + 2 * u8::from(one.has_notes) + 4 * u8::from(one.has_inputs);
                 let unique = one.unique.as_deref().unwrap_or("-");
                 let body = one.separate_body.map_or_else(|| "-".to_owned(), |nonce| keys.body(&one.id, nonce));
                 cmd.arg(format!("{outcome} {number} {bits} {} {unique} {body}", one.guard_ms));

@@ -158,8 +158,8 @@ fn link_cmd(keys: &Keys, part: &Part, ttl_ms: i64) -> (Cmd, usize) {
 /// Release children of jobs that have ended. Returns whether there is more to do.
 pub async fn release(link: &Link, keys: &Keys, ttl_ms: i64, patience: Patience) -> Result<bool> {
     let names = [&keys.due, &keys.running, &keys.waiters, &keys.aborting, &keys.linked, &keys.releasing];
-    let mut cmd = RELEASE.call(&names.map(String::as_str), 8, 0);
-    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(LINKS).arg(&keys.wake);
+    let mut cmd = RELEASE.call(&names.map(String::as_str), 9, 0);
+    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.notes).arg(LINKS).arg(&keys.wake);
     cmd.arg(&keys.queue).arg(ttl_ms);
     let mut items = reply::array(link.call(&RELEASE, &cmd, patience).await?)?.into_iter();
     let [_now, has_more, is_mute] = reply::head(&mut items)?;

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `produce` | enqueue, fire |
 //! | `deliver` | fetch, start, settle |
+//! | `notes` | note |
 //! | `upkeep` | promote, renew, reclaim, survive, leave, mend, scrub |
 //! | `links` | link, release, relink |
 //! | `abort` | abort |
@@ -16,6 +17,7 @@ pub mod bodies;
 pub mod deliver;
 pub mod links;
 pub mod look;
+pub mod notes;
 pub mod produce;
 mod reply;
 pub mod upkeep;
@@ -103,20 +105,24 @@ scripts! {
     PROMOTE, "promote", " flags=allow-oom", ["guard", "location", "depart", "lost", "due"];
     FETCH, "fetch", " flags=allow-oom", ["due"];
     START, "start", " flags=allow-oom", ["guard", "location"];
-    SETTLE, "settle", " flags=allow-oom", ["guard", "location", "tell", "depart", "lost", "ended", "aborted", "edges"];
+    NOTE, "note", "", ["guard", "location", "tell"];
+    SETTLE, "settle", " flags=allow-oom",
+        ["guard", "location", "tell", "depart", "lost", "notes", "ended", "aborted", "edges"];
     RELEASE, "release", " flags=allow-oom",
-        ["guard", "location", "tell", "depart", "lost", "presence", "ended", "aborted", "withdraw", "edges"];
-    RELINK, "relink", " flags=allow-oom", ["guard", "location", "tell", "depart", "presence", "ended", "edges"];
+        ["guard", "location", "tell", "depart", "lost", "presence", "notes", "ended", "aborted", "withdraw", "edges"];
+    RELINK, "relink", " flags=allow-oom", ["guard", "location", "tell", "depart", "presence", "notes", "ended", "edges"];
     RENEW, "renew", " flags=allow-oom", ["guard", "leases"];
-    RECLAIM, "reclaim", " flags=allow-oom", ["guard", "location", "tell", "leases", "depart", "ended", "aborted"];
+    RECLAIM, "reclaim", " flags=allow-oom",
+        ["guard", "location", "tell", "leases", "depart", "notes", "ended", "aborted"];
     SURVIVE, "survive", " flags=allow-oom", ["guard"];
     LEAVE, "leave", " flags=allow-oom", ["guard"];
     ABORT, "abort", " flags=allow-oom",
-        ["guard", "tell", "depart", "lost", "presence", "ended", "aborted", "withdraw"];
+        ["guard", "tell", "depart", "lost", "presence", "notes", "ended", "aborted", "withdraw"];
     WAIT, "wait", " flags=allow-oom", ["guard", "tell", "depart", "lost", "presence"];
     FORGET, "forget", " flags=allow-oom", ["guard"];
     MEND, "mend", " flags=allow-oom", [];
-    SCRUB, "scrub", " flags=allow-oom", ["guard", "location", "tell", "depart", "lost", "presence", "ended", "aborted"];
+    SCRUB, "scrub", " flags=allow-oom",
+        ["guard", "location", "tell", "depart", "lost", "presence", "notes", "ended", "aborted"];
     LOOKUP, "lookup", " flags=no-writes", ["guard", "depart", "presence"];
     DEPTH, "depth", " flags=no-writes", ["guard"];
     INSPECT, "inspect", " flags=no-writes", ["guard"];

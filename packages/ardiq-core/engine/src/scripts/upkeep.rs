@@ -125,8 +125,8 @@ pub async fn reclaim(link: &Link, keys: &Keys, search: Search<'_>, patience: Pat
     names.extend([keys.waiters.as_str(), &keys.aborting, &keys.linked, &keys.releasing]);
     names.extend(keys.streams.iter().map(String::as_str));
     let mut cmd = RECLAIM.call(&names, 13 + 2 * search.seen.len(), 0);
-    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.survivals).arg(&keys.queue);
-    cmd.arg(search.asker).arg(search.limit);
+    cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.survivals).arg(&keys.notes);
+    cmd.arg(&keys.queue).arg(search.asker).arg(search.limit);
     cmd.arg(u8::from(search.sweep)).arg(search.expected_ms).arg(RETURNED).arg(LANE).arg(LINKS);
     for (worker, lease) in search.seen {
         cmd.arg(worker).arg(lease);
@@ -225,7 +225,7 @@ pub enum Part {
     Aborting,
     /// Jobs with children.
     Linked,
-    /// Job records, identities, bodies and links. This part scans all keys of the server.
+    /// Job records, identities, bodies, notes and links. This part scans all keys of the server.
     Records,
 }
 
@@ -265,7 +265,7 @@ pub async fn scrub(link: &Link, keys: &Keys, part: Part, cursor: &str, patience:
     names.extend(keys.streams.iter().map(String::as_str));
     let mut cmd = SCRUB.call(&names, 10, 0);
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.aside).arg(&keys.queue);
-    cmd.arg(LINKS).arg(part.name()).arg(cursor).arg(SCRUB_LIMIT);
+    cmd.arg(&keys.notes).arg(LINKS).arg(part.name()).arg(cursor).arg(SCRUB_LIMIT);
     let mut items = reply::array(link.call(&SCRUB, &cmd, patience).await?)?.into_iter();
     let [cursor, workers] = reply::head(&mut items)?;
     let mut repairs = Vec::new();

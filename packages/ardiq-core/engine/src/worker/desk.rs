@@ -19,7 +19,8 @@ use super::pace::{HOST_PATIENCE_MS, PATIENCE_MS, Pace};
 use super::plan::{InFlight, Plan};
 use super::quarantine::{CLEARED_AFTER_MS, Quarantine};
 use super::readback::ReadBack;
-use super::runs::{Runs, Stage};
+use super::runs::Stage;
+use super::slots::Runs;
 
 pub use super::runs::Assignment;
 

@@ -85,6 +85,7 @@ mod tests {
             is_lost: false,
             unique: None,
             separate_body: None,
+            has_notes: false,
             guard_ms: GUARD_MS,
             verdict: Verdict::Done(Vec::new(), 0),
         }

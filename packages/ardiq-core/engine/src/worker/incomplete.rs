@@ -1,6 +1,6 @@
-//! Jobs whose arguments are stored separately: large ones, and outputs of other jobs. The worker
-//! holds these jobs like any other, and they can start when their arguments have arrived. Until
-//! then, nothing waits for them.
+//! Jobs of which a part is stored separately: arguments that are large, outputs of other jobs, or
+//! notes of an earlier run. The worker holds these jobs like any other, and they can start when
+//! these parts have arrived. Until then, nothing waits for them.
 
 use crate::protocol::keys::Nonce;
 use crate::scripts::bodies::BODIES_IN_FLIGHT;
@@ -10,7 +10,7 @@ use super::desk::Desk;
 use super::job::{Delivery, Job, Parts};
 use super::judge::Outcome;
 
-/// A request for the arguments of one job.
+/// A request for the parts of one job that are stored separately.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
     /// Position of the job's stream.
@@ -21,10 +21,12 @@ pub struct Read {
     pub id: String,
     /// The nonce of its enqueue.
     pub nonce: Nonce,
-    /// Whether its body is stored separately.
+    /// Whether its arguments are to be read.
     pub has_body: bool,
-    /// Whether it has inputs.
+    /// Whether the outputs of its parents are to be read.
     pub has_inputs: bool,
+    /// Whether its checkpoint is to be read.
+    pub has_notes: bool,
 }
 
 /// For this long, jobs behind one whose arguments are being read wait for it, so that it keeps its
@@ -107,6 +109,7 @@ impl Incomplete {
                 nonce: job.envelope.nonce,
                 has_body: job.header.has_separate_body(),
                 has_inputs: job.header.has_inputs(),
+                has_notes: job.header.has_notes(),
             }
         });
         reads.collect()
@@ -119,8 +122,8 @@ impl Desk {
         self.incomplete.0.iter_mut().for_each(|one| one.is_asked = false);
     }
 
-    /// Add the arguments of a job. Return why the job cannot run, if
-    /// it cannot. Arguments of a job that was returned, or lost with the lease, are dropped.
+    /// Add the parts of a job that were stored separately. Return why the job cannot run, if it
+    /// cannot. Parts of a job that was returned, or lost with the lease, are dropped.
     pub fn complete_job(&mut self, read: &Read, parts: Parts, now_ms: u64) -> Option<String> {
         let mut delivery = Delivery { job: self.incomplete.remove(read)?, fault: None };
         delivery.set_parts(parts);

@@ -19,7 +19,7 @@ impl Desk {
                 continue;
             }
             new += 1;
-            if delivery.fault.is_none() && delivery.job.has_separate_parts() {
+            if delivery.fault.is_none() && delivery.job.is_incomplete() {
                 self.incomplete.add(delivery.job);
             } else {
                 self.admit(delivery, rises, now_ms);

@@ -2,6 +2,7 @@
 
 use crate::protocol::entry::Header;
 use crate::protocol::envelope::Envelope;
+use crate::protocol::notes::Progress;
 use crate::scripts::bodies::Inputs;
 use crate::scripts::deliver::Entry;
 
@@ -22,19 +23,40 @@ pub struct Job {
     pub is_again: bool,
     /// Redis time at which it came to this worker.
     pub received_ms: u64,
+    /// What earlier runs have left, and what this one reports.
+    pub notes: Option<Box<Notes>>,
     /// Outputs of other jobs, if it has any.
     pub inputs: Option<Inputs>,
 }
 
-impl Job {
-    /// Whether arguments of it are stored separately.
-    pub fn has_separate_parts(&self) -> bool {
-        self.header.has_separate_body() || self.header.has_inputs()
-    }
+/// The notes of a job, as its worker knows them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Notes {
+    /// The last checkpoint, encoded.
+    pub checkpoint: Option<Vec<u8>>,
+    /// The last progress, if it has not been sent yet.
+    pub unsent: Option<Progress>,
+}
 
+impl Job {
     /// The nonce of its enqueue, if its body is stored separately.
     pub fn separate_body(&self) -> Option<[u8; 8]> {
         self.header.has_separate_body().then_some(self.envelope.nonce)
+    }
+
+    /// Whether something must be read before it can start: its body, its inputs or its notes.
+    pub fn is_incomplete(&self) -> bool {
+        self.header.has_separate_body() || self.header.has_inputs() || self.header.has_notes()
+    }
+
+    /// Whether it has reported progress that has not been sent.
+    pub fn has_unsent_progress(&self) -> bool {
+        self.notes.as_ref().is_some_and(|notes| notes.unsent.is_some())
+    }
+
+    /// Its notes. There are none yet if it has reported nothing.
+    pub fn notes_mut(&mut self) -> &mut Notes {
+        self.notes.get_or_insert_default()
     }
 }
 
@@ -46,6 +68,8 @@ pub struct Parts {
     pub body: Option<Option<Vec<u8>>>,
     /// The outputs of other jobs.
     pub inputs: Option<Option<Inputs>>,
+    /// The last checkpoint of earlier runs, if there is one.
+    pub checkpoint: Option<Vec<u8>>,
 }
 
 /// A job as it arrived. If the job cannot be decoded, the call is empty.
@@ -93,6 +117,9 @@ impl Delivery {
             Some(Some(inputs)) => self.job.inputs = Some(inputs),
             Some(None) => self.fault = Some("the outputs of its parents are missing from Redis".into()),
             None => {}
+        }
+        if let Some(checkpoint) = parts.checkpoint {
+            self.job.notes_mut().checkpoint = Some(checkpoint);
         }
     }
 }

@@ -207,7 +207,7 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
             Verdict::Again(1000 * u64::from(header.misses).pow(2), header.encode().to_vec())
         }
     };
-    let (nonce, separate_body) = (job.envelope.nonce, job.separate_body());
+    let (nonce, separate_body, has_notes) = (job.envelope.nonce, job.separate_body(), header.has_notes());
     // Other software may have written any number to Redis.
     let guard_ms = job.envelope.repeat_ms.clamp(GUARD_MS, LONGEST_DELAY_MS);
     Settlement {
@@ -220,6 +220,7 @@ pub fn judge(finished: Finished, worker: &str, default_ttl_ms: i64) -> Settlemen
         has_inputs: header.has_inputs(),
         unique: job.envelope.unique,
         separate_body,
+        has_notes,
         guard_ms,
         verdict,
     }

@@ -5,6 +5,7 @@
 //! | `job` | a delivered job, decoded |
 //! | `desk` | which jobs are held, and what to do next (no I/O) |
 //! | `runs` | from the buffer to the outcome (no I/O) |
+//! | `slots` | runs by slot (no I/O) |
 //! | `intake` | where delivered jobs wait to start (no I/O) |
 //! | `incomplete` | jobs whose arguments are stored separately (no I/O) |
 //! | `quarantine` | jobs that may have killed their process (no I/O) |
@@ -18,6 +19,8 @@
 //! | `doubts` | when an outcome is given up (no I/O) |
 //! | `burial` | log lines about dead letters |
 //! | `abort` | aborting jobs that this worker has |
+//! | `notes` | progress and checkpoints of runs |
+//! | `news` | telling the processes that follow a job |
 //! | `idle` | the blocking read while there is no work |
 //! | `lease` | signing on, renewing, signing off |
 //! | `pulse` | when the server should receive the next call |
@@ -42,6 +45,8 @@ pub mod job;
 pub mod judge;
 mod lease;
 mod log;
+mod news;
+mod notes;
 mod outage;
 mod outcomes;
 pub mod pace;
@@ -53,6 +58,7 @@ mod readback;
 mod release;
 mod runs;
 mod scrub;
+mod slots;
 mod supervise;
 mod unserved;
 mod upkeep;
@@ -74,6 +80,7 @@ use crate::shared::Shared;
 use desk::{Assignment, Desk};
 use doubts::Doubts;
 use judge::Outcome;
+use news::News;
 use phase::Phase;
 use pulse::Pulse;
 
@@ -122,6 +129,10 @@ struct State {
     aborts: Notify,
     /// Notified when the search for dead workers finds that jobs depend on others.
     links: Notify,
+    /// Notified when a run has reported progress.
+    reports: Notify,
+    /// Jobs whose state has changed and that some process follows.
+    news: News,
     /// The connection that blocks, so that a stop can wake it.
     blocked: Mutex<Option<i64>>,
     burst: AtomicBool,
@@ -173,6 +184,7 @@ impl State {
 pub struct Worker {
     state: Arc<State>,
     handle: tokio::runtime::Handle,
+    process: u32,
 }
 
 impl Worker {
@@ -204,6 +216,8 @@ impl Worker {
             lost: Notify::new(),
             aborts: Notify::new(),
             links: Notify::new(),
+            reports: Notify::new(),
+            news: News::default(),
             blocked: Mutex::default(),
             burst: AtomicBool::new(burst),
             phase: Mutex::default(),
@@ -211,7 +225,7 @@ impl Worker {
             tasks: Mutex::default(),
         });
         state.shared.logs.listen(&state);
-        Ok(Self { state, handle: client.handle().clone() })
+        Ok(Self { state, handle: client.handle().clone(), process: std::process::id() })
     }
 
     /// Sign on, then run all loops. Failures arrive as the event `failed`.

@@ -122,6 +122,7 @@ async fn accepts_another(state: &State, one: &Settlement) -> bool {
         is_lost: false,
         unique: None,
         separate_body: None,
+        has_notes: false,
         guard_ms: GUARD_MS,
         verdict: Verdict::Done(Vec::new(), ttl),
     };
@@ -161,8 +162,11 @@ async fn send(state: &State, batch: &[Settlement]) -> std::result::Result<(), Fa
             return Err(if is_theirs { Fault::Theirs(error) } else { Fault::ForNow(error.to_string()) });
         }
     };
-    let accepted = batch.iter().enumerate().filter(|(position, _)| !refused.contains(position)).map(|(_, one)| one);
-    burial::tell(state, accepted).await;
+    let accepted = || batch.iter().enumerate().filter(|(position, _)| !refused.contains(position)).map(|(_, one)| one);
+    // Callers are notified of the end of a job by its result.
+    let unfinished = accepted().filter(|one| !one.verdict.is_final());
+    state.have_changed(unfinished.map(|one| one.id.as_str()));
+    burial::tell(state, accepted()).await;
     let tried: Vec<bool> = {
         let mut doubts = lock(&state.doubts);
         batch.iter().map(|one| doubts.end(one)).collect()

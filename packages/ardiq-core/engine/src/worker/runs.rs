@@ -1,9 +1,10 @@
 //! The steps from the buffer to the outcome. The host pulls one job at a time, so that a job starts
 //! when its code does, not earlier.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 
 use crate::link::LARGE;
+use crate::protocol::entry::NOTES;
 use crate::protocol::state::StartMode;
 use crate::scripts::bodies::Inputs;
 use crate::scripts::deliver::Start;
@@ -12,11 +13,12 @@ use crate::scripts::upkeep::Survivor;
 use super::desk::Desk;
 use super::job::Job;
 use super::judge::{Finished, Outcome};
+use super::slots::Runs;
 
 /// A run, as passed to the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
-    /// Identifies this run until it is complete.
+    /// Identifies this run. No later run has the same slot.
     pub slot: usize,
     /// Job id.
     pub id: String,
@@ -81,46 +83,7 @@ impl Run {
     }
 }
 
-/// Runs by slot.
-#[derive(Debug, Default)]
-pub(super) struct Runs {
-    slots: Vec<Option<Run>>,
-    free: Vec<usize>,
-    ready: VecDeque<usize>,
-}
-
 impl Runs {
-    pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Run> {
-        self.slots.iter().flatten()
-    }
-
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Run)> {
-        self.slots.iter_mut().enumerate().filter_map(|(slot, run)| run.as_mut().map(|run| (slot, run)))
-    }
-
-    pub fn get_mut(&mut self, slot: usize) -> Option<&mut Run> {
-        self.slots.get_mut(slot).and_then(Option::as_mut)
-    }
-
-    fn add(&mut self, run: Run) -> usize {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
-        self.slots[slot] = Some(run);
-        slot
-    }
-
-    fn remove(&mut self, slot: usize) -> Option<Run> {
-        let run = self.slots.get_mut(slot).and_then(Option::take)?;
-        self.free.push(slot);
-        Some(run)
-    }
-
     /// Drop the runs that the host does not have, and void those that it has not started. Returns
     /// the runs whose start is recorded.
     pub fn forget_unbegun(&mut self) -> Vec<Survivor> {
@@ -136,8 +99,8 @@ impl Runs {
             }
         }
         self.withdraw_unbegun(|_| true);
-        for slot in 0..self.slots.len() {
-            if self.slots[slot].as_ref().is_some_and(|run| run.stage == Stage::Vetted) {
+        for slot in self.numbers() {
+            if self.get(slot).is_some_and(|run| run.stage == Stage::Vetted) {
                 self.remove(slot);
             }
         }
@@ -152,8 +115,8 @@ impl Runs {
             job.is_again |= recorded;
             job
         };
-        for slot in 0..self.slots.len() {
-            let Some(run) = self.slots[slot].as_mut().filter(|run| matches(&run.job)) else { continue };
+        for slot in self.numbers() {
+            let Some(run) = self.get_mut(slot).filter(|run| matches(&run.job)) else { continue };
             match run.stage {
                 Stage::Vetted | Stage::Out | Stage::Void => {}
                 Stage::Given => {
@@ -314,7 +277,7 @@ impl Desk {
 
     /// How long a run has lasted. `None` if there is no such run, or it has not started.
     pub fn elapsed_ms(&self, slot: usize, monotonic_ms: i64) -> Option<i64> {
-        let run = self.runs.slots.get(slot)?.as_ref()?;
+        let run = self.runs.get(slot)?;
         (run.stage == Stage::Out).then(|| (monotonic_ms - run.since_ms).max(0))
     }
 
@@ -336,6 +299,9 @@ impl Desk {
         }
         if run.mode == StartMode::Cleared {
             run.job.header.deaths = 0;
+        }
+        if run.job.has_unsent_progress() {
+            run.job.header.flags |= NOTES;
         }
         let is_again = run.job.is_again;
         let finished = Finished {

@@ -1,5 +1,5 @@
 //! Repairs damage from server faults and manual changes, at a slow pace: records, identities,
-//! bodies, recorded starts and waiting callers whose counterparts are missing.
+//! bodies, notes, recorded starts and waiting callers whose counterparts are missing.
 //!
 //! Every worker goes through all parts of the queue, one page per call. The more workers there are,
 //! the longer each one pauses, so that all of them together keep the pace. They share no state. If
@@ -132,6 +132,7 @@ fn meaning(kind: &str) -> &str {
         "body" => "arguments that no unfinished job needs: they expire in a minute",
         "parent" => "jobs that have ended without starting those that depend on them: these are decided now",
         "link" => "what links jobs that have ended",
+        "notes" => "progress and checkpoints that no unfinished job needs: they were removed",
         "aside" => "keys of the wrong type: they were set aside for a week",
         other => other,
     }

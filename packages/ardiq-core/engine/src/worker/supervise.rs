@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{State, abort, idle, lease, outage, release, scrub, unserved, upkeep, work};
+use super::{State, abort, idle, lease, news, notes, outage, release, scrub, unserved, upkeep, work};
 use crate::clock::monotonic_ms;
 use crate::error::{Error, Result};
 use crate::link::backoff;
@@ -35,6 +35,8 @@ pub fn run_all(state: &Arc<State>) {
     spawn(state, "unserved", unserved::run);
     spawn(state, "abort", abort::run);
     spawn(state, "release", release::run);
+    spawn(state, "notes", notes::run);
+    spawn(state, "news", news::run);
 }
 
 fn spawn<F>(state: &Arc<State>, name: &'static str, body: impl Fn(Arc<State>) -> F + Send + 'static)

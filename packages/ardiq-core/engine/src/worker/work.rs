@@ -13,16 +13,17 @@ use tokio::time::sleep;
 
 use super::incomplete::Read;
 use super::job::{Delivery, Parts};
-use super::outcomes;
+use super::judge::Finished;
 use super::plan::{InFlight, Plan};
 use super::{EventKind, State};
+use super::{notes, outcomes};
 use crate::clock::monotonic_ms;
 use crate::error::{Error, Result};
 use crate::link::Patience;
 use crate::lock::lock;
 use crate::logs::Level;
-use crate::scripts::bodies;
-use crate::scripts::deliver::{self, BATCH, Cursor, Entry, Fetched, Source, Start};
+use crate::scripts::deliver::{self, BATCH, Cursor, Entry, Fetched, Settlement, Source, Start};
+use crate::scripts::{self, bodies};
 
 /// Requests of one kind that are in flight, oldest first.
 #[derive(Default)]
@@ -84,11 +85,11 @@ pub async fn run(state: Arc<State>) -> Result<()> {
             state.idle.notify_one();
         }
         for read in plan.read.drain(..) {
-            reads.add(read_parts(&state, read));
+            reads.add(read_job(&state, read));
         }
         if !(plan.large.is_empty() && plan.large_again.is_empty()) {
             let (finished, again) = (std::mem::take(&mut plan.large), std::mem::take(&mut plan.large_again));
-            large.add(outcomes::write(&state, finished, again));
+            large.add(write_large(&state, finished, again));
         }
         if plan.has_outcomes() {
             outcomes.add(write(&state, plan));
@@ -120,14 +121,21 @@ async fn until(monotonic: Option<i64>) {
     }
 }
 
-async fn write(state: &State, plan: Plan) -> Result<()> {
+async fn write_large(state: &State, mut finished: Vec<Finished>, again: Vec<Settlement>) -> Result<()> {
+    notes::send(state, notes::last(state, &mut finished)).await?;
+    outcomes::write(state, finished, again).await
+}
+
+async fn write(state: &State, mut plan: Plan) -> Result<()> {
+    let reports = notes::last(state, &mut plan.settle);
     // All are sent on one connection, in this order, before the first reply is awaited.
-    let (settled, recorded, vetted) = tokio::join!(
+    let (noted, settled, recorded, vetted) = tokio::join!(
+        notes::send(state, reports),
         outcomes::write(state, plan.settle, plan.again),
         record_starts(state, plan.record),
         vet_starts(state, plan.vet),
     );
-    settled.and(recorded).and(vetted)
+    settled.and(recorded).and(vetted).and(noted)
 }
 
 async fn record_starts(state: &State, runs: Vec<(usize, Start)>) -> Result<()> {
@@ -137,7 +145,9 @@ async fn record_starts(state: &State, runs: Vec<(usize, Start)>) -> Result<()> {
     let starts: Vec<Start> = runs.into_iter().map(|(_, start)| start).collect();
     let worker = state.identity();
     // A run that this worker no longer owns is detected when it is settled.
-    deliver::start(&state.shared.link, &state.shared.keys, &worker, &starts, Patience::Endless).await.map(drop)
+    deliver::start(&state.shared.link, &state.shared.keys, &worker, &starts, Patience::Endless).await?;
+    state.have_changed(starts.iter().map(|start| start.id.as_str()));
+    Ok(())
 }
 
 async fn vet_starts(state: &State, runs: Vec<(usize, Start)>) -> Result<()> {
@@ -147,6 +157,7 @@ async fn vet_starts(state: &State, runs: Vec<(usize, Start)>) -> Result<()> {
     let (slots, starts): (Vec<usize>, Vec<Start>) = runs.into_iter().unzip();
     let worker = state.identity();
     let refused = deliver::start(&state.shared.link, &state.shared.keys, &worker, &starts, Patience::Endless).await?;
+    state.have_changed(starts.iter().map(|start| start.id.as_str()));
     let mut desk = lock(&state.desk);
     desk.vetted(&slots, &starts, &refused, state.now_ms());
     state.offer(&desk);
@@ -221,8 +232,12 @@ fn log_unreadable(state: &State, stream: usize, id: &str, reason: &str) {
     state.log(Level::Error, message);
 }
 
+/// Read what of one job is stored separately.
 async fn parts_of(state: &State, read: &Read) -> Result<Parts> {
     let (link, keys, mut parts) = (&state.shared.link, &state.shared.keys, Parts::default());
+    if read.has_notes {
+        parts.checkpoint = scripts::notes::checkpoint(link, keys, &read.id, read.nonce, Patience::Endless).await?;
+    }
     if read.has_body {
         parts.body = Some(bodies::body(link, &keys.body(&read.id, read.nonce), Patience::Endless).await?);
     }
@@ -232,8 +247,7 @@ async fn parts_of(state: &State, read: &Read) -> Result<Parts> {
     Ok(parts)
 }
 
-/// Read the arguments of one job that are stored separately.
-async fn read_parts(state: &State, read: Read) -> Result<()> {
+async fn read_job(state: &State, read: Read) -> Result<()> {
     let parts = match parts_of(state, &read).await {
         Ok(parts) => parts,
         Err(error) if error.is_about_this_call() || matches!(error, Error::Refused(_)) => {
@@ -244,8 +258,9 @@ async fn read_parts(state: &State, read: Read) -> Result<()> {
             state.offer(&desk);
             drop(desk);
             if state.refusals.is_due(monotonic_ms()) {
+                let what = if read.has_body { "arguments" } else { "checkpoint" };
                 let message = format!(
-                    "the arguments of job {} cannot be read now, so it is returned to the queue{limit}: {error}",
+                    "the {what} of job {} cannot be read now, so it is returned to the queue{limit}: {error}",
                     read.id
                 );
                 state.log(Level::Warning, message);

@@ -16,8 +16,10 @@ use ardiq_engine::link::{Link, Patience};
 use ardiq_engine::protocol::entry::{Header, INPUTS};
 use ardiq_engine::protocol::envelope::Envelope;
 use ardiq_engine::protocol::keys::Keys;
+use ardiq_engine::protocol::notes::Progress;
 use ardiq_engine::protocol::state::StartMode;
 use ardiq_engine::scripts::deliver::{self, Cursor, Entry, Fetched, GUARD_MS, Settlement, Source, Start, Verdict};
+use ardiq_engine::scripts::notes::Note;
 use ardiq_engine::scripts::produce::{self, Chunk, NewJob, Occurrence};
 use ardiq_engine::scripts::upkeep::{self, Claim, Expired, Promoted, Reclaimed, Renewed, Search, Survivor};
 use ardiq_engine::url;
@@ -298,6 +300,7 @@ pub fn settlement(entry: &Entry, verdict: Verdict) -> Settlement {
         has_inputs: header_flags(entry) & INPUTS != 0,
         unique,
         separate_body,
+        has_notes: false,
         guard_ms,
         verdict,
     }
@@ -334,6 +337,19 @@ pub fn start_of(entry: &Entry) -> Start {
         started_ms: 5,
         tries: 1,
         mode: StartMode::Plain,
+    }
+}
+
+/// A note with progress and a checkpoint.
+pub fn note_of(entry: &Entry) -> Note {
+    Note {
+        id: entry.id.clone(),
+        nonce: entry.envelope[1..9].try_into().unwrap(),
+        stream: entry.stream,
+        entry: entry.entry.clone(),
+        progress: Some(Progress { done: 3, total: Some(10), message: Some("reading".into()) }),
+        checkpoint: Some(b"value".to_vec()),
+        channels: Vec::new(),
     }
 }
 

@@ -1,0 +1,236 @@
+//! Follows a job: its state and its progress, until it has ended.
+//!
+//! The workers send news of the jobs that are followed, see [`crate::followers`], and the end
+//! arrives like any result. A message may be missed, and some changes are not announced: when a job
+//! becomes due, or is taken over. So the caller also looks now and then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::answer::Answer;
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::jobs;
+use crate::link::Patience;
+use crate::mailbox::{Mailbox, RequestId};
+use crate::protocol::keys::Nonce;
+use crate::protocol::notes::{News, Report};
+use crate::protocol::record::{PREFIX, ResultRecord};
+use crate::protocol::state::JobState;
+use crate::results::{self, LONGEST_WAIT};
+use crate::scripts::{look, notes};
+use crate::shared::Shared;
+
+/// The first look after a change comes after this time, and the next ones at growing intervals.
+const LOOK_AFTER: Duration = Duration::from_secs(2);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The same if this process cannot receive messages.
+const POLL_AFTER: Duration = Duration::from_millis(50);
+const LONGEST_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long after its due time a job may stay scheduled until a worker promotes it.
+const PROMOTION: Duration = Duration::from_millis(50);
+
+/// How long a result that was sent may take to arrive.
+const ARRIVAL: Duration = Duration::from_millis(250);
+
+/// What is known about a job when something has changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobEvent {
+    /// Its state.
+    pub state: JobState,
+    /// Number of starts, including that of the current run.
+    pub tries: u64,
+    /// Its last progress.
+    pub report: Option<Report>,
+    /// Its result, if it has ended with one.
+    pub result: Option<Arc<ResultRecord>>,
+    /// Whether this is the last event: the job has ended, or there is no such job.
+    pub is_last: bool,
+}
+
+/// What a look has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct View {
+    event: JobEvent,
+    nonce: Option<Nonce>,
+    due_ms: Option<u64>,
+}
+
+impl View {
+    fn is_open(&self) -> bool {
+        !matches!(self.event.state, JobState::Complete | JobState::NotFound)
+    }
+}
+
+async fn look_at(shared: &Shared, id: &str, patience: Patience) -> Result<View> {
+    let found = look::lookup(&shared.link, &shared.keys, &[id], patience).await?;
+    let Some(found) = found.first() else { return Ok(View::default()) };
+    let nonce = found.record.as_deref().and_then(|record| record.get(1..PREFIX)?.try_into().ok());
+    let (job, _) = jobs::snapshot(id, found);
+    let event = JobEvent { state: job.state, tries: job.tries, ..JobEvent::default() };
+    let mut view = View { event, nonce, due_ms: job.due_ms };
+    if let (true, Some(nonce)) = (view.is_open(), nonce) {
+        view.event.report = notes::report_of(&shared.link, &shared.keys, id, nonce, patience).await?;
+    }
+    Ok(view)
+}
+
+/// One caller, and what it has been told.
+struct Following<'a, F> {
+    shared: &'a Arc<Shared>,
+    known: View,
+    tell: F,
+    interval: Duration,
+    can_listen: bool,
+}
+
+impl<F: FnMut(JobEvent) -> bool> Following<'_, F> {
+    fn shortest_interval(&self) -> Duration {
+        if self.can_listen { LOOK_AFTER } else { POLL_AFTER }
+    }
+
+    /// Whether the job that the caller follows is unfinished.
+    fn is_same(&self, view: &View) -> bool {
+        view.is_open() && self.known.nonce.is_none_or(|known| view.nonce == Some(known))
+    }
+
+    /// Tell the caller what has changed. Returns whether it is still there.
+    fn update(&mut self, mut view: View) -> bool {
+        let since = |report: &Option<Report>| report.as_ref().map_or(0, |report| report.at_ms);
+        if since(&view.event.report) <= since(&self.known.event.report) {
+            // A message may overtake the reply to a look.
+            view.event.report.clone_from(&self.known.event.report);
+        }
+        let has_changed = view.event != self.known.event;
+        self.known = view;
+        if !has_changed {
+            return true;
+        }
+        self.interval = self.shortest_interval();
+        (self.tell)(self.known.event.clone())
+    }
+
+    /// When to look next.
+    fn next_look(&mut self) -> Instant {
+        let longest = if self.can_listen { LONGEST_INTERVAL } else { LONGEST_POLL_INTERVAL };
+        let mut pause = self.interval;
+        self.interval = (self.interval * 2).min(longest);
+        let now_ms = self.shared.clock.now_ms();
+        if let (Some(due_ms), 1..) = (self.known.due_ms, now_ms) {
+            pause = pause.min(Duration::from_millis(due_ms.saturating_sub(now_ms)) + PROMOTION);
+        }
+        Instant::now() + pause.max(POLL_AFTER)
+    }
+
+    fn last(&self, state: JobState, result: Option<Arc<ResultRecord>>) -> JobEvent {
+        let tries = result.as_ref().map_or(self.known.event.tries, |result| result.tries);
+        JobEvent { state, tries, report: self.known.event.report.clone(), result, is_last: true }
+    }
+
+    /// The last event, after a wait for the result.
+    fn end(&self, ended: Result<Option<Arc<ResultRecord>>>) -> Result<JobEvent> {
+        match ended {
+            Ok(Some(result)) => Ok(self.last(JobState::Complete, Some(result))),
+            Ok(None) | Err(Error::NoResult { .. }) => Ok(self.last(JobState::NotFound, None)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Follow a job. `tell` returns whether the caller is still there. Returns the last event.
+///
+/// # Errors
+/// If Redis cannot be reached at the beginning, or refuses what this needs.
+pub async fn follow(shared: &Arc<Shared>, id: &str, tell: impl FnMut(JobEvent) -> bool) -> Result<JobEvent> {
+    let patience = Patience::within(shared.link.connect_limit());
+    let mut sessions = shared.link.sessions();
+    let mut follower = shared.followers.add(id);
+    let can_listen = results::subscribe(shared, patience).await?;
+    sessions.borrow_and_update();
+    follower.announce();
+    let interval = if can_listen { LOOK_AFTER } else { POLL_AFTER };
+    let mut following = Following { shared, known: View::default(), tell, interval, can_listen };
+    let mut ended = Box::pin(results::wait(shared, id, LONGEST_WAIT));
+    let mut view = Some(look_at(shared, id, patience).await?);
+    let mut next = following.next_look();
+    loop {
+        match view.take() {
+            Some(view) if following.is_same(&view) => {
+                let is_there = following.update(view);
+                if !is_there {
+                    return Ok(JobEvent::default());
+                }
+            }
+            Some(view) => {
+                // It has ended, so the result has been sent, and arrives before the reply to a
+                // ping.
+                let _ = shared.link.probe(Patience::Endless).await;
+                if let Ok(result) = timeout(ARRIVAL, &mut ended).await {
+                    return following.end(result);
+                }
+                if view.is_open() {
+                    // Another job has its id by now.
+                    return Ok(following.last(JobState::NotFound, None));
+                }
+                ended = Box::pin(results::wait(shared, id, LONGEST_WAIT));
+            }
+            None => {}
+        }
+        let mut must_look = true;
+        tokio::select! {
+            biased;
+            result = &mut ended => return following.end(result),
+            changed = sessions.changed() => {
+                if changed.is_err() {
+                    return Err(Error::Closed);
+                }
+                follower.announce();
+            }
+            news = follower.next() => if let News::Progress { nonce, report } = news {
+                must_look = false;
+                if following.known.nonce == Some(nonce) {
+                    let mut latest = following.known.clone();
+                    latest.event.report = Some(report);
+                    view = Some(latest);
+                }
+            },
+            () = sleep_until(next) => {}
+        }
+        if must_look {
+            view = match look_at(shared, id, Patience::Endless).await {
+                Ok(view) => Some(view),
+                // It may end before the job does.
+                Err(Error::Refused(_)) => None,
+                Err(error) => return Err(error),
+            };
+            next = following.next_look();
+        }
+    }
+}
+
+impl Client {
+    /// Read the last report of an unfinished job. The answer is [`Answer::Progress`].
+    pub fn progress(&self, mailbox: &Arc<Mailbox>, request: RequestId, id: String) {
+        self.request(mailbox, request, |shared, patience| async move {
+            notes::report(&shared.link, &shared.keys, &id, patience).await.map(Answer::Progress)
+        });
+    }
+
+    /// Follow a job. There are several answers, each an [`Answer::Event`], up to the last event or
+    /// an error. The caller may end this earlier with [`Client::forget`].
+    pub fn follow(&self, mailbox: &Arc<Mailbox>, request: RequestId, id: String) {
+        let owner = Arc::clone(mailbox);
+        self.wait(mailbox, request, move |shared| async move {
+            let tell = |event| {
+                owner.post((request, Ok(Answer::Event(Box::new(event)))));
+                // This function and the pending request have it, too.
+                Arc::strong_count(&owner) > 2
+            };
+            follow(&shared, &id, tell).await.map(|last| Answer::Event(Box::new(last)))
+        });
+    }
+}

@@ -7,6 +7,7 @@
 //! | `mailbox` | `Mailbox`: sends requests, and holds their replies |
 //! | `worker` | `Worker`: fetches jobs, passes them to the host, and commits their outcomes |
 //! | `convert` | converts tuples to the engine's types and back |
+//! | `schedules` | converts schedules |
 //! | `protocol` | the protocol as data |
 //! | `error` | maps engine errors to exceptions |
 //!
@@ -21,6 +22,7 @@ mod core;
 mod error;
 mod mailbox;
 mod protocol;
+mod schedules;
 mod worker;
 
 use pyo3::prelude::*;

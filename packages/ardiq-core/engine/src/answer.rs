@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::jobs::JobRecord;
 use crate::protocol::record::ResultRecord;
+use crate::schedules::Agenda;
 use crate::scripts::look::QueueView;
 
 /// The answer to a request. Each request documents its variant.
@@ -24,6 +25,8 @@ pub enum Answer {
     Dead(Vec<(JobRecord, String)>),
     /// Names.
     Names(Vec<String>),
+    /// Schedules.
+    Agenda(Box<Agenda>),
     /// Not an answer: there are log lines to take.
     Logs,
     /// The figures of a queue.

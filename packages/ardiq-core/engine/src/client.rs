@@ -23,7 +23,6 @@ use crate::protocol::state::Listing;
 use crate::refusal::Refusal;
 use crate::runtime::Runtime;
 use crate::scripts::look;
-use crate::scripts::produce::{self, Fired, Occurrence};
 use crate::server::Server;
 use crate::shared::Shared;
 use crate::submit::{self, Submission};
@@ -93,9 +92,10 @@ impl Client {
         let runtime = Runtime::shared()?;
         let waiters = Arc::new(Waiters::default());
         let push_channel = keys.push(&submit::random_hex());
-        let (earliest_due, aborts) = (watch::Sender::new(0), watch::Sender::new(()));
+        let (earliest_due, aborts, schedules) = (watch::Sender::new(0), watch::Sender::new(()), watch::Sender::new(()));
         let channels = (push_channel.clone(), keys.wake.clone());
-        let sink = sink(Arc::clone(&waiters), channels, earliest_due.clone(), aborts.clone());
+        let news = (earliest_due.clone(), aborts.clone(), schedules.clone());
+        let sink = sink(Arc::clone(&waiters), channels, news);
         let link = Link::new(address, Arc::clone(&keys), connect_limit, sink);
         let logs = Arc::clone(link.logs());
         let shared = Arc::new(Shared {
@@ -105,6 +105,7 @@ impl Client {
             logs,
             earliest_due,
             aborts,
+            schedules,
             server: Server::default(),
             waiters,
             push_channel,
@@ -168,8 +169,12 @@ impl Client {
         }))
     }
 
-    fn request<F>(&self, mailbox: &Arc<Mailbox>, request: RequestId, work: impl FnOnce(Arc<Shared>, Patience) -> F)
-    where
+    pub(crate) fn request<F>(
+        &self,
+        mailbox: &Arc<Mailbox>,
+        request: RequestId,
+        work: impl FnOnce(Arc<Shared>, Patience) -> F,
+    ) where
         F: Future<Output = Result<Answer>> + Send + 'static,
     {
         let pending = PendingRequest::new(mailbox, request);
@@ -187,29 +192,6 @@ impl Client {
         self.request(mailbox, request, |shared, patience| async move {
             shared.server.check_once(&shared.link, patience).await?;
             submit::enqueue(&shared, jobs).await
-        });
-    }
-
-    /// Enqueue one occurrence of a schedule. The next one is `gap_ms` later. The answer is
-    /// [`Answer::Number`], a [`produce::Firing`].
-    pub fn fire(
-        &self,
-        mailbox: &Arc<Mailbox>,
-        request: RequestId,
-        schedule: String,
-        fire_ms: u64,
-        gap_ms: u64,
-        job: Submission,
-    ) {
-        self.request(mailbox, request, move |shared, patience| async move {
-            shared.server.check_once(&shared.link, patience).await?;
-            let occurrence = Occurrence { schedule: &schedule, fire_ms, gap_ms };
-            let mut fired = Fired::default();
-            for job in submit::prepare(vec![job], shared.link.connect_limit())?.iter().flat_map(|chunk| &chunk.jobs) {
-                fired = produce::fire(&shared.link, &shared.keys, occurrence, job, patience).await?;
-            }
-            shared.clock.observe(fired.now_ms);
-            Ok(Answer::Number(fired.how as i64))
         });
     }
 
@@ -246,7 +228,7 @@ impl Client {
     }
 
     /// Make a request that the caller may cancel with [`Client::forget`].
-    fn wait<F>(&self, mailbox: &Arc<Mailbox>, request: RequestId, work: impl FnOnce(Arc<Shared>) -> F)
+    pub(crate) fn wait<F>(&self, mailbox: &Arc<Mailbox>, request: RequestId, work: impl FnOnce(Arc<Shared>) -> F)
     where
         F: Future<Output = Result<Answer>> + Send + 'static,
     {
@@ -340,8 +322,7 @@ impl Drop for Client {
 fn sink(
     waiters: Arc<Waiters>,
     (push, wake): (String, String),
-    earliest_due: watch::Sender<u64>,
-    aborts: watch::Sender<()>,
+    (earliest_due, aborts, schedules): (watch::Sender<u64>, watch::Sender<()>, watch::Sender<()>),
 ) -> PushSink {
     Arc::new(move |channel, message| {
         if channel == push.as_bytes() {
@@ -350,6 +331,8 @@ fn sink(
             let _ = waiters.deliver(&message);
         } else if channel == wake.as_bytes() && message == b"abort" {
             aborts.send_replace(());
+        } else if channel == wake.as_bytes() && message == b"schedules" {
+            schedules.send_replace(());
         } else if channel == wake.as_bytes() {
             let due_ms = std::str::from_utf8(&message).ok().and_then(|text| text.parse().ok());
             earliest_due.send_replace(due_ms.unwrap_or_default());

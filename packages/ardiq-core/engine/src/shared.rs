@@ -26,6 +26,8 @@ pub struct Shared {
     pub earliest_due: watch::Sender<u64>,
     /// Notifies the workers of this process that a job is to be aborted.
     pub aborts: watch::Sender<()>,
+    /// Notifies the workers of this process that a schedule was changed.
+    pub schedules: watch::Sender<()>,
     /// Whether the server is fit for use.
     pub server: Server,
     /// The callers that wait for results.

@@ -69,7 +69,7 @@ const MARGIN: Duration = Duration::from_secs(10);
 
 /// The `repeat` field for a producer that retries for `patience`. It is 0 unless it exceeds the
 /// default.
-fn repeat_ms(patience: Duration) -> u64 {
+pub(crate) fn repeat_ms(patience: Duration) -> u64 {
     let repeat_ms = u64::try_from((patience.saturating_add(MARGIN)).as_millis()).unwrap_or(u64::MAX);
     if repeat_ms > GUARD_MS { repeat_ms } else { 0 }
 }
@@ -141,6 +141,16 @@ pub fn prepare(jobs: Vec<Submission>, patience: Duration) -> Result<Vec<Chunk>> 
         }
     }
     Ok(chunks)
+}
+
+/// A random nonce.
+///
+/// # Errors
+/// If the operating system provides no random numbers.
+pub(crate) fn nonce() -> Result<Nonce> {
+    let mut nonce = Nonce::default();
+    fill(&mut nonce)?;
+    Ok(nonce)
 }
 
 fn fill(random: &mut [u8]) -> Result<()> {

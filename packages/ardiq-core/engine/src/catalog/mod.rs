@@ -36,14 +36,16 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:worker-info", "hash", "information that workers publish about themselves, by worker", "as `workers`"],
     ["ardiq:{<queue>}:waiters", "hash", "callers that wait for a result, by job id: lines of `<channel> <epoch ms at which the wait ends>`; in the field with the empty name, `- <epoch ms>`: until then, some worker cannot publish", "a field stays until the result is sent or the callers have given up; `scrub` removes lines that they could not remove"],
     ["ardiq:{<queue>}:aborting", "hash", "jobs that a worker has and that are to be aborted, by job id: the nonce of the enqueue", "a field stays until the job has ended"],
-    ["ardiq:{<queue>}:cron", "hash", "the last fired occurrence in epoch ms, by schedule", "never expires; one field per schedule"],
+    ["ardiq:{<queue>}:cron", "hash", "occurrences in epoch ms: in the field with the name of a schedule, the last one that was fired or skipped; in `<name> job`, the last one that became a job", "two fields per schedule; those of a dynamic schedule stay until it is removed, the others never expire"],
+    ["ardiq:{<queue>}:schedules", "hash", "schedules by name: origin (`d` dynamic, `s` static), state (`a` active, `p` paused), revision (8 bytes), time of the last change (u48, epoch ms), plan; in the field with the empty name, the revision of the last change of a dynamic schedule", "a dynamic schedule stays until it is removed; a static one, unless it is paused, until no worker has declared it for two minutes"],
+    ["ardiq:{<queue>}:declared", "sorted set", "static schedules by the epoch ms at which a worker last declared them", "as the static schedules in `schedules`"],
     ["ardiq:{<queue>}:dead", "stream", "dead letters: job id, result record, header and envelope, and the body if it was stored separately", "never expires; holds about the last 100,000"],
     ["ardiq:{<queue>}:lanes", "set", "lanes that were ever used", "never expires"],
     ["ardiq:{<queue>}:unique:<digest>", "string", "id of the unfinished job that has this identity", "until that job has ended"],
     ["ardiq:{<queue>}:body:<id>:<nonce>", "string", "arguments of a job that are too large for a script; the nonce in hexadecimal", "a minute before the enqueue; after it, until the job has ended"],
     ["ardiq:{<queue>}:aside:<name>", "any", "a former key `<name>` that had the wrong type", "a week"],
     ["ardiq:{<queue>}:survivals:<id>:<nonce>", "set", "entry ids of deliveries that were taken over although the worker that ran the job was alive", "a day"],
-    ["ardiq:{<queue>}:wake", "channel", "a due time in epoch ms, when it is earlier than all others; `abort`, when a job was added to `aborting`", "—"],
+    ["ardiq:{<queue>}:wake", "channel", "a due time in epoch ms, when it is earlier than all others; `abort`, when a job was added to `aborting`; `schedules`, when a schedule was changed", "—"],
     ["ardiq:{<queue>}:push:<process>", "channel", "results for the callers of one process: length of the id (2 bytes), id, result record (empty if it is large, see *Waiters*)", "—"],
 ];
 
@@ -73,6 +75,17 @@ pub static FORMS: &[[&str; 4]] = &[
     ["envelope", "unique", "text or nil", "identity of a unique job, in hexadecimal"],
     ["envelope", "headers", "map of text", "text that is passed along with the job"],
     ["envelope", "repeat", "integer", "ms for which the enqueue may be repeated; omitted unless it is longer than the default"],
+    ["plan", "task", "text", "name of the task"],
+    ["plan", "lane", "text", "lane of the jobs"],
+    ["plan", "expression", "text or nil", "cron expression"],
+    ["plan", "every", "integer", "period in ms, aligned to the epoch; 0 if there is an expression"],
+    ["plan", "zone", "text", "name of the time zone of the expression"],
+    ["plan", "coalesce", "boolean", "skip an occurrence while the job of the previous one is unfinished"],
+    ["plan", "drift", "integer", "ms after which a late occurrence is dropped"],
+    ["plan", "expire", "integer", "as in the envelope"],
+    ["plan", "unique", "text or nil", "as in the envelope"],
+    ["plan", "headers", "map of text", "as in the envelope"],
+    ["plan", "body", "bytes", "the arguments, at most 4 KiB"],
     ["result", "outcome", "bytes or text", "bytes: the encoded value; text: what went wrong"],
     ["result", "tries", "integer", "number of tries"],
     ["result", "enqueued", "integer", "epoch ms"],
@@ -188,6 +201,7 @@ mod tests {
     use crate::protocol::envelope::Envelope;
     use crate::protocol::keys::{Keys, QUEUES};
     use crate::protocol::record::{Location, Outcome, ResultRecord};
+    use crate::protocol::schedule::Schedule;
     use crate::protocol::state::JobState;
 
     fn column<const N: usize>(rows: &[[&'static str; N]], index: usize) -> BTreeSet<&'static str> {
@@ -208,13 +222,14 @@ mod tests {
         #[rustfmt::skip]
         let Keys {
             queue: _, lanes: _, base: _, job: _, result: _, unique, body: _, aside, survivals: _, due, running, workers, pulse, worker_info,
-            waiters, aborting, cron, dead, known_lanes, wake, lane_streams, streams,
+            waiters, aborting, cron, schedules, declared, dead, known_lanes, wake, lane_streams, streams,
         } = &keys;
         let survivals = keys.survivals("<id>", [0; 8]).replace(&"0".repeat(16), "<nonce>");
         let (unique, aside) = (format!("{unique}<digest>"), format!("{aside}<name>"));
         let mut spelled =
             BTreeSet::from([QUEUES, &one_job, &push, &unique, &body, &aside, due, running, workers, worker_info]);
         spelled.extend([&survivals, result.as_str(), pulse, waiters.as_str(), aborting, cron, dead, known_lanes, wake]);
+        spelled.extend([schedules.as_str(), declared]);
         spelled.extend(lane_streams.iter().chain(streams).map(String::as_str));
         assert_eq!(column(KEYS, 0), spelled);
     }
@@ -241,6 +256,7 @@ mod tests {
         // Version and nonce come before the array.
         let longest = Envelope { repeat_ms: 1, ..Envelope::default() };
         assert_eq!(fields("envelope").len() - 2, array(&longest.encode()));
+        assert_eq!(fields("plan").len(), usize::from(Schedule::default().encode_plan()[0] & 0x0f));
         let result = ResultRecord {
             outcome: Outcome::Value(Vec::new()),
             tries: 0,

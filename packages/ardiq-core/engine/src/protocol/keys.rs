@@ -16,6 +16,9 @@ pub const PATTERN: &str = "ardiq:*";
 /// Prefix, within a queue, of the streams of work that was returned to the queue or taken over.
 pub const RETURNED: &str = "returned:";
 
+/// Prefix of the ids of the jobs that schedules create.
+pub const OCCURRENCE: &str = "cron:";
+
 /// Prefix, within a queue, of the streams of lanes.
 pub const LANE: &str = "lane:";
 
@@ -58,13 +61,18 @@ pub struct Keys {
     pub waiters: String,
     /// Hash of jobs that a worker has and that are to be aborted, by job id.
     pub aborting: String,
-    /// Hash of the last fired occurrence by schedule.
+    /// Hash of the last occurrences by schedule.
     pub cron: String,
+    /// Hash of the schedules by name.
+    pub schedules: String,
+    /// Sorted set of static schedules by the time at which a worker last declared them.
+    pub declared: String,
     /// Stream of dead letters.
     pub dead: String,
     /// Set of the lanes that were ever used.
     pub known_lanes: String,
-    /// Channel on which earlier due times and requests to abort are announced to workers.
+    /// Channel on which earlier due times, requests to abort and changed schedules are announced to
+    /// workers.
     pub wake: String,
     /// Lane streams, lowest first.
     pub lane_streams: Vec<String>,
@@ -96,6 +104,8 @@ impl Keys {
             waiters: key("waiters"),
             aborting: key("aborting"),
             cron: key("cron"),
+            schedules: key("schedules"),
+            declared: key("declared"),
             dead: key("dead"),
             known_lanes: key("lanes"),
             wake: key("wake"),
@@ -115,6 +125,8 @@ impl Keys {
             (&self.waiters, "hash"),
             (&self.aborting, "hash"),
             (&self.cron, "hash"),
+            (&self.schedules, "hash"),
+            (&self.declared, "zset"),
             (&self.dead, "stream"),
             (&self.known_lanes, "set"),
         ];
@@ -146,6 +158,16 @@ impl Keys {
     /// Channel on which a process receives results.
     pub fn push(&self, process: &str) -> String {
         format!("{}push:{process}", self.base)
+    }
+
+    /// The stream of a lane, which need not be one of this process.
+    pub fn lane_stream(&self, lane: &str) -> String {
+        format!("{}{LANE}{lane}", self.base)
+    }
+
+    /// The id of the job of one occurrence of a schedule.
+    pub fn occurrence(schedule: &str, fire_ms: u64) -> String {
+        format!("{OCCURRENCE}{schedule}:{fire_ms}")
     }
 
     /// The lane that a position in `streams` belongs to.

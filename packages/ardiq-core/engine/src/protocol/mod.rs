@@ -6,6 +6,7 @@
 //! | `envelope` | the call that a producer writes: immutable, versioned |
 //! | `entry` | the header in front of an envelope |
 //! | `record` | the job record and the result |
+//! | `schedule` | a schedule as it is stored |
 //! | `state` | the states of a job |
 //! | `info` | the description that a worker publishes about itself |
 //! | `pack` | reading and writing msgpack |
@@ -16,4 +17,5 @@ pub mod info;
 pub mod keys;
 mod pack;
 pub mod record;
+pub mod schedule;
 pub mod state;

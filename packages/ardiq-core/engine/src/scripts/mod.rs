@@ -7,6 +7,7 @@
 //! | `deliver` | fetch, start, settle |
 //! | `upkeep` | promote, renew, reclaim, survive, leave, mend, scrub |
 //! | `abort` | abort |
+//! | `schedules` | schedule, unschedule, pause, declare, schedules |
 //! | `look` | wait, forget, lookup, depth, inspect, list |
 //! | `bodies` | none: it reads arguments that are stored separately |
 
@@ -16,6 +17,7 @@ pub mod deliver;
 pub mod look;
 pub mod produce;
 mod reply;
+pub mod schedules;
 pub mod upkeep;
 
 use std::sync::LazyLock;
@@ -96,7 +98,7 @@ macro_rules! scripts {
 // then. The brackets list the files that are included in front of a script.
 scripts! {
     ENQUEUE, "enqueue", "", ["guard", "tell", "presence"];
-    FIRE, "fire", "", ["guard", "location", "presence"];
+    FIRE, "fire", "", ["guard", "location", "presence", "agenda"];
     PROMOTE, "promote", " flags=allow-oom", ["guard", "location", "lost", "due"];
     FETCH, "fetch", " flags=allow-oom", ["due"];
     START, "start", " flags=allow-oom", ["guard", "location"];
@@ -108,12 +110,17 @@ scripts! {
     ABORT, "abort", " flags=allow-oom", ["guard", "tell", "lost", "presence", "aborted"];
     WAIT, "wait", " flags=allow-oom", ["guard", "tell", "lost", "presence"];
     FORGET, "forget", " flags=allow-oom", ["guard"];
+    SCHEDULE, "schedule", "", ["guard", "tell", "agenda"];
+    UNSCHEDULE, "unschedule", " flags=allow-oom", ["guard", "tell", "agenda"];
+    PAUSE, "pause", " flags=allow-oom", ["guard", "tell", "agenda"];
+    DECLARE, "declare", "", ["guard", "agenda"];
     MEND, "mend", " flags=allow-oom", [];
     SCRUB, "scrub", " flags=allow-oom", ["guard", "location", "tell", "lost", "presence", "aborted"];
     LOOKUP, "lookup", " flags=no-writes", ["guard", "presence"];
     DEPTH, "depth", " flags=no-writes", ["guard"];
     INSPECT, "inspect", " flags=no-writes", ["guard"];
     LIST, "list", " flags=no-writes", ["guard"];
+    SCHEDULES, "schedules", " flags=no-writes", ["guard", "agenda"];
 }
 
 /// The scripts that a worker calls from the start.

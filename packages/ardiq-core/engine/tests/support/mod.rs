@@ -337,7 +337,7 @@ pub fn back(entry: &Entry) -> Settlement {
 
 /// An occurrence of a schedule that is due every hour.
 pub fn occurrence(schedule: &str, fire_ms: u64) -> Occurrence<'_> {
-    Occurrence { schedule, fire_ms, gap_ms: 3_600_000 }
+    Occurrence { schedule, fire_ms, gap_ms: 3_600_000, drift_ms: u64::MAX >> 11, ..Occurrence::default() }
 }
 
 pub async fn promote(queue: &Queue, limit: usize) -> Promoted {

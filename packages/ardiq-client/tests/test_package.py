@@ -18,7 +18,7 @@ PUBLIC = {
     "Abort",
     "Ardiq", "ArdiqError", "BoundTask", "BrokerClosedError", "BrokerDataError", "BrokerError", "BrokerRefusedError",
     "BrokerUnfitError", "BrokerUnreachableError", "DeadJob", "InvalidIdError", "Job", "PayloadTooLargeError",
-    "PendingEnqueue", "Prepared", "Reject", "ResultNotFoundError", "Retry", "SerializationError", "SystemResourceError",
+    "PendingEnqueue", "Prepared", "Reject", "ResultNotFoundError", "Retry", "Schedule", "ScheduleInfo", "ScheduleNotFoundError", "ScheduledTask", "SerializationError", "SystemResourceError",
     "Task", "TaskContext",
     "TaskInfo", "TaskRef", "TaskResult", "TaskStatus", "VersionMismatchError", "WorkerExhaustedError", "WorkerNotInstalledError", "__version__",
     "current_task",

@@ -26,6 +26,7 @@ __all__ = [
     "InvalidIdError",
     "PayloadTooLargeError",
     "ResultNotFoundError",
+    "ScheduleNotFoundError",
     "SerializationError",
     "SystemResourceError",
     "VersionMismatchError",
@@ -39,7 +40,11 @@ class SerializationError(ArdiqError, TypeError):
 
 
 class PayloadTooLargeError(ArdiqError, ValueError):
-    """The encoded arguments are larger than `max_payload_bytes`."""
+    """The encoded arguments are larger than `max_payload_bytes`, or too large for a schedule."""
+
+
+class ScheduleNotFoundError(ArdiqError, LookupError):
+    """There is no schedule with this name in the queue."""
 
 
 class InvalidIdError(ArdiqError, TypeError, ValueError):

@@ -196,7 +196,7 @@ class Ardiq:
         return Schedule(self, check_job_id(name))
 
     async def schedules(self) -> list[ScheduleInfo]:
-        """Return the schedules of the queue by name, dynamic ones and those of the workers' code."""
+        """Return all schedules of the queue, dynamic and static ones, by name."""
         return infos(self, await self._connection.ask(_core.schedules(None)))
 
     def schedules_sync(self) -> list[ScheduleInfo]:

@@ -52,7 +52,9 @@ class InvalidIdError(ArdiqError, TypeError, ValueError):
 
 
 class WorkerNotInstalledError(ArdiqError, ImportError):
-    """`app.run()` needs the package `ardiq-worker`, which is not installed here."""
+    """`app.run()`, and the times of cron expressions, need the package `ardiq-worker`, which is not
+    installed here.
+    """
 
 
 class WorkerExhaustedError(ArdiqError, RuntimeError):

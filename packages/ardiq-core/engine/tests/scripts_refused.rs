@@ -87,7 +87,8 @@ async fn set_scene(queue: &Queue) -> Vec<Entry> {
     for id in [sent[3].id.as_str(), "of the dead", "ended"] {
         let _: i64 = queue.ask("HSET", (&queue.keys.aborting, id, &NONCE[..])).await;
     }
-    // Schedules: a dynamic one, one that a worker has declared, and one that none declares any more.
+    // Schedules: a dynamic one, one that a worker has declared, and one that none declares any
+    // more.
     let (link, keys) = (&queue.link, &queue.keys);
     schedules::save(link, keys, &schedule("beat"), NONCE, patience()).await.unwrap();
     schedules::declare(link, keys, &[schedule("static"), schedule("gone")], NONCE, patience()).await.unwrap();

@@ -62,7 +62,8 @@ async fn fire(queue: &Queue, fire_ms: u64, revision: Option<Nonce>) -> Firing {
     fire_with(queue, beat(fire_ms, revision), job_of_call("", fire_ms)).await
 }
 
-/// Let the occurrences of the last minute be fired again, as if the schedule had existed for longer.
+/// Let the occurrences of the last minute be fired again, as if the schedule had existed for
+/// longer.
 async fn forget_last(queue: &Queue, name: &str) {
     let _: i64 = queue.ask("HDEL", (&queue.keys.cron, name)).await;
 }

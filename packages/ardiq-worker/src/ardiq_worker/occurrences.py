@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -180,10 +181,43 @@ class LocalCron:
         return round((offset or timedelta()).total_seconds() * 1000)
 
 
+class Remembered:
+    """Occurrences that are expensive to compute: the last answers also serve the times between
+    them.
+    """
+
+    def __init__(self, moments: Occurrences) -> None:
+        self._moments = moments
+        self._after = (0, 0)
+        self._until = (0, 0)
+
+    def after(self, now_ms: int) -> int:
+        """The first occurrence later than `now_ms`."""
+        begin_ms, next_ms = self._after
+        if not begin_ms <= now_ms < next_ms:
+            next_ms = self._moments.after(now_ms)
+            self._after = (now_ms, next_ms)
+        return next_ms
+
+    def until(self, now_ms: int) -> int:
+        """The last occurrence not later than `now_ms`."""
+        last_ms, end_ms = self._until
+        if not last_ms <= now_ms < end_ms:
+            last_ms = self._moments.until(now_ms)
+            self._until = (last_ms, self.after(now_ms))
+        return last_ms
+
+
+@lru_cache(maxsize=1024)
+def _of_expression(spec: str, zone: str) -> Occurrences:
+    """Many schedules have the same expression."""
+    return Remembered(Cron(spec) if zone == "UTC" else LocalCron(spec, zone))
+
+
 def occurrences(spec: str | None, every_ms: int | None, zone: str) -> Occurrences:
     """Return the occurrences of a schedule. Raises ValueError if it has none."""
     if every_ms is not None:
         return Interval(every_ms)
     if spec is None:
         raise ValueError("neither an expression nor an interval")
-    return Cron(spec) if zone == "UTC" else LocalCron(spec, zone)
+    return _of_expression(spec, zone)

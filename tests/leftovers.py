@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.servers import Server
 
-STANDING = {"lanes", "cron", "dead"}
+STANDING = {"lanes", "cron", "dead", "schedules", "declared"}
 """Collections that stay forever; docs/protocol.md says why."""
 
 STREAMS = ("lane:", "returned:")

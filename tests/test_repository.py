@@ -59,7 +59,7 @@ def test_siblings_are_pinned_exactly(package: str, sibling: str) -> None:
     [
         ("ardiq-core", set[str]()),
         ("ardiq-client", {"msgpack"}),
-        ("ardiq-worker", {"croniter"}),
+        ("ardiq-worker", {"croniter", "tzdata"}),
         ("ardiq-cli", {"typer", "rich", "watchfiles"}),
     ],
 )

@@ -72,6 +72,14 @@ def test_tasks_are_offered_from_the_queue_that_is_meant(server: Server, complete
     assert offered(complete(f"inspect jobs --url {server.url} --queue shop --task images.r")) == ["images.resize"]
 
 
+def test_schedules_are_offered_from_the_queue_that_is_meant(server: Server, complete: Complete) -> None:
+    shop = Ardiq(redis_url=server.url, queue_name="shop")
+    for name in ("nightly", "often", "$(id)"):
+        shop.ref("report").options(every=60, task_id=name).enqueue_sync()
+    assert offered(complete("schedule pause ")) == ["nightly", "often"]
+    assert offered(complete("schedule fire --queue shop nightly of")) == ["often"]
+
+
 def test_names_that_a_shell_might_act_upon_are_not_offered(server: Server, complete: Complete) -> None:
     Ardiq(redis_url=server.url, queue_name="shop").ref("$(id)").enqueue_sync()
     server.cli("SADD", "ardiq:queues", "`id`", "a;b", "two words", "evil\x1b[31m", b"\xff")

@@ -23,6 +23,7 @@ COMMANDS: list[tuple[str, ...]] = [
     ("inspect", "jobs"),
     ("inspect", "jobs", "--state", "dead", "--json"),
     ("inspect", "jobs", "some-id"),
+    ("schedule", "list"),
     ("drain",),
 ]
 

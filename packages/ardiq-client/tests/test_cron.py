@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import zoneinfo
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ardiq import Ardiq
+from ardiq.cron import Timing, check_zone
 from ardiq.expression import parts
 
 GOOD = [
@@ -131,15 +133,15 @@ def test_a_schedule_is_registered_along_with_its_task() -> None:
     assert app.tasks == ["refresh", "clean.up"]
     assert (refresh.priority, refresh.max_retries, refresh.is_async) == ("low", 1, True)
     first, second = app._schedules["refresh"], app._schedules["clean.up"]
-    assert (first.name, first.spec, first.every_ms, first.task) == ("refresh", "*/5 * * * *", None, refresh)
-    assert (second.name, second.spec, second.every_ms, second.task) == ("clean.up", None, 60_000, clean)
+    assert (first.name, first.timing, first.task) == ("refresh", Timing("*/5 * * * *", None), refresh)
+    assert (second.name, second.timing, second.task) == ("clean.up", Timing(None, 60_000), clean)
 
 
 @pytest.mark.parametrize(("every", "expected"), [(0.2, 200), (1, 1000), (timedelta(milliseconds=1), 1), (1 / 3, 333)])
 def test_an_interval_is_seconds_or_a_timedelta(every: Any, expected: int) -> None:
     app = Ardiq()
     app.cron(every=every)(lambda: None)
-    assert [schedule.every_ms for schedule in app._schedules.values()] == [expected]
+    assert [schedule.timing.every_ms for schedule in app._schedules.values()] == [expected]
 
 
 @pytest.mark.parametrize("arguments", [{}, {"spec": "* * * * *", "every": 1}], ids=str)
@@ -186,3 +188,48 @@ def test_the_name_of_a_schedule_leaves_room_for_the_id_of_an_occurrence() -> Non
     task.options(task_id=f"cron:{task.name}:{2**43}").prepare()
     with pytest.raises(ValueError, match="at most 230"):
         app.cron(every=1, name="n" * 231)(lambda: None)
+
+
+def test_a_schedule_can_have_a_zone_a_longest_delay_and_one_job_at_a_time() -> None:
+    app = Ardiq()
+
+    @app.cron("0 3 * * *", tz="Europe/Berlin", coalesce=True, max_schedule_drift=timedelta(hours=1), max_retries=1)
+    async def nightly() -> None: ...
+
+    assert app._schedules["nightly"].timing == Timing("0 3 * * *", None, "Europe/Berlin", True, 3_600_000)
+    assert nightly.max_retries == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"every": 5, "tz": "Europe/Berlin"}, TypeError, "tz= is for cron expressions"),
+        ({"spec": "@daily", "tz": 2}, TypeError, "such as 'Europe/Berlin', not int"),
+        ({"spec": "@daily", "tz": "Europe/Berlln"}, ValueError, "did you mean 'Europe/Berlin'"),
+        ({"spec": "@daily", "tz": "localtime"}, ValueError, "not a known time zone"),
+        ({"spec": "@daily", "tz": "../etc/passwd"}, ValueError, "not a known time zone"),
+        ({"spec": "@daily", "tz": ""}, ValueError, "not a known time zone"),
+        ({"spec": "@daily", "coalesce": 1}, TypeError, "coalesce"),
+        ({"spec": "@daily", "max_schedule_drift": 0}, ValueError, "max_schedule_drift must be more than zero"),
+        ({"spec": "@daily", "max_schedule_drift": 0.0001}, ValueError, "max_schedule_drift must be at least"),
+        ({"spec": "@daily", "max_schedule_drift": "1"}, TypeError, "max_schedule_drift must be a number"),
+        ({"spec": "@daily", "timezone": "Europe/Berlin"}, TypeError, "has no option 'timezone'"),
+    ],
+    ids=str,
+)
+def test_bad_options_of_a_schedule_are_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Ardiq().cron(**arguments)
+
+
+def test_where_there_is_no_database_of_zones_a_module_with_schedules_can_be_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(key: str) -> None:
+        raise zoneinfo.ZoneInfoNotFoundError(key)
+
+    monkeypatch.setattr(zoneinfo, "ZoneInfo", missing)
+    monkeypatch.setattr(zoneinfo, "available_timezones", set[str])
+    assert check_zone("Europe/Berlin") == "Europe/Berlin"
+    with pytest.raises(ValueError, match="not a known time zone"):
+        check_zone("no zone")

@@ -88,7 +88,7 @@ def test_an_unknown_lane_names_the_nearest_one() -> None:
 
 def test_the_lists_of_options_are_those_of_the_functions() -> None:
     parameters = inspect.signature(Dispatchable.options).parameters
-    assert tuple(parameters) == ("self", *CALL_OPTIONS, "unknown")
+    assert tuple(parameters) == ("self", *CALL_OPTIONS, "more")
     assert tuple(RunOptions.__annotations__) == RunSettings._fields
 
 

@@ -18,8 +18,9 @@ PUBLIC = {
     "Abort",
     "Ardiq", "ArdiqError", "BoundTask", "BrokerClosedError", "BrokerDataError", "BrokerError", "BrokerRefusedError",
     "BrokerUnfitError", "BrokerUnreachableError", "DeadJob", "Group", "InvalidIdError", "Job", "JobEvent", "PayloadTooLargeError",
-    "PendingEnqueue", "Prepared", "Progress", "Reject", "ResultNotFoundError", "Retry", "SerializationError", "SystemResourceError",
-    "StaleRunError", "Task", "TaskContext",
+    "PendingEnqueue", "Prepared", "Progress", "Reject", "ResultNotFoundError", "Retry", "Schedule", "ScheduleInfo",
+    "ScheduleNotFoundError", "ScheduledTask", "SerializationError", "StaleRunError", "SystemResourceError",
+    "Task", "TaskContext",
     "TaskInfo", "TaskRef", "TaskResult", "TaskStatus", "VersionMismatchError", "WorkerExhaustedError", "WorkerNotInstalledError", "__version__",
     "current_task", "gather", "map",
 }  # fmt: skip

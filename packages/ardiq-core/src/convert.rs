@@ -20,6 +20,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::error::raise;
 use crate::notes;
+use crate::schedules;
 
 const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
@@ -40,7 +41,7 @@ pub fn register_outcomes(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("ABORTED", ABORTED)
 }
 
-fn tuple<'a, 'py>(item: &'a Bound<'py, PyAny>, length: usize, what: &str) -> PyResult<&'a Bound<'py, PyTuple>> {
+pub fn tuple<'a, 'py>(item: &'a Bound<'py, PyAny>, length: usize, what: &str) -> PyResult<&'a Bound<'py, PyTuple>> {
     let tuple = item.cast::<PyTuple>().map_err(|_| PyTypeError::new_err(format!("{what} must be a tuple")))?;
     if tuple.len() == length {
         Ok(tuple)
@@ -64,7 +65,8 @@ fn body(item: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     }
 }
 
-fn headers(item: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
+/// Headers of a submission: a dict or None.
+pub fn headers(item: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
     if item.is_none() {
         return Ok(Vec::new());
     }
@@ -162,7 +164,7 @@ pub fn headers_or_none<'py>(py: Python<'py>, headers: &[(String, String)]) -> Py
     if headers.is_empty() { Ok(None) } else { header_dict(py, headers).map(Some) }
 }
 
-fn header_dict<'py>(py: Python<'py>, headers: &[(String, String)]) -> PyResult<Bound<'py, PyDict>> {
+pub fn header_dict<'py>(py: Python<'py>, headers: &[(String, String)]) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     for (key, value) in headers {
         dict.set_item(key, value)?;
@@ -199,6 +201,7 @@ pub fn answer(py: Python<'_>, answer: Answer) -> PyResult<Bound<'_, PyAny>> {
                 .collect::<PyResult<Vec<_>>>()?;
             Ok(PyList::new(py, letters)?.into_any())
         }
+        Answer::Agenda(agenda) => Ok(schedules::agenda(py, &agenda)?.into_any()),
         Answer::Queue(view) => Ok(queue(py, &view)?.into_any()),
         // The mailbox takes the lines itself.
         Answer::Logs => Ok(py.None().into_bound(py)),

@@ -8,6 +8,7 @@
 //! | `worker` | `Worker`: fetches jobs, passes them to the host, and commits their outcomes |
 //! | `convert` | converts tuples to the engine's types and back |
 //! | `notes` | the same for progress and events of jobs |
+//! | `schedules` | converts schedules |
 //! | `protocol` | the protocol as data |
 //! | `error` | maps engine errors to exceptions |
 //!
@@ -23,6 +24,7 @@ mod error;
 mod mailbox;
 mod notes;
 mod protocol;
+mod schedules;
 mod worker;
 
 use pyo3::prelude::*;

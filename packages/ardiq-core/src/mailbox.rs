@@ -11,6 +11,7 @@ use ardiq_engine::client::Client;
 use ardiq_engine::error::Error;
 use ardiq_engine::graph::Graph;
 use ardiq_engine::mailbox::{LOGS, Mailbox as Replies, Reply, RequestId};
+use ardiq_engine::protocol::schedule::Schedule;
 use ardiq_engine::protocol::state::Listing;
 use ardiq_engine::submit::Submission;
 use pyo3::prelude::*;
@@ -19,6 +20,7 @@ use pyo3::types::PyList;
 
 use crate::convert;
 use crate::error::raise;
+use crate::schedules;
 use crate::worker::Worker;
 
 /// How often a blocked thread checks for signals.
@@ -140,18 +142,61 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Create a dynamic schedule, or replace the one of this name. The answer is an int: 1, or 0 if
+    /// the name belongs to a static schedule.
+    fn schedule(&self, request_id: RequestId, plan: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.client.schedule(&self.replies, request_id, schedules::plan(plan)?);
+        Ok(())
+    }
+
+    /// Remove a schedule. The answer is an int: see the stub.
+    fn unschedule(&self, request_id: RequestId, name: String) {
+        self.client.unschedule(&self.replies, request_id, name);
+    }
+
+    /// Pause a schedule, or resume it. The answer is an int: 1, or 0 if there is no such schedule.
+    fn pause(&self, request_id: RequestId, name: String, pauses: bool) {
+        self.client.pause(&self.replies, request_id, name, pauses);
+    }
+
+    /// Publish static schedules. The answer is `list[str]`: the dynamic ones that they have
+    /// replaced.
+    fn declare(&self, request_id: RequestId, plans: &Bound<'_, PyList>) -> PyResult<()> {
+        let plans = plans.iter().map(|plan| schedules::plan(&plan)).collect::<PyResult<Vec<Schedule>>>()?;
+        self.client.declare(&self.replies, request_id, plans);
+        Ok(())
+    }
+
     /// Enqueue one occurrence of a schedule unless it, or a later one, was fired. The answer is an
     /// int: see the stub.
     fn fire(
         &self,
         request_id: RequestId,
-        schedule: String,
+        plan: &Bound<'_, PyAny>,
+        revision: &[u8],
         fire_ms: u64,
         gap_ms: u64,
-        job: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        self.client.fire(&self.replies, request_id, schedule, fire_ms, gap_ms, convert::submission(job)?);
+        let (plan, revision) = (schedules::plan(plan)?, schedules::revision(revision)?);
+        self.client.fire(&self.replies, request_id, plan, revision, (fire_ms, gap_ms));
         Ok(())
+    }
+
+    /// Enqueue a job of a schedule now. The answer is `list[str]`: its id, or nothing.
+    fn fire_now(&self, request_id: RequestId, name: String) {
+        self.client.fire_now(&self.replies, request_id, name);
+    }
+
+    /// Wait until a schedule has changed. The answer is an `Agenda`.
+    #[pyo3(signature = (request_id, revision))]
+    fn watch(&self, request_id: RequestId, revision: Option<Vec<u8>>) {
+        self.client.watch(&self.replies, request_id, revision);
+    }
+
+    /// Read the schedules, or one. The answer is an `Agenda`.
+    #[pyo3(signature = (request_id, name))]
+    fn schedules(&self, request_id: RequestId, name: Option<String>) {
+        self.client.schedules(&self.replies, request_id, name);
     }
 
     /// Read the Redis time. The answer is an int, in epoch ms.

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ardiq import Ardiq, current_task
+from ardiq.cron import Timing
 from ardiq_worker.schedule import Timer
 from tests.servers import Server
 
@@ -198,7 +199,7 @@ async def test_an_expression_that_never_comes_true_is_refused_at_the_start(app: 
     async def tick() -> None: ...
 
     # A schedule that the client accepts, because it computes no dates.
-    app._schedules["tick"] = app._schedules["tick"]._replace(spec="0 0 30 2 *")
+    app._schedules["tick"] = app._schedules["tick"]._replace(timing=Timing("0 0 30 2 *", None))
     with pytest.raises(ValueError, match="'tick'"):
         await until_stopped(app)
     assert app._running.runner is None

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ardiq import Ardiq
-from ardiq_worker.schedule import Cron
+from ardiq_worker.occurrences import Cron
 
 NAMES = {name: number for number, name in enumerate(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])}
 MONTHS = {

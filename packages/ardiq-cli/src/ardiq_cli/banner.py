@@ -27,7 +27,7 @@ def announce(app: Ardiq, target: str) -> None:
     announce_tasks(app)
     schedules = Host(app).schedules
     if schedules:
-        log.info("schedules: %s", _listed(f"{one.name} ({_timing(one.spec, one.every_ms)})" for one in schedules))
+        log.info("schedules: %s", _listed(f"{one.name} ({timing(*one.timing[:3])})" for one in schedules))
 
 
 def announce_tasks(app: Ardiq) -> None:
@@ -35,8 +35,9 @@ def announce_tasks(app: Ardiq) -> None:
     log.info("tasks: %s", _listed(app.tasks))
 
 
-def _timing(spec: str | None, every_ms: int | None) -> str:
-    return f"every {every_ms / 1000:g} s" if every_ms is not None else f"{spec} UTC"
+def timing(spec: str | None, every_ms: int | None, tz: str) -> str:
+    """Describe when a schedule fires: `every 30 s`, or the expression with its time zone."""
+    return f"every {every_ms / 1000:g} s" if every_ms is not None else f"{spec} {tz}"
 
 
 def _listed(names: Iterable[str]) -> str:

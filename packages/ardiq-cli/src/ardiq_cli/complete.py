@@ -1,4 +1,4 @@
-"""Completion of queue and task names in the shell.
+"""Completion of the names of queues, tasks and schedules in the shell.
 
 It either answers quickly or offers nothing, and it never prints an error.
 """
@@ -46,6 +46,19 @@ def tasks(context: typer.Context, incomplete: str) -> list[str]:
         dead = {job.info.fn_name for job in await app.jobs("dead", _MOST_JOBS)}
         jobs = [job for state in ("running", "queued", "scheduled") for job in await app.jobs(state, _MOST_JOBS)]
         return dead.union(job.fn_name for job in jobs)
+
+    return _among(names, incomplete)
+
+
+def schedules(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the schedules of the queue whose names begin with `incomplete`."""
+
+    async def names() -> Iterable[str]:
+        from ardiq_cli.target import choose_queue
+
+        url, queue = context.params.get("url"), context.params.get("queue")
+        app = await choose_queue(url, queue, connect_timeout_s=_CONNECT_S)
+        return [one.name for one in await app.schedules()]
 
     return _among(names, incomplete)
 

@@ -20,6 +20,7 @@ from ardiq_cli.exits import ExitCode, complain, describe
 from ardiq_cli.help_text import examples
 from ardiq_cli.inspect import inspect_app
 from ardiq_cli.run import run
+from ardiq_cli.schedule import schedule_app
 
 # Without markup mode typer prints help and usage errors without rich, which would take longer than
 # all the rest. Its tracebacks are off altogether: they show local variables, and those may be
@@ -48,6 +49,7 @@ app.command(
     short_help="Abort jobs by their ids.",
     epilog=examples("ardiq abort --queue shop JOB_ID", "ardiq abort --queue shop --wait 60 JOB_ID JOB_ID"),
 )(abort)
+app.add_typer(schedule_app, name="schedule")
 app.command(
     short_help="Wait until no job in a queue is waiting or running.",
     epilog=examples("ardiq drain --queue shop", "ardiq drain --queue shop --timeout 60"),

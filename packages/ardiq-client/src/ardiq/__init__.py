@@ -23,7 +23,9 @@ Import the public names from here. The modules:
 | `inspection` | the types of what `inspect()` returns |
 | `context` | what a running task can learn about its run |
 | `control` | `Retry`, `Reject` and `Abort` |
-| `cron` | schedules as they are registered |
+| `cron` | when schedules fire, and schedules as they are registered |
+| `plan` | a task with a schedule |
+| `schedules` | handles to schedules, and what is known about each |
 | `expression` | parses cron expressions |
 | `running` | whether the app's own worker runs, and how to stop it |
 | `development` | finds the server of a running `ardiq dev` |
@@ -55,6 +57,7 @@ from ardiq.errors import (
     InvalidIdError,
     PayloadTooLargeError,
     ResultNotFoundError,
+    ScheduleNotFoundError,
     SerializationError,
     StaleRunError,
     SystemResourceError,
@@ -64,7 +67,9 @@ from ardiq.errors import (
 )
 from ardiq.job import Job
 from ardiq.pending import PendingEnqueue
+from ardiq.plan import ScheduledTask
 from ardiq.results import DeadJob, TaskInfo, TaskResult, TaskStatus
+from ardiq.schedules import Schedule, ScheduleInfo
 from ardiq.task import Task
 from ardiq.version import check_core_version
 
@@ -114,6 +119,10 @@ __all__ = [
     "Reject",
     "ResultNotFoundError",
     "Retry",
+    "Schedule",
+    "ScheduleInfo",
+    "ScheduleNotFoundError",
+    "ScheduledTask",
     "SerializationError",
     "StaleRunError",
     "SystemResourceError",

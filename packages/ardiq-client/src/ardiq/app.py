@@ -10,22 +10,24 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, cast
 from ardiq import _core, results
 from ardiq._core.connection import Connection, finalize
 from ardiq._encoding.codec import Codec
-from ardiq._functions.signature import UNKNOWN
 from ardiq.checks import check_bool, check_job_id, check_known, check_new_attribute, check_task_name, check_timeout_ms
-from ardiq.cron import Schedule, check_timing
-from ardiq.dispatch import Prepared, TaskRef, chunks_of
+from ardiq.cron import register_cron
+from ardiq.dispatch import Prepared, TaskRef, chunks_of, task_ref
 from ardiq.job import Job
 from ardiq.options import CoreOptions, Option, RunOptions, check_options, development_locator
 from ardiq.running import Running, run
-from ardiq.task import AsyncTask, SyncTask, Task, TaskOptions, check_schedulable, make_task, register_task
+from ardiq.schedules import Schedule, infos
+from ardiq.task import AsyncTask, SyncTask, Task, TaskOptions, task_decorator
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from ardiq.cron import CronOptions, StaticSchedule
     from ardiq.decorator import TaskDecorator
     from ardiq.inspection import JobState, QueueState
     from ardiq.pending import PendingEnqueue
     from ardiq.results import DeadJob, TaskInfo, TaskResult, TaskStatus
+    from ardiq.schedules import ScheduleInfo
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,7 +102,7 @@ class Ardiq:
         self._max_body: int = self.max_payload_bytes
         self._lanes = {lane: index for index, lane in enumerate(self.priorities)}
         self._registry: dict[str, Task[..., Any]] = {}
-        self._schedules: dict[str, Schedule] = {}
+        self._schedules: dict[str, StaticSchedule] = {}
         self._running = Running()
         self._connection = Connection(self._options, development_locator(redis_url, self._options))
         finalize(self, self._connection)
@@ -159,61 +161,62 @@ class Ardiq:
             async def send_welcome(user_id: int) -> None: ...
             ```
         """
-
-        def register(fn: Callable[..., Any]) -> Task[..., Any]:
-            return register_task(self._registry, make_task(self, fn, options))
-
-        check_known("@app.task()", options, TaskOptions.__annotations__)
-        return register if fn is None else register(fn)
+        return task_decorator(self, fn, options)
 
     def cron(
         self,
         spec: str | None = None,
         *,
         every: timedelta | float | None = None,
-        **options: Unpack[TaskOptions],
+        **options: Unpack[CronOptions],
     ) -> TaskDecorator:
         """Register a task that workers enqueue on a schedule. Use it as a decorator.
 
         Args:
-            spec: A cron expression, in UTC.
+            spec: A cron expression, or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`.
             every: An interval aligned to the epoch: seconds or a timedelta. Pass this or `spec`.
-            **options: The options of `task`.
+            **options: `tz`, `coalesce`, `max_schedule_drift`, and the options of `task`.
 
         Raises:
             TypeError: If you pass both or neither of `spec` and `every`, or if the function needs
                 arguments.
-            ValueError: If the expression is malformed or never matches, the interval is shorter
-                than a millisecond or longer than 100 years, the task's name is longer than 230
-                characters, or for any reason that `task` documents.
+            ValueError: If the expression is malformed or never matches, the time zone is unknown,
+                the interval is out of range, or the task's name is longer than 230 characters.
 
         Example:
             ```python
-            @app.cron("*/5 * * * *")
-            async def refresh() -> None: ...
+            @app.cron("0 3 * * *", tz="Europe/Berlin")
+            async def clean_up() -> None: ...
             ```
         """
-        check_known("@app.cron()", options, TaskOptions.__annotations__)
-        expression, every_ms = check_timing(spec, every)
+        return register_cron(self, spec, every, options)
 
-        def register(fn: Callable[..., Any]) -> Task[..., Any]:
-            task = make_task(self, fn, options)
-            check_schedulable(task)
-            register_task(self._registry, task)
-            self._schedules[task.name] = Schedule(task.name, expression, every_ms, task)
-            return task
+    def schedule(self, name: str) -> Schedule[Any]:
+        """Return the handle to the schedule with this name. This does no I/O."""
+        return Schedule(self, check_job_id(name))
 
-        return cast("TaskDecorator", register)
+    async def schedules(self) -> list[ScheduleInfo]:
+        """Return all schedules of the queue, dynamic and static ones, by name."""
+        return infos(self, await self._connection.ask(_core.schedules(None)))
+
+    def schedules_sync(self) -> list[ScheduleInfo]:
+        """Blocking version of `schedules`, for code without an event loop."""
+        return infos(self, self._connection.ask_sync(_core.schedules(None), "schedules"))
+
+    async def unschedule(self, name: str) -> bool:
+        """Remove a dynamic schedule, as `Schedule.unschedule` does."""
+        return await self.schedule(name).unschedule()
+
+    def unschedule_sync(self, name: str) -> bool:
+        """Blocking version of `unschedule`, for code without an event loop."""
+        return self.schedule(name).unschedule_sync()
 
     def ref(self, name: str) -> TaskRef[..., Any]:
         """Return a task by its name, for a service that does not have its code.
 
         If this app has registered the task, its signature, lane, `expire_ms` and `unique` apply.
         """
-        task = self._registry.get(check_task_name(name))
-        if task is None:
-            return TaskRef(self, name, UNKNOWN, lane=self._lanes[self.default_priority])
-        return TaskRef(self, name, task._signature, lane=task._lane, expire_ms=task.expire_ms, unique=task.unique)
+        return task_ref(self, check_task_name(name))
 
     def send(self, name: str, /, *args: Any, **kwargs: Any) -> PendingEnqueue[Any]:
         """Enqueue a call of a task by its name; await the return value to get its `Job`.
@@ -275,11 +278,7 @@ class Ardiq:
         return results.wait_sync(self, check_job_id(task_id), check_timeout_ms(timeout))
 
     async def abort(self, task_id: str, timeout: float | timedelta = 5.0) -> bool:
-        """Abort a job, and wait until it has ended, as `Job.abort` does; return whether it was
-        aborted.
-
-        Raises InvalidIdError if `task_id` is malformed.
-        """
+        """Abort a job, as `Job.abort` does. Raises InvalidIdError if `task_id` is malformed."""
         return bool(await self._connection.ask(_core.abort(task_id, timeout)))
 
     def abort_sync(self, task_id: str, timeout: float | timedelta = 5.0) -> bool:

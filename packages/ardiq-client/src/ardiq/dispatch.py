@@ -11,7 +11,7 @@ The client uses the engine's names internally.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from ardiq.checks import LATEST_MS, LONGEST_MS, check_bool, check_headers, check_int, check_job_id, check_known, kind_of
 from ardiq.errors import PayloadTooLargeError
@@ -20,8 +20,11 @@ from ardiq.options import lane_index
 from ardiq.pending import PendingEnqueue
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from ardiq._functions.signature import Signature
     from ardiq.app import Ardiq
+    from ardiq.plan import ScheduledTask
     from ardiq.workflow import Parent
     from ardiq_core.shapes import Submission
 
@@ -38,7 +41,10 @@ Large arguments are thus sent while the next ones are encoded.
 """
 
 CALL_OPTIONS = ("task_id", "priority", "delay_ms", "schedule_ms", "expire_ms", "headers", "unique", "after", "unpack")
-"""The names of the arguments of `options`."""
+"""The names of the arguments of `options` that apply to one job."""
+
+SCHEDULE_OPTIONS = ("schedule", "every", "tz", "coalesce", "max_schedule_drift")
+"""The names of the arguments of `options` that make a schedule."""
 
 
 class Prepared(Generic[R]):
@@ -242,6 +248,7 @@ class Dispatchable(Dispatch[P, R]):
 
     __slots__ = ()
 
+    @overload
     def options(
         self,
         *,
@@ -254,13 +261,55 @@ class Dispatchable(Dispatch[P, R]):
         unique: bool | None = None,
         after: Parent | Iterable[Parent] = (),
         unpack: bool = True,
-        **unknown: Never,
-    ) -> BoundTask[P, R]:
+    ) -> BoundTask[P, R]: ...
+    @overload
+    def options(
+        self,
+        *,
+        schedule: str,
+        tz: str | None = None,
+        coalesce: bool = False,
+        max_schedule_drift: float | timedelta = 60,
+        task_id: str | None = None,
+        priority: str | None = None,
+        expire_ms: int = 0,
+        headers: Mapping[str, str] | None = None,
+        unique: bool | None = None,
+    ) -> ScheduledTask[P, R]: ...
+    @overload
+    def options(
+        self,
+        *,
+        every: float | timedelta,
+        coalesce: bool = False,
+        max_schedule_drift: float | timedelta = 60,
+        task_id: str | None = None,
+        priority: str | None = None,
+        expire_ms: int = 0,
+        headers: Mapping[str, str] | None = None,
+        unique: bool | None = None,
+    ) -> ScheduledTask[P, R]: ...
+    def options(
+        self,
+        *,
+        task_id: str | None = None,
+        priority: str | None = None,
+        delay_ms: int = 0,
+        schedule_ms: int = 0,
+        expire_ms: int = 0,
+        headers: Mapping[str, str] | None = None,
+        unique: bool | None = None,
+        after: Parent | Iterable[Parent] = (),
+        unpack: bool = True,
+        **more: Any,
+    ) -> BoundTask[P, R] | ScheduledTask[P, R]:
         """Return the task with options, which apply to what you enqueue through the return value.
+
+        With `schedule` or `every`, workers enqueue the call again and again: see `ScheduledTask`.
 
         Args:
             task_id: The job's id. While a job with this id is unfinished, another enqueue returns
-                that job.
+                that job. For a schedule, this is its name.
             priority: The lane. None (the default) means the task's own lane.
             delay_ms: How long the job waits before it may start, in milliseconds.
             schedule_ms: When the job may start, in epoch milliseconds. It takes precedence over
@@ -274,11 +323,13 @@ class Dispatchable(Dispatch[P, R]):
                 does not get their outputs.
             unpack: Whether an output that is a tuple becomes several arguments, if the job is a
                 child of another one.
-            **unknown: Any other option raises TypeError.
+            **more: `schedule`, a cron expression, or `every`, an interval in seconds or as a
+                timedelta; with one of them, also `tz`, `coalesce` and `max_schedule_drift`, as in
+                `app.cron`. Any other option raises TypeError.
 
         Raises:
             ValueError: If a number is out of range, or the app has no such lane.
-            InvalidIdError: If `task_id` is not a valid job id.
+            InvalidIdError: If `task_id` is not a valid job id, or is too long for a schedule.
             TypeError: If an option is unknown or has the wrong type.
 
         Example:
@@ -286,9 +337,13 @@ class Dispatchable(Dispatch[P, R]):
             await report.options(priority="low", delay_ms=5000).enqueue(2026)
             ```
         """
-        if unknown:
-            check_known("task.options()", unknown, CALL_OPTIONS)
-        return self._with(task_id, priority, delay_ms, schedule_ms, expire_ms, headers, unique, after, unpack)
+        bound = self._with(task_id, priority, delay_ms, schedule_ms, expire_ms, headers, unique, after, unpack)
+        if not more:
+            return bound
+        check_known("task.options()", more, (*CALL_OPTIONS, *SCHEDULE_OPTIONS))
+        from ardiq.plan import scheduled  # most calls make no schedule
+
+        return scheduled(bound, more)
 
 
 class TaskRef(Dispatchable[P, R]):
@@ -298,6 +353,16 @@ class TaskRef(Dispatchable[P, R]):
     """
 
     __slots__ = ()
+
+
+def task_ref(app: Ardiq, name: str) -> TaskRef[..., Any]:
+    """Return a task by its name. If the app has registered it, its signature and options apply."""
+    task = app._registry.get(name)
+    if task is None:
+        from ardiq._functions.signature import UNKNOWN
+
+        return TaskRef(app, name, UNKNOWN, lane=app._lanes[app.default_priority])
+    return TaskRef(app, name, task._signature, lane=task._lane, expire_ms=task.expire_ms, unique=task.unique)
 
 
 def chunks_of(app: Ardiq, calls: Iterable[object]) -> Iterator[list[Submission]]:

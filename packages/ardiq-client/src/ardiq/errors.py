@@ -27,6 +27,7 @@ __all__ = [
     "InvalidIdError",
     "PayloadTooLargeError",
     "ResultNotFoundError",
+    "ScheduleNotFoundError",
     "SerializationError",
     "StaleRunError",
     "SystemResourceError",
@@ -42,8 +43,12 @@ class SerializationError(ArdiqError, TypeError):
 
 class PayloadTooLargeError(ArdiqError, ValueError):
     """The encoded arguments of a job, or an encoded checkpoint, are larger than
-    `max_payload_bytes`.
+    `max_payload_bytes`, or the arguments are too large for a schedule.
     """
+
+
+class ScheduleNotFoundError(ArdiqError, LookupError):
+    """There is no schedule with this name in the queue."""
 
 
 class InvalidIdError(ArdiqError, TypeError, ValueError):
@@ -51,7 +56,9 @@ class InvalidIdError(ArdiqError, TypeError, ValueError):
 
 
 class WorkerNotInstalledError(ArdiqError, ImportError):
-    """`app.run()` needs the package `ardiq-worker`, which is not installed here."""
+    """`app.run()`, and the times of cron expressions, need the package `ardiq-worker`, which is not
+    installed here.
+    """
 
 
 class WorkerExhaustedError(ArdiqError, RuntimeError):

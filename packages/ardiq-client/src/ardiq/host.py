@@ -14,16 +14,16 @@ from ardiq import _core
 from ardiq._core.wakeup import WakeUp
 from ardiq._encoding.codec import Codec
 from ardiq._functions import implementations, without_cache, written_function
+from ardiq.plan import static_plan
 from ardiq.results import result_of
 
 if TYPE_CHECKING:
     from ardiq._core import Request
     from ardiq.app import Ardiq
-    from ardiq.cron import Schedule
+    from ardiq.cron import StaticSchedule
     from ardiq.running import Runner
     from ardiq.task import Task
     from ardiq_core import Core
-    from ardiq_core.shapes import Submission
 
 __all__ = [
     "Codec",
@@ -31,8 +31,8 @@ __all__ = [
     "WakeUp",
     "implementations",
     "misfit_of",
-    "occurrence",
     "result_of",
+    "static_plan",
     "without_cache",
     "written_function",
 ]
@@ -52,7 +52,7 @@ class Host:
         return self.app._registry
 
     @property
-    def schedules(self) -> Collection[Schedule]:
+    def schedules(self) -> Collection[StaticSchedule]:
         """The registered schedules."""
         return self.app._schedules.values()
 
@@ -103,8 +103,3 @@ class Host:
 def misfit_of(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
     """Return why a call does not match the task's signature, or None if it does."""
     return task._signature.problem(args, kwargs)
-
-
-def occurrence(schedule: Schedule, fire_ms: int) -> Submission:
-    """Return the job of one occurrence of a schedule. Raises what enqueuing it would raise."""
-    return schedule.task.options(task_id=f"cron:{schedule.name}:{fire_ms}")._submission((), {})

@@ -229,6 +229,14 @@ def _snapshot(codec: Codec, record: JobRecord, *, lenient: bool = False) -> Task
     )
 
 
+def call_of(codec: Codec, body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Decode a call. Without arguments if this app cannot decode them."""
+    try:
+        return codec.decode_call(body)
+    except SerializationError:
+        return (), {}
+
+
 def _call(codec: Codec, job_id: str, body: bytes | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if body is None:
         raise BrokerRefusedError(

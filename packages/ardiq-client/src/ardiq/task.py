@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar
 
 from ardiq._functions import OfTarget, global_name, is_async, own_name, source
 from ardiq._functions.signature import Signature
-from ardiq.checks import LONGEST_MS, check_bool, check_int, check_seconds, check_task_name, did_you_mean, kind_of
+from ardiq.checks import (
+    LONGEST_MS,
+    check_bool,
+    check_int,
+    check_known,
+    check_seconds,
+    check_task_name,
+    did_you_mean,
+    kind_of,
+)
 from ardiq.dispatch import Dispatchable
 from ardiq.options import lane_index
 
@@ -38,7 +47,8 @@ _CHECKS: dict[str, Callable[[str, Any], object]] = {
 
 They run when the task is registered and when a test replaces an option.
 """
-_LONGEST_SCHEDULE_NAME = 230  # an occurrence has the id cron:<name>:<epoch ms>
+LONGEST_SCHEDULE_NAME = 230
+"""An occurrence has the id `cron:<name>:<epoch ms>`."""
 
 _ANNOTATIONS = "__annotations__" if sys.version_info < (3, 14) else "__annotate__"  # 3.14 evaluates annotations lazily
 
@@ -243,6 +253,16 @@ def make_task(app: Ardiq, fn: object, options: TaskOptions) -> Task[..., Any]:
     return (AsyncTask if asynchronous else SyncTask)(app, fn, is_async=asynchronous, **options)
 
 
+def task_decorator(app: Ardiq, fn: Callable[..., Any] | None, options: TaskOptions) -> Any:
+    """Register a function and return the task; without a function, return the decorator."""
+
+    def register(fn: Callable[..., Any]) -> Task[..., Any]:
+        return register_task(app._registry, make_task(app, fn, options))
+
+    check_known("@app.task()", options, TaskOptions.__annotations__)
+    return register if fn is None else register(fn)
+
+
 def register_task(registry: dict[str, Task[..., Any]], task: Task[..., Any]) -> Task[..., Any]:
     """Add a task to a registry and return it. Raises ValueError if its name is taken."""
     known = registry.get(task.name)
@@ -259,9 +279,9 @@ def check_schedulable(task: Task[..., Any]) -> None:
     """Raise if a schedule cannot enqueue the task: it passes no arguments, and its job ids contain
     the name.
     """
-    if len(task.name) > _LONGEST_SCHEDULE_NAME:
+    if len(task.name) > LONGEST_SCHEDULE_NAME:
         raise ValueError(
-            f"a scheduled task's name must have at most {_LONGEST_SCHEDULE_NAME} characters; "
+            f"a scheduled task's name must have at most {LONGEST_SCHEDULE_NAME} characters; "
             "set a shorter one with name="
         )
     if task._signature.problem((), {}) is not None:

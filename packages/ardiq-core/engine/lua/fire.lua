@@ -1,34 +1,71 @@
 -- fire: enqueue one occurrence of a schedule, once across all workers.
 --
--- KEYS  cron, due, running, lane stream
+-- KEYS  cron, due, running, lane stream, schedules
 -- ARGV  base, job prefix, unique prefix, schedule name, fire time ms, ms until the next occurrence,
---       id, unique digest or "-", envelope
+--       id, unique digest or "-", envelope, revision of a dynamic schedule (empty for a static
+--       one), ms after which an occurrence is dropped, mode ("-"; "coalesce" to skip the occurrence
+--       while the job of the previous one is unfinished; "hand" to fire now, whatever was fired)
 -- out   now, then 1 fired by this call; 2 the same, after the server's clock was set back; 0 not
---       fired: this occurrence or a later one was fired before, it is not due yet, its job is
---       unfinished, or an unfinished job holds the unique identity
+--       fired: this occurrence or a later one was fired before, it is not due yet or too late, its
+--       job or the previous one is unfinished, or an unfinished job holds the unique identity; 3
+--       the schedule is paused, or this is not its present revision; then, for mode "hand", the id
+--       of the unfinished job that has this id or this identity
 -- If the last fired occurrence is further ahead of the current time than the next occurrence is of
 -- this one, or than a minute, the clock was set back, and the script ignores the last one. A
 -- smaller step is waited for: no occurrence is fired twice.
-local cron, due, running, lane = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local base, job_prefix, unique_prefix, schedule = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local fire_ms, gap_ms, id, unique, envelope = unpack(ARGV, 5, 9)
+local cron, due, running, lane, schedules = unpack(KEYS)
+local base, job_prefix, unique_prefix, schedule, fire_ms, gap_ms, id, unique, envelope = unpack(ARGV, 1, 9)
+local revision, most_late_ms, mode = ARGV[10], tonumber(ARGV[11]), ARGV[12]
 local TOLERANCE_MS, LEAST_MS = 60000, 1000
-local job_key = job_prefix .. id
+local by_hand, fire_at = mode == 'hand', tonumber(fire_ms)
 local _, is_alive, holder_of = presence()
-local last = tonumber(call('HGET', cron, schedule) or nil)
+local plan = ask('HGET', schedules, schedule) or ''
+local is_paused = sub(plan, STATE, STATE) == 'p' and not by_hand
+if revision ~= '' then
+  if is_paused or sub(plan, REVISION, REVISION_END) ~= revision then return { now, 3 } end
+elseif is_paused and sub(plan, 1, 1) == 's' then
+  -- A static schedule replaces a dynamic one of its name.
+  return { now, 3 }
+end
+local last_ms = call('HGET', cron, schedule)
+local last = tonumber(last_ms or nil)
 local set_back = last and last > now + math.min(math.max(tonumber(gap_ms), LEAST_MS), TOLERANCE_MS)
-local has_come = tonumber(fire_ms) <= now + LEAST_MS
-if not has_come or last and not set_back and last >= tonumber(fire_ms) then return { now, 0 } end
+if not by_hand then
+  local is_due = fire_at <= now + LEAST_MS and now - fire_at <= most_late_ms
+  if not is_due or last and not set_back and last >= fire_at then return { now, 0 } end
+end
+
 -- After the clock was set back, the same occurrence may come up again.
-local record = ask('GETRANGE', job_key, 0, 511) or ''
-local kind = sub(record, 1, 1)
-local unfinished = (kind == 'q' or kind == 'd') and is_alive(base, due, running, id, record)
-expect('stream', lane)
-need(lane, 'HSET', 'XADD', 'SET')
+local function is_unfinished(id)
+  local record = ask('GETRANGE', job_prefix .. id, 0, 511) or ''
+  local kind = sub(record, 1, 1)
+  return (kind == 'q' or kind == 'd') and is_alive(base, due, running, id, record)
+end
+
+local function is_previous_unfinished()
+  local series = sub(id, 1, -#fire_ms - 1)
+  for _, at in ipairs({ call('HGET', cron, schedule .. RAN) or '', last_ms or '' }) do
+    if at ~= '' and is_unfinished(series .. at) then return true end
+  end
+  return false
+end
+
 local unique_key = unique ~= '-' and unique_prefix .. unique
 local holder = unique_key and holder_of(base, due, running, job_prefix, unique_key, id)
-call('HSET', cron, schedule, fire_ms)
-if holder or unfinished then return { now, 0 } end
+if not holder and is_unfinished(id) then holder = id end
+local is_skipped = holder or mode == 'coalesce' and is_previous_unfinished()
+if by_hand and holder then return { now, 0, holder } end
+expect('stream', lane)
+need(lane, 'HSET', 'XADD', 'SET')
+if by_hand then
+  call('HSET', cron, schedule .. RAN, fire_ms)
+elseif is_skipped then
+  call('HSET', cron, schedule, fire_ms)
+  return { now, 0 }
+else
+  call('HSET', cron, schedule, fire_ms, schedule .. RAN, fire_ms)
+end
 if unique_key then call('SET', unique_key, id) end
-add_to_stream(base, lane, job_key, struct.pack(NEW_HEADER_FORMAT, 0, 0, 0, 0, now) .. id, envelope)
-return { now, set_back and 2 or 1 }
+local label = struct.pack(NEW_HEADER_FORMAT, 0, 0, 0, 0, now) .. id
+add_to_stream(base, lane, job_prefix .. id, label, envelope)
+return { now, set_back and not by_hand and 2 or 1 }

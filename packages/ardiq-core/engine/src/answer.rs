@@ -7,6 +7,7 @@ use crate::events::JobEvent;
 use crate::jobs::JobRecord;
 use crate::protocol::notes::Report;
 use crate::protocol::record::ResultRecord;
+use crate::schedules::Agenda;
 use crate::scripts::look::QueueView;
 
 /// The answer to a request. Each request documents its variant.
@@ -30,6 +31,8 @@ pub enum Answer {
     Dead(Vec<(JobRecord, String)>),
     /// Names.
     Names(Vec<String>),
+    /// Schedules.
+    Agenda(Box<Agenda>),
     /// Not an answer: there are log lines to take.
     Logs,
     /// The figures of a queue.

@@ -26,7 +26,6 @@ use crate::protocol::state::Listing;
 use crate::refusal::Refusal;
 use crate::runtime::Runtime;
 use crate::scripts::look;
-use crate::scripts::produce::{self, Fired, Occurrence};
 use crate::server::Server;
 use crate::shared::Shared;
 use crate::submit::{self, Submission};
@@ -96,13 +95,18 @@ impl Client {
         let runtime = Runtime::shared()?;
         let waiters = Arc::new(Waiters::default());
         let push_channel = keys.push(&submit::random_hex());
-        let (earliest_due, aborts) = (watch::Sender::new(0), watch::Sender::new(()));
+        let (earliest_due, aborts, schedules) = (watch::Sender::new(0), watch::Sender::new(()), watch::Sender::new(()));
         let releases = watch::Sender::new(());
         let channels = (push_channel.clone(), keys.wake.clone());
         let (followers, audience) = (Arc::new(Followers::default()), Arc::new(Audience::default()));
         let heard = (Arc::clone(&followers), Arc::clone(&audience));
-        let notices = (aborts.clone(), releases.clone());
-        let sink = sink(Arc::clone(&waiters), heard, channels, earliest_due.clone(), notices);
+        let notices = Notices {
+            earliest_due: earliest_due.clone(),
+            aborts: aborts.clone(),
+            releases: releases.clone(),
+            schedules: schedules.clone(),
+        };
+        let sink = sink(Arc::clone(&waiters), heard, channels, notices);
         let link = Link::new(address, Arc::clone(&keys), connect_limit, sink);
         let logs = Arc::clone(link.logs());
         let shared = Arc::new(Shared {
@@ -113,6 +117,7 @@ impl Client {
             earliest_due,
             aborts,
             releases,
+            schedules,
             server: Server::default(),
             waiters,
             followers,
@@ -211,29 +216,6 @@ impl Client {
         self.request(mailbox, request, |shared, patience| async move {
             shared.server.check_once(&shared.link, patience).await?;
             graph::enqueue(&shared, graph).await
-        });
-    }
-
-    /// Enqueue one occurrence of a schedule. The next one is `gap_ms` later. The answer is
-    /// [`Answer::Number`], a [`produce::Firing`].
-    pub fn fire(
-        &self,
-        mailbox: &Arc<Mailbox>,
-        request: RequestId,
-        schedule: String,
-        fire_ms: u64,
-        gap_ms: u64,
-        job: Submission,
-    ) {
-        self.request(mailbox, request, move |shared, patience| async move {
-            shared.server.check_once(&shared.link, patience).await?;
-            let occurrence = Occurrence { schedule: &schedule, fire_ms, gap_ms };
-            let mut fired = Fired::default();
-            for job in submit::prepare(vec![job], shared.link.connect_limit())?.iter().flat_map(|chunk| &chunk.jobs) {
-                fired = produce::fire(&shared.link, &shared.keys, occurrence, job, patience).await?;
-            }
-            shared.clock.observe(fired.now_ms);
-            Ok(Answer::Number(fired.how as i64))
         });
     }
 
@@ -361,12 +343,19 @@ impl Drop for Client {
     }
 }
 
+/// What the workers of this process are told.
+struct Notices {
+    earliest_due: watch::Sender<u64>,
+    aborts: watch::Sender<()>,
+    releases: watch::Sender<()>,
+    schedules: watch::Sender<()>,
+}
+
 fn sink(
     waiters: Arc<Waiters>,
     (followers, audience): (Arc<Followers>, Arc<Audience>),
     (push, wake): (String, String),
-    earliest_due: watch::Sender<u64>,
-    (aborts, releases): (watch::Sender<()>, watch::Sender<()>),
+    notices: Notices,
 ) -> PushSink {
     Arc::new(move |channel, message| {
         if channel == push.as_bytes() {
@@ -376,12 +365,14 @@ fn sink(
                 let _ = waiters.deliver(&message);
             }
         } else if channel == wake.as_bytes() && message == b"abort" {
-            aborts.send_replace(());
+            notices.aborts.send_replace(());
         } else if channel == wake.as_bytes() && message == b"release" {
-            releases.send_replace(());
+            notices.releases.send_replace(());
+        } else if channel == wake.as_bytes() && message == b"schedules" {
+            notices.schedules.send_replace(());
         } else if channel == wake.as_bytes() && !audience.hear(&message) {
             let due_ms = std::str::from_utf8(&message).ok().and_then(|text| text.parse().ok());
-            earliest_due.send_replace(due_ms.unwrap_or_default());
+            notices.earliest_due.send_replace(due_ms.unwrap_or_default());
         }
     })
 }

@@ -39,6 +39,13 @@ pub fn get(key: &str) -> Cmd {
     with_key("GET", key)
 }
 
+/// One field of a hash.
+pub fn field(key: &str, field: &str) -> Cmd {
+    let mut cmd = with_key("HGET", key);
+    cmd.arg(field);
+    cmd
+}
+
 /// Some fields of a hash.
 pub fn fields(key: &str, fields: &[&str]) -> Cmd {
     let mut cmd = with_key("HMGET", key);

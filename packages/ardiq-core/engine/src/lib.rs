@@ -34,6 +34,7 @@ pub mod protocol;
 pub mod refusal;
 pub mod results;
 pub mod runtime;
+pub mod schedules;
 pub mod scripts;
 pub mod server;
 pub mod service;

@@ -30,6 +30,8 @@ pub struct Shared {
     pub aborts: watch::Sender<()>,
     /// Notifies the workers of this process that children are to be released.
     pub releases: watch::Sender<()>,
+    /// Notifies the workers of this process that a schedule was changed.
+    pub schedules: watch::Sender<()>,
     /// Whether the server is fit for use.
     pub server: Server,
     /// The callers that wait for results.

@@ -143,6 +143,16 @@ pub fn prepare(jobs: Vec<Submission>, patience: Duration) -> Result<Vec<Chunk>> 
     Ok(chunks)
 }
 
+/// A random nonce.
+///
+/// # Errors
+/// If the operating system provides no random numbers.
+pub(crate) fn nonce() -> Result<Nonce> {
+    let mut nonce = Nonce::default();
+    fill(&mut nonce)?;
+    Ok(nonce)
+}
+
 /// Fill a buffer with random bytes.
 pub(crate) fn fill(random: &mut [u8]) -> Result<()> {
     getrandom::fill(random).map_err(|error| Error::System {

@@ -10,19 +10,20 @@ use std::sync::Arc;
 
 use ardiq_engine::link::{Link, Patience};
 use ardiq_engine::protocol::keys::Keys;
+use ardiq_engine::protocol::schedule::Schedule;
 use ardiq_engine::scripts::deliver::{self, Cursor, Entry, Source};
 use ardiq_engine::scripts::links::{self, EdgeKind, Linked, Place};
 use ardiq_engine::scripts::look::Seen;
 use ardiq_engine::scripts::produce::{self, Chunk, NewJob};
 use ardiq_engine::scripts::upkeep::{self, Claim, Part, Search};
-use ardiq_engine::scripts::{ALL, abort, look, notes};
+use ardiq_engine::scripts::{ALL, abort, look, notes, schedules};
 use ardiq_engine::url;
 use bytes::Bytes;
 use support::graphs::{edge, node, part};
 use support::server::Server;
 use support::{
     HIGH, LOW, NO_ARGUMENTS, Queue, TTL, again, back, call_of, dead, done, job, note_of, occurrence, patience, poison,
-    result_of, start_of, survivor,
+    result_of, schedule, start_of, survivor,
 };
 
 /// The nonce of every job here.
@@ -106,6 +107,12 @@ async fn set_scene(queue: &Queue) -> Vec<Entry> {
     for id in [sent[3].id.as_str(), "of the dead", "ended"] {
         let _: i64 = queue.ask("HSET", (&queue.keys.aborting, id, &NONCE[..])).await;
     }
+    // Schedules: a dynamic one, one that a worker has declared, and one that none declares any
+    // more.
+    let (link, keys) = (&queue.link, &queue.keys);
+    schedules::save(link, keys, &schedule("beat"), NONCE, patience()).await.unwrap();
+    schedules::declare(link, keys, &[schedule("static"), schedule("gone")], NONCE, patience()).await.unwrap();
+    let _: i64 = queue.ask("ZADD", (&keys.declared, 1, "gone")).await;
     sent
 }
 
@@ -138,6 +145,19 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
         ("fire", _) => {
             let job = NewJob { unique: Some("w".into()), ..job("cron") };
             produce::fire(link, keys, occurrence("tick", 7), &job, patience()).await.is_ok()
+        }
+        ("schedule", variant) => {
+            let plan = schedule(["new", "beat"][variant]);
+            let plan = Schedule { every_ms: 7, ..plan };
+            schedules::save(link, keys, &plan, *b"revision", patience()).await.is_ok()
+        }
+        ("unschedule", variant) => {
+            schedules::remove(link, keys, ["beat", "gone"][variant], *b"revision", patience()).await.is_ok()
+        }
+        ("pause", _) => schedules::pause(link, keys, "beat", true, *b"revision", patience()).await.is_ok(),
+        ("declare", _) => {
+            let plans = [schedule("static"), schedule("beat"), schedule("other")];
+            schedules::declare(link, keys, &plans, *b"revision", patience()).await.is_ok()
         }
         ("promote", _) => upkeep::promote(link, keys, 10, patience()).await.is_ok(),
         ("fetch", 0) => deliver::fetch(link, keys, "w", 10, Source::New, patience()).await.is_ok(),
@@ -199,6 +219,10 @@ const SCRIPTS: [(&str, usize); 19] = [
     ("release", 1),
     ("relink", 1),
     ("fire", 1),
+    ("schedule", 2),
+    ("unschedule", 2),
+    ("pause", 1),
+    ("declare", 1),
     ("promote", 1),
     ("fetch", 2),
     ("start", 1),

@@ -7,7 +7,7 @@ milliseconds by the Redis clock.
 from collections.abc import Sequence
 from typing import Final, final
 
-from ardiq_core.shapes import Assignment, Edge, Event, LogLine, Outcome, Reply, Submission
+from ardiq_core.shapes import Assignment, Edge, Event, LogLine, Outcome, Plan, Reply, Submission
 
 __all__ = [
     "ABORTED",
@@ -125,14 +125,56 @@ class Mailbox:
         enqueued, if a parent is unknown or its result is gone.
         """
 
-    def fire(self, request_id: int, schedule: str, fire_ms: int, gap_ms: int, job: Submission) -> None:
+    def schedule(self, request_id: int, plan: Plan) -> None:
+        """Create a dynamic schedule, or replace the one of this name.
+
+        The answer is an int: 1, or 0 if the name belongs to a static schedule.
+        """
+
+    def unschedule(self, request_id: int, name: str) -> None:
+        """Remove a dynamic schedule, or a static one that is no longer in the code.
+
+        The answer is an int: 1 if it was removed, 0 if there is no such schedule, -1 if it is in
+        the code.
+        """
+
+    def pause(self, request_id: int, name: str, pauses: bool) -> None:
+        """Pause a schedule, or resume it.
+
+        The answer is an int: 1, or 0 if there is no such schedule.
+        """
+
+    def declare(self, request_id: int, plans: list[Plan]) -> None:
+        """Publish static schedules.
+
+        The answer is `list[str]`: the names of dynamic schedules that they have replaced.
+        """
+
+    def fire(self, request_id: int, plan: Plan, revision: bytes, fire_ms: int, gap_ms: int) -> None:
         """Enqueue one occurrence of a schedule unless it, or a later one, was fired.
 
-        The next occurrence is `gap_ms` later.
+        The revision of a static schedule is empty. The next occurrence is `gap_ms` later.
 
         The answer is an int: 1 if this call fired it, 2 if it did so after the server's clock was
-        set back, 0 if not.
+        set back, 3 if the schedule is paused, was changed, or is gone, 0 if it was not fired for
+        another reason.
         """
+
+    def fire_now(self, request_id: int, name: str) -> None:
+        """Enqueue a job of a schedule now, whether it is paused or not.
+
+        The answer is `list[str]`: the id of the job, or nothing if there is no such schedule.
+        """
+
+    def watch(self, request_id: int, revision: bytes | None) -> None:
+        """Wait until a dynamic schedule has changed since this revision of an `Agenda`; None does
+        not wait.
+
+        The answer is an `Agenda`, without the last jobs.
+        """
+
+    def schedules(self, request_id: int, name: str | None) -> None:
+        """Read all schedules, or one. The answer is an `Agenda`."""
 
     def clock(self, request_id: int) -> None:
         """Read the Redis time. The answer is an int, in epoch ms."""
@@ -170,8 +212,8 @@ class Mailbox:
         """
 
     def forget(self, request_id: int) -> None:
-        """Cancel this request, if it waits for a result or for the end of an aborted job, or
-        follows a job.
+        """Cancel this request, if it waits for a result, the end of an aborted job, or a changed
+        schedule, or follows a job.
         """
 
     def depth(self, request_id: int) -> None:

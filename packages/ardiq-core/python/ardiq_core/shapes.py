@@ -26,6 +26,44 @@ Edge: TypeAlias = tuple[
     int,  # position of the parent's output in the inputs of the child
 ]
 
+Plan: TypeAlias = tuple[
+    str,  # name of the schedule
+    str,  # task name
+    str,  # name of the lane
+    str | None,  # cron expression
+    int,  # period in ms, 0 = there is an expression
+    str,  # time zone of the expression
+    bool,  # skip an occurrence while the job of the previous one is unfinished
+    int,  # ms after which a late occurrence is dropped
+    int,  # expiry of a job in ms, 0 = never
+    bytes | None,  # digest that identifies a unique job
+    dict[str, str] | None,  # headers
+    bytes,  # encoded arguments, at most 4 KiB
+]
+
+LastJob: TypeAlias = tuple[
+    str,  # job id
+    int,  # its occurrence
+    str,  # state, as in a `JobRecord`
+    bool | None,  # success; None if there is no result
+    str | None,  # text of a failure
+]
+
+Scheduled: TypeAlias = tuple[
+    Plan,
+    bytes,  # revision
+    bool,  # whether it is static
+    bool,  # whether it is paused
+    int,  # time of the last change
+    LastJob | None,  # None if it never fired, or was not asked for
+]
+
+Agenda: TypeAlias = tuple[
+    bytes,  # revision of the last change of a dynamic schedule, b"" = none
+    int,  # Redis time
+    list[Scheduled],  # by name
+]
+
 Reply: TypeAlias = tuple[int, Any]
 """(request id, answer). The answer is an exception instance if the request failed."""
 

@@ -20,7 +20,8 @@ You do not call this package directly. `await app.run()` and the command `ardiq 
 | `forked` | ends a process that a task has forked |
 | `frames` | frees the memory that a failed task's traceback holds |
 | `observe` | reports every attempt that ends, for `ardiq dev` |
-| `schedule` | recurring tasks |
+| `schedule` | recurring tasks: which occurrence is due, and the timer that fires it |
+| `occurrences` | the times at which a schedule is due |
 | `watchdog` | reports a blocked event loop |
 | `logs` | the log, which never raises |
 | `printable_log` | keeps control characters out of the log |

@@ -78,3 +78,9 @@ class Cuts:
         run.cut = Cut.ABANDONED
         log_abandoned(run, self._wait_s, self.abandoned)
         self._end(run, overdue)
+
+
+def retrieve(asyncio_task: asyncio.Task[None]) -> None:
+    """Take the exception of an ended task, so that asyncio does not log it."""
+    if not asyncio_task.cancelled():
+        asyncio_task.exception()

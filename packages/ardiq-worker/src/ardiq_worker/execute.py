@@ -24,7 +24,7 @@ from ardiq_core import ABORTED
 from ardiq_worker import forked, outcome
 from ardiq_worker.awaiting import PLAIN, awaited
 from ardiq_worker.cancellation import OUT_OF_GRACE, WITH_ALL_TASKS, Cancellations
-from ardiq_worker.cuts import Cuts
+from ardiq_worker.cuts import Cuts, retrieve
 from ardiq_worker.exhaustion import NoThreadError, is_exhaustion
 from ardiq_worker.failures import log_aborted, log_failure, log_returned, log_unknown
 from ardiq_worker.frames import clear_frames
@@ -197,7 +197,7 @@ class Executor:
             return
         for asyncio_task in left:
             # This task has ignored a cancellation, and would keep asyncio.run() from returning.
-            asyncio_task.add_done_callback(_retrieve)
+            asyncio_task.add_done_callback(retrieve)
             try:
                 asyncio_task.get_coro().close()
             except BaseException as error:  # noqa: BLE001 - it ignores this too, or its cleanup fails
@@ -387,11 +387,6 @@ class Executor:
             # would inherit it.
             self._loop.call_soon(self._flush, context=self._context)
         outcomes.append(ended)
-
-
-def _retrieve(asyncio_task: asyncio.Task[None]) -> None:
-    if not asyncio_task.cancelled():
-        asyncio_task.exception()
 
 
 def executor_class(observer: Callable[[Attempt], object] | None) -> Callable[..., Executor]:

@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ardiq.errors import BrokerError, WorkerExhaustedError
-from ardiq.host import Host, WakeUp, occurrence
+from ardiq.host import Host, WakeUp
 from ardiq_core import Worker
 from ardiq_worker import forked
 from ardiq_worker.cancellation import ENGINE_GONE, go_on
@@ -113,7 +113,6 @@ class Runner:
             host.schedules,
             poll_s=app.cron_poll_s,
             now_ms=self._worker.now_ms,
-            submission=occurrence,
             paused=lambda: self._burst,
         )
         self._phase = _Phase.RUNNING
@@ -305,6 +304,7 @@ class Runner:
     def _change_burst(self, burst: bool) -> None:
         self._burst = burst
         self._worker.set_burst(burst)
+        self._timer.start()
 
     def _begin_stop(self) -> None:
         if self._phase is not _Phase.RUNNING:

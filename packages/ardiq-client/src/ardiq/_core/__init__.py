@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from ardiq_core import Mailbox
-    from ardiq_core.shapes import Edge, Submission
+    from ardiq_core.shapes import Edge, Plan, Submission
 
 T = TypeVar("T")
 
@@ -109,6 +109,31 @@ def jobs(state: str, limit: int) -> Request:
     check_choice("state", state, STATES)
     check_int("limit", limit, 1, 1_000_000)
     return lambda mailbox, request_id: mailbox.jobs(request_id, state, limit)
+
+
+def schedule(plan: Plan) -> Request:
+    """Create or replace a dynamic schedule. Answer: 1, or 0 if the name belongs to a static one."""
+    return lambda mailbox, request_id: mailbox.schedule(request_id, plan)
+
+
+def unschedule(name: str) -> Request:
+    """Remove a schedule. Answer: 1; 0 if there is none with this name; -1 if it is in the code."""
+    return lambda mailbox, request_id: mailbox.unschedule(request_id, name)
+
+
+def pause(name: str, pauses: bool) -> Request:
+    """Pause or resume a schedule. Answer: 1, or 0 if there is none with this name."""
+    return lambda mailbox, request_id: mailbox.pause(request_id, name, pauses)
+
+
+def fire_now(name: str) -> Request:
+    """Enqueue a job of a schedule. Answer: its id in a list, which is empty if there is none."""
+    return lambda mailbox, request_id: mailbox.fire_now(request_id, name)
+
+
+def schedules(name: str | None) -> Request:
+    """Read all schedules, or one. Answer: an Agenda."""
+    return lambda mailbox, request_id: mailbox.schedules(request_id, name)
 
 
 def depth(mailbox: Mailbox, request_id: int) -> None:

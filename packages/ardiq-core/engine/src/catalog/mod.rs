@@ -43,7 +43,9 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:inputs:<id>:<nonce>", "hash", "outputs of its parents that a job gets as arguments, by position, and what else it needs to start", "until the job has ended"],
     ["ardiq:{<queue>}:output:<id>:<nonce>", "hash", "an output above 4 KiB that several jobs need, and how many still need it", "until the last of these jobs has ended"],
     ["ardiq:{<queue>}:gate:<nonce>", "string", "how many parts of a large workflow have arrived, or `open`", "a minute after each part, ten minutes after the last"],
-    ["ardiq:{<queue>}:cron", "hash", "the last fired occurrence in epoch ms, by schedule", "never expires; one field per schedule"],
+    ["ardiq:{<queue>}:cron", "hash", "occurrences in epoch ms: in the field with the name of a schedule, the last one that was fired or skipped; in `<name> job`, the last one that became a job", "two fields per schedule; those of a dynamic schedule stay until it is removed, the others never expire"],
+    ["ardiq:{<queue>}:schedules", "hash", "schedules by name: origin (`d` dynamic, `s` static), state (`a` active, `p` paused), revision (8 bytes), time of the last change (u48, epoch ms), plan; in the field with the empty name, the revision of the last change of a dynamic schedule", "a dynamic schedule stays until it is removed; a static one, unless it is paused, until no worker has declared it for two minutes"],
+    ["ardiq:{<queue>}:declared", "sorted set", "static schedules by the epoch ms at which a worker last declared them", "as the static schedules in `schedules`"],
     ["ardiq:{<queue>}:dead", "stream", "dead letters: job id, result record, header and envelope, and the body if it was stored separately", "never expires; holds about the last 100,000"],
     ["ardiq:{<queue>}:lanes", "set", "lanes that were ever used", "never expires"],
     ["ardiq:{<queue>}:unique:<digest>", "string", "id of the unfinished job that has this identity", "until that job has ended"],
@@ -51,7 +53,7 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:aside:<name>", "any", "a former key `<name>` that had the wrong type", "a week"],
     ["ardiq:{<queue>}:survivals:<id>:<nonce>", "set", "entry ids of deliveries that were taken over although the worker that ran the job was alive", "a day"],
     ["ardiq:{<queue>}:notes:<id>:<nonce>", "hash", "what the runs of an unfinished job report: the fields `progress`, `reported` (when, in epoch ms) and `checkpoint` (a value, as the app's serializer wrote it)", "until the job has ended"],
-    ["ardiq:{<queue>}:wake", "channel", "a due time in epoch ms, when it is earlier than all others; `abort`, when a job was added to `aborting`; `release`, when there is work in `releasing`; `follow <process> <id> <id> …`, every 5 s while a process follows jobs", "—"],
+    ["ardiq:{<queue>}:wake", "channel", "a due time in epoch ms, when it is earlier than all others; `abort`, when a job was added to `aborting`; `release`, when there is work in `releasing`; `schedules`, when a schedule was changed; `follow <process> <id> <id> …`, every 5 s while a process follows jobs", "—"],
     ["ardiq:{<queue>}:push:<process>", "channel", "for the callers of one process: length of the id (2 bytes), id, then a result record (empty if it is large, see *Waiters*), or news of a job that the process follows: `E`, its state has changed; or `P`, nonce, epoch ms (6 bytes), progress", "—"],
 ];
 
@@ -84,6 +86,17 @@ pub static FORMS: &[[&str; 4]] = &[
     ["progress", "done", "integer", "steps done"],
     ["progress", "total", "integer or nil", "steps in total, if known"],
     ["progress", "message", "text or nil", "what the task is doing, for people"],
+    ["plan", "task", "text", "name of the task"],
+    ["plan", "lane", "text", "lane of the jobs"],
+    ["plan", "expression", "text or nil", "cron expression"],
+    ["plan", "every", "integer", "period in ms, aligned to the epoch; 0 if there is an expression"],
+    ["plan", "zone", "text", "name of the time zone of the expression"],
+    ["plan", "coalesce", "boolean", "skip an occurrence while the job of the previous one is unfinished"],
+    ["plan", "drift", "integer", "ms after which a late occurrence is dropped"],
+    ["plan", "expire", "integer", "as in the envelope"],
+    ["plan", "unique", "text or nil", "as in the envelope"],
+    ["plan", "headers", "map of text", "as in the envelope"],
+    ["plan", "body", "bytes", "the arguments, at most 4 KiB"],
     ["result", "outcome", "bytes or text", "bytes: the encoded value; text: what went wrong"],
     ["result", "tries", "integer", "number of tries"],
     ["result", "enqueued", "integer", "epoch ms"],
@@ -210,6 +223,7 @@ mod tests {
     use crate::protocol::keys::{Keys, QUEUES};
     use crate::protocol::notes::Progress;
     use crate::protocol::record::{Location, Outcome, ResultRecord};
+    use crate::protocol::schedule::Schedule;
     use crate::protocol::state::JobState;
 
     fn column<const N: usize>(rows: &[[&'static str; N]], index: usize) -> BTreeSet<&'static str> {
@@ -231,7 +245,7 @@ mod tests {
         #[rustfmt::skip]
         let Keys {
             queue: _, lanes: _, base: _, job: _, result: _, unique, body: _, aside, survivals: _, notes: _, due, running, workers, pulse, worker_info,
-            waiters, aborting, linked, releasing, cron, dead, known_lanes, wake, lane_streams, streams,
+            waiters, aborting, linked, releasing, cron, schedules, declared, dead, known_lanes, wake, lane_streams, streams,
         } = &keys;
         let survivals = keys.survivals("<id>", [0; 8]).replace(&"0".repeat(16), "<nonce>");
         let links = keys.links("<id>", [0; 8]).map(|name| name.replace(&"0".repeat(16), "<nonce>"));
@@ -251,6 +265,7 @@ mod tests {
         ]);
         spelled.extend([wake.as_str(), linked, releasing]);
         spelled.extend(links.iter().map(String::as_str));
+        spelled.extend([schedules.as_str(), declared]);
         spelled.extend(lane_streams.iter().chain(streams).map(String::as_str));
         assert_eq!(column(KEYS, 0), spelled);
     }
@@ -277,6 +292,7 @@ mod tests {
         // Version and nonce come before the array.
         let longest = Envelope { repeat_ms: 1, ..Envelope::default() };
         assert_eq!(fields("envelope").len() - 2, array(&longest.encode()));
+        assert_eq!(fields("plan").len(), usize::from(Schedule::default().encode_plan()[0] & 0x0f));
         let result = ResultRecord {
             outcome: Outcome::Value(Vec::new()),
             tries: 0,

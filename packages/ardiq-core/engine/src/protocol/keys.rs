@@ -16,6 +16,9 @@ pub const PATTERN: &str = "ardiq:*";
 /// Prefix, within a queue, of the streams of work that was returned to the queue or taken over.
 pub const RETURNED: &str = "returned:";
 
+/// Prefix of the ids of the jobs that schedules create.
+pub const OCCURRENCE: &str = "cron:";
+
 /// Prefix, within a queue, of the streams of lanes.
 pub const LANE: &str = "lane:";
 
@@ -69,14 +72,18 @@ pub struct Keys {
     pub linked: String,
     /// Hash of ended jobs whose children are being released.
     pub releasing: String,
-    /// Hash of the last fired occurrence by schedule.
+    /// Hash of the last occurrences by schedule.
     pub cron: String,
+    /// Hash of the schedules by name.
+    pub schedules: String,
+    /// Sorted set of static schedules by the time at which a worker last declared them.
+    pub declared: String,
     /// Stream of dead letters.
     pub dead: String,
     /// Set of the lanes that were ever used.
     pub known_lanes: String,
-    /// Channel on which earlier due times, requests to abort, and which jobs are followed are
-    /// announced to workers.
+    /// Channel on which earlier due times, requests to abort, children to release, changed
+    /// schedules, and which jobs are followed are announced to workers.
     pub wake: String,
     /// Lane streams, lowest first.
     pub lane_streams: Vec<String>,
@@ -111,6 +118,8 @@ impl Keys {
             linked: key("linked"),
             releasing: key("releasing"),
             cron: key("cron"),
+            schedules: key("schedules"),
+            declared: key("declared"),
             dead: key("dead"),
             known_lanes: key("lanes"),
             wake: key("wake"),
@@ -132,6 +141,8 @@ impl Keys {
             (&self.linked, "hash"),
             (&self.releasing, "hash"),
             (&self.cron, "hash"),
+            (&self.schedules, "hash"),
+            (&self.declared, "zset"),
             (&self.dead, "stream"),
             (&self.known_lanes, "set"),
         ];
@@ -189,6 +200,16 @@ impl Keys {
     /// Channel on which a process receives results, and news of the jobs that it follows.
     pub fn push(&self, process: &str) -> String {
         format!("{}push:{process}", self.base)
+    }
+
+    /// The stream of a lane, which need not be one of this process.
+    pub fn lane_stream(&self, lane: &str) -> String {
+        format!("{}{LANE}{lane}", self.base)
+    }
+
+    /// The id of the job of one occurrence of a schedule.
+    pub fn occurrence(schedule: &str, fire_ms: u64) -> String {
+        format!("{OCCURRENCE}{schedule}:{fire_ms}")
     }
 
     /// The lane that a position in `streams` belongs to.

@@ -6,6 +6,7 @@
 //! | `envelope` | the call that a producer writes: immutable, versioned |
 //! | `entry` | the header in front of an envelope |
 //! | `record` | the job record and the result |
+//! | `schedule` | a schedule as it is stored |
 //! | `state` | the states of a job |
 //! | `notes` | what a run reports, and messages about jobs that are followed |
 //! | `info` | the description that a worker publishes about itself |
@@ -18,4 +19,5 @@ pub mod keys;
 pub mod notes;
 mod pack;
 pub mod record;
+pub mod schedule;
 pub mod state;

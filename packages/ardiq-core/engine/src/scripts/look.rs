@@ -15,7 +15,7 @@ use crate::protocol::record::{PREFIX, RESULT};
 use crate::protocol::state::Listing;
 
 /// Run a script that only reads. If this user may only use `EVALSHA`, use that.
-async fn read(link: &Link, script: &'static Script, cmd: &Cmd, patience: Patience) -> Result<Value> {
+pub(super) async fn read(link: &Link, script: &'static Script, cmd: &Cmd, patience: Patience) -> Result<Value> {
     let first = match link.call(script, cmd, patience).await {
         Err(Error::Refused(first)) if first.text.to_ascii_lowercase().contains("evalsha_ro") => first,
         answer => return answer,

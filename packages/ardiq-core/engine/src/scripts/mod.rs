@@ -9,6 +9,7 @@
 //! | `upkeep` | promote, renew, reclaim, survive, leave, mend, scrub |
 //! | `links` | link, release, relink |
 //! | `abort` | abort |
+//! | `schedules` | schedule, unschedule, pause, declare, schedules |
 //! | `look` | wait, forget, lookup, depth, inspect, list |
 //! | `bodies` | none: it reads arguments that are stored separately |
 
@@ -20,6 +21,7 @@ pub mod look;
 pub mod notes;
 pub mod produce;
 mod reply;
+pub mod schedules;
 pub mod upkeep;
 
 use std::sync::LazyLock;
@@ -101,7 +103,7 @@ macro_rules! scripts {
 scripts! {
     ENQUEUE, "enqueue", "", ["guard", "tell", "presence"];
     LINK, "link", "", ["guard", "location", "tell", "depart", "presence", "ended", "edges"];
-    FIRE, "fire", "", ["guard", "location", "presence"];
+    FIRE, "fire", "", ["guard", "location", "presence", "agenda"];
     PROMOTE, "promote", " flags=allow-oom", ["guard", "location", "depart", "lost", "due"];
     FETCH, "fetch", " flags=allow-oom", ["due"];
     START, "start", " flags=allow-oom", ["guard", "location"];
@@ -120,6 +122,10 @@ scripts! {
         ["guard", "tell", "depart", "lost", "presence", "notes", "ended", "aborted", "withdraw"];
     WAIT, "wait", " flags=allow-oom", ["guard", "tell", "depart", "lost", "presence"];
     FORGET, "forget", " flags=allow-oom", ["guard"];
+    SCHEDULE, "schedule", "", ["guard", "tell", "agenda"];
+    UNSCHEDULE, "unschedule", " flags=allow-oom", ["guard", "tell", "agenda"];
+    PAUSE, "pause", " flags=allow-oom", ["guard", "tell", "agenda"];
+    DECLARE, "declare", "", ["guard", "agenda"];
     MEND, "mend", " flags=allow-oom", [];
     SCRUB, "scrub", " flags=allow-oom",
         ["guard", "location", "tell", "depart", "lost", "presence", "notes", "ended", "aborted"];
@@ -127,6 +133,7 @@ scripts! {
     DEPTH, "depth", " flags=no-writes", ["guard"];
     INSPECT, "inspect", " flags=no-writes", ["guard"];
     LIST, "list", " flags=no-writes", ["guard"];
+    SCHEDULES, "schedules", " flags=no-writes", ["guard", "agenda"];
 }
 
 /// The scripts that a worker calls from the start.

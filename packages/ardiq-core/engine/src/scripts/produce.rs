@@ -173,19 +173,35 @@ pub enum Firing {
     /// Fired, although a later one was fired before, because the server's clock was set back in the
     /// meantime.
     FiredAgain = 2,
+    /// Not fired: the schedule is paused, was changed, or is gone.
+    Stale = 3,
 }
 
 /// The result of `fire`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fired {
     /// Redis time.
     pub now_ms: u64,
     /// The outcome.
     pub how: Firing,
+    /// For [`Mode::ByHand`], the unfinished job that has the id or the identity.
+    pub holder: Option<String>,
+}
+
+/// What an occurrence depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Only on its time.
+    #[default]
+    Plain,
+    /// Also on the job of the previous one, which must have ended.
+    Coalesce,
+    /// On nothing: a person asks for it.
+    ByHand,
 }
 
 /// One occurrence of a schedule.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Occurrence<'a> {
     /// Name of the schedule.
     pub schedule: &'a str,
@@ -193,6 +209,14 @@ pub struct Occurrence<'a> {
     pub fire_ms: u64,
     /// Milliseconds until the next one.
     pub gap_ms: u64,
+    /// The revision of a dynamic schedule. A static one has none.
+    pub revision: Option<Nonce>,
+    /// It is dropped if it is later than this many milliseconds.
+    pub drift_ms: u64,
+    /// What else it depends on.
+    pub mode: Mode,
+    /// Its lane, which need not be one of this process. `None`: that of the job.
+    pub lane: Option<&'a str>,
 }
 
 /// Enqueue one occurrence of a schedule.
@@ -203,20 +227,34 @@ pub async fn fire(
     job: &NewJob,
     patience: Patience,
 ) -> Result<Fired> {
-    let lane = keys.lane_streams.get(job.lane).map_or("", String::as_str);
-    let mut cmd = FIRE.call(&[&keys.cron, &keys.due, &keys.running, lane], 9, job.envelope.len());
+    let lane = match occurrence.lane {
+        Some(lane) => keys.lane_stream(lane),
+        None => keys.lane_streams.get(job.lane).cloned().unwrap_or_default(),
+    };
+    let names = [keys.cron.as_str(), &keys.due, &keys.running, &lane, &keys.schedules];
+    let mut cmd = FIRE.call(&names, 12, job.envelope.len());
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(occurrence.schedule);
     cmd.arg(occurrence.fire_ms)
         .arg(occurrence.gap_ms)
         .arg(&job.id)
         .arg(job.unique.as_deref().unwrap_or("-"))
-        .arg(&job.envelope);
+        .arg(&job.envelope)
+        .arg(occurrence.revision.as_ref().map_or(&[][..], |revision| &revision[..]))
+        .arg(occurrence.drift_ms)
+        .arg(match occurrence.mode {
+            Mode::Plain => "-",
+            Mode::Coalesce => "coalesce",
+            Mode::ByHand => "hand",
+        });
     let ((), fired) = tokio::join!(biased; link.register(patience), link.call(&FIRE, &cmd, patience));
-    let [now, how] = reply::head(&mut reply::array(fired?)?.into_iter())?;
+    let mut items = reply::array(fired?)?.into_iter();
+    let [now, how] = reply::head(&mut items)?;
     let how = match reply::int(&how)? {
         1 => Firing::Fired,
         2 => Firing::FiredAgain,
+        3 => Firing::Stale,
         _ => Firing::Not,
     };
-    Ok(Fired { now_ms: u64::try_from(reply::int(&now)?).unwrap_or_default(), how })
+    let holder = items.next().map(reply::text).transpose()?;
+    Ok(Fired { now_ms: u64::try_from(reply::int(&now)?).unwrap_or_default(), how, holder })
 }

@@ -17,6 +17,7 @@ use ardiq_engine::protocol::entry::{Header, INPUTS};
 use ardiq_engine::protocol::envelope::Envelope;
 use ardiq_engine::protocol::keys::Keys;
 use ardiq_engine::protocol::notes::Progress;
+use ardiq_engine::protocol::schedule::Schedule;
 use ardiq_engine::protocol::state::StartMode;
 use ardiq_engine::scripts::deliver::{self, Cursor, Entry, Fetched, GUARD_MS, Settlement, Source, Start, Verdict};
 use ardiq_engine::scripts::notes::Note;
@@ -359,7 +360,21 @@ pub fn back(entry: &Entry) -> Settlement {
 
 /// An occurrence of a schedule that is due every hour.
 pub fn occurrence(schedule: &str, fire_ms: u64) -> Occurrence<'_> {
-    Occurrence { schedule, fire_ms, gap_ms: 3_600_000 }
+    Occurrence { schedule, fire_ms, gap_ms: 3_600_000, drift_ms: u64::MAX >> 11, ..Occurrence::default() }
+}
+
+/// An hourly schedule for the low lane.
+pub fn schedule(name: &str) -> Schedule {
+    Schedule {
+        name: name.into(),
+        task: "task".into(),
+        lane: "low".into(),
+        every_ms: 3_600_000,
+        zone: "UTC".into(),
+        drift_ms: 60_000,
+        body: b"args".to_vec(),
+        ..Schedule::default()
+    }
 }
 
 pub async fn promote(queue: &Queue, limit: usize) -> Promoted {

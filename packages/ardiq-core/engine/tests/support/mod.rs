@@ -6,6 +6,7 @@
 
 pub mod graphs;
 pub mod host;
+pub mod scene;
 pub mod server;
 
 use std::collections::BTreeMap;

@@ -108,7 +108,8 @@ def jobs(
 ) -> None:
     """Show unfinished and dead jobs, or all that is known about one job.
 
-    Exit code 4: there is no such queue or job.
+    One that waits for others, or that others wait for, is shown with these jobs as a tree. Exit
+    code 4: there is no such queue or job.
     """
     with boundary(verbose=verbose, only_shows=True):
         import asyncio
@@ -117,7 +118,12 @@ def jobs(
 
         if job_id is not None:
             found = asyncio.run(_one_job(url, queue, job_id))
+            family = found.pop("family", None) if not as_json else None
             tables.show_one(found, as_json=as_json)
+            if family is not None:
+                from ardiq_cli.family import show
+
+                show(family)
             return
         listed = asyncio.run(_jobs(url, queue, state or list(State), task, limit))
         tables.show(tables.JOBS, listed.rows, listed.facts, as_json=as_json, notes=listed.notes)
@@ -259,5 +265,10 @@ async def _find(app: "Ardiq", job_id: str) -> "Row | None":
         if info is not None:
             progress = await Job(app, job_id).progress()
             facts = tables.job_facts(info, trouble.of_job(info, (await app.inspect())["workers"]))
-            return {**facts, "progress": None if progress is None else progress._asdict()}
+            found = {**facts, "progress": None if progress is None else progress._asdict()}
+            if info.dependencies or info.dependents:
+                from ardiq_cli.family import family_of
+
+                found["family"] = await family_of(app, info)
+            return found
     return None

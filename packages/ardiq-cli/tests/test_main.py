@@ -41,7 +41,7 @@ def test_help_fits_a_terminal_of_80_columns_uncut_and_shows_examples(ask: Ask, c
     assert max(map(len, done.stdout.splitlines())) <= 80
     # A summary that is too long for its line would end like this; so does a usage line, in
     # brackets.
-    assert "..." not in done.stdout.replace("[ARGS]...", "").replace("NAME...", "")
+    assert "..." not in done.stdout.replace("[ARGS]...", "").replace("{NAME}...", "")
     if command != "inspect":
         assert f"Examples:\n    ardiq {command}".rstrip() in done.stdout
 

@@ -84,13 +84,13 @@ fn a_change_is_announced_to_a_process_with_a_worker() {
     let server = Server::start(&[]);
     let (host, other) = (Host::new(&server.url()), Host::new(&server.url()));
     let running = host.worker("w", 1, 1);
-    // The last of the worker's calls at its start; it has subscribed by then.
-    host.enqueue(Vec::new());
     let known = watch(&host, None).revision;
     let mailbox = Arc::new(Mailbox::new().unwrap());
     host.client.watch(&mailbox, 1, Some(known));
+    let began = Instant::now();
     assert_eq!(save(&other, schedule("beat")), 1);
     assert_eq!(agenda(next_answer(&mailbox).unwrap()).schedules.len(), 1);
+    assert!(began.elapsed() < Duration::from_secs(4), "before the next check: {:?}", began.elapsed());
     drop(running);
 }
 

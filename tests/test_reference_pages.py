@@ -10,6 +10,8 @@ import typer.main
 
 import ardiq
 import ardiq.errors
+from ardiq.cron import CronOptions
+from ardiq.dispatch import SCHEDULE_OPTIONS
 from ardiq.options import _DEFAULTS
 from ardiq.task import TaskOptions
 from ardiq_cli.exits import ExitCode
@@ -46,8 +48,14 @@ def test_the_configuration_page_lists_every_option_of_a_task() -> None:
 
 
 def test_the_configuration_page_lists_every_option_of_a_call() -> None:
-    parameters = set(inspect.signature(ardiq.Task.options).parameters) - {"self", "unknown"}
+    parameters = set(inspect.signature(ardiq.Task.options).parameters) - {"self", "more"}
     assert set(first_cells("reference/configuration.md", "A call")) == parameters
+
+
+def test_the_configuration_page_lists_every_option_of_a_schedule() -> None:
+    listed = first_cells("reference/configuration.md", "A schedule")
+    assert tuple(listed) == SCHEDULE_OPTIONS
+    assert set(CronOptions.__annotations__) - set(TaskOptions.__annotations__) == set(listed) - {"schedule", "every"}
 
 
 def test_the_errors_page_lists_every_error() -> None:

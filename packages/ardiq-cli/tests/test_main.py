@@ -24,11 +24,14 @@ Ask = Callable[..., subprocess.CompletedProcess[str]]
 def test_help_names_every_command(ask: Ask) -> None:
     done = ask("--help")
     assert done.returncode == ExitCode.OK
-    for command in ("run", "inspect", "drain", "dev", "demo"):
+    for command in ("run", "inspect", "schedule", "drain", "dev", "demo"):
         assert f"  {command} " in done.stdout
 
 
-COMMANDS = ["", "run", "dev", "demo", "drain", "inspect", "inspect queues", "inspect workers", "inspect jobs"]
+COMMANDS = [
+    *("", "run", "dev", "demo", "drain", "inspect", "inspect queues", "inspect workers", "inspect jobs", "schedule"),
+    *("schedule list", "schedule pause", "schedule resume", "schedule fire", "schedule remove"),
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -38,7 +41,7 @@ def test_help_fits_a_terminal_of_80_columns_uncut_and_shows_examples(ask: Ask, c
     assert max(map(len, done.stdout.splitlines())) <= 80
     # A summary that is too long for its line would end like this; so does a usage line, in
     # brackets.
-    assert "..." not in done.stdout.replace("[ARGS]...", "")
+    assert "..." not in done.stdout.replace("[ARGS]...", "").replace("{NAME}...", "")
     if command != "inspect":
         assert f"Examples:\n    ardiq {command}".rstrip() in done.stdout
 
@@ -104,6 +107,8 @@ def test_wrong_usage_is_status_2(ask: Ask, arguments: tuple[str, ...]) -> None:
 COMMANDS_THAT_CONNECT = [
     ("inspect", "queues"),
     ("inspect", "jobs", "an-id"),
+    ("schedule", "list"),
+    ("schedule", "pause", "a-name"),
     ("drain",),
     ("run", "tasks:app"),
     ("run", "tasks:app", "--workers", "3"),

@@ -30,6 +30,13 @@ CALLS: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (work.options, {"delay": 3}, "task.options() has no option 'delay'; did you mean 'delay_ms' (milliseconds)?"),
     (APP.ref("other").options, {"id": "x"}, "task.options() has no option 'id'; did you mean 'task_id'?"),
     (work.options, {"eta": 3}, "task.options() has no option 'eta'; did you mean 'schedule_ms' (milliseconds)?"),
+    (work.options, {"crontab": "@daily"}, "task.options() has no option 'crontab'; did you mean 'schedule'?"),
+    (APP.cron, {"every": 1, "timezone": "UTC"}, "@app.cron() has no option 'timezone'; did you mean 'tz'?"),
+    (
+        send.enqueue,
+        {"text": "x", "every": 5},
+        "the task 'send' has no argument 'every'; options go to options(), as in task.options(every=...).enqueue(...)",
+    ),
     (Ardiq, {"queue": "q"}, "Ardiq() has no option 'queue'; did you mean 'queue_name'?"),
     (APP.task, {"timeout_ms": 3}, "@app.task() has no option 'timeout_ms'; did you mean 'timeout' (seconds)?"),
     (APP.task, {"ttl": 3}, "@app.task() has no option 'ttl'; did you mean 'result_ttl_ms' (milliseconds)?"),

@@ -199,7 +199,8 @@ async def test_a_schedule_of_the_code_is_listed_paused_and_resumed(
         assert info is not None
         assert info.last_status is not None
         await service.unschedule("beat")
-    assert leftovers(server, queue_name) == [one for one in leftovers(server, queue_name) if "job:" in one]
+    await app.run(burst=True)  # runs what was enqueued last
+    assert leftovers(server, queue_name) == []
 
 
 async def test_a_pause_outlives_the_workers(server: Server, queue_name: str, fired: Fired) -> None:

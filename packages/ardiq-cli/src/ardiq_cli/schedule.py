@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     from ardiq import Schedule
 
 schedule_app = typer.Typer(
-    help="List, pause, resume, fire and remove schedules.", no_args_is_help=True, rich_markup_mode=None
+    help="List, pause, resume, fire and remove schedules.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog=examples("ardiq schedule list --queue shop"),
 )
 
 Names = Annotated[
     list[str],
-    typer.Argument(metavar="NAME...", help="The schedules.", autocompletion=complete.schedules),
+    typer.Argument(metavar="NAME", help="The schedules.", autocompletion=complete.schedules),
 ]
+JsonText = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 _UNKNOWN = "unknown"
 _STATIC = "static"
@@ -58,13 +62,13 @@ def list_(queue: OneQueue = None, url: Url = None, as_json: AsJson = False, verb
 
 
 @schedule_app.command(
-    short_help="Let schedules fire no more, until they are resumed.",
+    short_help="Stop schedules from firing until they are resumed.",
     epilog=examples("ardiq schedule pause --queue shop nightly"),
 )
 def pause(
-    names: Names, queue: OneQueue = None, url: Url = None, as_json: AsJson = False, verbose: Verbose = False
+    names: Names, queue: OneQueue = None, url: Url = None, as_json: JsonText = False, verbose: Verbose = False
 ) -> None:
-    """Pause schedules. They fire no more, until they are resumed.
+    """Pause schedules: they do not fire until they are resumed.
 
     Exit code 4: there is no such queue or schedule.
     """
@@ -80,7 +84,7 @@ def pause(
     epilog=examples("ardiq schedule resume --queue shop nightly"),
 )
 def resume(
-    names: Names, queue: OneQueue = None, url: Url = None, as_json: AsJson = False, verbose: Verbose = False
+    names: Names, queue: OneQueue = None, url: Url = None, as_json: JsonText = False, verbose: Verbose = False
 ) -> None:
     """Resume schedules. Occurrences of the past are skipped.
 
@@ -98,7 +102,7 @@ def resume(
     epilog=examples("ardiq schedule fire --queue shop nightly"),
 )
 def fire(
-    names: Names, queue: OneQueue = None, url: Url = None, as_json: AsJson = False, verbose: Verbose = False
+    names: Names, queue: OneQueue = None, url: Url = None, as_json: JsonText = False, verbose: Verbose = False
 ) -> None:
     """Enqueue a job of each schedule now, even if it is paused, and print the ids.
 
@@ -121,7 +125,7 @@ def fire(
     epilog=examples("ardiq schedule remove --queue shop customer:42"),
 )
 def remove(
-    names: Names, queue: OneQueue = None, url: Url = None, as_json: AsJson = False, verbose: Verbose = False
+    names: Names, queue: OneQueue = None, url: Url = None, as_json: JsonText = False, verbose: Verbose = False
 ) -> None:
     """Remove dynamic schedules. Jobs that they have enqueued are not affected.
 

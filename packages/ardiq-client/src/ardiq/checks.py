@@ -32,16 +32,21 @@ _NEAR = 0.4
 _ELSEWHERE = {
     "attempts": "max_retries",
     "countdown": "delay_ms",
+    "cron": "schedule",
+    "crontab": "schedule",
     "defer": "delay_ms",
     "eta": "schedule_ms",
     "job_id": "task_id",
     "lane": "priority",
     "lanes": "priorities",
     "max_tries": "max_retries",
+    "misfire_grace_time": "max_schedule_drift",
     "queue": "queue_name",
     "run_at": "schedule_ms",
+    "timezone": "tz",
     "ttl": "result_ttl_ms",
     "workers": "concurrency",
+    "zone": "tz",
 }
 """Names that other task queues, or users, have for our options."""
 

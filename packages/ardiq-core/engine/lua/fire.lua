@@ -8,8 +8,8 @@
 -- out   now, then 1 fired by this call; 2 the same, after the server's clock was set back; 0 not
 --       fired: this occurrence or a later one was fired before, it is not due yet or too late, its
 --       job or the previous one is unfinished, or an unfinished job holds the unique identity; 3
---       the schedule is paused, or this is not its present revision; then, for mode "hand", the id
---       of the unfinished job that has this id or this identity
+--       the schedule is paused, or this is not its present revision; then, for mode "hand" and 0,
+--       the id of the job that there is instead
 -- If the last fired occurrence is further ahead of the current time than the next occurrence is of
 -- this one, or than a minute, the clock was set back, and the script ignores the last one. A
 -- smaller step is waited for: no occurrence is fired twice.
@@ -54,6 +54,8 @@ local unique_key = unique ~= '-' and unique_prefix .. unique
 local holder = unique_key and holder_of(base, due, running, job_prefix, unique_key, id)
 if not holder and is_unfinished(id) then holder = id end
 local is_skipped = holder or mode == 'coalesce' and is_previous_unfinished()
+-- An earlier try of this call may have fired it, and the job may have ended since.
+if by_hand and call('HGET', cron, schedule .. RAN) == fire_ms then holder = id end
 if by_hand and holder then return { now, 0, holder } end
 expect('stream', lane)
 need(lane, 'HSET', 'XADD', 'SET')

@@ -201,9 +201,9 @@ def _option_hint(keyword: str) -> str:
     """Return the end of an error message if `keyword` looks like an option of the enqueue, else an
     empty string.
     """
-    from ardiq.dispatch import CALL_OPTIONS
+    from ardiq.dispatch import CALL_OPTIONS, SCHEDULE_OPTIONS
 
-    if keyword in CALL_OPTIONS:
+    if keyword in CALL_OPTIONS or keyword in SCHEDULE_OPTIONS:
         return f"; options go to options(), as in task.options({keyword}=...).enqueue(...)"
     hint = did_you_mean(keyword, CALL_OPTIONS, near=_VERY_NEAR)
     return f"{hint} Options go to options(), as in task.options(...).enqueue(...)" if hint else ""

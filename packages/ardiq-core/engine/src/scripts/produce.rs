@@ -184,7 +184,7 @@ pub struct Fired {
     pub now_ms: u64,
     /// The outcome.
     pub how: Firing,
-    /// For [`Mode::ByHand`], the unfinished job that has the id or the identity.
+    /// For [`Mode::ByHand`], the job that there is instead of a new one.
     pub holder: Option<String>,
 }
 

@@ -104,6 +104,8 @@ def scheduled(bound: Dispatch[P, R], options: Mapping[str, Any]) -> ScheduledTas
     timing = check_timing(options.get("schedule"), options.get("every"), options, label="schedule=")
     if bound._delay_ms or bound._due_ms:
         raise TypeError("a schedule fires at its own times: it has no delay_ms or schedule_ms")
+    if bound._after or not bound._unpack:
+        raise TypeError("the jobs of a schedule wait for no others: it has no after or unpack")
     name = bound.name if bound._job_id is None else bound._job_id
     if len(name) > LONGEST_SCHEDULE_NAME:
         raise InvalidIdError(

@@ -249,11 +249,13 @@ def _info(app: Ardiq, now_ms: int, one: Scheduled) -> ScheduleInfo:
 def _next_ms(plan: Plan, now_ms: int) -> int | None:
     """Return the first occurrence after `now_ms`; None if this environment cannot compute it."""
     spec, every_ms, zone = plan[3:6]
+    if spec is None and not every_ms:  # another program has written it
+        return None
     if spec is None:
         return (now_ms // every_ms + 1) * every_ms
     try:
         from ardiq_worker.occurrences import occurrences
-    except ModuleNotFoundError:
+    except ImportError:  # it is not installed, or has another version
         return None
     try:
         return occurrences(spec, None, zone).after(now_ms)
@@ -265,7 +267,8 @@ def _next_of(info: ScheduleInfo | None) -> int | None:
     if info is None or info.paused or info.next_run is not None:
         return None if info is None else info.next_run
     raise WorkerNotInstalledError(
-        "this environment cannot compute the occurrences of a cron expression: pip install ardiq-worker"
+        "this environment cannot compute the occurrences of the schedule: it needs ardiq-worker, in the version of the "
+        "client, and its time zone"
     )
 
 

@@ -42,18 +42,19 @@ local function is_unfinished(id)
   return (kind == 'q' or kind == 'd') and is_alive(base, due, running, id, record)
 end
 
-local function is_previous_unfinished()
+-- The last occurrence whose job is unfinished.
+local function unfinished_before()
   local series = sub(id, 1, -#fire_ms - 1)
   for _, at in ipairs({ call('HGET', cron, schedule .. RAN) or '', last_ms or '' }) do
-    if at ~= '' and is_unfinished(series .. at) then return true end
+    if at ~= '' and is_unfinished(series .. at) then return at end
   end
-  return false
+  return nil
 end
 
 local unique_key = unique ~= '-' and unique_prefix .. unique
 local holder = unique_key and holder_of(base, due, running, job_prefix, unique_key, id)
 if not holder and is_unfinished(id) then holder = id end
-local is_skipped = holder or mode == 'coalesce' and is_previous_unfinished()
+local before = not holder and mode == 'coalesce' and unfinished_before()
 -- An earlier try of this call may have fired it, and the job may have ended since.
 if by_hand and call('HGET', cron, schedule .. RAN) == fire_ms then holder = id end
 if by_hand and holder then return { now, 0, holder } end
@@ -61,7 +62,11 @@ expect('stream', lane)
 need(lane, 'HSET', 'XADD', 'SET')
 if by_hand then
   call('HSET', cron, schedule .. RAN, fire_ms)
-elseif is_skipped then
+elseif before then
+  -- The next call has to ask for the same job.
+  call('HSET', cron, schedule, fire_ms, schedule .. RAN, before)
+  return { now, 0 }
+elseif holder then
   call('HSET', cron, schedule, fire_ms)
   return { now, 0 }
 else

@@ -1,4 +1,4 @@
--- Included in scripts that queue a delivered job again, or end it: it may have notes.
+-- Included in scripts that queue a delivered job again without its worker: it may have notes.
 
 -- The flags of a job that is queued again by a script: its worker could not say whether the job has
 -- notes. A user who may not check leaves the flags as they are.

@@ -25,7 +25,7 @@ local base, job_prefix, unique_prefix, body_prefix, survivals_prefix, notes_pref
 local group, asker = ARGV[7], ARGV[8]
 local left, sweep, expected = tonumber(ARGV[9]), ARGV[10] == '1', ARGV[11]
 local returned_prefix, lane_prefix, links = ARGV[12], ARGV[13], ARGV[14]
-local FIRST_SEEN = 14
+local FIRST_SEEN = 15
 local MOST_SUSPECTS, MOST_NAMED = 100, 10
 expect('zset', workers)
 need(workers, 'ZADD', 'ZRANGEBYSCORE', 'GET', 'SET')

@@ -14,7 +14,8 @@ expect('set', known_lanes)
 need(schedules, 'HGET', 'HSET', 'SADD')
 local old = call('HGET', schedules, name) or ''
 local is_dynamic = sub(old, 1, 1) == 'd'
-if sub(old, 1, 1) == 's' and is_declared(declared, name) then return answer('static') end
+-- A paused one is kept, whether a worker declares it or not.
+if sub(old, 1, 2) == 'sp' or sub(old, 1, 1) == 's' and is_declared(declared, name) then return answer('static') end
 -- An earlier try of this call has saved it.
 if is_dynamic and sub(old, REVISION, REVISION_END) == revision then return answer('saved') end
 if is_dynamic and sub(old, PLAN) == plan then return answer('kept') end

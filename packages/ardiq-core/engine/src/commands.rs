@@ -53,13 +53,6 @@ pub fn fields(key: &str, fields: &[&str]) -> Cmd {
     cmd
 }
 
-/// One field of a hash.
-pub fn field(key: &str, field: &str) -> Cmd {
-    let mut cmd = with_key("HGET", key);
-    cmd.arg(field);
-    cmd
-}
-
 /// The length of one field of a hash in bytes.
 pub fn field_length(key: &str, field: &str) -> Cmd {
     let mut cmd = with_key("HSTRLEN", key);
@@ -97,13 +90,6 @@ pub fn put_body(key: &str, body: &[u8], ttl_ms: usize) -> Cmd {
 pub fn scan_hash(key: &str, cursor: &[u8], count: usize) -> Cmd {
     let mut cmd = with_key("HSCAN", key);
     cmd.arg(cursor).arg("COUNT").arg(count);
-    cmd
-}
-
-/// One field of a hash.
-pub fn field(key: &str, field: &str) -> Cmd {
-    let mut cmd = with_key("HGET", key);
-    cmd.arg(field);
     cmd
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::commands;
 use crate::error::Error;
@@ -118,15 +118,22 @@ pub async fn announce(shared: Arc<Shared>) {
     let (link, wake) = (&shared.link, &shared.keys.wake);
     let process = shared.push_channel.strip_prefix(&shared.keys.push("")).unwrap_or_default();
     let mut is_first_refusal = true;
+    // New followers must not put off the next time that all are announced: workers would forget
+    // them.
+    let mut next_full = Instant::now() + PERIOD;
     loop {
         let followers = &shared.followers;
         let is_new = if lock(&followers.registry).jobs.is_empty() {
             followers.added.notified().await;
             true
         } else {
-            timeout(PERIOD, followers.added.notified()).await.is_ok()
+            timeout_at(next_full, followers.added.notified()).await.is_ok()
         };
         sleep(GATHERING).await;
+        let is_new = is_new && Instant::now() < next_full;
+        if !is_new {
+            next_full = Instant::now() + PERIOD;
+        }
         for ids in followers.to_announce(is_new).chunks(MOST_IDS) {
             let message = follow(process, ids.iter().map(String::as_str));
             let patience = Patience::within(link.connect_limit());

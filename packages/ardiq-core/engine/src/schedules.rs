@@ -167,6 +167,7 @@ fn job_of(schedule: &Schedule, fire_ms: u64, patience: Duration) -> Result<NewJo
         unique: schedule.unique.clone(),
         headers: schedule.headers.clone(),
         repeat_ms: submit::repeat_ms(patience),
+        is_linked: false,
     };
     Ok(NewJob {
         id: Keys::occurrence(&schedule.name, fire_ms),

@@ -146,7 +146,7 @@ async fn call(link: &Link, keys: &Keys, sent: &[Entry], script: &str, variant: u
 }
 
 /// Every script that writes, with the number of ways in which it is called here.
-const SCRIPTS: [(&str, usize); 19] = [
+const SCRIPTS: [(&str, usize); 23] = [
     ("enqueue", 2),
     ("link", 1),
     ("release", 1),

@@ -12,6 +12,7 @@ You do not call this package directly. `await app.run()` and the command `ardiq 
 | `outcome` | decides what the end of a task means for its job |
 | `failures` | the log lines about failed attempts and unknown tasks |
 | `description` | describes an exception as text of bounded length |
+| `inputs` | makes arguments of the outputs of other jobs |
 | `misfit` | detects calls that do not match the task's function |
 | `awaiting` | awaits what a task returns, if it is awaitable |
 | `threads` | the thread pool for `def` tasks |

@@ -43,6 +43,9 @@ DECLARE_S = 30.0
 WATCH_AGAIN_S = 5.0
 """How long to wait before the dynamic schedules are read again after an error."""
 
+WATCH_PAUSE_S = 0.3
+"""How long to wait after a change before the dynamic schedules can be read again."""
+
 NO_REVISION = b""
 """The revision of a static schedule."""
 
@@ -212,9 +215,10 @@ class Timer:
             self._later("watch", WATCH_AGAIN_S, mailbox.watch, WATCH_REQUEST, None)
             return
         revision, now_ms, listed = answer
+        # Many changes in a row are read together.
+        self._later("watch", WATCH_PAUSE_S, mailbox.watch, WATCH_REQUEST, revision)
         self._update(listed, now_ms)
         self._look(mailbox)
-        mailbox.watch(WATCH_REQUEST, revision)
 
     def _update(self, listed: list[Scheduled], now_ms: int) -> None:
         """Replace the dynamic schedules by those that Redis has now."""
@@ -234,7 +238,7 @@ class Timer:
                 continue
             try:
                 after[name] = _Entry(plan, revision, Due(_moments(plan), max(changed_ms, since_ms), plan[7]))
-            except ValueError as error:  # a time zone that this machine does not know, for example
+            except (ValueError, ArithmeticError) as error:  # a time zone that this machine does not know, for example
                 self._tell(name, "this worker cannot fire %s", error)
         for name in before.keys() - after.keys():
             del self._entries[name]

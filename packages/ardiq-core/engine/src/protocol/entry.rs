@@ -17,6 +17,7 @@ pub const INPUTS: u8 = 8;
 
 /// Flag: the job waits for others.
 pub const WAITS: u8 = 32;
+
 /// Flag: an earlier run may have left notes: progress or a checkpoint, see `Keys::notes`.
 pub const NOTES: u8 = 16;
 

@@ -109,17 +109,17 @@ scripts! {
     START, "start", " flags=allow-oom", ["guard", "location"];
     NOTE, "note", "", ["guard", "location", "tell"];
     SETTLE, "settle", " flags=allow-oom",
-        ["guard", "location", "tell", "depart", "lost", "notes", "ended", "aborted", "edges"];
+        ["guard", "location", "tell", "depart", "lost", "ended", "aborted", "edges"];
     RELEASE, "release", " flags=allow-oom",
-        ["guard", "location", "tell", "depart", "lost", "presence", "notes", "ended", "aborted", "withdraw", "edges"];
-    RELINK, "relink", " flags=allow-oom", ["guard", "location", "tell", "depart", "presence", "notes", "ended", "edges"];
+        ["guard", "location", "tell", "depart", "lost", "presence", "ended", "aborted", "withdraw", "edges"];
+    RELINK, "relink", " flags=allow-oom", ["guard", "location", "tell", "depart", "presence", "ended", "edges"];
     RENEW, "renew", " flags=allow-oom", ["guard", "leases"];
     RECLAIM, "reclaim", " flags=allow-oom",
         ["guard", "location", "tell", "leases", "depart", "notes", "ended", "aborted"];
     SURVIVE, "survive", " flags=allow-oom", ["guard"];
     LEAVE, "leave", " flags=allow-oom", ["guard"];
     ABORT, "abort", " flags=allow-oom",
-        ["guard", "tell", "depart", "lost", "presence", "notes", "ended", "aborted", "withdraw"];
+        ["guard", "tell", "depart", "lost", "presence", "ended", "aborted", "withdraw"];
     WAIT, "wait", " flags=allow-oom", ["guard", "tell", "depart", "lost", "presence"];
     FORGET, "forget", " flags=allow-oom", ["guard"];
     SCHEDULE, "schedule", "", ["guard", "tell", "agenda"];

@@ -124,7 +124,7 @@ pub async fn reclaim(link: &Link, keys: &Keys, search: Search<'_>, patience: Pat
     let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.running, &keys.pulse, &keys.known_lanes];
     names.extend([keys.waiters.as_str(), &keys.aborting, &keys.linked, &keys.releasing]);
     names.extend(keys.streams.iter().map(String::as_str));
-    let mut cmd = RECLAIM.call(&names, 13 + 2 * search.seen.len(), 0);
+    let mut cmd = RECLAIM.call(&names, 14 + 2 * search.seen.len(), 0);
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.survivals).arg(&keys.notes);
     cmd.arg(&keys.queue).arg(search.asker).arg(search.limit);
     cmd.arg(u8::from(search.sweep)).arg(search.expected_ms).arg(RETURNED).arg(LANE).arg(LINKS);

@@ -15,6 +15,8 @@ use super::job::Job;
 use super::judge::{Finished, Outcome};
 use super::runs::Stage;
 use super::{State, Worker};
+use futures_util::future::try_join_all;
+
 use crate::answer::Answer;
 use crate::client::Client;
 use crate::clock::monotonic_ms;
@@ -47,18 +49,21 @@ pub(super) async fn send(state: &State, mut reports: Vec<Note>) -> Result<()> {
     for report in &mut reports {
         report.channels = state.shared.audience.of(keys, &report.id);
     }
-    for page in reports.chunks(notes::NOTES) {
+    // All pages are sent before the first reply is awaited: what a run has reported goes ahead of
+    // its outcome.
+    let pages = reports.chunks(notes::NOTES).map(|page| async move {
         match notes::note(link, keys, page, Patience::Endless).await {
-            Ok(_) => {}
+            Ok(_) => Ok(()),
             Err(error @ Error::Refused(_)) => {
                 if state.refusals.is_due(monotonic_ms()) {
                     state.log(Level::Warning, format!("the progress of jobs cannot be stored: {error}"));
                 }
+                Ok(())
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         }
-    }
-    Ok(())
+    });
+    try_join_all(pages).await.map(drop)
 }
 
 /// The unsent progress of runs that have ended. A later run of the job keeps it. That of a job that

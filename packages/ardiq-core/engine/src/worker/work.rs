@@ -258,7 +258,11 @@ async fn read_job(state: &State, read: Read) -> Result<()> {
             state.offer(&desk);
             drop(desk);
             if state.refusals.is_due(monotonic_ms()) {
-                let what = if read.has_body { "arguments" } else { "checkpoint" };
+                let what = match (read.has_body, read.has_inputs) {
+                    (true, _) => "arguments",
+                    (false, true) => "outputs of the parents",
+                    (false, false) => "checkpoint",
+                };
                 let message = format!(
                     "the {what} of job {} cannot be read now, so it is returned to the queue{limit}: {error}",
                     read.id

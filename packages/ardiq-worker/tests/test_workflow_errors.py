@@ -49,6 +49,8 @@ async def test_what_is_wrong_is_an_error_before_anything_is_sent(app: Ardiq, ser
     pending.start(after=child)
     with pytest.raises(ValueError, match="depends on itself"):
         await child
+    with pytest.raises(ValueError, match="depends on itself"):
+        await add.options(task_id="own", after="own").enqueue(1)
     twice = add.options(task_id="same").enqueue(1).then(add.options(task_id="same"))
     with pytest.raises(ValueError, match="two jobs of this workflow have the id"):
         await twice

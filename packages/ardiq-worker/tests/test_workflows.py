@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import ardiq
-from ardiq import Ardiq, Job, TaskResult, TaskStatus
+from ardiq import Ardiq, Job, TaskStatus
 from tests.leftovers import leftovers
 from tests.servers import Server
 
@@ -154,78 +154,6 @@ async def test_a_failure_names_its_root_however_long_the_chain(app: Ardiq) -> No
         assert await failure(await first) == "ValueError()"
 
 
-async def test_gather_joins_outputs_in_order(app: Ardiq) -> None:
-    @app.task
-    async def number(n: int) -> int:
-        await asyncio.sleep(0.02 if n == 0 else 0)
-        return n
-
-    @app.task
-    async def text(t: str) -> tuple[str, str]:
-        return t, t
-
-    @app.task
-    async def combine(*parts: Any) -> str:
-        return repr(parts)
-
-    @app.task
-    async def combine_all(parts: tuple[Any, ...]) -> str:
-        return repr(parts)
-
-    async with working(app):
-        both = ardiq.gather(number.enqueue(0), text.enqueue("x"))
-        assert await value(await both.then(combine)) == "(0, ('x', 'x'))"
-        earlier = await number.enqueue(7)
-        both = ardiq.gather(earlier, text.enqueue("y"))
-        assert await value(await both.then(combine_all.options(unpack=False))) == "(7, ('y', 'y'))"
-        assert await value(await ardiq.gather(text.enqueue("z")).then(combine)) == "(('z', 'z'),)"
-        jobs = await ardiq.gather(number.enqueue(1), number.enqueue(2))
-        assert [await value(job) for job in jobs] == [1, 2]
-
-
-async def test_a_join_fails_with_its_first_member_or_collects_all(app: Ardiq) -> None:
-    @app.task(max_retries=0)
-    async def half(n: int) -> int:
-        if n % 2:
-            raise ValueError(n)
-        return n // 2
-
-    @app.task
-    async def add_up(numbers: list[int]) -> int:
-        return sum(numbers)
-
-    @app.task
-    async def count(results: list[TaskResult[int]]) -> dict[str, int]:
-        return {"good": sum(one.success for one in results), "all": len(results)}
-
-    async with working(app):
-        assert await value(await ardiq.map(half, [2, 4, 6]).then(add_up)) == 6
-        job = await ardiq.map(half.options(priority="low"), [2, 3, 4]).then(add_up)
-        assert (await failure(job)).startswith("dependency failed: ")
-        collected = ardiq.map(half, [2, 3, 4, 5], on_failure="collect").then(count)
-        assert await value(await collected) == {"good": 2, "all": 4}
-        assert await value(await ardiq.map(half, []).then(add_up)) == 0
-
-
-async def test_a_join_of_many_members_runs_once(app: Ardiq, server: Server, queue_name: str) -> None:
-    runs: list[int] = []
-
-    @app.task
-    async def square(n: int) -> int:
-        return n * n
-
-    @app.task
-    async def add_up(numbers: list[int]) -> int:
-        runs.append(len(numbers))
-        return sum(numbers)
-
-    async with working(app):
-        job = await ardiq.map(square, range(1500)).then(add_up)
-        assert await value(job) == sum(n * n for n in range(1500))
-    assert runs == [1500]
-    assert leftovers(server, queue_name) == []
-
-
 async def test_a_node_has_any_number_of_children_and_one_await_sends_all(app: Ardiq) -> None:
     @app.task
     async def one() -> int:
@@ -240,6 +168,7 @@ async def test_a_node_has_any_number_of_children_and_one_await_sends_all(app: Ar
         children = [root.then(add, more=more) for more in (1, 2, 3)]
         job = await root
         jobs = [await child for child in children]
+        assert root.id == job.id
         assert [await value(one) for one in (job, *jobs)] == [1, 2, 3, 4]
         # Further children of what was sent already.
         assert await value(await job.then(add, more=10)) == 11
@@ -364,3 +293,4 @@ async def test_it_can_be_sent_without_a_loop(app: Ardiq) -> None:
 
     async with working(app):
         assert await value(await asyncio.to_thread(send)) == 6
+        assert await value(await asyncio.to_thread(lambda: add.enqueue(1, 2).enqueue_sync())) == 3

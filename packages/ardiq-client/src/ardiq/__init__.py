@@ -12,6 +12,7 @@ Import the public names from here. The modules:
 | `task` | a registered task, and how a function becomes one |
 | `decorator` | the type of the decorators, for type checkers |
 | `dispatch` | turns calls into submissions: `options`, `enqueue`, `prepare` |
+| `bulk` | divides the calls of `enqueue_many` into requests |
 | `pending` | an enqueue that has not been sent |
 | `workflow` | jobs that depend on each other, before they are sent |
 | `group` | jobs whose outputs go together to the next one |

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, cast
 from ardiq import _core, results
 from ardiq._core.connection import Connection, finalize
 from ardiq._encoding.codec import Codec
+from ardiq.bulk import chunks_of
 from ardiq.checks import check_bool, check_job_id, check_known, check_new_attribute, check_task_name, check_timeout_ms
 from ardiq.cron import register_cron
-from ardiq.dispatch import Prepared, TaskRef, chunks_of, task_ref
+from ardiq.dispatch import Prepared, TaskRef, task_ref
 from ardiq.job import Job
 from ardiq.options import CoreOptions, Option, RunOptions, check_options, development_locator
 from ardiq.running import Running, run

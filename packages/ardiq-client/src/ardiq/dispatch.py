@@ -10,10 +10,10 @@ The client uses the engine's names internally.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from ardiq.checks import LATEST_MS, LONGEST_MS, check_bool, check_headers, check_int, check_job_id, check_known, kind_of
+from ardiq.checks import LATEST_MS, LONGEST_MS, check_bool, check_headers, check_int, check_job_id, check_known
 from ardiq.errors import PayloadTooLargeError
 from ardiq.job import Job
 from ardiq.options import lane_index
@@ -30,15 +30,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-CHUNK = 1000
-"""How many jobs one request of `enqueue_many` carries."""
-
-CHUNK_BYTES = 1024 * 1024
-"""A request with this many bytes of arguments is full.
-
-Large arguments are thus sent while the next ones are encoded.
-"""
 
 CALL_OPTIONS = ("task_id", "priority", "delay_ms", "schedule_ms", "expire_ms", "headers", "unique", "after", "unpack")
 """The names of the arguments of `options` that apply to one job."""
@@ -165,17 +156,7 @@ class Dispatch(Generic[P, R]):
                 signature.check(self.name, args, kwargs)
         elif len(args) not in signature.counts:
             signature.check(self.name, args, kwargs)
-        return self._encoded(args, kwargs)
-
-    def _submission_for_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Submission:
-        """Return the submission of a job that gets positional arguments from others."""
-        problem = self._signature.keyword_problem(kwargs)
-        if problem is not None:
-            raise TypeError(f"the task {self.name!r} {problem}")
-        return self._encoded(args, kwargs)
-
-    def _encoded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Submission:
-        body = self._encode(args, kwargs, self._signature.fn)
+        body = self._encode(args, kwargs, signature.fn)
         if len(body) > self._app._max_body:
             raise PayloadTooLargeError(
                 f"the arguments of {self.name!r} take {len(body)} bytes, more than the {self._app._max_body} "
@@ -193,6 +174,27 @@ class Dispatch(Generic[P, R]):
             self._headers,
             body,
         )
+
+    def _submission_for_inputs(self, kwargs: dict[str, Any]) -> Submission:
+        """Return the submission of a job that gets its positional arguments from others."""
+        problem = self._signature.keyword_problem(kwargs)
+        if problem is not None:
+            raise TypeError(f"the task {self.name!r} {problem}")
+        from ardiq._functions.signature import UNKNOWN
+
+        # Its identity depends on arguments that nobody has yet.
+        call: BoundTask[..., Any] = BoundTask(
+            self._app,
+            self.name,
+            UNKNOWN,
+            lane=self._lane,
+            expire_ms=self._expire_ms,
+            job_id=self._job_id,
+            delay_ms=self._delay_ms,
+            due_ms=self._due_ms,
+            headers=self._headers,
+        )
+        return call._submission((), kwargs)
 
     def _identity(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         from ardiq._encoding.identity import identity
@@ -363,36 +365,3 @@ def task_ref(app: Ardiq, name: str) -> TaskRef[..., Any]:
 
         return TaskRef(app, name, UNKNOWN, lane=app._lanes[app.default_priority])
     return TaskRef(app, name, task._signature, lane=task._lane, expire_ms=task.expire_ms, unique=task.unique)
-
-
-def chunks_of(app: Ardiq, calls: Iterable[object]) -> Iterator[list[Submission]]:
-    """Return the submissions of `calls`, a thousand at a time.
-
-    A list or tuple is checked completely before the first chunk is returned.
-    """
-    if isinstance(calls, list | tuple):
-        return _chunks([_submission_of(app, call) for call in cast("Sequence[object]", calls)])
-    return _chunks(_submission_of(app, call) for call in calls)
-
-
-def _submission_of(app: Ardiq, call: object) -> Submission:
-    if not isinstance(call, Prepared):
-        raise TypeError(f"enqueue_many accepts what task.prepare(...) returns, not {kind_of(call)}")
-    if call._app is not app:
-        raise ValueError(
-            f"the call of {call._submission[1]!r} was prepared with another app; pass it to that app's enqueue_many"
-        )
-    return call._submission
-
-
-def _chunks(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:
-    chunk: list[Submission] = []
-    room = CHUNK_BYTES
-    for submission in submissions:
-        chunk.append(submission)
-        room -= len(submission[-1])
-        if room <= 0 or len(chunk) == CHUNK:
-            yield chunk
-            chunk, room = [], CHUNK_BYTES
-    if chunk:
-        yield chunk

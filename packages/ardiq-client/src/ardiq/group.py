@@ -64,7 +64,7 @@ class Group(Generic[T]):
         # A single member of a gather is not a tuple that unpacks.
         if mode == SPREAD and len(self._members) == 1:
             mode = ONE
-        node = Node(target._submission_for_inputs((), kwargs), mode)
+        node = Node(target._submission_for_inputs(kwargs), mode)
         return add(self._app, target, node, [(one, self._kind, n) for n, one in enumerate(self._members)])
 
     def __or__(self, child: Dispatch[..., S]) -> PendingEnqueue[S]:

@@ -83,14 +83,19 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
         If an unfinished job holds the identity of this one, because its task is unique, the job
         that you get has the id of that one.
         """
-        submission = self._submission if self._link is None else self._link[1].submission
+        node = None if self._link is None else self._link[1]
+        if node is not None and node.job_id is not None:
+            return node.job_id
+        submission = self._submission if node is None else node.submission
         if submission[0] is None:
+            if node is None and self._steps is not None:
+                raise RuntimeError("this enqueue has been awaited already; use the id of the job that it returned")
             from os import urandom
 
             submission = (urandom(16).hex(), *submission[1:])
             self._submission = submission
-            if self._link is not None:
-                self._link[1].submission = submission
+            if node is not None:
+                node.submission = submission
         return str(submission[0])
 
     # The overloads of `then` cannot say that a tuple unpacks and that there are keyword arguments.
@@ -245,7 +250,7 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
         """
         error = kind if isinstance(kind, BaseException) else value if isinstance(value, BaseException) else kind()
         if self._steps is None:
-            self._steps = _SPENT
+            self.close()
             raise error if traceback is None else error.with_traceback(traceback)
         return self._steps.throw(error)
 
@@ -253,6 +258,8 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
         """Cancel the enqueue. If it has not started, nothing is sent."""
         if self._steps is None:
             self._steps = _SPENT
+            if self._link is not None:
+                self._link[0].whole().drop()
         else:
             self._steps.close()
 

@@ -69,13 +69,18 @@ class Node:
 class Graph:
     """The jobs that are sent together."""
 
-    __slots__ = ("_into", "_nodes", "_sending", "app")
+    __slots__ = ("_into", "_is_dropped", "_nodes", "_sending", "app")
 
     def __init__(self, app: Ardiq) -> None:
         self.app = app
         self._nodes: list[Node] = []
         self._into: Graph | None = None  # it has become a part of this one
         self._sending: Future[Any] | None = None
+        self._is_dropped = False
+
+    def drop(self) -> None:
+        """The caller has closed an enqueue of this graph before it was sent."""
+        self._is_dropped = True
 
     def whole(self) -> Graph:
         """The graph that this one is a part of."""
@@ -105,6 +110,8 @@ class Graph:
 
     def send_sync(self) -> None:
         """Blocking version of `send`, for a thread without an event loop."""
+        if self._sending is not None:
+            raise RuntimeError("an event loop is sending this workflow; await it there")
         steps, answer = self._steps(), None
         while (request := steps.send(answer)) is not None:
             answer = self.app._connection.ask_sync(request, "enqueue")
@@ -163,7 +170,7 @@ class Graph:
         return self._sending is not None or all(node.job_id is not None for node in self._nodes)
 
     def __del__(self) -> None:
-        if self._into is None and not self.is_sent:
+        if self._into is None and not self._is_dropped and not self.is_sent:
             names = ", ".join(repr(node.submission[1]) for node in self._nodes[:3])
             warnings.warn(
                 f"the workflow of {names}{', …' if len(self._nodes) > 3 else ''} was never awaited: no job was sent",
@@ -253,18 +260,21 @@ def enqueue_after(target: Dispatch[..., R], submission: Submission) -> PendingEn
 def then(app: Ardiq, parent: Parent, child: object, kwargs: dict[str, Any]) -> PendingEnqueue[Any]:
     """Return the enqueue of a job that runs with the output of its parent."""
     target = target_of(app, child, "then()")
-    node = Node(target._submission_for_inputs((), kwargs), SPREAD if target._unpack else ONE)
+    node = Node(target._submission_for_inputs(kwargs), SPREAD if target._unpack else ONE)
     return add(app, target, node, [(parent, THEN, 0)])
 
 
 def otherwise(app: Ardiq, parent: PendingEnqueue[Any] | Job[Any], child: object) -> PendingEnqueue[Any]:
     """Return the enqueue of a job that runs with its parent's arguments if the parent fails."""
     target = target_of(app, child, "otherwise()")
-    node = Node(target._submission_for_inputs((), {}), NONE)
+    node = Node(target._submission_for_inputs({}), NONE)
     if isinstance(parent, Job):
         node.replaces = parent.id
     else:
-        node.submission = (*node.submission[:8], parent._submission[8])
+        replaced = parent._link[1] if parent._link is not None else None
+        body = (parent._submission if replaced is None else replaced.submission)[8]
+        node.submission = (*node.submission[:8], body)
+        node.replaces = None if replaced is None else replaced.replaces
     return add(app, target, node, [(parent, OTHERWISE, 0)])
 
 
@@ -335,6 +345,9 @@ def _epoch_ms(moment: datetime) -> int:
 def send_sync(pending: PendingEnqueue[R]) -> Job[R]:
     """Send a job, and the workflow that it is a part of, from a thread without an event loop."""
     pending._take()
+    app = pending._app
+    if pending._link is None:
+        return Job(app, app._connection.enqueue_sync(pending._submission))
     graph, node = node_of(pending)
     if node.job_id is None:
         graph.send_sync()

@@ -22,8 +22,8 @@ if kind == 'R' or kind == 'T' then return answer('ended') end
 if kind ~= 'q' and kind ~= 'd' then return answer('gone') end
 expect('zset', due)
 expect('hash', running, waiters, aborting, linked, releasing)
-need(job_prefix .. id, 'SET', 'DEL', 'UNLINK')
-need(due, 'ZREM', 'HGET', 'HEXISTS', 'HSET', 'HDEL', 'XRANGE', 'XPENDING', 'XDEL')
+need(job_prefix .. id, 'SET', 'DEL', 'UNLINK', 'EXISTS')
+need(due, 'ZREM', 'HGET', 'HEXISTS', 'HLEN', 'HGETALL', 'HINCRBY', 'HSET', 'HDEL', 'XRANGE', 'XPENDING', 'XDEL')
 
 local what, result = withdraw(id, record)
 if what == 'held' then

@@ -29,6 +29,13 @@ local function departure(id, record, was_ready)
   return { succeeded, was_ready, root, record }
 end
 
+-- The result record of a job that has failed, although no worker has said so.
+local function failure(id, nonce, text)
+  return 'R' .. nonce .. string.char(0x9b) .. cmsgpack.pack(text, 0, 0, 0, now, id, '', '', false, nil, nil)
+end
+
+local UNKNOWN_RESULT = 'the result of the job is not known any more'
+
 -- Note that a job has ended, if others depend on it. Return whether they do.
 local function depart(linked, releasing, id, record, was_ready)
   local nonce = sub(record, NONCE, NONCE_END)
@@ -38,12 +45,26 @@ local function depart(linked, releasing, id, record, was_ready)
   return true
 end
 
--- Delete the inputs of a job that has ended. If some are shared with other jobs, `release` does it.
+-- One job less needs an output that is shared. `stored` is an input, as it stands in `inputs:`.
+local function release_output(base, links, stored)
+  local owner = string.match(stored, '^s[vr](.+)$')
+  local key = owner and base .. string.match(links, '^%S+ %S+ %S+ (%S+)') .. owner
+  if owner and redis.pcall('HINCRBY', key, 'readers', -1) == 0 then call('UNLINK', key) end
+end
+
+-- Delete the inputs of a job that has ended. If many are shared with other jobs, `release` does it.
 local function free_inputs(base, links, releasing, name)
+  local MOST_FIELDS = 50
   local key = base .. string.match(links, '^%S+ %S+ (%S+)') .. name
-  if ask('HEXISTS', key, 'shared') == 1 then
+  if ask('HEXISTS', key, 'shared') ~= 1 then
+    call('UNLINK', key)
+  elseif call('HLEN', key) > MOST_FIELDS then
     redis.pcall('HSET', releasing, 'inputs ' .. name, '')
   else
+    local fields = call('HGETALL', key)
+    for n = 1, #fields, 2 do
+      if tonumber(fields[n]) then release_output(base, links, fields[n + 1]) end
+    end
     call('UNLINK', key)
   end
 end

@@ -10,16 +10,19 @@
 --         c  member of a join that collects: the child gets the result record in both cases
 -- name    of a job in the names of keys: id .. ':' .. nonce in hexadecimal
 -- token   of a parent: nonce .. id. The id of a graph's gate is a space, see `link`.
+-- parent  in `parents:`: nonce .. position of the input (4 bytes) .. id. A job may be the parent of
+--         another one several times.
 -- inputs  a hash: outputs by position, each after `v` (value) or `r` (result record), or after `sv`
 --         or `sr` the name of the job whose `output:` has it; `mode`, how the arguments are made of
---         them; `when`, a delay and a due time in ms; `shared`, the number of shared outputs
+--         them; `expected`, how many there will be; `when`, a delay and a due time in ms; `shared`,
+--         the number of shared outputs
 local EDGE_FORMAT, EDGE_HEAD = '>c1I4c8', 13
 local GATE = ' '
-local LARGE_OUTPUT, HAS_INPUTS, WAITS_FOR_OTHERS = 4096, 8, 32
+local LARGE_OUTPUT, HAS_INPUTS = 4096, 8
 -- The commands that these functions use.
 local function link_commands()
   return 'GET', 'SET', 'EXISTS', 'UNLINK', 'DEL', 'TYPE', 'COPY', 'XADD', 'ZADD', 'ZREM', 'SREM', 'SCARD', 'LLEN', 'LPOP',
-    'HGET', 'HMGET', 'HGETALL', 'HSET', 'HSETNX', 'HDEL', 'HEXISTS', 'HINCRBY'
+    'HGET', 'HMGET', 'HGETALL', 'HLEN', 'HSET', 'HSETNX', 'HDEL', 'HEXISTS', 'HINCRBY'
 end
 local INCOMPLETE = 'the workflow was lost: its producer stopped before it had sent all of it'
 
@@ -81,7 +84,7 @@ local function edges(base, links, due, linked, releasing, job_prefix, finish, tt
     local key, job_key = inputs .. id .. ':' .. hex(nonce), job_prefix .. id
     known[id] = nil
     local low, deaths, misses, flags, high = struct.unpack(HEADER_FORMAT, child.header)
-    if math.floor(flags / WAITS_FOR_OTHERS) % 2 == 1 then flags = flags - WAITS_FOR_OTHERS end
+    if math.floor(flags / WAITS) % 2 == 1 then flags = flags - WAITS end
     local header = struct.pack(HEADER_FORMAT, low, deaths, misses, flags, high, now)
     local delay, at = string.match(ask('HGET', key, 'when') or '', '^(%d+) (%d+)$')
     local when = delay and math.max(now + delay, tonumber(at)) or now
@@ -109,7 +112,8 @@ local function edges(base, links, due, linked, releasing, job_prefix, finish, tt
       return
     end
     local owner = name_of(parent.token)
-    redis.pcall('HSETNX', outputs .. owner, kind, value)
+    if not parent.stored[kind] then redis.pcall('HSETNX', outputs .. owner, kind, value) end
+    parent.stored[kind] = true
     redis.pcall('HINCRBY', outputs .. owner, 'readers', 1)
     redis.pcall('HSET', key, field, 's' .. kind .. owner)
     redis.pcall('HINCRBY', key, 'shared', 1)
@@ -129,11 +133,14 @@ local function edges(base, links, due, linked, releasing, job_prefix, finish, tt
     end
   end
 
-  -- The bytes of a value or an error, as they stand in a result record.
-  local function outcome_of(record)
-    local HEADS = { [0xc4] = '>B', [0xc5] = '>H', [0xc6] = '>I4' }
-    local length, value = struct.unpack(HEADS[string.byte(record, REST + 1)], record, REST + 2)
-    return sub(record, REST + 1, value + length - 1), sub(record, value, value + length - 1)
+  -- The value of a job that has succeeded, and the same in msgpack, as it stands in its result.
+  local function value_of(parent)
+    if not parent.value then
+      local HEADS, record = { [0xc4] = '>B', [0xc5] = '>H', [0xc6] = '>I4' }, parent.what[4]
+      local length, value = struct.unpack(HEADS[string.byte(record, REST + 1)], record, REST + 2)
+      parent.packed, parent.value = sub(record, REST + 1, value + length - 1), sub(record, value, value + length - 1)
+    end
+    return parent.value, parent.packed
   end
 
   -- One parent has ended: tell one child. A repeated call changes nothing.
@@ -141,27 +148,37 @@ local function edges(base, links, due, linked, releasing, job_prefix, finish, tt
     local kind, position, nonce = struct.unpack(EDGE_FORMAT, edge)
     local id = sub(edge, EDGE_HEAD + 1)
     local name = id .. ':' .. hex(nonce)
-    if redis.pcall('SREM', parents .. name, parent.token) ~= 1 then return end
+    local member = sub(parent.token, 1, 8) .. struct.pack('>I4', position) .. sub(parent.token, 9)
+    if redis.pcall('SREM', parents .. name, member) ~= 1 then return end
     local child = waiting(id, nonce)
     if not child then return end
     local succeeded, was_ready, root, record = unpack(parent.what)
     if kind == 'o' then
-      if succeeded then return end_child(id, nonce, child, (outcome_of(record))) end
+      if succeeded then return end_child(id, nonce, child, select(2, value_of(parent))) end
       if was_ready then copy_inputs(parent, name) end
     elseif not succeeded and kind ~= 'f' and kind ~= 'c' then
       local text = sub(parent.token, 9) == GATE and INCOMPLETE or FAILED_BY .. root
       return end_child(id, nonce, child, cmsgpack.pack(text), kind == 'm')
     elseif kind == 't' or kind == 'm' then
-      put(parent, name, position, 'v', select(2, outcome_of(record)))
+      put(parent, name, position, 'v', (value_of(parent)))
     elseif kind == 'c' then
       put(parent, name, position, 'r', record)
     end
     if redis.pcall('SCARD', parents .. name) == 0 then start(id, nonce, child) end
   end
 
-  -- Add a parent that an earlier call has put into `releasing`.
-  local function resume(token, what)
-    ended[#ended + 1] = { token = token, what = what, has_inputs = true, is_listed = true }
+  -- Add a parent that an earlier call has put into `releasing`, with the value of its field.
+  local function resume(token, packed)
+    ended[#ended + 1] = { token = token, packed_what = packed, has_inputs = true, is_listed = true }
+  end
+
+  -- Whether it is known how a parent has ended. Other software may have written anything.
+  local function is_known(parent)
+    if parent.packed_what then
+      local readable, what = pcall(cmsgpack.unpack, parent.packed_what)
+      parent.what = readable and type(what) == 'table' and #what == 4 and what or nil
+    end
+    return parent.what and #parent.token > 8
   end
 
   -- Release children until the budget is used up. The rest stays in `releasing`. Return whether
@@ -170,11 +187,10 @@ local function edges(base, links, due, linked, releasing, job_prefix, finish, tt
     local n = 1
     while ended[n] and budget > 0 do
       local parent = ended[n]
-      local key = children .. name_of(parent.token)
-      local most = budget
-      local page = redis.pcall('LPOP', key, most)
+      local key, most = children .. name_of(parent.token), budget
+      local page = is_known(parent) and redis.pcall('LPOP', key, most)
       page = type(page) == 'table' and not page.err and page or {}
-      parent.is_shared = #page > 1 or parent.is_listed
+      parent.is_shared, parent.stored = #page > 1 or parent.is_listed, {}
       for _, edge in ipairs(page) do
         if #edge > EDGE_HEAD then arrive(parent, edge) end
       end
@@ -192,8 +208,14 @@ local function edges(base, links, due, linked, releasing, job_prefix, finish, tt
   end
 
   return {
-    leave = leave, waiting = waiting, end_child = end_child, arrive = arrive, resume = resume, cascade = cascade,
-    told = told, earliest = function() return earliest end,
+    leave = leave,
+    waiting = waiting,
+    end_child = end_child,
+    arrive = arrive,
+    resume = resume,
+    cascade = cascade,
+    told = told,
+    earliest = function() return earliest end,
   }
 end
 

@@ -2,7 +2,8 @@
 --
 -- KEYS  due, lanes, running, waiters, linked, releasing, lane streams lowest first
 -- ARGV  base, job prefix, unique prefix, body prefix, prefix of results, names of links, wake
---       channel, prefix of a lane's stream, nonce, part, parts, result TTL in ms, number of jobs,
+--       channel, prefix of a lane's stream, nonce, part, parts, ms within which the next part has
+--       to come, result TTL in ms, number of jobs,
 --       per job (parents before children): id, spec, envelope; then per edge: id of the parent, id
 --       of the child, kind (see edges.lua), position of the input
 --       spec: "<lane> <1 has parents, else 0> <delay ms> <due ms> <flags> <unique digest or ->
@@ -10,33 +11,35 @@
 -- out   now, 1 if this user cannot publish (else 0), then what happened: "done"; "unknown", a job
 --       of the queue that is a parent does not exist; "unstored", its result was not stored or has
 --       expired; "taken", an unfinished job has the id or the identity of a job with parents;
---       "late", the last part came more than a minute ago; then the id that this is about, or pairs
+--       "late", the last part came too long ago; then the id that this is about, or pairs
 --       (position from 0, id of the unfinished job that stands for this one)
 -- Nothing has changed unless it is done. A graph above the size of one call comes in parts. Until
 -- the last part, all of its jobs wait for a gate: a parent that never runs. A job without parents
 -- whose id or identity belongs to an unfinished job is that job.
 local due, known_lanes, running, waiters, linked, releasing = unpack(KEYS, 1, 6)
 local base, job_prefix, unique_prefix, body_prefix, result_prefix, links, wake, lane_prefix = unpack(ARGV, 1, 8)
-local nonce, part, parts, ttl, count = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
-local FIRST_LANE, FIRST_JOB, GATE_MS, OPEN_MS, MOST_EDGES = 7, 14, 60000, 600000, 500
+local nonce, part, parts, gate_ms = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
+local ttl, count = tonumber(ARGV[13]), ARGV[14]
+local FIRST_LANE, FIRST_JOB, OPEN_MS, MOST_EDGES = 7, 15, 600000, 500
 local children, parents, inputs, _, gates = string.match(links, '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
 children, parents, inputs = base .. children, base .. parents, base .. inputs
 local gate = parts > 1 and base .. gates .. hex(nonce)
 local _, is_alive, holder_of = presence()
 local _, announce_due, is_refused, publish = tell()
-local jobs, by_id, out = {}, {}, { now, 0, 'done' }
+local jobs, by_id, identities, out = {}, {}, {}, { now, 0, 'done' }
 local function answer(what, id) return { now, 0, what, id } end
 
--- The nonce of an unfinished job.
+-- The nonce of an unfinished job. One that is missing from the due set is there again soon.
 local function nonce_of(id)
   local record = ask('GETRANGE', job_prefix .. id, 0, 511)
-  local kind = record and sub(record, 1, 1)
-  if (kind == 'q' or kind == 'd') and is_alive(base, due, running, id, record) then return sub(record, NONCE, NONCE_END) end
+  local kind = record and #record >= NONCE_END and sub(record, 1, 1)
+  if kind == 'd' or kind == 'q' and is_alive(base, due, running, id, record) then return sub(record, NONCE, NONCE_END) end
 end
 
 -- Read all jobs and edges, and make every check that can fail, before the first write.
 local opened = gate and ask('GET', gate)
-if opened == 'open' or opened and tonumber(opened) > part then return out end
+-- Whether an earlier try of this call was successful.
+local is_repeated = opened == 'open' or opened and tonumber(opened) > part or false
 if gate and part > 0 and not opened then return answer('late', '') end
 local n = FIRST_JOB
 for position = 0, count - 1 do
@@ -48,18 +51,26 @@ for position = 0, count - 1 do
   job.unique, job.body = unique ~= '-' and unique_prefix .. unique, body ~= '-' and body
   job.waits = has_parents == '1' or parts > 1
   local old = ask('GETRANGE', job_prefix .. id, 0, NONCE_END - 1) or ''
-  -- An earlier try of this call was successful.
-  if sub(old, NONCE, NONCE_END) == nonce then return out end
-  local holder = nonce_of(id) and id or job.unique and holder_of(base, due, running, job_prefix, job.unique, id)
-  if holder and has_parents == '1' then return answer('taken', holder) end
+  local holder
+  if sub(old, NONCE, NONCE_END) == nonce then
+    is_repeated = true
+  else
+    holder = nonce_of(id) and id or job.unique and holder_of(base, due, running, job_prefix, job.unique, id)
+    -- Two jobs of this call may have the same identity.
+    holder = holder or job.unique and identities[job.unique]
+  end
+  if holder and has_parents == '1' and not is_repeated then return answer('taken', holder) end
+  if job.unique and not holder then identities[job.unique] = id end
   if holder then
     out[#out + 1], out[#out + 2] = position, holder
     job.other, job.nonce = holder, nonce_of(holder)
-  elseif job.body and ask('EXISTS', job.body) == 0 then
+  elseif not is_repeated and job.body and ask('EXISTS', job.body) == 0 then
     return redis.error_reply('GONE the body that was sent ahead')
   end
   jobs[#jobs + 1], by_id[id], n = job, job, n + 3
 end
+
+if is_repeated then return out end
 
 -- What an edge needs to know about a parent: its nonce and, if it has ended, its result.
 local function parent_of(id)
@@ -87,13 +98,13 @@ end
 
 local between = {}
 while n <= #ARGV do
-  local parent, child = parent_of(ARGV[n]), by_id[ARGV[n + 1]] or { id = ARGV[n + 1], nonce = nonce }
-  if parent.fault then return answer(parent.fault, parent.id) end
-  between[#between + 1] = { parent = parent, child = child, kind = ARGV[n + 2], position = ARGV[n + 3] }
+  local of, child = parent_of(ARGV[n]), by_id[ARGV[n + 1]] or { id = ARGV[n + 1] }
+  if of.fault then return answer(of.fault, of.id) end
+  between[#between + 1] = { parent = of, child = child, kind = ARGV[n + 2], position = ARGV[n + 3] }
   n = n + 4
 end
 expect('zset', due)
-expect('hash', waiters, linked, releasing)
+expect('hash', running, waiters, linked, releasing)
 expect('stream', unpack(KEYS, FIRST_LANE))
 need(due, link_commands())
 need(due, 'SADD', 'RPUSH', 'PERSIST')
@@ -106,13 +117,15 @@ local graph = edges(base, links, due, linked, releasing, job_prefix, finish, ttl
 local earliest
 
 local function edge(kind, position, child)
-  return struct.pack(EDGE_FORMAT, kind, position, child.nonce or nonce) .. child.id
+  return struct.pack(EDGE_FORMAT, kind, position, nonce) .. child.id
 end
+
+local function parent(of_parent, position, id) return of_parent .. struct.pack('>I4', position) .. id end
 
 local function add(job)
   local stream, job_key = sub(job.lane, #base + 1), job_prefix .. job.id
   local name = job.id .. ':' .. hex(nonce)
-  local flags = job.flags + (job.waits and WAITS_FOR_OTHERS or 0)
+  local flags = job.flags + (job.waits and WAITS or 0)
   local header = struct.pack(NEW_HEADER_FORMAT, 0, 0, 0, flags, now)
   local when = math.max(job.at, job.delay > 0 and now + job.delay or 0)
   -- Keys that an earlier job with this id and this nonce cannot have: they are new.
@@ -128,7 +141,7 @@ local function add(job)
     add_to_stream(base, job.lane, job_key, header .. job.id, job.envelope)
   end
   if gate then
-    call('SADD', parents .. name, nonce .. GATE)
+    call('SADD', parents .. name, parent(nonce, 0, GATE))
     call('RPUSH', children .. GATE .. ':' .. hex(nonce), edge('a', 0, job))
   end
   if job.unique then call('SET', job.unique, job.id) end
@@ -142,28 +155,31 @@ for _, job in ipairs(jobs) do
     call('UNLINK', job.body)
   end
 end
-local ended = {}
+local INPUT_KINDS, ended = { t = true, m = true, c = true }, {}
 for _, one in ipairs(between) do
-  local parent, child = one.parent, one.child
-  local id, of_parent = parent.other or parent.id, parent.nonce or nonce
-  local bytes = edge(one.kind, tonumber(one.position), child)
-  call('SADD', parents .. child.id .. ':' .. hex(child.nonce or nonce), of_parent .. id)
-  if parent.result then
-    ended[#ended + 1] = { parent = parent, edge = bytes }
+  local position = tonumber(one.position)
+  local id, of_parent = one.parent.other or one.parent.id, one.parent.nonce or nonce
+  local bytes, name = edge(one.kind, position, one.child), one.child.id .. ':' .. hex(nonce)
+  call('SADD', parents .. name, parent(of_parent, position, id))
+  if INPUT_KINDS[one.kind] then call('HINCRBY', inputs .. name, 'expected', 1) end
+  if one.parent.result then
+    ended[#ended + 1] = { parent = one.parent, edge = bytes }
   else
     call('HSET', linked, id, of_parent)
     call('RPUSH', children .. id .. ':' .. hex(of_parent), bytes)
   end
 end
 for _, one in ipairs(ended) do
-  local parent = one.parent
-  graph.arrive({ token = parent.nonce .. parent.id, what = departure(parent.id, parent.result, true), is_shared = #ended > 1 }, one.edge)
+  local of = one.parent
+  of.token, of.what, of.stored = of.nonce .. of.id, of.what or departure(of.id, of.result, true), of.stored or {}
+  of.is_shared = #ended > 1
+  graph.arrive(of, one.edge)
 end
 if gate and part == parts - 1 then
   call('SET', gate, 'open', 'PX', OPEN_MS)
   call('HSET', releasing, nonce .. GATE, cmsgpack.pack({ true, true, GATE, '' }))
 elseif gate then
-  call('SET', gate, part + 1, 'PX', GATE_MS)
+  call('SET', gate, part + 1, 'PX', gate_ms)
 end
 local has_more = graph.cascade() or gate and part == parts - 1
 earliest = graph.earliest() and math.min(earliest or graph.earliest(), graph.earliest()) or earliest

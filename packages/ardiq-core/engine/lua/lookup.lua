@@ -16,8 +16,11 @@ local function links_of(id, record)
   local before, behind = {}, {}
   if not has_links then return before, behind end
   local name = id .. ':' .. hex(sub(record, NONCE, NONCE_END))
-  for _, token in ipairs(ask('SRANDMEMBER', base .. parents .. name, MOST_LINKS) or {}) do
-    if sub(token, 9) ~= GATE then before[#before + 1] = sub(token, 9) end
+  local seen = { [GATE] = true }
+  for _, parent in ipairs(ask('SRANDMEMBER', base .. parents .. name, MOST_LINKS) or {}) do
+    local of = sub(parent, 13)
+    if not seen[of] then before[#before + 1] = of end
+    seen[of] = true
   end
   for _, edge in ipairs(ask('LRANGE', base .. children .. name, 0, MOST_LINKS - 1) or {}) do
     behind[#behind + 1] = sub(edge, EDGE_HEAD + 1)

@@ -5,8 +5,7 @@
 local function lose(job_key, id, record, linked, releasing)
   local nonce = sub(record .. string.rep('\0', 8), NONCE, NONCE_END)
   local text = 'the job was lost: its entry was deleted from Redis before it had run'
-  local result = cmsgpack.pack(text, 0, 0, 0, now, id, '', '', false, nil, nil)
-  local lost = 'R' .. nonce .. string.char(0x9b) .. result
+  local lost = failure(id, nonce, text)
   call('SET', job_key, lost, 'PX', LOST_MS)
   depart(linked, releasing, id, lost, true)
   return lost

@@ -15,6 +15,9 @@
 --               T  finished: nothing; the result is not stored, or has its own key because it
 --                  expires before the record
 local HEADER, SUSPECT, SEPARATE_BODY, ALONE, NOTES = 13, 1, 2, 4, 16
+-- A job that waits for others has this flag, and this due time: half a millisecond after the latest
+-- that a caller may choose.
+local WAITS, NOT_YET = 32, '253402300799999.5'
 -- How `struct` packs a header, and the header of a job that has not run.
 local HEADER_FORMAT, NEW_HEADER_FORMAT = '>HBBBHI6', '>HBBBI8'
 -- Positions in a record: the first and last byte of the nonce, and the first byte of the rest. The

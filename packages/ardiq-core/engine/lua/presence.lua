@@ -1,10 +1,6 @@
 -- Included in scripts that must know whether an unfinished job still exists: its stream may have
 -- been deleted or trimmed. One function creates all others, because most calls do not need them.
 
--- A job that waits for others has this due time: half a millisecond after the latest that a caller
--- may choose. Its header has the flag.
-local NOT_YET, WAITS = '253402300799999.5', 32
-
 -- The due time of a job that is missing from the due set: now, unless it waits for others.
 local function due_again(record)
   local flags = string.byte(record, REST + 1 + (string.byte(record, REST) or 0) + 4) or 0

@@ -8,7 +8,7 @@ local due, linked, releasing = unpack(KEYS)
 local base, job_prefix, most, aside = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local ids = call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, most)
 if #ids == 0 then return { now, 0, due_in(due) } end
-need(due, 'ZREM', 'ZRANGE', 'TYPE', 'GET', 'XADD', 'SET')
+need(due, 'ZREM', 'ZADD', 'ZRANGE', 'TYPE', 'GET', 'XADD', 'SET', 'HGET', 'HSET', 'HDEL')
 
 -- Read all records before the first write, because a stream of the wrong type needs a permission
 -- more.
@@ -19,7 +19,10 @@ for n, id in ipairs(ids) do
     local header = REST + 1 + (string.byte(record, REST) or 0)
     local is_whole = #record >= header + HEADER + NONCE_END - 1
     records[n] = { text = record, header = header, stream = is_whole and base .. sub(record, REST + 1, header - 1) }
-    if is_whole then streams[records[n].stream] = true end
+    -- A worker of an earlier version may have repaired the due time of a job that waits for others.
+    local flags = is_whole and string.byte(record, header + 4) or 0
+    records[n].waits = math.floor(flags / WAITS) % 2 == 1
+    if is_whole and not records[n].waits then streams[records[n].stream] = true end
   end
 end
 local wrong = {}
@@ -36,9 +39,12 @@ for _, stream in ipairs(wrong) do
   call('RENAME', stream, name)
   redis.pcall('PEXPIRE', name, ASIDE_MS)
 end
+call('ZREM', due, unpack(ids))
 for n, id in ipairs(ids) do
   local record = records[n]
-  if record and record.stream then
+  if record and record.waits then
+    call('ZADD', due, NOT_YET, id)
+  elseif record and record.stream then
     local envelope = record.header + HEADER
     local label = sub(record.text, record.header, envelope - 1) .. id
     add_to_stream(base, record.stream, job_prefix .. id, label, sub(record.text, envelope))
@@ -47,5 +53,4 @@ for n, id in ipairs(ids) do
     lose(job_prefix .. id, id, record.text, linked, releasing)
   end
 end
-call('ZREM', due, unpack(ids))
 return { now, #ids, due_in(due) }

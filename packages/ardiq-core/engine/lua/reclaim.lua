@@ -65,7 +65,7 @@ if not victim then return out end
 local some_stream = KEYS[FIRST_STREAM]
 expect('hash', info, running, waiters, aborting, linked, releasing)
 expect('stream', unpack(KEYS, FIRST_STREAM))
-need(workers, 'ZREM', 'HGET', 'HEXISTS', 'HSET', 'HDEL', 'SET', 'DEL', 'UNLINK', 'SCARD')
+need(workers, 'ZREM', 'HGET', 'HEXISTS', 'HLEN', 'HGETALL', 'HINCRBY', 'HSET', 'HDEL', 'SET', 'DEL', 'UNLINK', 'SCARD')
 need(some_stream, 'XRANGE', 'XADD', 'XPENDING', 'XACK', 'XDEL')
 if not may('XGROUP', 'DELCONSUMER', some_stream, group, victim) then
   error({ err = "NOPERM this user has no permissions to run the 'xgroup|delconsumer' command" })

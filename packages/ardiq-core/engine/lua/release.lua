@@ -12,28 +12,32 @@ local due, running, waiters, aborting, linked, releasing = unpack(KEYS)
 local base, job_prefix, unique_prefix, body_prefix, notes_prefix, links, wake, group, ttl = unpack(ARGV)
 local MOST_FIELDS, MOST_EDGES, MOST_MEMBERS, LARGEST_MESSAGE = 10, 100, 50, 65536
 expect('hash', releasing)
-local page = call('HSCAN', releasing, '0', 'COUNT', MOST_FIELDS)[2]
+local page = call('HRANDFIELD', releasing, MOST_FIELDS, 'WITHVALUES')
 if #page == 0 then return { now, 0, 0 } end
 expect('hash', running, waiters, aborting, linked)
 expect('zset', due)
 need(releasing, link_commands())
-need(releasing, 'HSCAN', 'SPOP', 'LINDEX', 'XRANGE', 'XPENDING', 'XDEL')
-local children, parents, inputs, outputs = string.match(links, '^(%S+) (%S+) (%S+) (%S+)')
-children, parents, inputs, outputs = base .. children, base .. parents, base .. inputs, base .. outputs
+need(releasing, 'HRANDFIELD', 'SPOP', 'LINDEX', 'XRANGE', 'XPENDING', 'XDEL')
+local children, parents, inputs = string.match(links, '^(%S+) (%S+) (%S+)')
+children, parents, inputs = base .. children, base .. parents, base .. inputs
 local finish = endings(running, job_prefix, unique_prefix, body_prefix, notes_prefix)
 local graph = edges(base, links, due, linked, releasing, job_prefix, finish, tonumber(ttl), MOST_EDGES)
 local notify, announce_due, is_refused, publish = tell()
-local told = {}
+local told, members_left = {}, MOST_MEMBERS
 
--- Abort the members of a failed join that no worker has.
+-- Abort the members of a failed join that no worker has. Jobs that existed before the workflow may
+-- be of use to others.
 local function drop_members(name)
   local _, abort = marks(aborting, linked, releasing, base, links, finish)
   local withdraw = withdrawal(base, group, due, running, job_prefix, linked, releasing, abort)
-  local tokens = redis.pcall('SPOP', parents .. name, MOST_MEMBERS)
-  for _, token in ipairs(type(tokens) == 'table' and not tokens.err and tokens or {}) do
-    local id, of_member = sub(token, 9), sub(token, 1, 8)
+  local found = redis.pcall('SPOP', parents .. name, members_left)
+  found = type(found) == 'table' and not found.err and found or {}
+  members_left = members_left - #found
+  for _, member in ipairs(found) do
+    local id, of_member = sub(member, 13), sub(member, 1, 8)
     local key = children .. id .. ':' .. hex(of_member)
-    local first = ask('LLEN', key) == 1 and call('LINDEX', key, 0)
+    local is_own = hex(of_member) == sub(name, -16)
+    local first = is_own and ask('LLEN', key) == 1 and call('LINDEX', key, 0)
     local is_member = first and sub(first, 1, 1) == 'm' and
       sub(first, EDGE_HEAD + 1) .. ':' .. hex(sub(first, 6, EDGE_HEAD)) == name
     local record = is_member and ask('GET', job_prefix .. id)
@@ -43,35 +47,29 @@ local function drop_members(name)
       if what ~= 'held' then told[#told + 1], told[#told + 2] = id, result end
     end
   end
-  if ask('EXISTS', parents .. name) == 0 then call('HDEL', releasing, 'members ' .. name) end
+  if #found == 0 or ask('EXISTS', parents .. name) == 0 then call('HDEL', releasing, 'members ' .. name) end
 end
 
 -- Delete the inputs of a job that has ended, and the outputs that it was the last to need.
 local function drop_inputs(name)
-  local found = redis.pcall('HSCAN', inputs .. name, '0', 'COUNT', MOST_MEMBERS)
-  local fields = not found.err and found[2] or {}
+  local fields = redis.pcall('HRANDFIELD', inputs .. name, MOST_MEMBERS, 'WITHVALUES')
+  fields = type(fields) == 'table' and not fields.err and fields or {}
   for n = 1, #fields, 2 do
-    local owner = tonumber(fields[n]) and string.match(fields[n + 1], '^s[vr](.+)$')
-    if owner and redis.pcall('HINCRBY', outputs .. owner, 'readers', -1) == 0 then call('UNLINK', outputs .. owner) end
+    if tonumber(fields[n]) then release_output(base, links, fields[n + 1]) end
     call('HDEL', inputs .. name, fields[n])
   end
-  if ask('EXISTS', inputs .. name) == 0 then call('HDEL', releasing, 'inputs ' .. name) end
+  if #fields == 0 or ask('EXISTS', inputs .. name) == 0 then call('HDEL', releasing, 'inputs ' .. name) end
 end
 
 for n = 1, #page, 2 do
   local field, value = page[n], page[n + 1]
   local kind, name = string.match(field, '^(%l+) (.+)$')
   if value == '' and kind == 'members' then
-    drop_members(name)
+    if members_left > 0 then drop_members(name) end
   elseif value == '' and kind == 'inputs' then
     drop_inputs(name)
   else
-    local readable, what = pcall(cmsgpack.unpack, value)
-    if readable and type(what) == 'table' and #what == 4 and #field > 8 then
-      graph.resume(field, what)
-    else
-      call('HDEL', releasing, field)
-    end
+    graph.resume(field, value)
   end
 end
 graph.cascade()

@@ -28,31 +28,35 @@ local graph = edges(base, links, due, linked, releasing, job_prefix, finish, 0, 
 local notify = tell()
 local left = MOST_PARENTS
 
--- The result record of a parent that has ended, an empty one if its outcome is not known, or nil if
--- it has not ended.
+-- The result record of a parent that has ended, that of a failure if its outcome is not known, or
+-- nil if it has not ended.
 local function result_of(id, nonce)
   if id == GATE then
-    return ask('EXISTS', base .. gates .. hex(nonce)) == 0 and 'R' .. nonce or nil
+    return ask('EXISTS', base .. gates .. hex(nonce)) == 0 and failure(id, nonce, INCOMPLETE) or nil
   end
   local record = ask('GETRANGE', job_prefix .. id, 0, NONCE_END - 1) or ''
   local kind = sub(record, 1, 1)
-  if sub(record, NONCE, NONCE_END) ~= nonce then return 'R' .. nonce end
+  if sub(record, NONCE, NONCE_END) ~= nonce then return failure(id, nonce, UNKNOWN_RESULT) end
   if kind == 'q' or kind == 'd' then return nil end
   local result = ask('GET', (kind == 'T' and result_prefix or job_prefix) .. id) or ''
-  return sub(result, NONCE, NONCE_END) == nonce and result or 'R' .. nonce
+  return sub(result, NONCE, NONCE_END) == nonce and result or failure(id, nonce, UNKNOWN_RESULT)
 end
 
 local function check(id)
   local record = ask('GETRANGE', job_prefix .. id, 0, NONCE_END - 1) or ''
-  if sub(record, 1, 1) ~= 'd' then return end
+  if sub(record, 1, 1) ~= 'd' then
+    cursor = '0'
+    return
+  end
   local nonce = sub(record, NONCE, NONCE_END)
   local name = id .. ':' .. hex(nonce)
   local page = redis.pcall('SSCAN', parents .. name, cursor, 'COUNT', left)
-  local tokens = not page.err and page[2] or {}
-  cursor, left = not page.err and page[1] or '0', left - math.max(1, #tokens)
-  local has_lost = #tokens == 0 and cursor == '0' and ask('EXISTS', parents .. name) ~= 1 and id
-  for _, token in ipairs(tokens) do
-    local of_parent, parent = sub(token, 1, 8), sub(token, 9)
+  local members = not page.err and page[2] or {}
+  cursor, left = not page.err and page[1] or '0', left - math.max(1, #members)
+  local has_lost = #members == 0 and cursor == '0' and ask('EXISTS', parents .. name) ~= 1 and id
+  for _, member in ipairs(members) do
+    local of_parent, parent = sub(member, 1, 8), sub(member, 13)
+    local token = of_parent .. parent
     local result = call('HEXISTS', releasing, token) == 0 and result_of(parent, of_parent)
     if result and (ask('LLEN', children .. parent .. ':' .. hex(of_parent)) or 0) > 0 then
       redis.pcall('HSET', releasing, token, cmsgpack.pack(departure(parent, result, true)))
@@ -63,7 +67,8 @@ local function check(id)
     end
   end
   local child = has_lost and graph.waiting(id, nonce)
-  if child then graph.end_child(id, nonce, child, cmsgpack.pack(FAILED_BY .. has_lost), false) end
+  local text = has_lost == GATE and INCOMPLETE or FAILED_BY .. (has_lost or '')
+  if child then graph.end_child(id, nonce, child, cmsgpack.pack(text), false) end
 end
 
 for n, id in ipairs(ids) do

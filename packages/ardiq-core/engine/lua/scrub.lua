@@ -40,7 +40,7 @@ local out = { '0', call('ZCARD', workers) }
 expect('zset', due)
 expect('hash', running, waiters, info, aborting, linked, releasing)
 expect('stream', unpack(KEYS, FIRST_STREAM))
-need(due, 'GET', 'GETRANGE', 'SET', 'STRLEN', 'DEL', 'UNLINK', 'RENAME', 'PEXPIRE', 'PTTL', 'ZADD', 'ZREM', 'ZSCORE', 'ZSCAN')
+need(due, 'GET', 'GETRANGE', 'SET', 'STRLEN', 'HLEN', 'HGETALL', 'HINCRBY', 'DEL', 'UNLINK', 'RENAME', 'PEXPIRE', 'PTTL', 'ZADD', 'ZREM', 'ZSCORE', 'ZSCAN')
 need(running, 'HGET', 'HEXISTS', 'HSET', 'HDEL', 'HSCAN', 'XRANGE', 'XPENDING', 'XADD', 'XDEL')
 
 local function report(repair, what) out[#out + 1], out[#out + 2] = repair, what end
@@ -200,7 +200,7 @@ function parts.linked()
     -- The result of a record `T` is elsewhere: `relink` finds it.
     if not (is_record(head, 'qdT') and sub(head, NONCE, NONCE_END) == nonce) then
       local result = is_record(head, 'R') and sub(head, NONCE, NONCE_END) == nonce and call('GET', job_prefix .. id)
-      if not depart(linked, releasing, id, result or 'R' .. nonce, true) then call('HDEL', linked, id) end
+      if not depart(linked, releasing, id, result or failure(id, nonce, UNKNOWN_RESULT), true) then call('HDEL', linked, id) end
       report('parent', id)
     end
   end
@@ -261,7 +261,9 @@ local function check_link(key, name)
   for _, field in ipairs({ raw .. id, 'members ' .. name, 'inputs ' .. name }) do
     if call('HEXISTS', releasing, field) == 1 then return end
   end
-  if ask('EXISTS', base .. string.match(links, '%S+$') .. nonce) == 1 then return end
+  -- A worker of an earlier version has settled the parent, or the parts of a workflow are coming.
+  if ask('HGET', linked, id) == raw or ask('EXISTS', base .. string.match(links, '%S+$') .. nonce) == 1 then return end
+  free_inputs(base, links, releasing, name)
   call('UNLINK', key)
   report('link', name)
 end

@@ -229,11 +229,11 @@ local some_stream, some_key = KEYS[batches[1].position], ARGV[batches[1].first +
 need(some_stream, 'XDEL')
 need(some_key, 'GET', (awaited or not stored_for_a_while) and 'SET' or 'PSETEX')
 if with_options then
-  need(running, 'SET', 'HDEL', 'DEL', 'UNLINK', 'HEXISTS', 'HSET')
+  need(running, 'SET', 'HDEL', 'DEL', 'UNLINK', 'HEXISTS', 'HLEN', 'HGETALL', 'HINCRBY', 'HSET')
   expect('hash', running, releasing)
 end
 if has_marks then
-  need(aborting, 'SET', 'HGET', 'HDEL', 'DEL', 'UNLINK')
+  need(aborting, 'SET', 'HGET', 'HEXISTS', 'HLEN', 'HGETALL', 'HINCRBY', 'HSET', 'HDEL', 'DEL', 'UNLINK')
   expect('hash', aborting, running)
 end
 if has_links then
@@ -297,7 +297,10 @@ local function release_children()
 end
 
 local has_more = #parted > 0 and release_children()
-for _, name in pairs(had_inputs) do free_inputs(base, links, releasing, name) end
+for _, name in pairs(had_inputs) do
+  free_inputs(base, links, releasing, name)
+  has_more = has_more or call('HEXISTS', releasing, 'inputs ' .. name) == 1
+end
 if #started > 0 then call('HDEL', running, unpack(started)) end
 if #ended > 0 then call('HDEL', aborting, unpack(ended)) end
 if earliest or has_more or #finished > 0 then

@@ -93,6 +93,11 @@ pub fn scan_hash(key: &str, cursor: &[u8], count: usize) -> Cmd {
     cmd
 }
 
+/// Remove a key.
+pub fn remove(key: &str) -> Cmd {
+    with_key("UNLINK", key)
+}
+
 /// Subscribe to a channel.
 pub fn subscribe(channel: &str) -> Cmd {
     with_key("SUBSCRIBE", channel)

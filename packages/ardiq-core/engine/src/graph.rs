@@ -4,12 +4,13 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::answer::Answer;
+use crate::commands;
 use crate::error::{Error, Result};
 use crate::link::Patience;
 use crate::protocol::keys::Nonce;
 use crate::refusal::Refusal;
 use crate::scripts::links::{self, Edge, EdgeKind, Linked, Part, Role};
-use crate::scripts::produce::{Chunk, NewJob};
+use crate::scripts::produce::{Chunk, NewJob, SLOW};
 use crate::shared::Shared;
 use crate::submit::{CHUNK_BYTES, Submission, fill, new_job, repeat_ms};
 
@@ -50,6 +51,9 @@ const MOST_JOBS: usize = 100;
 /// The most edges in one call.
 const MOST_EDGES: usize = 250;
 
+/// The jobs of a graph wait this long for its next part, at least.
+const GATE_MS: u64 = 60_000;
+
 /// The lifetime of results that no worker writes, at least.
 const TTL_MS: i64 = 300_000;
 
@@ -71,9 +75,14 @@ pub async fn enqueue(shared: &Shared, graph: Graph) -> Result<Answer> {
             }
         }
         let patience = Patience::for_upload(shared.link.connect_limit());
-        let existing = match links::link(&shared.link, &shared.keys, &part, TTL_MS, patience).await? {
-            Linked::Done(existing) => existing,
-            other => return Err(refused(&other)),
+        let existing = match links::link(&shared.link, &shared.keys, &part, TTL_MS, patience).await {
+            Ok(Linked::Done(existing)) => existing,
+            other => {
+                if part.number > 0 {
+                    give_up(shared, nonce).await;
+                }
+                return Err(other.map_or_else(|error| error, |why| refused(&why)));
+            }
         };
         for (position, id) in existing {
             if let Some(own) = ids.get_mut(offset + position) {
@@ -83,6 +92,14 @@ pub async fn enqueue(shared: &Shared, graph: Graph) -> Result<Answer> {
         offset += part.chunk.jobs.len();
     }
     Ok(Answer::Ids(ids))
+}
+
+/// The jobs of the earlier parts need not wait for the next one any longer. If this does not reach
+/// the server, they fail when their time is over.
+async fn give_up(shared: &Shared, nonce: Nonce) {
+    let [.., gate] = shared.keys.links("", nonce);
+    let patience = Patience::within(shared.link.connect_limit());
+    let _ = shared.link.command(&commands::remove(&gate), patience).await;
 }
 
 fn refused(why: &Linked) -> Error {
@@ -100,8 +117,7 @@ fn refused(why: &Linked) -> Error {
         )),
         Linked::Done(_) | Linked::Late => Error::Refused(Refusal {
             code: String::new(),
-            text: "the parts of this workflow came more than a minute apart, so it was given up: no job of it runs"
-                .into(),
+            text: "the parts of this workflow came too far apart, so it was given up: no job of it runs".into(),
         }),
     }
 }
@@ -129,10 +145,13 @@ fn prepare(graph: Graph, nonce: Nonce, repeat_ms: u64) -> Result<(Vec<String>, V
             let parent = match parent {
                 Parent::Member(at) if at < child => ids.get(at).cloned(),
                 Parent::Member(_) => None,
+                Parent::Existing(id) if seen.contains(id.as_str()) => None,
                 Parent::Existing(id) => Some(id),
             };
             let (Some(parent), Some(role), Some(child)) = (parent, roles.get_mut(child), ids.get(child)) else {
-                return Err(Error::Invalid("a job of this workflow depends on a later one".into()));
+                return Err(Error::Invalid(
+                    "a job of this workflow depends on itself, or on one that comes later".into(),
+                ));
             };
             role.has_parents = true;
             Ok(Edge { parent, child: child.clone(), kind, position })
@@ -166,8 +185,10 @@ fn divide(nonce: Nonce, jobs: Vec<NewJob>, roles: Vec<Role>, edges: Vec<Edge>, s
         parts.extend(edges.chunks(MOST_EDGES).map(|edges| Part { edges: edges.to_vec(), ..new_part() }));
     }
     let of = parts.len();
+    // A slow line needs longer for large arguments.
+    let gate_ms = GATE_MS + (bytes / SLOW) as u64;
     for (number, part) in parts.iter_mut().enumerate() {
-        (part.number, part.of) = (number, of);
+        (part.number, part.of, part.gate_ms) = (number, of, gate_ms);
     }
     parts
 }

@@ -6,7 +6,8 @@ mod support;
 
 use ardiq_engine::protocol::record::Outcome;
 use ardiq_engine::scripts::abort::{self, Abort};
-use ardiq_engine::scripts::deliver::Verdict;
+use ardiq_engine::scripts::bodies;
+use ardiq_engine::scripts::deliver::{Verdict, entry_number};
 use ardiq_engine::scripts::links::{self, EdgeKind, Linked, Part, Place};
 use ardiq_engine::scripts::look;
 use ardiq_engine::scripts::produce::{Chunk, NewJob};
@@ -294,82 +295,4 @@ async fn delays_expiry_and_abort_of_a_child() {
     let parent = queue.take("w", 1).await.remove(0);
     assert!(queue.settle(&[returns(&parent, b"")]).await.is_empty());
     assert_eq!(queue.links_left().await, Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn a_graph_in_parts_fails_if_its_producer_stops() {
-    let queue = Queue::start();
-    let whole = part(1, vec![node("a", 1), node("b", 1)], vec![edge("a", "b", EdgeKind::Then, 0)]);
-    let jobs = Part { of: 2, edges: Vec::new(), ..whole.clone() };
-    let chunk = Chunk { nonce: whole.chunk.nonce, jobs: Vec::new() };
-    let edges = Part { number: 1, of: 2, chunk, roles: Vec::new(), edges: whole.edges.clone() };
-    assert_eq!(queue.link(&jobs).await, Linked::Done(Vec::new()));
-    queue.sign_on("w").await;
-    assert_eq!(queue.fetch("w", 1).await.entries.len(), 0, "it waits for the rest");
-    assert_eq!(links::relink(&queue.link, &queue.keys, &Place::default(), patience()).await.unwrap().1.len(), 0);
-    let gate = &queue.keys.links("", 1u64.to_be_bytes())[4];
-    let left: i64 = queue.ask("PTTL", gate).await;
-    assert!((50_000..=60_000).contains(&left), "a minute: {left}");
-    let _: i64 = queue.ask("DEL", gate).await;
-    assert_eq!(queue.link(&edges).await, Linked::Late);
-    let found = links::relink(&queue.link, &queue.keys, &Place::default(), patience()).await.unwrap().1;
-    assert_eq!(found, [" "]);
-    queue.release_all().await;
-    for id in ["a", "b"] {
-        let Outcome::Failure(text) = outcome(&queue, id).await else { panic!("it has failed") };
-        assert!(text.contains("the workflow was lost"), "{text}");
-    }
-    assert_eq!(queue.links_left().await, Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn a_child_is_found_although_its_parent_did_not_release_it() {
-    for has_result in [true, false] {
-        let queue = Queue::start();
-        queue.link(&pair(EdgeKind::Then)).await;
-        let parent = queue.take("w", 1).await.remove(0);
-        // What a worker of an earlier version does.
-        let Verdict::Done(record, _) = returns(&parent, b"value").verdict else { panic!("another verdict") };
-        let _: i64 = queue.ask("XACK", (&queue.keys.streams[LOW], "q", &parent.entry)).await;
-        let _: i64 = queue.ask("XDEL", (&queue.keys.streams[LOW], &parent.entry)).await;
-        if has_result {
-            let _: String = queue.ask("SET", (queue.keys.job("p"), &record, "PX", 60_000)).await;
-        } else {
-            let _: i64 = queue.ask("DEL", queue.keys.job("p")).await;
-        }
-        let (next, found) = links::relink(&queue.link, &queue.keys, &Place::default(), patience()).await.unwrap();
-        assert_eq!((next, found), (None, vec!["p".to_owned()]));
-        queue.release_all().await;
-        if has_result {
-            assert_eq!(run_child(&queue).await, [b"value"]);
-        } else {
-            assert_eq!(outcome(&queue, "c").await, failed("dependency failed: p"));
-            assert_eq!(queue.links_left().await, Vec::<String>::new());
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_child_whose_edge_or_parents_were_deleted_fails_and_one_missing_from_the_due_set_waits_on() {
-    let queue = Queue::start();
-    queue.link(&pair(EdgeKind::Then)).await;
-    let _: i64 = queue.ask("ZREM", (&queue.keys.due, "c")).await;
-    let repairs = upkeep::scrub(&queue.link, &queue.keys, Scrubbed::Records, "0", patience()).await.unwrap().repairs;
-    assert!(repairs.contains(&("due".into(), "c".into())), "{repairs:?}");
-    assert!(is_waiting(&queue, "c").await);
-    let _: i64 = queue.ask("DEL", &queue.keys.links("c", 1u64.to_be_bytes())[1]).await;
-    links::relink(&queue.link, &queue.keys, &Place::default(), patience()).await.unwrap();
-    assert_eq!(outcome(&queue, "c").await, failed("dependency failed: c"));
-}
-
-#[tokio::test]
-async fn lookup_names_parents_and_children() {
-    let queue = Queue::start();
-    let jobs = ["a", "b", "join"].map(|id| node(id, 1)).to_vec();
-    let edges = vec![edge("a", "join", EdgeKind::Member, 0), edge("b", "join", EdgeKind::Member, 1)];
-    queue.link(&part(1, jobs, edges)).await;
-    let found = look::lookup(&queue.link, &queue.keys, &["a", "join"], patience()).await.unwrap();
-    assert_eq!((&found[0].parents, &found[0].children), (&Vec::new(), &vec![b"join".to_vec()]));
-    assert_eq!((&found[1].parents, &found[1].children), (&vec![b"a".to_vec(), b"b".to_vec()], &Vec::new()));
-    assert_eq!(found[1].due_ms, None);
 }

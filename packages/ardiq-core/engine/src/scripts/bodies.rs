@@ -89,6 +89,9 @@ pub enum Input {
     Record(Box<ResultRecord>),
 }
 
+/// The mode of a fallback: it has no inputs, unless it replaces a job that had some.
+const NOTHING: char = 'n';
+
 /// Fields of the inputs of a job that one command reads.
 const INPUTS_PAGE: usize = 500;
 
@@ -96,7 +99,7 @@ const INPUTS_PAGE: usize = 500;
 pub async fn inputs(link: &Link, keys: &Keys, id: &str, nonce: Nonce, patience: Patience) -> Result<Option<Inputs>> {
     let (key, mut cursor, mut found) = (keys.inputs(id, nonce), b"0".to_vec(), BTreeMap::new());
     let patience = patience.for_transfer(0);
-    let mut mode = None;
+    let (mut mode, mut expected) = (None, None);
     loop {
         let page = match link.transfer(&commands::scan_hash(&key, &cursor, INPUTS_PAGE), patience).await {
             Err(error) if error.is_of_wrong_type() => return Ok(None),
@@ -108,6 +111,8 @@ pub async fn inputs(link: &Link, keys: &Keys, id: &str, nonce: Nonce, patience: 
             let (field, value) = (reply::lossy(field)?, reply::bytes(value)?);
             if field == "mode" {
                 mode = value.first().copied().map(char::from);
+            } else if field == "expected" {
+                expected = String::from_utf8_lossy(&value).parse::<usize>().ok();
             } else if let Ok(position) = field.parse::<u32>() {
                 found.insert(position, value);
             }
@@ -118,6 +123,9 @@ pub async fn inputs(link: &Link, keys: &Keys, id: &str, nonce: Nonce, patience: 
         }
     }
     let Some(mode) = mode else { return Ok(None) };
+    if expected.is_some_and(|expected| expected != found.len()) && mode != NOTHING {
+        return Ok(None);
+    }
     let mut values = Vec::with_capacity(found.len());
     for stored in found.into_values() {
         match input(link, keys, stored, patience).await? {

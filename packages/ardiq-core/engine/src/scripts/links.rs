@@ -81,6 +81,8 @@ pub struct Part {
     pub roles: Vec<Role>,
     /// Edges between jobs of this part, of earlier parts, and of the queue.
     pub edges: Vec<Edge>,
+    /// How long the other jobs wait for the next part in milliseconds.
+    pub gate_ms: u64,
 }
 
 /// What became of a part of a graph.
@@ -137,9 +139,10 @@ fn link_cmd(keys: &Keys, part: &Part, ttl_ms: i64) -> (Cmd, usize) {
     names.extend(keys.lane_streams.iter().map(String::as_str));
     let jobs = &part.chunk.jobs;
     let bytes = jobs.iter().map(|job| job.envelope.len() + 96).sum::<usize>() + 80 * part.edges.len();
-    let mut cmd = LINK.call(&names, 13 + 3 * jobs.len() + 4 * part.edges.len(), bytes);
+    let mut cmd = LINK.call(&names, 14 + 3 * jobs.len() + 4 * part.edges.len(), bytes);
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.result).arg(LINKS);
-    cmd.arg(&keys.wake).arg(LANE).arg(&part.chunk.nonce).arg(part.number).arg(part.of).arg(ttl_ms).arg(jobs.len());
+    cmd.arg(&keys.wake).arg(LANE).arg(&part.chunk.nonce).arg(part.number).arg(part.of).arg(part.gate_ms);
+    cmd.arg(ttl_ms).arg(jobs.len());
     for (job, role) in jobs.iter().zip(&part.roles) {
         let unique = job.unique.as_deref().unwrap_or("-");
         let body = if job.body.is_empty() { "-".to_owned() } else { keys.body(&job.id, part.chunk.nonce) };

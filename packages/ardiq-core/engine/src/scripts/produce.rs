@@ -67,7 +67,7 @@ const SHORTEST_BODY_TTL_MS: usize = 60_000;
 
 /// Bytes per millisecond of a slow line. The first body of a call must not expire before the last
 /// one has arrived.
-const SLOW: usize = 64;
+pub(crate) const SLOW: usize = 64;
 
 /// Enqueue jobs atomically. Returns, by position, the ids of unfinished jobs that hold the identity
 /// of a new one.

@@ -19,7 +19,7 @@ impl Desk {
                 continue;
             }
             new += 1;
-            if delivery.fault.is_none() && delivery.job.is_incomplete() {
+            if delivery.fault.is_none() && delivery.job.is_incomplete() && !delivery.job.header.waits() {
                 self.incomplete.add(delivery.job);
             } else {
                 self.admit(delivery, rises, now_ms);
@@ -35,6 +35,8 @@ impl Desk {
     pub(super) fn admit(&mut self, Delivery { job, fault }: Delivery, rises: bool, now_ms: u64) {
         match fault {
             Some(reason) => self.finish_unstarted(job, Outcome::Undecodable(reason), now_ms),
+            // A worker of an earlier version has queued it too early. `promote` lets it wait again.
+            None if job.header.waits() => self.finish_unstarted(job, Outcome::PutOff, now_ms),
             None if is_poison(&job.header) => self.finish_unstarted(job, Outcome::Poison, now_ms),
             None if is_suspected(&job.header) => {
                 if let Some(job) = self.quarantine.admit(job) {

@@ -38,7 +38,8 @@ pub fn part(call: u64, jobs: Vec<NewJob>, edges: Vec<Edge>) -> Part {
         Role { has_parents: !to_job.is_empty(), mode: to_job.iter().any(|kind| has_inputs(*kind)).then_some('x') }
     };
     let roles = jobs.iter().map(role).collect();
-    Part { number: 0, of: 1, chunk: Chunk { nonce: call.to_be_bytes(), jobs }, roles, edges }
+    let chunk = Chunk { nonce: call.to_be_bytes(), jobs };
+    Part { number: 0, of: 1, chunk, roles, edges, gate_ms: 60_000 }
 }
 
 impl Queue {

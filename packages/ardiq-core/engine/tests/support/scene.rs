@@ -61,7 +61,8 @@ pub async fn set_scene(queue: &Queue) -> Vec<Entry> {
     let _: i64 = queue.ask("HSET", (&queue.keys.releasing, &ended, &outcome[..])).await;
     let to_orphan = [b"t\0\0\0\0", &3u64.to_be_bytes()[..], b"orphan"].concat();
     let _: i64 = queue.ask("RPUSH", (&queue.keys.links("ended", NONCE)[0], to_orphan)).await;
-    let _: i64 = queue.ask("SADD", (&queue.keys.links("orphan", 3u64.to_be_bytes())[1], &ended)).await;
+    let parent = [&NONCE[..], &[0; 4], b"ended"].concat();
+    let _: i64 = queue.ask("SADD", (&queue.keys.links("orphan", 3u64.to_be_bytes())[1], parent)).await;
     // Marks: of a job that a worker has, of one that the dead worker has, and of one that has
     // ended.
     for id in [sent[3].id.as_str(), "of the dead", "ended"] {

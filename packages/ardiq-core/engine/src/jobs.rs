@@ -151,7 +151,8 @@ pub(crate) fn snapshot(id: &str, found: &Found) -> (JobRecord, Option<Nonce>) {
         Some(Location::Due(stream, value)) => {
             job.state = JobState::Scheduled;
             job.lane = lane_of(stream);
-            job.due_ms = found.due_ms;
+            let waits = Header::split(value).is_some_and(|(header, _)| header.waits());
+            job.due_ms = found.due_ms.filter(|_| !waits);
             separate_body = fill(&mut job, value);
         }
         Some(Location::Finished { stored: true }) => job.state = JobState::Complete,

@@ -204,10 +204,10 @@ fn what_is_kept_is_looked_at_again() {
 
 #[test]
 fn a_run_that_began_lately_gives_those_behind_it_their_time() {
-    let mut desk = stuck(10);
+    let (mut desk, [first, _]) = stuck_with_slots(10);
     planned(&mut desk);
     let later = MONO + PATIENCE_MS - 1;
-    assert!(desk.complete(0, Outcome::Retry(0), NOW, later));
+    assert!(desk.complete(first, Outcome::Retry(0), NOW, later));
     assert_eq!(desk.next(NOW, later).unwrap().id, "job2");
     assert_eq!(planned_at(&mut desk, later).settle.len(), 1, "the outcome");
     let plan = planned_at(&mut desk, later + PATIENCE_MS - 1);

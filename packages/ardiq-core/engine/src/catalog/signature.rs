@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_part_goes_on_over_several_lines_and_a_remark_does_not_belong_to_it() {
         let settle = Signature::of(&SETTLE);
-        assert_eq!(settle.arguments.lines().count(), 17, "{}", settle.arguments);
+        assert_eq!(settle.arguments.lines().count(), 18, "{}", settle.arguments);
         assert!(settle.arguments.lines().any(|line| line.trim_start().starts_with("H  returned to the queue")));
         let enqueue = Signature::of(&ENQUEUE);
         assert!(enqueue.remarks.starts_with("If the id of a job belongs"), "{}", enqueue.remarks);

@@ -77,6 +77,7 @@ mod tests {
 
     fn outcome(entry: &str) -> Settlement {
         Settlement {
+            has_inputs: false,
             stream: 0,
             entry: entry.into(),
             id: "a".into(),

@@ -6,12 +6,9 @@ mod support;
 
 use ardiq_engine::protocol::record::Outcome;
 use ardiq_engine::scripts::abort::{self, Abort};
-use ardiq_engine::scripts::bodies;
-use ardiq_engine::scripts::deliver::{Verdict, entry_number};
-use ardiq_engine::scripts::links::{self, EdgeKind, Linked, Part, Place};
-use ardiq_engine::scripts::look;
-use ardiq_engine::scripts::produce::{Chunk, NewJob};
-use ardiq_engine::scripts::upkeep::{self, Part as Scrubbed};
+use ardiq_engine::scripts::deliver::Verdict;
+use ardiq_engine::scripts::links::{EdgeKind, Linked, Part};
+use ardiq_engine::scripts::produce::NewJob;
 use support::graphs::{edge, ends_within, fails, node, part, retried, returns};
 use support::{LOW, Queue, back, job, patience, promote, settlement};
 

@@ -4,15 +4,14 @@
 mod support;
 
 use ardiq_engine::protocol::record::Outcome;
-use ardiq_engine::scripts::abort::{self, Abort};
 use ardiq_engine::scripts::bodies;
 use ardiq_engine::scripts::deliver::{Verdict, entry_number};
 use ardiq_engine::scripts::links::{self, EdgeKind, Linked, Part, Place};
 use ardiq_engine::scripts::look;
 use ardiq_engine::scripts::produce::{Chunk, NewJob};
 use ardiq_engine::scripts::upkeep::{self, Part as Scrubbed};
-use support::graphs::{edge, ends_within, fails, node, part, retried, returns};
-use support::{LOW, Queue, back, job, patience, promote, settlement};
+use support::graphs::{edge, fails, node, part, returns};
+use support::{LOW, Queue, patience, promote};
 
 fn pair(kind: EdgeKind) -> Part {
     part(1, vec![node("p", 1), node("c", 1)], vec![edge("p", "c", kind, 0)])

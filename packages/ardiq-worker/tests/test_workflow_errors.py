@@ -26,9 +26,10 @@ async def test_what_is_wrong_is_an_error_before_anything_is_sent(app: Ardiq, ser
     async def elsewhere(a: int) -> int:
         return a
 
-    pending = add.enqueue(1)
+    pending, other_pending = add.enqueue(1), add.enqueue(1)
     with pytest.raises(TypeError, match="takes a task, not PendingEnqueue; call"):
-        pending.then(add.enqueue(1))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+        pending.then(other_pending)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    other_pending.close()
     with pytest.raises(TypeError, match="has no argument 'c'"):
         pending.then(add, c=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError, match="positional ones come from the output"):

@@ -51,7 +51,7 @@ class Bench:
         self._slots += 1
         if body is None:
             body = self.app._codec.encode_call(args, {})
-        self.executor.start((self._slots, f"id-{self._slots}", name, body, tries, 1234, headers, "default"))
+        self.executor.start((self._slots, f"id-{self._slots}", name, body, tries, 1234, headers, "default", None))
         return self._slots
 
     async def next(self) -> Verdict:

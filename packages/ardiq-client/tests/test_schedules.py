@@ -53,7 +53,7 @@ async def test_a_schedule_has_the_name_of_its_task_or_another_one(app: Ardiq) ->
     assert repr(other) == "<Schedule nightly>"
     assert len({beat, other, app.schedule("nightly")}) == 2
     assert [(one.name, one.fn_name) for one in await app.schedules()] == [("nightly", "ping"), ("ping", "ping")]
-    assert await app.schedules() == app.schedules_sync()
+    assert await app.schedules() == await asyncio.to_thread(app.schedules_sync)
 
 
 async def test_a_schedule_says_all_that_is_known(app: Ardiq, server: Server) -> None:
@@ -90,7 +90,7 @@ async def test_the_next_occurrence_is_that_of_the_zone(app: Ardiq) -> None:
     assert next_ms is not None
     moment = datetime.fromtimestamp(next_ms / 1000, UTC)
     assert (moment.month, moment.day, moment.hour) == (1, 1, 17)
-    assert next_ms == beat.next_sync() == (await info_of(beat)).next_run
+    assert next_ms == await asyncio.to_thread(beat.next_sync) == (await info_of(beat)).next_run
 
 
 async def test_the_next_occurrence_of_an_interval_is_aligned(app: Ardiq, server: Server) -> None:
@@ -109,7 +109,7 @@ async def test_without_the_worker_the_times_of_an_expression_are_unknown(
     every = await app.ref("ping").options(every=60, task_id="every").enqueue()
     monkeypatch.setitem(sys.modules, "ardiq_worker.occurrences", None)
     assert (await info_of(cron)).next_run is None
-    with pytest.raises(WorkerNotInstalledError, match="pip install ardiq-worker"):
+    with pytest.raises(WorkerNotInstalledError, match="it needs ardiq-worker"):
         await cron.next()
     assert await every.next() is not None
     assert await cron.pause()
@@ -139,7 +139,7 @@ async def test_a_schedule_is_removed_by_its_handle_or_its_name(app: Ardiq) -> No
     assert not await beat.resume()
     await app.ref("ping").options(every=30).enqueue()
     assert await app.unschedule("ping")
-    assert not app.unschedule_sync("ping")
+    assert not await asyncio.to_thread(app.unschedule_sync, "ping")
     assert await app.schedules() == []
 
 
@@ -201,7 +201,7 @@ async def test_the_arguments_are_checked_before_anything_is_sent(app: Ardiq) -> 
         return a + b
 
     beat: Any = add.options(every=30)
-    with pytest.raises(TypeError, match="missing"):
+    with pytest.raises(TypeError, match="needs its argument 'b'"):
         beat.enqueue(1)
     large = app.ref("ping").options(every=30)
     with pytest.raises(PayloadTooLargeError, match="more than the 4096 that a schedule may have"):

@@ -223,12 +223,7 @@ impl Client {
     /// runs.
     pub fn clock(&self, mailbox: &Arc<Mailbox>, request: RequestId) {
         self.request(mailbox, request, |shared, patience| async move {
-            let reply = shared.link.command(&commands::time(), patience).await?;
-            let (seconds, micros): (i64, i64) =
-                redis::from_redis_value(reply).map_err(|error| Error::Protocol(error.to_string()))?;
-            let now_ms = seconds.saturating_mul(1000).saturating_add(micros / 1000);
-            shared.clock.observe(u64::try_from(now_ms).unwrap_or_default());
-            Ok(Answer::Number(now_ms))
+            shared.read_time(patience).await.map(Answer::Number)
         });
     }
 

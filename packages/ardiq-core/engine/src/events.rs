@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::answer::Answer;
 use crate::client::Client;
 use crate::error::{Error, Result};
+use crate::followers::Follower;
 use crate::jobs;
 use crate::link::Patience;
 use crate::mailbox::{Mailbox, RequestId};
@@ -31,7 +32,7 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(30);
 const POLL_AFTER: Duration = Duration::from_millis(50);
 const LONGEST_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long after its due time a job may stay scheduled until a worker promotes it.
+/// How long after its due time a job usually stays scheduled until a worker promotes it.
 const PROMOTION: Duration = Duration::from_millis(50);
 
 /// How long a result that was sent may take to arrive.
@@ -76,6 +77,13 @@ async fn look_at(shared: &Shared, id: &str, patience: Patience) -> Result<View> 
     if let (true, Some(nonce)) = (view.is_open(), nonce) {
         view.event.report = notes::report_of(&shared.link, &shared.keys, id, nonce, patience).await?;
     }
+    if view.due_ms.is_some() && shared.clock.now_ms() == 0 {
+        // Only workers know the time without asking.
+        match shared.read_time(patience).await {
+            Ok(_) | Err(Error::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
     Ok(view)
 }
 
@@ -98,16 +106,21 @@ impl<F: FnMut(JobEvent) -> bool> Following<'_, F> {
         view.is_open() && self.known.nonce.is_none_or(|known| view.nonce == Some(known))
     }
 
-    /// Tell the caller what has changed. Returns whether it is still there.
-    fn update(&mut self, mut view: View) -> bool {
+    /// Returns whether this is a change for the caller.
+    fn learn(&mut self, mut view: View) -> bool {
         let since = |report: &Option<Report>| report.as_ref().map_or(0, |report| report.at_ms);
-        if since(&view.event.report) <= since(&self.known.event.report) {
+        if since(&view.event.report) < since(&self.known.event.report) {
             // A message may overtake the reply to a look.
             view.event.report.clone_from(&self.known.event.report);
         }
         let has_changed = view.event != self.known.event;
         self.known = view;
-        if !has_changed {
+        has_changed
+    }
+
+    /// Tell the caller what has changed. Returns whether it is still there.
+    fn update(&mut self, view: View) -> bool {
+        if !self.learn(view) {
             return true;
         }
         self.interval = self.shortest_interval();
@@ -121,7 +134,8 @@ impl<F: FnMut(JobEvent) -> bool> Following<'_, F> {
         self.interval = (self.interval * 2).min(longest);
         let now_ms = self.shared.clock.now_ms();
         if let (Some(due_ms), 1..) = (self.known.due_ms, now_ms) {
-            pause = pause.min(Duration::from_millis(due_ms.saturating_sub(now_ms)) + PROMOTION);
+            // If it is overdue, the looks become rarer: there may be no worker.
+            pause = pause.min(Duration::from_millis(due_ms.abs_diff(now_ms)) + PROMOTION);
         }
         Instant::now() + pause.max(POLL_AFTER)
     }
@@ -131,8 +145,23 @@ impl<F: FnMut(JobEvent) -> bool> Following<'_, F> {
         JobEvent { state, tries, report: self.known.event.report.clone(), result, is_last: true }
     }
 
+    /// What is known with this progress. `None` if another job that has had the id reports it.
+    fn with_report(&self, nonce: Nonce, report: Report) -> Option<View> {
+        let mut view = self.known.clone();
+        view.event.report = Some(report);
+        (view.nonce == Some(nonce)).then_some(view)
+    }
+
     /// The last event, after a wait for the result.
-    fn end(&self, ended: Result<Option<Arc<ResultRecord>>>) -> Result<JobEvent> {
+    fn end(&mut self, follower: &mut Follower, ended: Result<Option<Arc<ResultRecord>>>) -> Result<JobEvent> {
+        // The run has sent its last progress ahead of the result.
+        while let Some(news) = follower.try_next() {
+            if let News::Progress { nonce, report } = news
+                && let Some(view) = self.with_report(nonce, report)
+            {
+                self.learn(view);
+            }
+        }
         match ended {
             Ok(Some(result)) => Ok(self.last(JobState::Complete, Some(result))),
             Ok(None) | Err(Error::NoResult { .. }) => Ok(self.last(JobState::NotFound, None)),
@@ -156,7 +185,7 @@ pub async fn follow(shared: &Arc<Shared>, id: &str, tell: impl FnMut(JobEvent) -
     let mut following = Following { shared, known: View::default(), tell, interval, can_listen };
     let mut ended = Box::pin(results::wait(shared, id, LONGEST_WAIT));
     let mut view = Some(look_at(shared, id, patience).await?);
-    let mut next = following.next_look();
+    let (mut next, mut must_look) = (Instant::now(), true);
     loop {
         match view.take() {
             Some(view) if following.is_same(&view) => {
@@ -170,7 +199,7 @@ pub async fn follow(shared: &Arc<Shared>, id: &str, tell: impl FnMut(JobEvent) -
                 // ping.
                 let _ = shared.link.probe(Patience::Endless).await;
                 if let Ok(result) = timeout(ARRIVAL, &mut ended).await {
-                    return following.end(result);
+                    return following.end(&mut follower, result);
                 }
                 if view.is_open() {
                     // Another job has its id by now.
@@ -180,10 +209,14 @@ pub async fn follow(shared: &Arc<Shared>, id: &str, tell: impl FnMut(JobEvent) -
             }
             None => {}
         }
-        let mut must_look = true;
+        if must_look {
+            // When that is depends on what this look has found.
+            next = following.next_look();
+        }
+        must_look = true;
         tokio::select! {
             biased;
-            result = &mut ended => return following.end(result),
+            result = &mut ended => return following.end(&mut follower, result),
             changed = sessions.changed() => {
                 if changed.is_err() {
                     return Err(Error::Closed);
@@ -192,11 +225,7 @@ pub async fn follow(shared: &Arc<Shared>, id: &str, tell: impl FnMut(JobEvent) -
             }
             news = follower.next() => if let News::Progress { nonce, report } = news {
                 must_look = false;
-                if following.known.nonce == Some(nonce) {
-                    let mut latest = following.known.clone();
-                    latest.event.report = Some(report);
-                    view = Some(latest);
-                }
+                view = following.with_report(nonce, report);
             },
             () = sleep_until(next) => {}
         }
@@ -207,7 +236,6 @@ pub async fn follow(shared: &Arc<Shared>, id: &str, tell: impl FnMut(JobEvent) -
                 Err(Error::Refused(_)) => None,
                 Err(error) => return Err(error),
             };
-            next = following.next_look();
         }
     }
 }

@@ -94,6 +94,11 @@ impl Follower {
         }
     }
 
+    /// The next news, if there are any now.
+    pub fn try_next(&mut self) -> Option<News> {
+        self.news.try_recv().ok()
+    }
+
     /// Tell the workers about this caller now.
     pub fn announce(&self) {
         lock(&self.followers.registry).new.push(self.id.clone());

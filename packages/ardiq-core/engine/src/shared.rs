@@ -6,8 +6,10 @@ use tokio::sync::watch;
 
 use crate::audience::Audience;
 use crate::clock::Clock;
+use crate::commands;
+use crate::error::{Error, Result};
 use crate::followers::Followers;
-use crate::link::Link;
+use crate::link::{Link, Patience};
 use crate::logs::Logs;
 use crate::protocol::keys::Keys;
 use crate::server::Server;
@@ -42,4 +44,19 @@ pub struct Shared {
     pub audience: Arc<Audience>,
     /// The channel on which this process receives results and news.
     pub push_channel: String,
+}
+
+impl Shared {
+    /// Read the Redis time in epoch milliseconds. From then on, the clock runs.
+    ///
+    /// # Errors
+    /// If Redis cannot be reached, or refuses the command.
+    pub async fn read_time(&self, patience: Patience) -> Result<i64> {
+        let reply = self.link.command(&commands::time(), patience).await?;
+        let (seconds, micros): (i64, i64) =
+            redis::from_redis_value(reply).map_err(|error| Error::Protocol(error.to_string()))?;
+        let now_ms = seconds.saturating_mul(1000).saturating_add(micros / 1000);
+        self.clock.observe(u64::try_from(now_ms).unwrap_or_default());
+        Ok(now_ms)
+    }
 }

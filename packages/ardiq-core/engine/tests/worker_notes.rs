@@ -4,7 +4,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ardiq_engine::answer::Answer;
 use ardiq_engine::error::Error;
@@ -53,7 +53,9 @@ fn calls_of(server: &Server, command: &str) -> u64 {
 }
 
 fn names(server: &Server, pattern: &str) -> Vec<String> {
-    tell(server, &["KEYS", pattern])
+    let mut names: Vec<String> = tell(server, &["KEYS", pattern]);
+    names.sort();
+    names
 }
 
 /// Answers to one request, until the last event.
@@ -171,8 +173,8 @@ fn a_crash_right_after_the_first_checkpoint_loses_nothing() {
     host.enqueue(vec![Submission { body: vec![1; 5_000].into(), ..task("0") }]);
     let run = dies.wait_for(1).remove(0);
     save(&doomed, &dies, run.slot, b"safe").unwrap();
-    // The worker is gone at once: its lease ends, and nothing more comes from it.
-    doomed.client.close();
+    // As if the process were dead: nothing more comes from the worker, and its lease ends.
+    drop(dies);
     let mut heir = host.worker_with_lease("heir", 1, 1, 1_000);
     let next = heir.wait_for(1).remove(0);
     assert_eq!(heir.worker.checkpoint(next.slot).unwrap(), Some(b"safe".to_vec()));
@@ -210,17 +212,21 @@ fn a_worker_whose_job_was_taken_over_is_told_so() {
 fn events_follow_a_job_from_the_queue_to_its_end() {
     let server = Server::start(&[]);
     let (caller, host) = (Host::new(&server.url()), Host::new(&server.url()));
+    // A worker that is there already hears at once that the job is followed.
+    let mut running = host.worker("w", 1, 1);
+    host.enqueue(vec![task("other")]);
+    let other = running.wait_for(1).remove(0);
     host.enqueue(tasks(1));
     let mut events = Events::of(&caller, "0", 1);
     let first = events.next().unwrap();
     assert_eq!((first.state, first.tries, first.report), (JobState::Queued, 0, None));
-    let mut running = host.worker("w", 1, 1);
+    running.complete(vec![(other.slot, value(&other))]);
     let run = running.wait_for(1).remove(0);
     assert_eq!(events.until(|event| event.state == JobState::Running).tries, 1);
     running.worker.report(run.slot, done(500));
     let reported = events.until(|event| event.report.is_some());
     assert_eq!(reported.report.unwrap().progress, done(500));
-    running.complete(vec![(run.slot, Outcome::Retry(50))]);
+    running.complete(vec![(run.slot, Outcome::Retry(1_000))]);
     let scheduled = events.until(|event| event.state == JobState::Scheduled);
     assert_eq!(scheduled.report.unwrap().progress, done(500), "the last known");
     let run = running.wait_for(1).remove(0);
@@ -233,6 +239,27 @@ fn events_follow_a_job_from_the_queue_to_its_end() {
     assert_eq!(last.result.unwrap().id, "0");
     running.stop();
     assert!(names(&server, "*waiters*").is_empty());
+}
+
+#[test]
+fn a_follower_notices_when_a_job_becomes_due() {
+    let server = Server::start(&[]);
+    let (caller, host) = (Host::new(&server.url()), Host::new(&server.url()));
+    // No worker can tell that the job was promoted, and none has room for it.
+    let mut running = host.worker("w", 1, 1);
+    host.enqueue(vec![task("other")]);
+    let other = running.wait_for(1).remove(0);
+    let began = Instant::now();
+    host.enqueue(vec![Submission { delay_ms: 3_500, ..task("0") }]);
+    let mut events = Events::of(&caller, "0", 1);
+    assert_eq!(events.next().unwrap().state, JobState::Scheduled);
+    assert_eq!(events.next().unwrap().state, JobState::Queued);
+    // The other looks come after 2 s and after 6 s.
+    assert!(began.elapsed() < Duration::from_millis(5_500), "{:?}", began.elapsed());
+    running.complete(vec![(other.slot, value(&other))]);
+    running.serve("0");
+    assert!(events.until(|event| event.is_last).result.is_some());
+    running.stop();
 }
 
 #[test]
@@ -261,9 +288,12 @@ fn a_caller_that_stops_leaves_nothing_behind() {
     // Another caller, whose mailbox is gone.
     let caller = Host::new(&server.url());
     assert_eq!(Events::of(&caller, "1", 102).next().unwrap().state, JobState::Queued);
-    assert!(names(&server, "*waiters*").len() == 1, "it waits for the result");
-    drop(caller);
     let end = Instant::now() + LIMIT;
+    // This begins after the first event.
+    while !tell::<bool>(&server, &["HEXISTS", "ardiq:{q}:waiters", "1"]) {
+        assert!(Instant::now() < end, "it does not wait for the result");
+    }
+    drop(caller);
     while names(&server, "*") != before {
         assert!(Instant::now() < end, "{:?}", names(&server, "*"));
     }

@@ -217,11 +217,13 @@ class Timer:
         revision, now_ms, listed = answer
         # Many changes in a row are read together.
         self._later("watch", WATCH_PAUSE_S, mailbox.watch, WATCH_REQUEST, revision)
-        self._update(listed, now_ms)
-        self._look(mailbox)
+        if self._update(listed, now_ms):
+            self._look(mailbox)
 
-    def _update(self, listed: list[Scheduled], now_ms: int) -> None:
-        """Replace the dynamic schedules by those that Redis has now."""
+    def _update(self, listed: list[Scheduled], now_ms: int) -> bool:
+        """Replace the dynamic schedules by those that Redis has now; return whether there are
+        others than before.
+        """
         # Between two reads, this worker has watched: it fires what became due after a change.
         since_ms = now_ms if self._loaded_ms is None else self._loaded_ms
         self._loaded_ms = now_ms
@@ -245,6 +247,7 @@ class Timer:
         self._entries.update(after)
         self._tell_changes([*after.keys() - before.keys()], "fires the dynamic schedules")
         self._tell_changes([*before.keys() - after.keys()], "no longer fires the dynamic schedules")
+        return after != before
 
     def _tell_changes(self, names: list[str], what: str) -> None:
         if names:

@@ -157,7 +157,7 @@ const SURVIVAL_MS: u64 = 86_400_000;
 const SURVIVE_LIMIT: usize = 200;
 
 /// A run that outlived the lease of its worker.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Survivor {
     /// Job id.
     pub id: String,

@@ -1,6 +1,7 @@
 //! The lease: one per worker, for everything that it holds. The I/O thread renews it, so a blocked
 //! event loop does not lose it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::lock::lock;
 use crate::logs::Level;
 use crate::protocol::info::Info;
 use crate::scripts;
-use crate::scripts::upkeep;
+use crate::scripts::upkeep::{self, Survivor};
 
 /// Pause before a refused renewal is sent again.
 const RENEW_AGAIN: Duration = Duration::from_millis(100);
@@ -183,7 +184,9 @@ async fn record_survivors(state: &State, patience: Patience) -> Result<()> {
         }
         told => told?,
     }
-    lock(&state.survived).drain(..survived.len());
+    // The sign-off and a renewal may do this at the same time.
+    let told: HashSet<Survivor> = survived.into_iter().collect();
+    lock(&state.survived).retain(|one| !told.contains(one));
     Ok(())
 }
 

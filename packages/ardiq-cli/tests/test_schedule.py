@@ -1,6 +1,7 @@
 """`ardiq schedule`: it lists, pauses, resumes, fires and removes schedules."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -74,7 +75,7 @@ def test_an_empty_queue_has_a_note(app: Ardiq, schedule: Ask) -> None:
 def test_a_table_for_a_narrow_terminal_leaves_columns_out(app: Ardiq, on_terminal: OnTerminal) -> None:
     app.ref("report").options(schedule="0 3 * * *", tz="Europe/Berlin", task_id="nightly").enqueue_sync()
     status, output = on_terminal("schedule", "list", "--queue", app.queue_name, "--url", app.redis_url, columns=80)
-    lines = output.splitlines()
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", output).splitlines()
     assert status == ExitCode.OK
     assert max(map(len, lines)) <= 80
     assert any("nightly" in line and "Europe/Berlin" in line for line in lines)
@@ -130,7 +131,7 @@ def test_schedules_of_the_code_are_listed_and_cannot_be_removed(
     module(TASKS.format(queue=app.queue_name))
     worker = ardiq("run", "tasks:app", ARDIQ_REDIS_URL=app.redis_url)
     worker.await_output("schedules: nightly (0 3 * * * Europe/Berlin)")
-    eventually(lambda: listed(schedule), "the schedule on the list")
+    eventually(lambda: schedule("list").returncode == ExitCode.OK and listed(schedule), "the schedule on the list")
     facts = listed(schedule)["nightly"]
     assert (facts["dynamic"], facts["tz"], facts["spec"]) == (False, "Europe/Berlin", "0 3 * * *")
     done = schedule("remove", "nightly")

@@ -112,7 +112,7 @@ async def test_a_caller_that_stops_leaves_nothing_behind(app: Ardiq, server: Ser
 
 
 async def test_events_survive_a_restart_of_the_server(make_server: MakeServer, queue_name: str) -> None:
-    server = make_server()
+    server = make_server(append_only=True)
     app = Ardiq(server.url, queue_name)
     gate = Gate()
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ardiq.app import Ardiq
     from ardiq.dispatch import Dispatch
     from ardiq.events import JobEvent
-    from ardiq.pending import PendingEnqueue
+    from ardiq.pending import Accepting, PendingEnqueue
     from ardiq.progress import Progress
     from ardiq.results import TaskInfo, TaskResult, TaskStatus
 
@@ -132,7 +132,7 @@ class Job(Generic[R]):
         return self._app.abort_sync(self._id, timeout)
 
     @overload
-    def then(self: Job[tuple[*Ts]], child: Dispatch[[*Ts], S], /) -> PendingEnqueue[S]: ...
+    def then(self: Job[tuple[*Ts]], child: Accepting[*Ts, S], /) -> PendingEnqueue[S]: ...
     @overload
     def then(self, child: Dispatch[Concatenate[R, Q], S], /, *_: Q.args, **kwargs: Q.kwargs) -> PendingEnqueue[S]: ...
     def then(self, child: Dispatch[..., Any], /, *args: Any, **kwargs: Any) -> PendingEnqueue[Any]:

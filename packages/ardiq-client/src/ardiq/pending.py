@@ -8,10 +8,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Coroutine, Generator, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
+    from typing import Protocol, TypeVarTuple
 
     from ardiq.app import Ardiq
     from ardiq.dispatch import Dispatch
@@ -19,10 +20,20 @@ if TYPE_CHECKING:
     from ardiq.workflow import Graph, Node, Parent
     from ardiq_core.shapes import Submission
 
+    S_co = TypeVar("S_co", covariant=True)
+    Ts = TypeVarTuple("Ts")
+
+    class Accepting(Protocol[*Ts, S_co]):
+        """A task that accepts these positional arguments."""
+
+        def enqueue(self, /, *args: *Ts) -> PendingEnqueue[S_co]:
+            """Enqueue one call."""
+            ...
+
+
 Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
-Ts = TypeVarTuple("Ts")
 
 
 _REUSED = "this enqueue has been awaited already; call enqueue() again for another job"
@@ -100,7 +111,7 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
 
     # The overloads of `then` cannot say that a tuple unpacks and that there are keyword arguments.
     @overload
-    def then(self: PendingEnqueue[tuple[*Ts]], child: Dispatch[[*Ts], S], /) -> PendingEnqueue[S]: ...
+    def then(self: PendingEnqueue[tuple[*Ts]], child: Accepting[*Ts, S], /) -> PendingEnqueue[S]: ...
     @overload
     def then(self, child: Dispatch[Concatenate[R, Q], S], /, *_: Q.args, **kwargs: Q.kwargs) -> PendingEnqueue[S]: ...
     def then(self, child: Dispatch[..., Any], /, *args: Any, **kwargs: Any) -> PendingEnqueue[Any]:

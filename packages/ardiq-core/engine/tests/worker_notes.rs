@@ -226,7 +226,7 @@ fn events_follow_a_job_from_the_queue_to_its_end() {
     running.worker.report(run.slot, done(500));
     let reported = events.until(|event| event.report.is_some());
     assert_eq!(reported.report.unwrap().progress, done(500));
-    running.complete(vec![(run.slot, Outcome::Retry(1_000))]);
+    running.complete(vec![(run.slot, Outcome::Retry(2_000))]);
     let scheduled = events.until(|event| event.state == JobState::Scheduled);
     assert_eq!(scheduled.report.unwrap().progress, done(500), "the last known");
     let run = running.wait_for(1).remove(0);

@@ -33,7 +33,7 @@ async def test_what_is_wrong_is_an_error_before_anything_is_sent(app: Ardiq, ser
     with pytest.raises(TypeError, match="has no argument 'c'"):
         pending.then(add, c=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError, match="positional ones come from the output"):
-        pending.then(add, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+        pending.then(add, 1)  # pyright: ignore[reportCallIssue, reportArgumentType]
     with pytest.raises(ValueError, match="belongs to another app"):
         pending.then(elsewhere)
     with pytest.raises(InvalidIdError):
@@ -81,7 +81,7 @@ async def test_a_job_that_exists_already_can_begin_a_workflow_but_not_continue_o
     child = root.then(show)
     job = await child
     assert (await root).id == existing.id
-    taken = show.enqueue(1).then(same.options(task_id=existing.id))
+    taken = show.enqueue(1).then(same.options(task_id=existing.id))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
     with pytest.raises(ValueError, match="only the first jobs of a workflow can be jobs that exist already"):
         await taken
     async with asyncio.timeout(60):

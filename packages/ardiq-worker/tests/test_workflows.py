@@ -58,7 +58,7 @@ async def test_a_chain_passes_its_outputs_on(app: Ardiq, server: Server, queue_n
         return f"{bucket}: {page} ({size})"
 
     async with working(app):
-        pending = fetch.enqueue("a").then(parse).then(store.options(priority="high"), bucket="b")
+        pending = fetch.enqueue("a").then(parse).then(store.options(priority="high"), bucket="b")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
         assert pending.id == pending.id
         job = await pending
         assert job.id == pending.id

@@ -135,7 +135,7 @@ class Job(Generic[R]):
     def then(self: Job[tuple[*Ts]], child: Accepting[*Ts, S], /) -> PendingEnqueue[S]: ...
     @overload
     def then(self, child: Dispatch[Concatenate[R, Q], S], /, *_: Q.args, **kwargs: Q.kwargs) -> PendingEnqueue[S]: ...
-    def then(self, child: Dispatch[..., Any], /, *args: Any, **kwargs: Any) -> PendingEnqueue[Any]:
+    def then(self, child: Any, /, *args: Any, **kwargs: Any) -> PendingEnqueue[Any]:
         """Add a job that runs when this one has succeeded, with its output: see
         `PendingEnqueue.then`.
 

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from ardiq.workflow import Graph, Node, Parent
     from ardiq_core.shapes import Submission
 
-    S_co = TypeVar("S_co", covariant=True)
+    V = TypeVar("V")
     Ts = TypeVarTuple("Ts")
 
-    class Accepting(Protocol[*Ts, S_co]):
+    class Accepting(Protocol[*Ts, V]):
         """A task that accepts these positional arguments."""
 
-        def enqueue(self, /, *args: *Ts) -> PendingEnqueue[S_co]:
+        def enqueue(self, /, *args: *Ts) -> PendingEnqueue[V]:
             """Enqueue one call."""
             ...
 
@@ -114,7 +114,7 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
     def then(self: PendingEnqueue[tuple[*Ts]], child: Accepting[*Ts, S], /) -> PendingEnqueue[S]: ...
     @overload
     def then(self, child: Dispatch[Concatenate[R, Q], S], /, *_: Q.args, **kwargs: Q.kwargs) -> PendingEnqueue[S]: ...
-    def then(self, child: Dispatch[..., Any], /, *args: Any, **kwargs: Any) -> PendingEnqueue[Any]:
+    def then(self, child: Any, /, *args: Any, **kwargs: Any) -> PendingEnqueue[Any]:
         """Add a job that runs when this one has succeeded, with its output as the first argument.
 
         If the output is a tuple, its items are the positional arguments. `options(unpack=False)` on

@@ -205,7 +205,7 @@ def node_of(pending: PendingEnqueue[Any]) -> tuple[Graph, Node]:
         graph, node = Graph(pending._app), Node(pending._submission)
         graph.add(node)
         pending._link = (graph, node)
-    graph, node = cast("tuple[Graph, Node]", pending._link)
+    graph, node = pending._link
     return graph.whole(), node
 
 

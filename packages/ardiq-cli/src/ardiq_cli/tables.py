@@ -195,7 +195,7 @@ def show_one(facts: Row, *, as_json: bool) -> None:
         if name in ("enqueue_time", "start", "finish", "scheduled_at"):
             value = moment(value) if value else "-"
         if name == "progress":
-            value = progress_text(value)
+            value = progress_text(cast("Row", value))
         text = value if isinstance(value, str) else python_form(value)
         table.add_row(name, _plain(printable_lines(text) if name == "traceback" else printable(text)))
     _print(table, width=_width())

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ardiq.checks import check_choice, kind_of
 from ardiq.dispatch import Dispatch
@@ -103,7 +103,7 @@ def gather(
         both = await ardiq.gather(a.enqueue(1), b.enqueue("x")).then(combine)
         ```
     """
-    for member in members:
+    for member in cast("tuple[object, ...]", members):
         if not isinstance(member, PendingEnqueue | Job):
             raise TypeError(f"gather() takes what task.enqueue(...) returns, or jobs, not {kind_of(member)}")
     if not members:
@@ -131,8 +131,7 @@ def map(
         total = await ardiq.map(square, range(10_000)).then(add_up)
         ```
     """
-    if not isinstance(task, Dispatch):
-        raise TypeError(f"map() takes a task, not {kind_of(task)}")
+    target_of(getattr(task, "_app", None), task, "map()")
     return Group(task._app, [task.enqueue(item) for item in items], _kind(on_failure), is_list=True)
 
 

@@ -209,10 +209,11 @@ def node_of(pending: PendingEnqueue[Any]) -> tuple[Graph, Node]:
     return graph.whole(), node
 
 
-def target_of(app: Ardiq, child: object, call: str) -> Dispatch[..., Any]:
+def target_of(app: Ardiq | None, child: object, call: str) -> Dispatch[..., Any]:
     """Return the task of a child. Raises TypeError or ValueError."""
     if not isinstance(child, Dispatch):
-        hint = "; call .enqueue() only on the first task" if isinstance(child, PendingEnqueue) else ""
+        is_pending = type(child) is PendingEnqueue
+        hint = "; call .enqueue() only on the first task" if is_pending else ""
         raise TypeError(f"{call} takes a task, not {kind_of(child)}{hint}")
     target = cast("Dispatch[..., Any]", child)
     if target._app is not app:
@@ -295,7 +296,7 @@ def check_keywords_only(args: tuple[Any, ...]) -> None:
 def check_parents(value: Parent | Iterable[Parent]) -> tuple[Parent, ...]:
     """Return the value of `after` as a tuple of jobs, ids and enqueues."""
     parents = (value,) if isinstance(value, str | Job | PendingEnqueue) else tuple(value)
-    for parent in parents:
+    for parent in cast("tuple[object, ...]", parents):
         if isinstance(parent, str):
             check_job_id(parent)
         elif not isinstance(parent, Job | PendingEnqueue):
@@ -334,7 +335,7 @@ def start(
         node.edges.append((parent_of(app, graph, parent), AFTER, extra))
 
 
-def _epoch_ms(moment: datetime) -> int:
+def _epoch_ms(moment: object) -> int:
     if not isinstance(moment, datetime):
         raise TypeError(f"schedule must be a datetime, not {kind_of(moment)}")
     if moment.utcoffset() is None:

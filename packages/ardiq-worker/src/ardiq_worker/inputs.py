@@ -25,7 +25,9 @@ def with_inputs(
     mode, encoded = inputs
     if mode == NONE:
         return args, kwargs
-    values = [codec.decode_value(one) if isinstance(one, bytes) else result_of(codec, one) for one in encoded]
+    values: list[Any] = [
+        codec.decode_value(one) if isinstance(one, bytes) else result_of(codec, one) for one in encoded
+    ]
     if mode == LIST:
         return (values,), kwargs
     if mode == SPREAD and len(values) == 1 and type(values[0]) is tuple:

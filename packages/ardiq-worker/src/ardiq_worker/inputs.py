@@ -30,7 +30,7 @@ def with_inputs(
     ]
     if mode == LIST:
         return (values,), kwargs
-    if mode == SPREAD and len(values) == 1 and type(values[0]) is tuple:
+    if mode == SPREAD and len(values) == 1 and values[0].__class__ is tuple:
         return values[0], kwargs
     if mode in (SPREAD, ONE):
         return tuple(values), kwargs

@@ -131,7 +131,7 @@ pub const EXPIRY: &str = "TTL";
 pub static TRANSITIONS: &[[&str; 4]] = &[
     [NEW, "queued", "enqueue", "without a delay, or with a due time that has passed"],
     [NEW, "scheduled", "enqueue", "with a delay, or with a due time in the future"],
-    [NEW, "queued", "fire", "an occurrence of a schedule is due and was not fired yet"],
+    [NEW, "queued", "fire", "an occurrence of a schedule is due and was not fired yet, or the schedule is fired by hand"],
     ["complete", "queued", "enqueue", "the id is used again: a new run replaces the old result"],
     ["complete", "scheduled", "enqueue", "the same, with a delay or a due time in the future"],
     ["not_found", "queued", "enqueue", "the id is used again after a result that was not stored or has expired"],

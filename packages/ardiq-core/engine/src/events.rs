@@ -223,9 +223,13 @@ pub async fn follow(shared: &Arc<Shared>, id: &str, tell: impl FnMut(JobEvent) -
                 }
                 follower.announce();
             }
-            news = follower.next() => if let News::Progress { nonce, report } = news {
-                must_look = false;
-                view = following.with_report(nonce, report);
+            news = follower.next() => match news {
+                // In any other state, the run that reports has just started.
+                News::Progress { nonce, report } if following.known.event.state == JobState::Running => {
+                    must_look = false;
+                    view = following.with_report(nonce, report);
+                }
+                News::Progress { .. } | News::Changed => {}
             },
             () = sleep_until(next) => {}
         }

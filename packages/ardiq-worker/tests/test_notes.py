@@ -208,7 +208,7 @@ async def test_progress_never_raises_and_a_checkpoint_says_that_redis_is_away(
     make_server: MakeServer, queue_name: str
 ) -> None:
     server = make_server(append_only=True)
-    app = Ardiq(server.url, queue_name, connect_timeout_s=0.3)
+    app = Ardiq(server.url, queue_name, connect_timeout_s=3)
     gate = Gate()
     errors: list[type[BaseException]] = []
 

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::answer::Answer;
@@ -170,6 +171,28 @@ impl<F: FnMut(JobEvent) -> bool> Following<'_, F> {
     }
 }
 
+/// The end of a job. It is awaited in a task of its own, because a future that nobody polls may hold
+/// the lock of a connection that a look needs.
+struct End(JoinHandle<Result<Option<Arc<ResultRecord>>>>);
+
+impl End {
+    fn of(shared: &Arc<Shared>, id: &str) -> Self {
+        let (shared, id) = (Arc::clone(shared), id.to_owned());
+        Self(tokio::spawn(async move { results::wait(&shared, &id, LONGEST_WAIT).await }))
+    }
+
+    /// The result, once. Cancelling this call loses nothing.
+    async fn result(&mut self) -> Result<Option<Arc<ResultRecord>>> {
+        (&mut self.0).await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Follow a job. `tell` returns whether the caller is still there. Returns the last event.
 ///
 /// # Errors
@@ -183,7 +206,7 @@ pub async fn follow(shared: &Arc<Shared>, id: &str, tell: impl FnMut(JobEvent) -
     follower.announce();
     let interval = if can_listen { LOOK_AFTER } else { POLL_AFTER };
     let mut following = Following { shared, known: View::default(), tell, interval, can_listen };
-    let mut ended = Box::pin(results::wait(shared, id, LONGEST_WAIT));
+    let mut ended = End::of(shared, id);
     let mut view = Some(look_at(shared, id, patience).await?);
     let (mut next, mut must_look) = (Instant::now(), true);
     loop {
@@ -198,14 +221,14 @@ pub async fn follow(shared: &Arc<Shared>, id: &str, tell: impl FnMut(JobEvent) -
                 // It has ended, so the result has been sent, and arrives before the reply to a
                 // ping.
                 let _ = shared.link.probe(Patience::Endless).await;
-                if let Ok(result) = timeout(ARRIVAL, &mut ended).await {
+                if let Ok(result) = timeout(ARRIVAL, ended.result()).await {
                     return following.end(&mut follower, result);
                 }
                 if view.is_open() {
                     // Another job has its id by now.
                     return Ok(following.last(JobState::NotFound, None));
                 }
-                ended = Box::pin(results::wait(shared, id, LONGEST_WAIT));
+                ended = End::of(shared, id);
             }
             None => {}
         }
@@ -216,7 +239,7 @@ pub async fn follow(shared: &Arc<Shared>, id: &str, tell: impl FnMut(JobEvent) -
         must_look = true;
         tokio::select! {
             biased;
-            result = &mut ended => return following.end(&mut follower, result),
+            result = ended.result() => return following.end(&mut follower, result),
             changed = sessions.changed() => {
                 if changed.is_err() {
                     return Err(Error::Closed);

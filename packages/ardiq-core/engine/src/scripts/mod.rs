@@ -137,4 +137,4 @@ scripts! {
 }
 
 /// The scripts that a worker calls from the start.
-pub static FOR_WORKERS: &[&Script] = &[&RENEW, &FETCH, &START, &SETTLE, &PROMOTE, &RECLAIM, &LEAVE];
+pub static FOR_WORKERS: &[&Script] = &[&RENEW, &FETCH, &START, &NOTE, &SETTLE, &PROMOTE, &RECLAIM, &LEAVE];

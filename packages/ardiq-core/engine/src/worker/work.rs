@@ -130,6 +130,7 @@ async fn write(state: &State, mut plan: Plan) -> Result<()> {
     let reports = notes::last(state, &mut plan.settle);
     // All are sent on one connection, in this order, before the first reply is awaited.
     let (noted, settled, recorded, vetted) = tokio::join!(
+        biased;
         notes::send(state, reports),
         outcomes::write(state, plan.settle, plan.again),
         record_starts(state, plan.record),

@@ -33,14 +33,23 @@ async def test_events_lead_from_the_queue_to_the_result(app: Ardiq, server: Serv
         await gate.wait()
         await here().progress(here().tries, 2)
         if here().tries == 1:
-            raise Retry(delay_ms=50)
+            raise Retry(delay_ms=500)
         return "done"
 
-    job = await work.enqueue()
+    @app.task
+    async def occupy() -> None:
+        await gate.wait()
+
     seen: list[JobEvent[str]] = []
     begun: set[int] = set()
-    async with asyncio.timeout(25), working(app), aclosing(job.events()) as events:
-        async for event in events:
+    # A worker that starts later would hear of the follower after some seconds.
+    async with asyncio.timeout(25), working(app, concurrency=1):
+        await occupy.enqueue()
+        await gate.arrival()
+        job = await work.enqueue()
+        async for event in job.events():
+            if not seen:
+                gate.open()
             seen.append(event)
             if event.status is TaskStatus.RUNNING and event.tries not in begun:
                 begun.add(event.tries)

@@ -68,6 +68,24 @@ fn progress_that_was_not_sent_stays_with_the_outcome() {
 }
 
 #[test]
+fn progress_that_may_not_have_arrived_goes_with_the_outcome_once_more() {
+    for has_arrived in [false, true] {
+        let mut desk = desk(1, 1);
+        receive(&mut desk, [entry(3, 1)]);
+        let slot = hand_out(&mut desk)[0].slot;
+        desk.report(slot, done(9));
+        desk.take_reports();
+        if has_arrived {
+            desk.have_arrived();
+        }
+        assert!(desk.complete(slot, Outcome::HandBack, NOW, MONO));
+        let mut finished = planned(&mut desk).settle.remove(0);
+        assert_eq!(finished.job.take_progress().is_some(), !has_arrived);
+        assert_eq!(finished.job.take_progress(), None);
+    }
+}
+
+#[test]
 fn the_notes_of_a_run_that_is_over_are_those_of_no_later_run() {
     let mut desk = desk(1, 2);
     receive(&mut desk, [entry(3, 1), entry(3, 2)]);

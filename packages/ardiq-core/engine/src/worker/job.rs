@@ -36,6 +36,8 @@ pub struct Notes {
     pub checkpoint: Option<Vec<u8>>,
     /// The last progress, if it has not been sent yet.
     pub unsent: Option<Progress>,
+    /// Progress that is being sent. The run may end before it has arrived.
+    pub in_flight: Option<Progress>,
 }
 
 impl Job {
@@ -52,6 +54,13 @@ impl Job {
     /// Whether it has reported progress that has not been sent.
     pub fn has_unsent_progress(&self) -> bool {
         self.notes.as_ref().is_some_and(|notes| notes.unsent.is_some())
+    }
+
+    /// Take the progress that may not have arrived.
+    pub fn take_progress(&mut self) -> Option<Progress> {
+        let notes = self.notes.as_mut()?;
+        let in_flight = notes.in_flight.take();
+        notes.unsent.take().or(in_flight)
     }
 
     /// Its notes. There are none yet if it has reported nothing.

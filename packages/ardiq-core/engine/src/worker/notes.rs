@@ -38,6 +38,7 @@ pub async fn run(state: Arc<State>) -> Result<()> {
         state.reports.notified().await;
         let reports = lock(&state.desk).take_reports();
         send(&state, reports).await?;
+        lock(&state.desk).have_arrived();
         sleep(INTERVAL).await;
     }
 }
@@ -66,12 +67,12 @@ pub(super) async fn send(state: &State, mut reports: Vec<Note>) -> Result<()> {
     try_join_all(pages).await.map(drop)
 }
 
-/// The unsent progress of runs that have ended. A later run of the job keeps it. That of a job that
+/// The progress of runs that have ended, unless it has certainly arrived. A later run of the job keeps it. That of a job that
 /// ends with this run is only for those that follow the job.
 pub(super) fn last(state: &State, finished: &mut [Finished]) -> Vec<Note> {
     let mut reports = Vec::new();
     for one in finished {
-        let Some(progress) = one.job.notes.as_mut().and_then(|notes| notes.unsent.take()) else { continue };
+        let Some(progress) = one.job.take_progress() else { continue };
         let goes_on = matches!(one.outcome, Outcome::Retry(_) | Outcome::HandBack);
         if goes_on || state.shared.audience.includes(&one.job.id) {
             reports.push(Note { progress: Some(progress), ..note_of(&one.job) });
@@ -105,11 +106,22 @@ impl Desk {
     pub fn take_reports(&mut self) -> Vec<Note> {
         let mut reports = Vec::new();
         for (_, run) in self.runs.iter_mut().filter(|(_, run)| run.stage == Stage::Out) {
-            let Some(progress) = run.job.notes.as_mut().and_then(|notes| notes.unsent.take()) else { continue };
+            let Some(notes) = run.job.notes.as_mut() else { continue };
+            let Some(progress) = notes.unsent.take() else { continue };
+            notes.in_flight = Some(progress.clone());
             run.job.header.flags |= NOTES;
             reports.push(Note { progress: Some(progress), ..note_of(&run.job) });
         }
         reports
+    }
+
+    /// The reports that were taken last have arrived.
+    pub fn have_arrived(&mut self) {
+        for (_, run) in self.runs.iter_mut() {
+            if let Some(notes) = run.job.notes.as_mut() {
+                notes.in_flight = None;
+            }
+        }
     }
 
     /// A run stores a checkpoint. `None` if the run is over.

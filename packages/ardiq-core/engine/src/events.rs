@@ -171,8 +171,8 @@ impl<F: FnMut(JobEvent) -> bool> Following<'_, F> {
     }
 }
 
-/// The end of a job. It is awaited in a task of its own, because a future that nobody polls may hold
-/// the lock of a connection that a look needs.
+/// The end of a job. It is awaited in a task of its own, because a future that nobody polls may
+/// hold the lock of a connection that a look needs.
 struct End(JoinHandle<Result<Option<Arc<ResultRecord>>>>);
 
 impl End {

@@ -67,8 +67,8 @@ pub(super) async fn send(state: &State, mut reports: Vec<Note>) -> Result<()> {
     try_join_all(pages).await.map(drop)
 }
 
-/// The progress of runs that have ended, unless it has certainly arrived. A later run of the job keeps it. That of a job that
-/// ends with this run is only for those that follow the job.
+/// The progress of runs that have ended, unless it has certainly arrived. A later run of the job
+/// keeps it. That of a job that ends with this run is only for those that follow the job.
 pub(super) fn last(state: &State, finished: &mut [Finished]) -> Vec<Note> {
     let mut reports = Vec::new();
     for one in finished {

@@ -34,6 +34,7 @@ async def test_a_caller_sees_the_last_progress(app: Ardiq, server: Server) -> No
 
     @app.task
     async def work() -> None:
+        await gate.wait()
         await here().progress(1)
         await here().progress(2, 10, "reading")
         await gate.wait()
@@ -41,7 +42,9 @@ async def test_a_caller_sees_the_last_progress(app: Ardiq, server: Server) -> No
 
     async with working(app):
         job = await work.enqueue()
+        await gate.arrival()
         assert await job.progress() is None
+        gate.open()
         await gate.arrival()
         progress = await stored(job, 2)
         assert progress[:3] == (2, 10, "reading")

@@ -40,9 +40,10 @@ class TaskContext:
     async def progress(self, done: int, total: int | None = None, message: str | None = None) -> None:
         """Report how far the task has come. It replaces the previous report.
 
-        Call it as often as you like: it does not wait for Redis. The worker sends the last report
-        of each run, after at most a tenth of a second, and at the latest when the run ends. If
-        Redis cannot be reached or refuses it, the report is lost, and nothing is raised.
+        Call it as often as you like: it does not wait for Redis. The worker sends the latest
+        report at most ten times a second. What is unsent when the run ends is sent with its
+        outcome, if the job runs again or somebody follows it. If Redis refuses a report, it is
+        lost, and nothing is raised.
 
         Args:
             done: How many steps are done.

@@ -45,7 +45,9 @@ class Group(Generic[T]):
         self._is_list = is_list
 
     def then(self, child: Dispatch[..., S], /, **kwargs: Any) -> PendingEnqueue[S]:
-        """Add a job that runs when all members have ended, with their outputs.
+        """Add a job that gets the outputs of all members.
+
+        It runs when all of them have succeeded; with `on_failure="collect"`, when all have ended.
 
         After `gather`, each output is a positional argument, in the order of the members. With
         `options(unpack=False)` on the task, they come as one tuple. After `map`, they come as one
@@ -86,7 +88,7 @@ class Group(Generic[T]):
 def gather(
     *members: PendingEnqueue[Any] | Job[Any], on_failure: Literal["fail", "collect"] = "fail"
 ) -> Group[tuple[Any, ...]]:
-    """Join jobs: the next one runs when all of them have ended, with their outputs.
+    """Join jobs, so that the next one gets the outputs of all of them.
 
     Args:
         *members: Jobs that have not been sent, or that have.
@@ -132,7 +134,8 @@ def map(
         ```
     """
     target_of(getattr(task, "_app", None), task, "map()")
-    return Group(task._app, [task.enqueue(item) for item in items], _kind(on_failure), is_list=True)
+    kind = _kind(on_failure)
+    return Group(task._app, [task.enqueue(item) for item in items], kind, is_list=True)
 
 
 def _kind(on_failure: object) -> str:

@@ -65,8 +65,8 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
     the same turn of the event loop are sent together.
 
     `then`, `otherwise` and `finally_` return the enqueue of a further job, which depends on this
-    one. Together they are a workflow. Whichever of its jobs you await first sends all of them, in
-    one call, and nothing runs if that fails.
+    one. Together they are a workflow. Whichever of its jobs you await first sends all of them, and
+    nothing runs if that fails.
 
     Example:
         ```python

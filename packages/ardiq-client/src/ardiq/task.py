@@ -65,7 +65,8 @@ class TaskOptions(TypedDict, total=False):
             means no limit.
         priority: The lane; None (the default) means the app's default lane.
         expire_ms: Fail a job with the value `"expired"` if it has not started this many
-            milliseconds after it was enqueued. 0 (the default) means never.
+            milliseconds after it was enqueued, or, if it waits for other jobs, after it became
+            ready. 0 (the default) means never.
         result_ttl_ms: How long the result is kept, in milliseconds. None (the default) means the
             app's setting, 0 means that it is not stored, and a negative number means forever.
         unique: Whether there is at most one unfinished job for each distinct call (same task and

@@ -61,11 +61,13 @@ class Line:
                 asyncio.create_task(self._pass_on("down", connection, server, to_program)),
             ]
             self._ways.update(ways)
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            for way in ways:
-                way.cancel()
-            for writer in (to_server, to_program):
-                writer.close()
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                for writer in (to_server, to_program):
+                    writer.close()
 
     async def _pass_on(
         self, way: str, connection: "_Connection", reader: asyncio.StreamReader, writer: asyncio.StreamWriter

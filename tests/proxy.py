@@ -50,11 +50,13 @@ async def proxied(server: Server) -> AsyncIterator[Proxy]:
             asyncio.create_task(_pass_replies(replies, to_program)),
         ]
         ways.update(both)
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        for way in both:
-            way.cancel()
-        for writer in (to_server, to_program):
-            writer.close()
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in both:
+                way.cancel()
+            for writer in (to_server, to_program):
+                writer.close()
 
     async with await asyncio.start_server(accept, "127.0.0.1", 0) as gate:
         proxy.url = f"redis://127.0.0.1:{gate.sockets[0].getsockname()[1]}"

@@ -40,9 +40,11 @@ class Toll:
             asyncio.create_task(self._answers(server, to_program)),
         ]
         self._ways.update(ways)
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for writer in (to_server, to_program):
-            writer.close()
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for writer in (to_server, to_program):
+                writer.close()
 
     async def _requests(self, program: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
         tail = b""

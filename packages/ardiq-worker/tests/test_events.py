@@ -42,7 +42,7 @@ async def test_events_lead_from_the_queue_to_the_result(app: Ardiq, server: Serv
 
     seen: list[JobEvent[str]] = []
     begun: set[int] = set()
-    # A worker that starts later would hear of the follower after some seconds.
+    # The worker starts first: one that starts later learns of the follower within 5 s.
     async with asyncio.timeout(25), working(app, concurrency=1):
         await occupy.enqueue()
         await gate.arrival()

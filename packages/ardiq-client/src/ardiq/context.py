@@ -41,8 +41,8 @@ class TaskContext:
         """Report how far the task has come. It replaces the previous report.
 
         Call it as often as you like: it does not wait for Redis. The worker sends the latest
-        report at most ten times a second. What is unsent when the run ends is sent with its
-        outcome, if the job runs again or somebody follows it. If Redis refuses a report, it is
+        report at most ten times a second. When the run ends, it sends the last one with the
+        outcome, if the job will run again or a caller follows it. If Redis refuses a report, it is
         lost, and nothing is raised.
 
         Args:
@@ -130,7 +130,7 @@ class TaskContext:
     # What a worker does in another way
 
     def _report(self, done: int, total: int | None, message: str | None) -> None:
-        pass  # nobody follows a run without a worker
+        pass  # without a worker, there is nowhere to send it
 
     async def _save(self, value: object) -> None:
         self._checkpoint = value

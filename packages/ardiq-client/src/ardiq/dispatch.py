@@ -182,7 +182,7 @@ class Dispatch(Generic[P, R]):
             raise TypeError(f"the task {self.name!r} {problem}")
         from ardiq._functions.signature import UNKNOWN
 
-        # Its identity depends on arguments that nobody has yet.
+        # Its identity depends on arguments that are not known yet.
         call: BoundTask[..., Any] = BoundTask(
             self._app,
             self.name,

@@ -171,7 +171,7 @@ impl<F: FnMut(JobEvent) -> bool> Following<'_, F> {
     }
 }
 
-/// The end of a job. It is awaited in a task of its own, because a future that nobody polls may
+/// Waits for the end of a job, in a task of its own, because a future that nobody polls may
 /// hold the lock of a connection that a look needs.
 struct End(JoinHandle<Result<Option<Arc<ResultRecord>>>>);
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from contextlib import suppress
 from typing import Self
 
+from tests.gate import Gate, until_one_ends
 from tests.servers import Server
 
 TICKS_PER_S = 100
@@ -32,42 +32,30 @@ class Line:
         self._rate = rate
         self._delay_s = delay_s
         self._forgets_after_s = forgets_after_s
-        self._ways: set[asyncio.Task[None]] = set()
+        self._gate = Gate(self._serve)
         self._turns = {"up": asyncio.Lock(), "down": asyncio.Lock()}
         self.connections = 0
         self.moved = 0
         self.sent = 0
 
     async def __aenter__(self) -> Self:
-        self._gate = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"redis://127.0.0.1:{self._gate.sockets[0].getsockname()[1]}"
+        await self._gate.__aenter__()
+        self.url = self._gate.url
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        self._gate.close()
-        for way in self._ways:
-            way.cancel()
-        await asyncio.gather(*self._ways, return_exceptions=True)
+        await self._gate.__aexit__(*exception)
 
     async def _serve(self, program: asyncio.StreamReader, to_program: asyncio.StreamWriter) -> None:
         self.connections += 1
-        with suppress(ConnectionError):
-            if self._delay_s:
-                await asyncio.sleep(2 * self._delay_s)  # the handshake of TCP, which is over by now
-            server, to_server = await asyncio.open_connection("127.0.0.1", self._port)
+        if self._delay_s:
+            await asyncio.sleep(2 * self._delay_s)  # the handshake of TCP, which is over by now
+        async with self._gate.onward(self._port) as (server, to_server):
             connection = _Connection(self._forgets_after_s)
-            ways = [
-                asyncio.create_task(self._pass_on("up", connection, program, to_server)),
-                asyncio.create_task(self._pass_on("down", connection, server, to_program)),
-            ]
-            self._ways.update(ways)
-            try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for way in ways:
-                    way.cancel()
-                for writer in (to_server, to_program):
-                    writer.close()
+            await until_one_ends(
+                self._pass_on("up", connection, program, to_server),
+                self._pass_on("down", connection, server, to_program),
+            )
 
     async def _pass_on(
         self, way: str, connection: "_Connection", reader: asyncio.StreamReader, writer: asyncio.StreamWriter

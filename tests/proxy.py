@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import redis
 
+from tests.gate import Gate, relay, until_one_ends
 from tests.servers import Server
 
 
@@ -41,56 +42,30 @@ class Proxy:
 async def proxied(server: Server) -> AsyncIterator[Proxy]:
     """A proxy in front of the server."""
     proxy = Proxy()
-    ways: set[asyncio.Task[None]] = set()
 
-    async def accept(program: asyncio.StreamReader, to_program: asyncio.StreamWriter) -> None:
-        replies, to_server = await asyncio.open_connection("127.0.0.1", server.port)
-        both = [
-            asyncio.create_task(_pass_commands(proxy, server, program, to_server)),
-            asyncio.create_task(_pass_replies(replies, to_program)),
-        ]
-        ways.update(both)
-        try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in both:
-                way.cancel()
-            for writer in (to_server, to_program):
-                writer.close()
+    async def serve(program: asyncio.StreamReader, to_program: asyncio.StreamWriter) -> None:
+        async with gate.onward(server.port) as (replies, to_server):
+            await until_one_ends(_pass_commands(proxy, server, program, to_server), relay(replies, to_program))
 
-    async with await asyncio.start_server(accept, "127.0.0.1", 0) as gate:
-        proxy.url = f"redis://127.0.0.1:{gate.sockets[0].getsockname()[1]}"
-        try:
-            yield proxy
-        finally:
-            gate.close()
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+    async with Gate(serve) as gate:
+        proxy.url = gate.url
+        yield proxy
 
 
 async def _pass_commands(
     proxy: Proxy, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    with suppress(ConnectionError, asyncio.IncompleteReadError):
-        while True:
-            words = await _command(reader)
-            is_call = words[0].upper() == b"EVALSHA" and sum(map(len, words)) >= proxy.least_bytes
-            if is_call and proxy.reply is not None:
-                if proxy.carries_out:
-                    await _carry_out(server, words)
-                # In place of the call, so that replies keep their order.
-                words = [b"EVAL", f"return {proxy.reply}".encode(), b"0"]
-                await proxy.note()
-            writer.write(_encoded(words))
-            await writer.drain()
-
-
-async def _pass_replies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
+    while True:
+        words = await _command(reader)
+        is_call = words[0].upper() == b"EVALSHA" and sum(map(len, words)) >= proxy.least_bytes
+        if is_call and proxy.reply is not None:
+            if proxy.carries_out:
+                await _carry_out(server, words)
+            # In place of the call, so that replies keep their order.
+            words = [b"EVAL", f"return {proxy.reply}".encode(), b"0"]
+            await proxy.note()
+        writer.write(_encoded(words))
+        await writer.drain()
 
 
 async def _command(reader: asyncio.StreamReader) -> list[bytes]:

@@ -17,6 +17,7 @@ from tests.chaos.journal import Journal, Reader
 from tests.chaos.plan import MOST, rounds, selection
 from tests.chaos.proxy import Direction, Link
 from tests.chaos.store import Records, Store, about
+from tests.gate import Gate
 from tests.servers import Kind
 
 REQUEST, REPLY = b"0123456789" * 10, b"abcdefghij" * 10
@@ -34,16 +35,13 @@ async def linked() -> AsyncIterator[tuple[Link, asyncio.StreamReader, asyncio.St
             heard.extend(data)
             if len(heard) % len(REQUEST) == 0:
                 writer.write(REPLY)
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with Link(server.sockets[0].getsockname()[1]) as link:
+    async with Gate(serve) as gate, Link(gate.port) as link:
         reader, writer = await asyncio.open_connection("127.0.0.1", link.port)
         try:
             yield link, reader, writer, heard
         finally:
             writer.close()
-            server.close()
 
 
 async def read_all(reader: asyncio.StreamReader) -> bytes:

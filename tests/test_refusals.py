@@ -12,6 +12,7 @@ import pytest
 
 from ardiq import Ardiq, BrokerError, BrokerRefusedError, BrokerUnreachableError
 from tests.conftest import FleetFactory, ServerFactory
+from tests.gate import Gate
 from tests.programs import eventually
 from tests.servers import Server
 from tests.test_lines import sized, working
@@ -67,12 +68,10 @@ async def test_a_server_without_resp3_is_refused() -> None:
                 writer.write(b"-ERR unknown command 'HELLO', with args beginning with: '3'\r\n")
             elif line == b"CLIENT\r\n":
                 writer.write(b"+OK\r\n")
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as old:
-        url = f"redis://127.0.0.1:{old.sockets[0].getsockname()[1]}"
+    async with Gate(serve) as old:
         with pytest.raises(BrokerError, match=r"unknown command 'HELLO'.*RESP3"):
-            await Ardiq(url, connect_timeout_s=2).ref("work").enqueue()
+            await Ardiq(old.url, connect_timeout_s=2).ref("work").enqueue()
 
 
 async def test_a_worker_needs_no_dangerous_command(make_server: ServerFactory, queue_name: str) -> None:

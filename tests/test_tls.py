@@ -7,11 +7,11 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.gate import Gate, relay, until_one_ends
 from tests.servers import Server
 
 CERTIFICATE = Path(__file__).parent / "certificate" / "localhost.pem"
@@ -31,26 +31,24 @@ print(json.dumps(said))
 """
 
 
-async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError, ssl.SSLError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+def proxied(server: Server, context: ssl.SSLContext) -> Gate:
+    """TLS in front of the server. Not every build of it supports TLS itself."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with gate.onward(server.port) as (replies, to_server):
+            await until_one_ends(relay(reader, to_server), relay(replies, writer))
+
+    gate = Gate(serve, tls=context)
+    return gate
 
 
 @pytest.fixture
 async def tls_port(server: Server) -> AsyncIterator[int]:
-    """A port for TLS in front of the server. Not every build of it supports TLS itself."""
+    """A port for TLS in front of the server."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(CERTIFICATE)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", server.port)
-        await asyncio.gather(relay(reader, server_writer), relay(server_reader, writer))
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as listener:
-        yield listener.sockets[0].getsockname()[1]
+    async with proxied(server, context) as gate:
+        yield gate.port
 
 
 async def ask(queue: str, *urls: str, trusted: bool) -> list[object]:
@@ -95,12 +93,8 @@ async def test_a_server_that_asks_for_a_certificate_gets_that_of_the_url(server:
     context.load_cert_chain(CERTIFICATE)
     context.verify_mode = ssl.CERT_REQUIRED
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", server.port)
-        await asyncio.gather(relay(reader, server_writer), relay(server_reader, writer))
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as listener:
-        url = f"rediss://localhost:{listener.sockets[0].getsockname()[1]}?ssl_ca_certs={CERTIFICATE}"
+    async with proxied(server, context) as gate:
+        url = f"rediss://localhost:{gate.port}?ssl_ca_certs={CERTIFICATE}"
         shown = f"{url}&ssl_certfile={CERTIFICATE}&ssl_keyfile={CERTIFICATE}"
         (without, with_one) = await ask(queue_name, url, shown, trusted=False)
     assert isinstance(without, str)

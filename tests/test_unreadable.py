@@ -116,8 +116,7 @@ class BadLine(Line):
         while data := await reader.read(65536):
             passed += len(data)
             if passed > TOO_LARGE / 2:
-                for other in self._ways:
-                    other.cancel()
+                self._gate.sever()
             writer.write(data)
             await writer.drain()
 

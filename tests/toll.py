@@ -3,6 +3,7 @@
 import asyncio
 from typing import Self
 
+from tests.gate import Gate, until_one_ends
 from tests.servers import Server
 
 CALL = b"EVALSHA\r\n"
@@ -17,34 +18,22 @@ class Toll:
 
     def __init__(self, server: Server) -> None:
         self._port = server.port
-        self._ways: set[asyncio.Task[None]] = set()
+        self._gate = Gate(self._serve)
         self.calls = 0
         self.answers = asyncio.Event()
         self.answers.set()
 
     async def __aenter__(self) -> Self:
-        self._gate = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"redis://127.0.0.1:{self._gate.sockets[0].getsockname()[1]}"
+        await self._gate.__aenter__()
+        self.url = self._gate.url
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        self._gate.close()
-        for way in self._ways:
-            way.cancel()
-        await asyncio.gather(*self._ways, return_exceptions=True)
+        await self._gate.__aexit__(*exception)
 
     async def _serve(self, program: asyncio.StreamReader, to_program: asyncio.StreamWriter) -> None:
-        server, to_server = await asyncio.open_connection("127.0.0.1", self._port)
-        ways = [
-            asyncio.create_task(self._requests(program, to_server)),
-            asyncio.create_task(self._answers(server, to_program)),
-        ]
-        self._ways.update(ways)
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for writer in (to_server, to_program):
-                writer.close()
+        async with self._gate.onward(self._port) as (server, to_server):
+            await until_one_ends(self._requests(program, to_server), self._answers(server, to_program))
 
     async def _requests(self, program: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
         tail = b""

@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
+from tests.gate import Gate, until_one_ends
+
 CHUNK = 65536
 MOST_CHUNKS = 64
 """Chunks in flight in one direction; a sender that is faster than the link waits."""
@@ -32,8 +34,7 @@ class Link:
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
-        self._gate: asyncio.Server | None = None
-        self._passes: set[asyncio.Task[None]] = set()
+        self._gate = Gate(self._serve)
         self._open = asyncio.Event()
         self._open.set()
         self._cut: Cut | None = None
@@ -42,15 +43,12 @@ class Link:
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        self._gate = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._gate.sockets[0].getsockname()[1]
+        await self._gate.__aenter__()
+        self.port = self._gate.port
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        if self._gate is not None:
-            self._gate.close()
-        self.sever()
-        await asyncio.gather(*self._passes, return_exceptions=True)
+        await self._gate.__aexit__(*exception)
 
     def block(self) -> None:
         """Hold all data back without closing connections."""
@@ -62,8 +60,7 @@ class Link:
 
     def sever(self) -> None:
         """Break every connection now; data in flight is lost."""
-        for each in self._passes:
-            each.cancel()
+        self._gate.sever()
 
     def cut(self, direction: Direction, after: int) -> Cut:
         """Break the connection that carries the byte `after` from now on; `done` of what this
@@ -77,31 +74,12 @@ class Link:
         self.latency_s, self.bytes_per_s, self._cut = 0.0, 0, None
         self.unblock()
 
-    async def _accept(self, from_program: asyncio.StreamReader, to_program: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._passes.add(task)
-        writers = [to_program]
-        try:
-            await self._open.wait()
-            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
-            writers.append(to_server)
-            ends = [
-                asyncio.create_task(self._pass("request", from_program, to_server)),
-                asyncio.create_task(self._pass("reply", from_server, to_program)),
-            ]
-            try:
-                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for end in ends:
-                    end.cancel()
-                await asyncio.gather(*ends, return_exceptions=True)
-        except (OSError, asyncio.CancelledError):
-            pass  # the server is down, or the link is severed: the program sees its connection break
-        finally:
-            self._passes.discard(task)
-            for writer in writers:
-                writer.transport.abort()
+    async def _serve(self, from_program: asyncio.StreamReader, to_program: asyncio.StreamWriter) -> None:
+        await self._open.wait()
+        async with self._gate.onward(self._server_port) as (from_server, to_server):
+            await until_one_ends(
+                self._pass("request", from_program, to_server), self._pass("reply", from_server, to_program)
+            )
 
     async def _pass(self, direction: Direction, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass on one direction of a connection, until an end closes it or a cut ends it."""

@@ -8,13 +8,13 @@ import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
 from ardiq import Ardiq, BrokerError, Job, Reject, Retry, TaskResult, current_task
+from tests.gate import Gate, until_one_ends
 from tests.servers import Server
 
 
@@ -341,21 +341,17 @@ async def test_a_server_out_of_reach_is_a_broker_error() -> None:
 
 async def test_a_server_that_is_too_old_is_a_broker_error_that_says_so(server: Server, queue_name: str) -> None:
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while data := await reader.read(65536):
-                writer.write(
-                    re.sub(
-                        rb"redis_version:\d+\.", lambda found: b"redis_version:" + b"6.".zfill(len(found[0]) - 14), data
-                    )
-                )
-        writer.close()
+        while data := await reader.read(65536):
+            writer.write(
+                re.sub(rb"redis_version:\d+\.", lambda found: b"redis_version:" + b"6.".zfill(len(found[0]) - 14), data)
+            )
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        real_reader, real_writer = await asyncio.open_connection("127.0.0.1", server.port)
-        await asyncio.gather(pass_on(reader, real_writer), pass_on(real_reader, writer))
+        async with gate.onward(server.port) as (replies, to_server):
+            await until_one_ends(pass_on(reader, to_server), pass_on(replies, writer))
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
-        app = Ardiq(f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}", queue_name, burst=True)
+    async with Gate(serve) as gate:
+        app = Ardiq(gate.url, queue_name, burst=True)
         with pytest.raises(
             BrokerError, match=r"the server is version 0*6\..*, but ArdiQ needs Redis 7\.0 or Valkey 7\.2"
         ):

@@ -97,7 +97,7 @@ impl Client {
         let push_channel = keys.push(&submit::random_hex());
         let (earliest_due, aborts, schedules) = (watch::Sender::new(0), watch::Sender::new(()), watch::Sender::new(()));
         let releases = watch::Sender::new(());
-        let channels = (push_channel.clone(), keys.wake.clone());
+        let channels = (push_channel.clone(), keys.wake.clone(), keys.roll_call.clone());
         let (followers, audience) = (Arc::new(Followers::default()), Arc::new(Audience::default()));
         let heard = (Arc::clone(&followers), Arc::clone(&audience));
         let notices = Notices {
@@ -349,7 +349,7 @@ struct Notices {
 fn sink(
     waiters: Arc<Waiters>,
     (followers, audience): (Arc<Followers>, Arc<Audience>),
-    (push, wake): (String, String),
+    (push, wake, roll_call): (String, String, String),
     notices: Notices,
 ) -> PushSink {
     Arc::new(move |channel, message| {
@@ -359,6 +359,8 @@ fn sink(
             if !followers.deliver(&message) {
                 let _ = waiters.deliver(&message);
             }
+        } else if channel == roll_call.as_bytes() {
+            followers.announce_all();
         } else if channel == wake.as_bytes() && message == b"abort" {
             notices.aborts.send_replace(());
         } else if channel == wake.as_bytes() && message == b"release" {

@@ -88,10 +88,17 @@ async fn look_at(shared: &Shared, id: &str, patience: Patience) -> Result<View> 
     Ok(view)
 }
 
+/// The later of two reports; of two at the same time, the second one.
+fn later(one: Option<Report>, other: Option<Report>) -> Option<Report> {
+    one.into_iter().chain(other).max_by_key(|report| report.at_ms)
+}
+
 /// One caller, and what it has been told.
 struct Following<'a, F> {
     shared: &'a Arc<Shared>,
     known: View,
+    /// Progress of which the caller has not been told yet.
+    heard: Option<Report>,
     tell: F,
     interval: Duration,
     can_listen: bool,
@@ -109,11 +116,9 @@ impl<F: FnMut(JobEvent) -> bool> Following<'_, F> {
 
     /// Returns whether this is a change for the caller.
     fn learn(&mut self, mut view: View) -> bool {
-        let since = |report: &Option<Report>| report.as_ref().map_or(0, |report| report.at_ms);
-        if since(&view.event.report) < since(&self.known.event.report) {
-            // A message may overtake the reply to a look.
-            view.event.report.clone_from(&self.known.event.report);
-        }
+        // A message may overtake the reply to a look.
+        let messages = [self.known.event.report.clone(), self.heard.take()];
+        view.event.report = messages.into_iter().fold(view.event.report, later);
         let has_changed = view.event != self.known.event;
         self.known = view;
         has_changed
@@ -141,26 +146,25 @@ impl<F: FnMut(JobEvent) -> bool> Following<'_, F> {
         Instant::now() + pause.max(POLL_AFTER)
     }
 
-    fn last(&self, state: JobState, result: Option<Arc<ResultRecord>>) -> JobEvent {
-        let tries = result.as_ref().map_or(self.known.event.tries, |result| result.tries);
-        JobEvent { state, tries, report: self.known.event.report.clone(), result, is_last: true }
+    /// Hear a message about the progress of a run. Another job that has had the id may report it.
+    fn hear(&mut self, nonce: Nonce, report: Report) {
+        if self.known.nonce == Some(nonce) {
+            self.heard = later(self.heard.take(), Some(report));
+        }
     }
 
-    /// What is known with this progress. `None` if another job that has had the id reports it.
-    fn with_report(&self, nonce: Nonce, report: Report) -> Option<View> {
-        let mut view = self.known.clone();
-        view.event.report = Some(report);
-        (view.nonce == Some(nonce)).then_some(view)
+    fn last(&mut self, state: JobState, result: Option<Arc<ResultRecord>>) -> JobEvent {
+        let tries = result.as_ref().map_or(self.known.event.tries, |result| result.tries);
+        let report = later(self.known.event.report.take(), self.heard.take());
+        JobEvent { state, tries, report, result, is_last: true }
     }
 
     /// The last event, after a wait for the result.
     fn end(&mut self, follower: &mut Follower, ended: Result<Option<Arc<ResultRecord>>>) -> Result<JobEvent> {
         // The run has sent its last progress ahead of the result.
         while let Some(news) = follower.try_next() {
-            if let News::Progress { nonce, report } = news
-                && let Some(view) = self.with_report(nonce, report)
-            {
-                self.learn(view);
+            if let News::Progress { nonce, report } = news {
+                self.hear(nonce, report);
             }
         }
         match ended {
@@ -202,10 +206,15 @@ pub async fn follow(shared: &Arc<Shared>, id: &str, tell: impl FnMut(JobEvent) -
     let mut sessions = shared.link.sessions();
     let mut follower = shared.followers.add(id);
     let can_listen = results::subscribe(shared, patience).await?;
+    match shared.link.subscribe(&shared.keys.roll_call, patience).await {
+        // The announcement is also repeated unasked.
+        Err(Error::Refused(_)) => {}
+        other => other?,
+    }
     sessions.borrow_and_update();
     follower.announce();
     let interval = if can_listen { LOOK_AFTER } else { POLL_AFTER };
-    let mut following = Following { shared, known: View::default(), tell, interval, can_listen };
+    let mut following = Following { shared, known: View::default(), heard: None, tell, interval, can_listen };
     let mut ended = End::of(shared, id);
     let mut view = Some(look_at(shared, id, patience).await?);
     let (mut next, mut must_look) = (Instant::now(), true);
@@ -247,12 +256,15 @@ pub async fn follow(shared: &Arc<Shared>, id: &str, tell: impl FnMut(JobEvent) -
                 follower.announce();
             }
             news = follower.next() => match news {
-                // In any other state, the run that reports has just started.
-                News::Progress { nonce, report } if following.known.event.state == JobState::Running => {
-                    must_look = false;
-                    view = following.with_report(nonce, report);
+                News::Progress { nonce, report } => {
+                    following.hear(nonce, report);
+                    if following.known.event.state == JobState::Running {
+                        must_look = false;
+                        view = Some(following.known.clone());
+                    }
+                    // In any other state, the run that reports has just started.
                 }
-                News::Progress { .. } | News::Changed => {}
+                News::Changed => {}
             },
             () = sleep_until(next) => {}
         }

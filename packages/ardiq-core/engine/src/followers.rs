@@ -19,7 +19,8 @@ use crate::logs::Level;
 use crate::protocol::notes::{News, follow};
 use crate::shared::Shared;
 
-/// How often the announcement is repeated: a worker may have started in the meantime.
+/// How often the announcement is repeated. A worker that connects asks for it, but it may miss the
+/// answer, or be older than this question.
 const PERIOD: Duration = Duration::from_secs(5);
 
 /// How long new followers are gathered before they are announced.
@@ -74,6 +75,14 @@ impl Followers {
             let _ = caller.try_send(news.clone());
         }
         true
+    }
+
+    /// Announce all jobs now: a worker does not know them yet.
+    pub fn announce_all(&self) {
+        let mut registry = lock(&self.registry);
+        registry.new = registry.jobs.keys().cloned().collect();
+        drop(registry);
+        self.added.notify_one();
     }
 
     /// The jobs to announce: all, or only those of new callers.

@@ -242,6 +242,34 @@ fn events_follow_a_job_from_the_queue_to_its_end() {
 }
 
 #[test]
+fn a_worker_that_starts_later_learns_at_once_which_jobs_are_followed() {
+    let server = Server::start(&[]);
+    let (caller, host) = (Host::new(&server.url()), Host::new(&server.url()));
+    host.enqueue(tasks(1));
+    let mut events = Events::of(&caller, "0", 1);
+    assert_eq!(events.next().unwrap().state, JobState::Queued);
+    let until_published = |messages| {
+        // An announcement that nobody asks for comes after five seconds.
+        let end = Instant::now() + Duration::from_secs(4);
+        while calls_of(&server, "publish") < messages {
+            assert!(Instant::now() < end, "{}", calls_of(&server, "publish"));
+        }
+    };
+    until_published(1);
+    let mut running = host.worker("w", 1, 1);
+    let run = running.wait_for(1).remove(0);
+    // The question and the answer.
+    until_published(3);
+    running.worker.report(run.slot, done(1));
+    events.until(|event| event.report.is_some());
+    running.worker.report(run.slot, done(2));
+    running.complete(vec![(run.slot, value(&run))]);
+    let last = events.until(|event| event.is_last);
+    assert_eq!(last.report.unwrap().progress, done(2));
+    running.stop();
+}
+
+#[test]
 fn a_follower_notices_when_a_job_becomes_due() {
     let server = Server::start(&[]);
     let (caller, host) = (Host::new(&server.url()), Host::new(&server.url()));

@@ -53,7 +53,8 @@ pub static KEYS: &[[&str; 4]] = &[
     ["ardiq:{<queue>}:aside:<name>", "any", "a former key `<name>` that had the wrong type", "a week"],
     ["ardiq:{<queue>}:survivals:<id>:<nonce>", "set", "entry ids of deliveries that were taken over although the worker that ran the job was alive", "a day"],
     ["ardiq:{<queue>}:notes:<id>:<nonce>", "hash", "what the runs of an unfinished job report: the fields `progress`, `reported` (when, in epoch ms) and `checkpoint` (a value, as the app's serializer wrote it)", "until the job has ended"],
-    ["ardiq:{<queue>}:wake", "channel", "a due time in epoch ms, when it is earlier than all others; `abort`, when a job was added to `aborting`; `release`, when there is work in `releasing`; `schedules`, when a schedule was changed; `follow <process> <id> <id> …`, every 5 s while a process follows jobs", "—"],
+    ["ardiq:{<queue>}:wake", "channel", "a due time in epoch ms, when it is earlier than all others; `abort`, when a job was added to `aborting`; `release`, when there is work in `releasing`; `schedules`, when a schedule was changed; `follow <process> <id> <id> …`, when a process begins to follow jobs, when a worker asks for it, and every 5 s", "—"],
+    ["ardiq:{<queue>}:roll-call", "channel", "`who`, when a worker has connected: it asks which jobs are followed", "—"],
     ["ardiq:{<queue>}:push:<process>", "channel", "for the callers of one process: length of the id (2 bytes), id, then a result record (empty if it is large, see *Waiters*), or news of a job that the process follows: `E`, its state has changed; or `P`, nonce, epoch ms (6 bytes), progress", "—"],
 ];
 
@@ -245,7 +246,7 @@ mod tests {
         #[rustfmt::skip]
         let Keys {
             queue: _, lanes: _, base: _, job: _, result: _, unique, body: _, aside, survivals: _, notes: _, due, running, workers, pulse, worker_info,
-            waiters, aborting, linked, releasing, cron, schedules, declared, dead, known_lanes, wake, lane_streams, streams,
+            waiters, aborting, linked, releasing, cron, schedules, declared, dead, known_lanes, wake, roll_call, lane_streams, streams,
         } = &keys;
         let survivals = keys.survivals("<id>", [0; 8]).replace(&"0".repeat(16), "<nonce>");
         let links = keys.links("<id>", [0; 8]).map(|name| name.replace(&"0".repeat(16), "<nonce>"));
@@ -263,7 +264,7 @@ mod tests {
             dead,
             known_lanes,
         ]);
-        spelled.extend([wake.as_str(), linked, releasing]);
+        spelled.extend([wake.as_str(), roll_call, linked, releasing]);
         spelled.extend(links.iter().map(String::as_str));
         spelled.extend([schedules.as_str(), declared]);
         spelled.extend(lane_streams.iter().chain(streams).map(String::as_str));

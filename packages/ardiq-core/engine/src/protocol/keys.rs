@@ -85,6 +85,8 @@ pub struct Keys {
     /// Channel on which earlier due times, requests to abort, children to release, changed
     /// schedules, and which jobs are followed are announced to workers.
     pub wake: String,
+    /// Channel on which a worker that has connected asks which jobs are followed.
+    pub roll_call: String,
     /// Lane streams, lowest first.
     pub lane_streams: Vec<String>,
     /// All streams in the order in which they are served: the highest lane first, and for each lane
@@ -123,6 +125,7 @@ impl Keys {
             dead: key("dead"),
             known_lanes: key("lanes"),
             wake: key("wake"),
+            roll_call: key("roll-call"),
             lane_streams: lanes.iter().map(|lane| stream(LANE, lane)).collect(),
             streams: lanes.iter().rev().flat_map(|lane| [stream(RETURNED, lane), stream(LANE, lane)]).collect(),
             base,

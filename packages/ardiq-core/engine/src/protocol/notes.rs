@@ -114,6 +114,9 @@ pub fn follow<'a>(process: &str, ids: impl IntoIterator<Item = &'a str>) -> Stri
     out
 }
 
+/// The question of a worker that has connected: which process follows which jobs?
+pub const WHO: &[u8] = b"who";
+
 /// Read such an announcement: the process, then the ids.
 pub fn read_follow(message: &[u8]) -> Option<impl Iterator<Item = &str>> {
     let rest = std::str::from_utf8(message).ok()?.strip_prefix(FOLLOW)?;

@@ -43,8 +43,21 @@ const IN_FLIGHT: usize = 100;
 /// while.
 pub async fn run(state: Arc<State>) -> Result<()> {
     let (link, keys) = (&state.shared.link, &state.shared.keys);
+    let mut sessions = link.sessions();
+    // Announcements that came before this connection were missed.
+    sessions.mark_changed();
     loop {
-        state.news.added.notified().await;
+        tokio::select! {
+            () = state.news.added.notified() => {}
+            changed = sessions.changed() => {
+                changed.map_err(|_| Error::Closed)?;
+                match link.command(&commands::publish(&keys.roll_call, notes::WHO), Patience::Endless).await {
+                    // Announcements are also repeated unasked.
+                    Err(Error::Refused(_)) => {}
+                    asked => drop(asked?),
+                }
+            }
+        }
         let ids = std::mem::take(&mut *lock(&state.news.ids));
         let messages = ids.iter().flat_map(|id| {
             let message = notes::News::changed(id);

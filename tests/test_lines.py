@@ -125,7 +125,9 @@ async def test_large_jobs_take_as_long_as_their_transfer(server: Server, queue_n
         took_s = time.monotonic() - began
         assert await app.queue_size() == 0
     assert line.moved < 1.2 * jobs * length, "what has arrived is not asked for again"
-    assert line.connections <= 4, "calls, subscriptions, the blocking read, large values"
+    # Calls, subscriptions, the blocking read and large values. A machine that stalls for half a
+    # second makes the worker check its connections, with two new ones each time.
+    assert line.connections <= 4 + 2 * 2
     assert took_s < 2 * jobs * length / rate
 
 

@@ -132,6 +132,7 @@ HEAVY = {
     "zoneinfo",
     "importlib.metadata",
     "croniter",
+    *(f"ardiq.{name}" for name in ("events", "group", "plan", "progress", "schedules", "workflow")),
     "ardiq_worker",
     "ardiq_cli",
     "typer",

@@ -25,8 +25,8 @@ Import the public names from here. The modules:
 | `context` | what a running task can learn about its run |
 | `control` | `Retry`, `Reject` and `Abort` |
 | `cron` | when schedules fire, and schedules as they are registered |
-| `plan` | a task with a schedule |
-| `schedules` | handles to schedules, and what is known about each |
+| `plan` | a task with a schedule; loaded when it is used |
+| `schedules` | handles to schedules, and what is known about each; loaded when it is used |
 | `expression` | parses cron expressions |
 | `running` | whether the app's own worker runs, and how to stop it |
 | `development` | finds the server of a running `ardiq dev` |
@@ -68,31 +68,35 @@ from ardiq.errors import (
 )
 from ardiq.job import Job
 from ardiq.pending import PendingEnqueue
-from ardiq.plan import ScheduledTask
 from ardiq.results import DeadJob, TaskInfo, TaskResult, TaskStatus
-from ardiq.schedules import Schedule, ScheduleInfo
 from ardiq.task import Task
 from ardiq.version import check_core_version
 
 if TYPE_CHECKING:
     from ardiq.events import JobEvent
     from ardiq.group import Group, gather, map
+    from ardiq.plan import ScheduledTask
     from ardiq.progress import Progress
+    from ardiq.schedules import Schedule, ScheduleInfo
 else:
+    _RARE = {
+        "Group": "group",
+        "JobEvent": "events",
+        "Progress": "progress",
+        "Schedule": "schedules",
+        "ScheduleInfo": "schedules",
+        "ScheduledTask": "plan",
+        "gather": "group",
+        "map": "group",
+    }
 
     def __getattr__(name):
         """Load what few programs use."""
-        if name == "JobEvent":
-            from ardiq.events import JobEvent as found
-        elif name == "Progress":
-            from ardiq.progress import Progress as found
-        elif name in ("Group", "gather", "map"):
-            from ardiq import group
-
-            found = getattr(group, name)
-        else:
+        if name not in _RARE:
             raise AttributeError(f"module 'ardiq' has no attribute {name!r}", name=name)
-        return found
+        from importlib import import_module
+
+        return getattr(import_module(f"ardiq.{_RARE[name]}"), name)
 
 
 __version__ = check_core_version()

@@ -17,7 +17,6 @@ from ardiq.dispatch import Prepared, TaskRef, task_ref
 from ardiq.job import Job
 from ardiq.options import CoreOptions, Option, RunOptions, check_options, development_locator
 from ardiq.running import Running, run
-from ardiq.schedules import Schedule, infos
 from ardiq.task import AsyncTask, SyncTask, Task, TaskOptions, task_decorator
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from ardiq.inspection import JobState, QueueState
     from ardiq.pending import PendingEnqueue
     from ardiq.results import DeadJob, TaskInfo, TaskResult, TaskStatus
-    from ardiq.schedules import ScheduleInfo
+    from ardiq.schedules import Schedule, ScheduleInfo
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -115,10 +114,7 @@ class Ardiq:
 
     @property
     def burst(self) -> bool:
-        """Whether the worker returns when no job is waiting, running or scheduled.
-
-        You can set it while the worker runs.
-        """
+        """Whether the worker returns once no job is unfinished. You can set it while it runs."""
         return self._burst
 
     @burst.setter
@@ -194,14 +190,20 @@ class Ardiq:
 
     def schedule(self, name: str) -> Schedule[Any]:
         """Return the handle to the schedule with this name. This does no I/O."""
+        from ardiq.schedules import Schedule  # few programs use schedules
+
         return Schedule(self, check_job_id(name))
 
     async def schedules(self) -> list[ScheduleInfo]:
         """Return all schedules of the queue, dynamic and static ones, by name."""
+        from ardiq.schedules import infos
+
         return infos(self, await self._connection.ask(_core.schedules(None)))
 
     def schedules_sync(self) -> list[ScheduleInfo]:
         """Blocking version of `schedules`, for code without an event loop."""
+        from ardiq.schedules import infos
+
         return infos(self, self._connection.ask_sync(_core.schedules(None), "schedules"))
 
     async def unschedule(self, name: str) -> bool:
@@ -232,10 +234,9 @@ class Ardiq:
     async def enqueue_many(self, calls: Iterable[Prepared[R]]) -> list[Job[R]]:
         """Enqueue many calls, up to a thousand per round trip. Returns the jobs in the same order.
 
-        A generator is the fastest way to enqueue: it is consumed a thousand calls at a time while
-        earlier ones are in flight. Redis accepts the calls in chunks of at most 250. Each chunk is
-        accepted completely or not at all. If the generator raises, or Redis cannot be reached, the
-        jobs that were sent before stay enqueued.
+        A generator is the fastest way: it is consumed a thousand calls at a time while earlier ones
+        are in flight. Redis accepts chunks of at most 250 calls, each completely or not at all. If
+        the generator raises, or Redis cannot be reached, the jobs sent before stay enqueued.
 
         Raises:
             TypeError: If `calls` contains something that `prepare` did not return.
@@ -287,9 +288,8 @@ class Ardiq:
         return bool(self._connection.ask_sync(_core.abort(task_id, timeout), "abort", waits=bool(timeout)))
 
     async def status(self, task_id: str) -> TaskStatus:
-        """Return the state of a job; raises InvalidIdError or BrokerError, as `result` does.
-
-        It is `not_found` if the job is unknown, or its result has expired or was not stored.
+        """Return the state of a job: `not_found` if it is unknown, or its result has expired or was
+        not stored. Raises InvalidIdError or BrokerError, as `result` does.
         """
         return results.status_of(await self._connection.ask(_core.lookup(check_job_id(task_id))))
 

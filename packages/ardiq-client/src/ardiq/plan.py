@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from ardiq import _core
 from ardiq.errors import InvalidIdError, PayloadTooLargeError
 from ardiq.printable import printable
-from ardiq.schedules import Schedule
 
 if TYPE_CHECKING:
     from ardiq.cron import StaticSchedule, Timing
     from ardiq.dispatch import Dispatch
+    from ardiq.schedules import Schedule
     from ardiq_core.shapes import Plan
 
 P = ParamSpec("P")
@@ -84,7 +84,7 @@ class ScheduledTask(Generic[P, R]):
     def _created(self, answer: int) -> Schedule[R]:
         if not answer:
             raise self._taken()
-        return Schedule(self._bound._app, self._name)
+        return self._bound._app.schedule(self._name)
 
     def _taken(self) -> ValueError:
         return ValueError(

@@ -11,9 +11,11 @@ import urllib.error
 import urllib.request
 import venv
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import Distribution, distribution
 from importlib.util import find_spec
 from pathlib import Path, PurePath
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -180,6 +182,58 @@ def test_plain_script_reports_a_file_that_cannot_be_read(
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
     assert done.returncode == 1
     assert "FileNotFoundError" in done.stderr
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A directory, and the address at which its files are served."""
+    directory = tmp_path / "served"
+    directory.mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(directory))
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        serving = Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield directory, f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+def test_workflow_reports_on_logs_and_falls_back_to_earlier_copies(
+    tmp_path: Path, environment: dict[str, str], programs: list[Program], logs: tuple[Path, str]
+) -> None:
+    directory, address = logs
+    environment["LOG_DIRECTORY"] = str(tmp_path / "copies")
+    programs.append(start_worker("access_logs:app", EXAMPLES, tmp_path, environment))
+
+    def report(*names: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(EXAMPLES / "access_logs.py"), *(f"{address}/{name}" for name in names)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=90)
+
+    line = '10.0.0.1 - - [10/Oct/2025:13:55:36 +0000] "GET / HTTP/1.1" {} {}\n'
+    for number in range(1, 4):
+        (directory / f"{number}.log").write_text(line.format(200, 1_000) * number * 3_000 + line.format(404, "-"))
+    expected = "18003 requests, 18000000 bytes\n  200: 18000\n  404: 3\n"
+    names = [f"{number}.log" for number in range(1, 4)]
+    first = report(*names)
+    assert (first.returncode, first.stdout) == (0, expected), first.stderr
+    assert first.stderr.endswith(f"[{'#' * 40}] 100%\n")
+    (directory / "2.log").unlink()
+    second = report(*names)
+    assert (second.returncode, second.stdout) == (0, expected), second.stderr
+    third = report("1.log", "none.log")
+    assert third.stdout == "3001 requests, 3000000 bytes\n  200: 3000\n  404: 1\n"
+    assert third.returncode == 1
+    assert third.stderr.endswith(f"missing: {address}/none.log\n")
+    assert sorted(path.suffix for path in (tmp_path / "copies").iterdir()) == [".log"] * 3
 
 
 def test_readme_names_every_example() -> None:

@@ -55,9 +55,11 @@ def test_demo_survives_its_killed_worker(
     assert 1 <= int(row(output, "recovered after the crash")) <= 4, "what a worker runs at the same time"
     firings = int(parts(r"(\d+) of them fired", output)[0])
     assert firings >= 2
-    # A job per file, the aggregate, the delayed one, the one that fails twice, and what the
-    # schedule fired.
-    assert int(row(output, "jobs")) == FILES + 3 + firings
+    # A job per file, their join, the delayed one, the one that fails twice, the one that never
+    # ends, and what the schedule fired.
+    assert int(row(output, "jobs")) == FILES + 4 + firings
+    assert row(output, "aborted") == "1"
+    assert "aborted the job that never ends: confirmed" in output
     # The aggregate covers the true contents, in order.
     ordered = sorted(files, key=lambda file: file.relative_to(project).as_posix())
     digest = hashlib.sha256("".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in ordered).encode())

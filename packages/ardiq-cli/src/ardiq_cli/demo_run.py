@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ardiq import Job, TaskResult
+from ardiq import Job, TaskResult, gather
 from ardiq_cli.demo_files import Input
 from ardiq_cli.demo_screen import Balance, Screen
 from ardiq_cli.demo_tasks import (
@@ -18,6 +18,7 @@ from ardiq_cli.demo_tasks import (
     Totals,
     app,
     delayed,
+    endless,
     file_facts,
     heartbeat,
     summarize,
@@ -83,25 +84,28 @@ class Demo:
             await delayed.options(delay_ms=_DELAY_MS).enqueue(),
             await third_time_lucky.enqueue(),
         ]
-        files = await self._submit_files()
+        stuck = await endless.enqueue()
+        files, aggregate = await self._submit_files()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._kill_a_worker())
+            kill = group.create_task(self._kill_a_worker())
+            abort = group.create_task(self._abort(stuck, kill))
             waits = [group.create_task(self._file_result(job)) for job in files]
             special_waits = [group.create_task(_result(job)) for job in special]
         facts = [wait.result() for wait in waits]
-        aggregate = await summarize.enqueue([result.value for result in facts if result is not None and result.success])
         totals = await _result(aggregate)
         firings = await self._firings(clock)
         others = [wait.result() for wait in special_waits]
         results = [*facts, *others, totals]
+        aborted = abort.result()
         sums: Totals | None = totals.value if totals is not None and totals.success else None
         return Balance(
-            jobs=len(results) + firings,
+            jobs=len(results) + 1 + firings,
+            aborted=aborted,
             failed=sum(result is not None and not result.success for result in results),
             retries=sum(result.tries - 1 for result in others if result is not None),
             # No file job raises, so only the crash repeats one.
             recovered=sum(result is not None and result.tries > 1 for result in facts),
-            lost=sum(result is None for result in results),
+            lost=sum(result is None for result in results) + (not aborted),
             firings=firings,
             seconds=time.monotonic() - started,
             files=sums["files"] if sums else 0,
@@ -110,8 +114,8 @@ class Demo:
             sha256=sums["sha256"] if sums else "",
         )
 
-    async def _submit_files(self) -> list[Job[FileFacts]]:
-        """Enqueue one job per file.
+    async def _submit_files(self) -> tuple[list[Job[FileFacts]], Job[Totals]]:
+        """Enqueue one job per file, and one that joins them, as one workflow.
 
         The largest tenth of the files is served before the others, on the high lane.
         """
@@ -120,9 +124,9 @@ class Demo:
         by_size = sorted(paths, key=lambda path: (self._source.root / path).stat().st_size)
         large = set(by_size[len(by_size) * 9 // 10 :])
         urgent = file_facts.options(priority="high")
-        return await app.enqueue_many(
-            [(urgent if path in large else file_facts).prepare(path, pause) for path in paths]
-        )
+        members = [(urgent if path in large else file_facts).enqueue(path, pause) for path in paths]
+        join = await gather(*members).then(summarize.options(unpack=False))
+        return [await member for member in members], join
 
     async def _file_result(self, job: Job[FileFacts]) -> TaskResult[FileFacts] | None:
         result = await _result(job)
@@ -134,19 +138,26 @@ class Demo:
         return result
 
     async def _kill_a_worker(self) -> None:
-        """Kill the worker that is running the most jobs, with SIGKILL."""
+        """Kill the worker that is running the most jobs for files, with SIGKILL."""
         await self._half_way.wait()
         process = self._workers.pop(await self._busiest())
         process.kill()
         await process.wait()
         self._screen.say(f"killed process {process.pid} (SIGKILL); the other one takes over when its lease has expired")
 
+    async def _abort(self, stuck: Job[None], kill: asyncio.Task[None]) -> bool:
+        """Abort a job after the kill. Its worker may be the dead one."""
+        await kill
+        aborted = await stuck.abort(timeout=_LIMIT_S)
+        self._screen.say(f"aborted the job that never ends: {'confirmed' if aborted else 'not confirmed'}")
+        return aborted
+
     async def _busiest(self) -> int:
-        """Return the process id of the worker that is running the most jobs; of any worker if all
-        files are done.
+        """Return the process id of the worker that is running the most jobs for files; of any
+        worker if all files are done.
         """
         while self._files_done < len(self._source.paths):
-            running = Counter(job.worker_id for job in await app.jobs("running"))
+            running = Counter(job.worker_id for job in await app.jobs("running") if job.fn_name == file_facts.name)
             pids = {worker["id"]: worker["pid"] for worker in (await app.inspect())["workers"]}
             for worker_id, _ in running.most_common():
                 if worker_id in pids:

@@ -21,6 +21,8 @@ class Balance:
     """Attempts after the first that followed a failed attempt."""
     recovered: int
     """Jobs that were running in the killed worker and have run again in the other one."""
+    aborted: bool
+    """Whether the job that never ends was aborted."""
     lost: int
     """Jobs that were enqueued but have no result."""
     firings: int
@@ -81,6 +83,7 @@ class Screen:
             ("jobs", f"{balance.jobs}", f"{balance.firings} of them fired by the one-second schedule"),
             ("retries", f"{balance.retries}", "of the job that fails twice"),
             ("recovered after the crash", f"{balance.recovered}", "jobs that the killed worker was running"),
+            ("aborted", f"{balance.aborted:d}", "the job that never ends"),
             ("failed", f"{balance.failed}", ""),
             ("lost", f"{balance.lost}", "nothing" if balance.lost == 0 else "jobs without a result"),
             ("seconds", f"{balance.seconds:.1f}", ""),
@@ -90,7 +93,7 @@ class Screen:
                 "mostly pauses that simulate a slow disk",
             ),
             ("files read", f"{balance.files}", f"{balance.size:,} bytes, {balance.lines:,} lines"),
-            ("sha-256 of all", balance.sha256[:12], ""),
+            ("sha-256 of all", balance.sha256[:12], "by the job that joins those of the files"),
         ]
         for row in rows:
             table.add_row(*row)

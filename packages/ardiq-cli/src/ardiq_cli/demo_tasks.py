@@ -1,5 +1,6 @@
 """The tasks of `ardiq demo`: facts about files, and a few jobs that show one feature each."""
 
+import asyncio
 import hashlib
 import os
 import time
@@ -50,7 +51,7 @@ def file_facts(path: str, pause: float) -> FileFacts:
 
 
 @app.task(priority="high")
-def summarize(facts: list[FileFacts]) -> Totals:
+def summarize(facts: tuple[FileFacts, ...]) -> Totals:
     """Add everything up. The SHA-256 is that of all the others, in order."""
     digest = hashlib.sha256("".join(fact["sha256"] for fact in facts).encode()).hexdigest()
     return {
@@ -69,6 +70,12 @@ async def third_time_lucky() -> int:
     if tries < 3:
         raise ConnectionError(f"attempt {tries}: the peer closed the connection")
     return tries
+
+
+@app.task
+async def endless() -> None:
+    """Run until somebody aborts it."""
+    await asyncio.Event().wait()
 
 
 @app.task

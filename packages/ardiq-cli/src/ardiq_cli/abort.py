@@ -45,7 +45,7 @@ def abort(
 
 
 async def _abort_all(url: str | None, queue: str | None, job_ids: list[str], wait_s: float) -> dict[str, str]:
-    """Abort the jobs; return for each what has become of it, a key of `_TEXTS`."""
+    """Abort the jobs; return the outcome of each, a key of `_TEXTS`."""
     import asyncio
 
     from ardiq.checks import check_job_id

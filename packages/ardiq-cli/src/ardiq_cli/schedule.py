@@ -34,7 +34,7 @@ _UNKNOWN = "unknown"
 _STATIC = "static"
 _TEXTS = {
     _UNKNOWN: "there is no schedule with this name",
-    _STATIC: "is in the code of a worker: remove @app.cron there, or pause it",
+    _STATIC: "cannot be removed, because the code of a worker defines it: remove @app.cron there, or pause it",
 }
 
 

@@ -192,7 +192,7 @@ class Ardiq:
         """Return the handle to the schedule with this name. This does no I/O."""
         from ardiq.schedules import Schedule  # few programs use schedules
 
-        return Schedule(self, check_job_id(name))
+        return Schedule(self, check_job_id(name, "the name of a schedule"))
 
     async def schedules(self) -> list[ScheduleInfo]:
         """Return all schedules of the queue, dynamic and static ones, by name."""

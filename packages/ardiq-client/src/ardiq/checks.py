@@ -164,14 +164,16 @@ def _duration(label: str, value: object) -> float:
         raise ValueError(f"{label} must be at most 100 years") from None
 
 
-def check_job_id(value: object) -> str:
-    """Accept a job id: 1 to 256 printable characters without spaces."""
+def check_job_id(value: object, label: str = "a job id") -> str:
+    """Accept a job id, or another name of the same form: 1 to 256 printable characters without
+    spaces.
+    """
     if not isinstance(value, str):
-        raise InvalidIdError(f"a job id must be a str, not {kind_of(value)}; convert it, for example with str()")
+        raise InvalidIdError(f"{label} must be a str, not {kind_of(value)}; convert it, for example with str()")
     if not 1 <= len(value) <= 256:
-        raise InvalidIdError(f"a job id must have 1 to 256 characters; this one has {len(value)}")
+        raise InvalidIdError(f"{label} must have 1 to 256 characters; this one has {len(value)}")
     if not _printable(value):
-        raise InvalidIdError("a job id must consist of printable characters without spaces")
+        raise InvalidIdError(f"{label} must consist of printable characters without spaces")
     return value
 
 

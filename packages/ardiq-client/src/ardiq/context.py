@@ -22,7 +22,8 @@ class TaskContext:
             not counted.
         queue: The name of the queue.
         headers: The dict of str to str that was passed along with the job.
-        enqueue_time: When the job was enqueued, in epoch milliseconds by the Redis clock.
+        enqueue_time: When the job was enqueued or, if it waited for other jobs, when it became
+            ready; in epoch milliseconds by the Redis clock.
     """
 
     __slots__ = ("_checkpoint", "enqueue_time", "headers", "name", "queue", "task_id", "tries")

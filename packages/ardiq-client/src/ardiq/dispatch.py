@@ -175,11 +175,12 @@ class Dispatch(Generic[P, R]):
             body,
         )
 
-    def _submission_for_inputs(self, kwargs: dict[str, Any]) -> Submission:
-        """Return the submission of a job that gets its positional arguments from others."""
-        problem = self._signature.keyword_problem(kwargs)
-        if problem is not None:
-            raise TypeError(f"the task {self.name!r} {problem}")
+    def _submission_for_inputs(self, kwargs: dict[str, Any] | None = None, count: int | None = None) -> Submission:
+        """Return the submission of a job that gets its positional arguments from others: so many,
+        if that is known. Without `kwargs`, it gets all arguments from another job.
+        """
+        if kwargs is not None:
+            self._signature.check_inputs(self.name, count, kwargs)
         from ardiq._functions.signature import UNKNOWN
 
         # Its identity depends on arguments that are not known yet.
@@ -194,7 +195,7 @@ class Dispatch(Generic[P, R]):
             due_ms=self._due_ms,
             headers=self._headers,
         )
-        return call._submission((), kwargs)
+        return call._submission((), kwargs or {})
 
     def _identity(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         from ardiq._encoding.identity import identity
@@ -311,7 +312,8 @@ class Dispatchable(Dispatch[P, R]):
 
         Args:
             task_id: The job's id. While a job with this id is unfinished, another enqueue returns
-                that job. For a schedule, this is its name.
+                that job; for a job with parents, it raises ValueError. For a schedule, this is its
+                name.
             priority: The lane. None (the default) means the task's own lane.
             delay_ms: How long the job waits before it may start, in milliseconds.
             schedule_ms: When the job may start, in epoch milliseconds. It takes precedence over

@@ -26,7 +26,7 @@ T = TypeVar("T")
 class Group(Generic[T]):
     """Jobs whose outputs go together to the next one. `ardiq.gather` and `ardiq.map` return it.
 
-    Await it to send the jobs alone, and get their `Job`s.
+    Await it to send the jobs alone, and get their `Job`s in order.
 
     Example:
         ```python
@@ -66,23 +66,36 @@ class Group(Generic[T]):
         # A single member of a gather is not a tuple that unpacks.
         if mode == SPREAD and len(self._members) == 1:
             mode = ONE
-        node = Node(target._submission_for_inputs(kwargs), mode)
+        count = len(self._members) if mode == SPREAD else 1 if mode != ONE else None
+        node = Node(target._submission_for_inputs(kwargs, count), mode)
         return add(self._app, target, node, [(one, self._kind, n) for n, one in enumerate(self._members)])
 
     def __or__(self, child: Dispatch[..., S]) -> PendingEnqueue[S]:
         return self.then(child)
 
+    def enqueue_sync(self) -> list[Job[Any]]:
+        """Send the jobs alone, from code without an event loop. Returns them in order."""
+        graph, members = self._graph()
+        if graph._nodes:
+            graph.send_sync()
+        return self._jobs(members)
+
     def __await__(self) -> Generator[Any, Any, list[Job[Any]]]:
         return self._send().__await__()
 
     async def _send(self) -> list[Job[Any]]:
-        graph = Graph(self._app)
-        for member in self._members:
-            if not isinstance(member, Job):
-                parent_of(self._app, graph, member)
+        graph, members = self._graph()
         if graph._nodes:
             await graph.send()
-        return [one if isinstance(one, Job) else await one for one in self._members]
+        return self._jobs(members)
+
+    def _graph(self) -> tuple[Graph, list[Node | str]]:
+        graph = Graph(self._app)
+        return graph, [parent_of(self._app, graph, member) for member in self._members]
+
+    def _jobs(self, members: list[Node | str]) -> list[Job[Any]]:
+        ids = [one if isinstance(one, str) else cast("str", one.job_id) for one in members]
+        return [Job(self._app, job_id) for job_id in ids]
 
 
 def gather(
@@ -91,10 +104,10 @@ def gather(
     """Join jobs, so that the next one gets the outputs of all of them.
 
     Args:
-        *members: Jobs that have not been sent, or that have.
+        *members: Enqueues that you have not awaited, or jobs that exist already.
         on_failure: `"fail"` (the default): the first member that fails for good fails the join at
-            once, and members that no worker has are aborted. `"collect"`: the join waits for all
-            members, and gets their `TaskResult`s instead of their values.
+            once, and members that no worker has fetched are aborted. `"collect"`: the join waits
+            for all members, and gets their `TaskResult`s instead of their values.
 
     Raises:
         TypeError: If a member is not a job.
@@ -135,7 +148,14 @@ def map(
     """
     target_of(getattr(task, "_app", None), task, "map()")
     kind = _kind(on_failure)
-    return Group(task._app, [task.enqueue(item) for item in items], kind, is_list=True)
+    members: list[PendingEnqueue[Any]] = []
+    try:
+        members += (task.enqueue(item) for item in items)
+    except BaseException:
+        for member in members:
+            member.close()
+        raise
+    return Group(task._app, members, kind, is_list=True)
 
 
 def _kind(on_failure: object) -> str:

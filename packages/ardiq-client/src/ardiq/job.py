@@ -163,7 +163,7 @@ class Job(Generic[R]):
         return finally_(self._app, self, child, args, kwargs)
 
     async def progress(self) -> Progress | None:
-        """Return what the task of the job has reported last with `current_task().progress()`.
+        """Return the progress that the task last reported with `current_task().progress()`.
 
         Returns:
             The progress, also while the job waits for its next attempt; None if nothing has been
@@ -197,8 +197,8 @@ class Job(Generic[R]):
         job has ended already or is unknown, the first event is the last one.
 
         Workers send the events, so they arrive within milliseconds. Lost messages, and changes that
-        are not announced, are noticed within 30 seconds. If you are slower than the events, you get
-        the latest progress and each state. You can stop iterating at any time.
+        are not announced, are noticed within 30 seconds. If you read more slowly than events
+        arrive, you get every state, with its latest progress. You can stop iterating at any time.
 
         Returns:
             An asynchronous iterator. While Redis cannot be reached, it waits.

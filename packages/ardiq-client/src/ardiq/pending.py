@@ -65,8 +65,8 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
     the same turn of the event loop are sent together.
 
     `then`, `otherwise` and `finally_` return the enqueue of a further job, which depends on this
-    one. Together they are a workflow. Whichever of its jobs you await first sends all of them, and
-    nothing runs if that fails.
+    one. Together they are a workflow. Awaiting any of its jobs sends all of them. If Redis refuses
+    the workflow, none of them runs; if Redis does not answer, they may have been enqueued.
 
     Example:
         ```python
@@ -202,7 +202,8 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
             after: Jobs, ids of jobs, or enqueues that must have succeeded before. It does not get
                 their outputs.
             delay: How long to wait after that: seconds or a timedelta.
-            schedule: Not before this time, which must have a time zone.
+            schedule: Not before this time, which must have a time zone. It takes precedence over
+                `delay`.
             priority: The lane.
 
         Raises:

@@ -50,7 +50,7 @@ class ScheduledTask(Generic[P, R]):
         """Create the schedule, or replace the one of this name; await the return value to get the
         handle to it.
 
-        The arguments are those of the task's function. Every occurrence has the same.
+        The arguments are those of the task's function. Every occurrence passes the same ones.
 
         Raises:
             TypeError: If the arguments do not match the function's signature.

@@ -52,7 +52,7 @@ class TaskResult(NamedTuple, Generic[R]):
             `"expired"`.
         tries: How many attempts were made. A start that ended with a return to the queue is not
             counted.
-        enqueue_time: When the job was enqueued.
+        enqueue_time: When the job was enqueued or, if it waited for other jobs, became ready.
         start: When the last attempt started; 0 if the job never started.
         finish: When the job ended.
         task_id: The id of the job.
@@ -100,7 +100,7 @@ class TaskInfo(NamedTuple):
         fn_name: The name of the task.
         args: The positional arguments of the call.
         kwargs: The keyword arguments of the call.
-        enqueue_time: When the job was enqueued.
+        enqueue_time: When the job was enqueued or, if it waited for other jobs, became ready.
         tries: How many attempts there have been, including the current one. A start that ended with
             a return to the queue is not counted.
         status: The state of the job; `complete` for a dead letter.

@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class ScheduleInfo(NamedTuple):
-    """A schedule, when it fires, and what became of its last job.
+    """A schedule: when it fires, and how its last job ended.
 
     All times are in epoch milliseconds by the Redis clock.
 

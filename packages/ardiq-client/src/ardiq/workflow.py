@@ -1,8 +1,8 @@
 """Workflows: jobs that depend on each other, before they are sent.
 
 A `Graph` has the jobs that are sent together, and a `Node` is one of them. `PendingEnqueue.then`
-and its siblings, `Job.then`, and `gather` and `map` in `ardiq.group` extend the graph. Whichever of
-its jobs is awaited first sends all of it.
+and its siblings, `Job.then`, and `gather` and `map` in `ardiq.group` extend the graph. Awaiting any
+of its jobs sends all of it, once.
 """
 
 # pyright: reportPrivateUsage=false
@@ -11,8 +11,10 @@ its jobs is awaited first sends all of it.
 from __future__ import annotations
 
 import warnings
+from _thread import allocate_lock
 from collections.abc import Generator, Iterable
 from datetime import datetime
+from os import urandom
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ardiq import _core
@@ -44,6 +46,8 @@ SPREAD, ONE, TUPLE, LIST, NONE = "s", "o", "t", "l", "n"
 `NONE`: the job has its arguments, unless it replaces one that had inputs.
 """
 
+_FAILED = "this workflow could not be sent, or another thread is sending it; build it again to send it again"
+
 Parent = PendingEnqueue[Any] | Job[Any] | str
 """What a job can depend on: a job that has not been sent, one that has, or an id."""
 
@@ -69,14 +73,16 @@ class Node:
 class Graph:
     """The jobs that are sent together."""
 
-    __slots__ = ("_into", "_is_dropped", "_nodes", "_sending", "app")
+    __slots__ = ("_into", "_is_begun", "_is_dropped", "_lock", "_nodes", "_sending", "app")
 
     def __init__(self, app: Ardiq) -> None:
         self.app = app
         self._nodes: list[Node] = []
         self._into: Graph | None = None  # it has become a part of this one
         self._sending: Future[Any] | None = None
+        self._is_begun = False
         self._is_dropped = False
+        self._lock = allocate_lock()
 
     def drop(self) -> None:
         """The caller has closed an enqueue of this graph before it was sent."""
@@ -105,6 +111,7 @@ class Graph:
         from asyncio import ensure_future, shield
 
         if self._sending is None:
+            self._begin()
             self._sending = ensure_future(self._send())
         await shield(self._sending)
 
@@ -112,9 +119,19 @@ class Graph:
         """Blocking version of `send`, for a thread without an event loop."""
         if self._sending is not None:
             raise RuntimeError("an event loop is sending this workflow; await it there")
+        self._begin()
         steps, answer = self._steps(), None
         while (request := steps.send(answer)) is not None:
             answer = self.app._connection.ask_sync(request, "enqueue")
+
+    def _begin(self) -> None:
+        """Note that the jobs are being sent. If the reply is lost, they may have arrived: so a
+        graph is sent once.
+        """
+        with self._lock:
+            if self._is_begun:
+                raise RuntimeError(_FAILED)
+            self._is_begun = True
 
     async def _send(self) -> None:
         steps, answer = self._steps(), None
@@ -125,6 +142,9 @@ class Graph:
         """Yield the requests that send all jobs, and None at the end. Each answer is sent in."""
         unsent = self._unsent()
         for node in unsent:
+            if node.submission[0] is None:
+                # The id is known even if the reply is lost.
+                node.submission = (urandom(16).hex(), *node.submission[1:])
             if node.replaces is not None:
                 ((_id, state, _name, body, *_rest),) = yield _core.lookup(node.replaces)
                 if state == TaskStatus.COMPLETE:
@@ -164,13 +184,16 @@ class Graph:
                 stack += waiting
         return list(ordered)
 
-    @property
-    def is_sent(self) -> bool:
-        """Whether the jobs have been sent, or are being sent."""
-        return self._sending is not None or all(node.job_id is not None for node in self._nodes)
+    def check_open(self) -> None:
+        """Raise RuntimeError if no job can be added any more."""
+        if self._is_begun:
+            is_busy = self._sending is not None and not self._sending.done()
+            raise RuntimeError(
+                "the workflow is being sent; await it first, then add to its jobs" if is_busy else _FAILED
+            )
 
     def __del__(self) -> None:
-        if self._into is None and not self._is_dropped and not self.is_sent:
+        if self._into is None and not self._is_dropped and not self._is_begun and self._nodes:
             names = ", ".join(repr(node.submission[1]) for node in self._nodes[:3])
             warnings.warn(
                 f"the workflow of {names}{', …' if len(self._nodes) > 3 else ''} was never awaited: no job was sent",
@@ -247,8 +270,7 @@ def parent_of(app: Ardiq, graph: Graph, parent: Parent) -> Node | str:
     of_parent, node = node_of(parent)
     if node.job_id is not None:
         return node.job_id
-    if of_parent._sending is not None:
-        raise RuntimeError("the workflow is being sent; await it first, then add to its jobs")
+    of_parent.check_open()
     graph.absorb(of_parent)
     return node
 
@@ -261,14 +283,15 @@ def enqueue_after(target: Dispatch[..., R], submission: Submission) -> PendingEn
 def then(app: Ardiq, parent: Parent, child: object, kwargs: dict[str, Any]) -> PendingEnqueue[Any]:
     """Return the enqueue of a job that runs with the output of its parent."""
     target = target_of(app, child, "then()")
-    node = Node(target._submission_for_inputs(kwargs), SPREAD if target._unpack else ONE)
+    mode = SPREAD if target._unpack else ONE
+    node = Node(target._submission_for_inputs(kwargs, None if target._unpack else 1), mode)
     return add(app, target, node, [(parent, THEN, 0)])
 
 
 def otherwise(app: Ardiq, parent: PendingEnqueue[Any] | Job[Any], child: object) -> PendingEnqueue[Any]:
     """Return the enqueue of a job that runs with its parent's arguments if the parent fails."""
     target = target_of(app, child, "otherwise()")
-    node = Node(target._submission_for_inputs({}), NONE)
+    node = Node(target._submission_for_inputs(), NONE)
     if isinstance(parent, Job):
         node.replaces = parent.id
     else:
@@ -315,10 +338,12 @@ def start(
     app, given = pending._app, check_parents(parents)
     if pending._link is None and not given:
         graph, node = None, Node(pending._submission)
+        is_sent = pending._steps is not None
     else:
         graph, node = node_of(pending)
-        if graph._sending is not None or node.job_id is not None:
-            raise RuntimeError("this job has been sent already")
+        is_sent = graph._is_begun
+    if is_sent:
+        raise RuntimeError("this job has been sent already")
     job_id, name, lane, delay_ms, due_ms, *rest = node.submission
     if delay is not None:
         delay_ms = check_int("delay", round(check_seconds("delay", delay, zero=True) * 1000), 0, LONGEST_MS)
@@ -337,7 +362,8 @@ def start(
 
 def _epoch_ms(moment: object) -> int:
     if not isinstance(moment, datetime):
-        raise TypeError(f"schedule must be a datetime, not {kind_of(moment)}")
+        hint = "; for a cron expression, use task.options(schedule=...)" if isinstance(moment, str) else ""
+        raise TypeError(f"schedule must be a datetime, not {kind_of(moment)}{hint}")
     if moment.utcoffset() is None:
         raise ValueError("schedule must have a time zone, for example datetime.now(timezone.utc) has one")
     return max(0, round(moment.timestamp() * 1000))

@@ -87,7 +87,7 @@ local function edges(base, links, due, linked, releasing, job_prefix, finish, tt
     if math.floor(flags / WAITS) % 2 == 1 then flags = flags - WAITS end
     local header = struct.pack(HEADER_FORMAT, low, deaths, misses, flags, high, now)
     local delay, at = string.match(ask('HGET', key, 'when') or '', '^(%d+) (%d+)$')
-    local when = delay and math.max(now + delay, tonumber(at)) or now
+    local when = delay and (at ~= '0' and tonumber(at) or now + delay) or now
     if math.floor(flags / HAS_INPUTS) % 2 == 0 then
       call('UNLINK', key)
     elseif delay then

@@ -127,7 +127,7 @@ local function add(job)
   local name = job.id .. ':' .. hex(nonce)
   local flags = job.flags + (job.waits and WAITS or 0)
   local header = struct.pack(NEW_HEADER_FORMAT, 0, 0, 0, flags, now)
-  local when = math.max(job.at, job.delay > 0 and now + job.delay or 0)
+  local when = job.at > 0 and job.at or job.delay > 0 and now + job.delay or 0
   -- Keys that an earlier job with this id and this nonce cannot have: they are new.
   if job.mode then call('HSET', inputs .. name, 'mode', job.mode) end
   if job.waits and (job.delay > 0 or job.at > 0) then

@@ -112,8 +112,9 @@ fn refused(why: &Linked) -> Error {
              result_ttl_ms of its task"
         )),
         Linked::Taken(id) => Error::Invalid(format!(
-            "unfinished job {id:?} has the id or the arguments of a unique task that a job with parents is to have; \
-             only the first jobs of a workflow can be jobs that exist already"
+            "unfinished job {id:?} has this id, or makes the same call of a unique task; only the first jobs of a \
+             workflow can be jobs that exist already: choose another task_id, or set unique=False for a job with \
+             parents"
         )),
         Linked::Done(_) | Linked::Late => Error::Refused(Refusal {
             code: String::new(),

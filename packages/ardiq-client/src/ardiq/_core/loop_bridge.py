@@ -93,7 +93,11 @@ class LoopBridge:
                 self._mailbox.forget(request_id)
 
         stream = self._waiting[request_id] = EventStream(give_up)
-        request(self._mailbox, request_id)
+        try:
+            request(self._mailbox, request_id)
+        except BaseException:
+            del self._waiting[request_id]
+            raise
         return stream
 
     async def ask_in_order(self, requests: Iterable[Request]) -> list[Any]:

@@ -108,15 +108,31 @@ class Signature:
             return f"needs its {'argument' if len(missing) == 1 else 'arguments'} {' and '.join(map(repr, missing))}"
         return None
 
-    def keyword_problem(self, kwargs: dict[str, Any]) -> str | None:
-        """As `problem`, for a call whose positional arguments are not known yet."""
-        if self._positional is None:
-            self._look_up()
-        if self._variants is not None or self._more_keywords:
-            return None
-        names = {*(self._positional or ())[self._positional_only :], *self._keyword_only}
-        unexpected = next((keyword for keyword in kwargs if keyword not in names), None)
-        return None if unexpected is None else self._unexpected(unexpected)
+    def check_inputs(self, name: str, count: int | None, kwargs: dict[str, Any]) -> None:
+        """As `check`, for a call that gets so many positional arguments later; None means that the
+        number is not known yet.
+        """
+        if self._variants is not None:
+            return
+        problem = self._input_problem(kwargs) if count is None else self.problem((None,) * count, kwargs)
+        if problem is not None:
+            raise TypeError(f"the task {name!r} {problem}")
+
+    def _input_problem(self, kwargs: dict[str, Any]) -> str | None:
+        """Return why no number of positional arguments fits."""
+        positional = self._look_up() if self._positional is None else self._positional
+        if self._most == 0:
+            return "takes no arguments by position, so it cannot get the output of another job"
+        by_keyword = positional[self._positional_only :]
+        for keyword in kwargs:
+            if keyword in positional[:1] and keyword in by_keyword:
+                return f"gets its argument {keyword!r} twice, from the output of another job and by keyword"
+            if keyword not in by_keyword and keyword not in self._keyword_only and not self._more_keywords:
+                return self._unexpected(keyword)
+        missing = [name for name in self._keyword_only if name in self._required and name not in kwargs]
+        if missing:
+            return f"needs its {'argument' if len(missing) == 1 else 'arguments'} {' and '.join(map(repr, missing))}"
+        return None
 
     def _problem_of_all(
         self, variants: Iterable[Callable[..., Any]], args: tuple[Any, ...], kwargs: dict[str, Any]

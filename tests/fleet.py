@@ -114,8 +114,9 @@ class Fleet:
     def journal(self) -> list[Note]:
         """Return the notes of the tasks, in order."""
         path = self._directory / "journal"
-        lines = path.read_text().splitlines() if path.exists() else []
-        notes = (line.split() for line in lines)
+        text = path.read_text() if path.exists() else ""
+        # A line that is being written may be there in part.
+        notes = (line.split() for line in text.split("\n")[:-1])
         return [Note(event, job, int(tries), int(pid)) for event, job, tries, pid in notes]
 
     def starts(self, job: str) -> list[Note]:

@@ -56,7 +56,8 @@ def test_one_worker_drains_twenty_thousand_jobs_with_few_commands(
     assert per_job("xtrim") <= 0.1
     assert per_job("xdel") <= 0.1
     assert per_job("hset") <= 0.1
-    assert per_job("publish") == 0
+    # A worker that connects asks who follows which jobs.
+    assert per_job("publish") <= 1 / JOBS
 
 
 def test_how_long_help_takes(measured: Measured) -> None:

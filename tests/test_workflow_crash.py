@@ -4,12 +4,14 @@ import signal
 from collections import Counter
 
 import ardiq
-from tests.conftest import FleetFactory
+from tests.conftest import FleetFactory, Measured
 from tests.leftovers import keys
 from tests.monitor import Monitor
 from tests.programs import eventually
 
 LEASE_MS = 1000
+SLOW_US = 5_000
+"""The server logs calls that take longer, in microseconds."""
 
 
 def test_a_join_of_thousands_runs_once_although_a_worker_is_killed_three_times(make_fleet: FleetFactory) -> None:
@@ -32,6 +34,25 @@ def test_a_join_of_thousands_runs_once_although_a_worker_is_killed_three_times(m
     assert commits[job.id] == 1
     of_graphs = ("children:", "parents:", "inputs:", "output:", "linked", "releasing", "due")
     assert [key for key in keys(fleet.server, fleet.queue) if key.startswith(of_graphs)] == []
+
+
+def test_a_join_of_ten_thousand_keeps_no_call_long(make_fleet: FleetFactory, measured: Measured) -> None:
+    members = 10_000
+    fleet = make_fleet(idle_timeout_ms=LEASE_MS, concurrency=8, prefetch=64)
+    fleet.server.cli("CONFIG", "SET", "slowlog-log-slower-than", SLOW_US)
+    job = ardiq.map(fleet.app.ref("brief"), range(members)).then(fleet.app.ref("add_up")).enqueue_sync()
+    fleet.worker()
+    victim = fleet.worker()
+    for count in (1_000, 3_000, 5_000):
+        eventually(lambda count=count: len(fleet.journal) >= count, "the members run")  # type: ignore[misc]
+        victim.send(signal.SIGKILL)
+        victim = fleet.worker()
+    result = fleet.result(job.id)
+    assert (result.success, result.value) == (True, sum(range(members)))
+    assert [note.tries for note in fleet.starts(job.id)] == [1]
+    slow = [entry for entry in fleet.server.client().slowlog_get(128) if entry["command"].startswith(b"EVALSHA")]
+    measured(f"script calls of more than {SLOW_US / 1000:g} ms", len(slow))
+    measured("ms of the longest script call", max((entry["duration"] / 1000 for entry in slow), default=0.0))
 
 
 def test_the_last_worker_dies_before_it_has_told_the_children(make_fleet: FleetFactory) -> None:

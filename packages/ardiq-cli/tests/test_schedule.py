@@ -136,7 +136,10 @@ def test_schedules_of_the_code_are_listed_and_cannot_be_removed(
     assert (facts["dynamic"], facts["tz"], facts["spec"]) == (False, "Europe/Berlin", "0 3 * * *")
     done = schedule("remove", "nightly")
     assert done.returncode == ExitCode.FAILED
-    assert "nightly: cannot be removed, because the code of a worker defines it: remove @app.cron there, or pause it" in done.stdout
+    assert (
+        "nightly: cannot be removed, because the code of a worker defines it: remove @app.cron there, or pause it"
+        in done.stdout
+    )
     assert schedule("pause", "nightly").returncode == ExitCode.OK
     job = app.schedule("nightly").fire_sync()
     result = job.result_sync(timeout=10)

@@ -67,7 +67,13 @@ class Group(Generic[T]):
         if mode == SPREAD and len(self._members) == 1:
             mode = ONE
         count = len(self._members) if mode == SPREAD else 1 if mode != ONE else None
-        node = Node(target._submission_for_inputs(kwargs, count), mode)
+        try:
+            submission = target._submission_for_inputs(kwargs, count)
+        except TypeError:
+            if self._is_list:
+                _close(self._members)
+            raise
+        node = Node(submission, mode)
         return add(self._app, target, node, [(one, self._kind, n) for n, one in enumerate(self._members)])
 
     def __or__(self, child: Dispatch[..., S]) -> PendingEnqueue[S]:
@@ -152,10 +158,16 @@ def map(
     try:
         members += (task.enqueue(item) for item in items)
     except BaseException:
-        for member in members:
-            member.close()
+        _close(members)
         raise
     return Group(task._app, members, kind, is_list=True)
+
+
+def _close(members: Iterable[PendingEnqueue[Any] | Job[Any]]) -> None:
+    """Close enqueues that nobody else has, so that they do not warn that they were not awaited."""
+    for member in members:
+        if isinstance(member, PendingEnqueue):
+            member.close()
 
 
 def _kind(on_failure: object) -> str:

@@ -221,7 +221,11 @@ class PendingEnqueue(Coroutine[Any, Any, "Job[R]"]):
         start(self, after, delay, schedule, priority)
         return self
 
-    def __or__(self, child: Dispatch[..., S]) -> PendingEnqueue[S]:
+    @overload
+    def __or__(self: PendingEnqueue[tuple[*Ts]], child: Accepting[*Ts, S], /) -> PendingEnqueue[S]: ...
+    @overload
+    def __or__(self, child: Dispatch[Concatenate[R, ...], S], /) -> PendingEnqueue[S]: ...
+    def __or__(self, child: Any, /) -> PendingEnqueue[Any]:
         return self.then(child)
 
     def __xor__(self, child: Dispatch[..., S]) -> PendingEnqueue[R | S]:

@@ -112,9 +112,10 @@ local function edges(base, links, due, linked, releasing, job_prefix, finish, tt
       return
     end
     local owner = name_of(parent.token)
+    -- The previous reader may have ended in this call, and deleted the output.
+    if redis.pcall('HINCRBY', outputs .. owner, 'readers', 1) == 1 then parent.stored = {} end
     if not parent.stored[kind] then redis.pcall('HSETNX', outputs .. owner, kind, value) end
     parent.stored[kind] = true
-    redis.pcall('HINCRBY', outputs .. owner, 'readers', 1)
     redis.pcall('HSET', key, field, 's' .. kind .. owner)
     redis.pcall('HINCRBY', key, 'shared', 1)
   end

@@ -10,8 +10,9 @@
 --       <mode of the inputs or -> <key of the body or ->"
 -- out   now, 1 if this user cannot publish (else 0), then what happened: "done"; "unknown", a job
 --       of the queue that is a parent does not exist; "unstored", its result was not stored or has
---       expired; "taken", an unfinished job has the id or the identity of a job with parents;
---       "late", the last part came too long ago; then the id that this is about, or pairs
+--       expired; "failed", it has failed before its fallback came; "taken", an unfinished job has
+--       the id or the identity of a job with parents; "late", the last part came too long ago; then
+--       the id that this is about, or pairs
 --       (position from 0, id of the unfinished job that stands for this one)
 -- Nothing has changed unless it is done. A graph above the size of one call comes in parts. Until
 -- the last part, all of its jobs wait for a gate: a parent that never runs. A job without parents
@@ -20,12 +21,12 @@ local due, known_lanes, running, waiters, linked, releasing = unpack(KEYS, 1, 6)
 local base, job_prefix, unique_prefix, body_prefix, result_prefix, links, wake, lane_prefix = unpack(ARGV, 1, 8)
 local nonce, part, parts, gate_ms = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
 local ttl, count = tonumber(ARGV[13]), ARGV[14]
-local FIRST_LANE, FIRST_JOB, OPEN_MS, MOST_EDGES = 7, 15, 600000, 500
+local FIRST_LANE, FIRST_JOB, OPEN_MS, MOST_EDGES = 7, 15, 600000, 100
 local children, parents, inputs, _, gates = string.match(links, '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
 children, parents, inputs = base .. children, base .. parents, base .. inputs
 local gate = parts > 1 and base .. gates .. hex(nonce)
 local _, is_alive, holder_of = presence()
-local _, announce_due, is_refused, publish = tell()
+local notify, announce_due, is_refused, publish = tell()
 local jobs, by_id, identities, out = {}, {}, {}, { now, 0, 'done' }
 local function answer(what, id) return { now, 0, what, id } end
 
@@ -100,6 +101,8 @@ local between = {}
 while n <= #ARGV do
   local of, child = parent_of(ARGV[n]), by_id[ARGV[n + 1]] or { id = ARGV[n + 1] }
   if of.fault then return answer(of.fault, of.id) end
+  -- The arguments of a job are not stored any more when it has failed.
+  if of.result and ARGV[n + 2] == 'o' and not departure(of.id, of.result, true)[1] then return answer('failed', of.id) end
   between[#between + 1] = { parent = of, child = child, kind = ARGV[n + 2], position = ARGV[n + 3] }
   n = n + 4
 end
@@ -155,13 +158,19 @@ for _, job in ipairs(jobs) do
     call('UNLINK', job.body)
   end
 end
-local INPUT_KINDS, ended = { t = true, m = true, c = true }, {}
+local INPUT_KINDS, ended, dropped = { t = true, m = true, c = true }, {}, false
 for _, one in ipairs(between) do
   local position = tonumber(one.position)
   local id, of_parent = one.parent.other or one.parent.id, one.parent.nonce or nonce
   local bytes, name = edge(one.kind, position, one.child), one.child.id .. ':' .. hex(nonce)
   call('SADD', parents .. name, parent(of_parent, position, id))
-  if INPUT_KINDS[one.kind] then call('HINCRBY', inputs .. name, 'expected', 1) end
+  if not graph.waiting(one.child.id, nonce) then
+    -- An earlier part has ended it: its members are not needed.
+    call('HSET', releasing, 'members ' .. name, '')
+    dropped = true
+  elseif INPUT_KINDS[one.kind] then
+    call('HINCRBY', inputs .. name, 'expected', 1)
+  end
   if one.parent.result then
     ended[#ended + 1] = { parent = one.parent, edge = bytes }
   else
@@ -181,9 +190,12 @@ if gate and part == parts - 1 then
 elseif gate then
   call('SET', gate, part + 1, 'PX', gate_ms)
 end
-local has_more = graph.cascade() or gate and part == parts - 1
+local LARGEST_MESSAGE, has_more = 65536, graph.cascade() or dropped or gate and part == parts - 1
 earliest = graph.earliest() and math.min(earliest or graph.earliest(), graph.earliest()) or earliest
 if earliest then announce_due(due, wake, earliest) end
+for m = 1, #graph.told, 2 do
+  notify(waiters, graph.told[m], #graph.told[m + 1] <= LARGEST_MESSAGE and graph.told[m + 1] or '')
+end
 if has_more then publish(wake, 'release') end
 if is_refused() then out[2] = 1 end
 return out

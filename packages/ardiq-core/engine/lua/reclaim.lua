@@ -1,8 +1,8 @@
 -- reclaim: take over the work of one dead worker and make it available again, a limited number of
 -- jobs per call.
 --
--- KEYS  workers, worker info, running, pulse, lanes, waiters, aborting, linked, releasing, then
---       pairs (returned stream, lane stream) that the caller serves
+-- KEYS  workers, worker info, running, pulse, lanes, waiters, aborting, linked, releasing, due,
+--       then pairs (returned stream, lane stream) that the caller serves
 -- ARGV  base, job prefix, unique prefix, body prefix, prefix of survivals, prefix of notes, group,
 --       calling worker, maximum number of jobs, "1" to look also for consumers that never signed
 --       on, time at which this call was expected in ms (see leases.lua), prefixes of the two kinds
@@ -19,8 +19,8 @@
 -- that the caller does not serve, so its work is taken over from all lanes of the queue. A worker
 -- that signed off and left work behind (score 0, then -2) did not die: its runs do not count as
 -- attempts. A job that is marked in `aborting` ends as aborted.
-local workers, info, running, pulse, known_lanes, waiters, aborting, linked, releasing = unpack(KEYS, 1, 9)
-local FIRST_STREAM = 10
+local workers, info, running, pulse, known_lanes, waiters, aborting, linked, releasing, due = unpack(KEYS, 1, 10)
+local FIRST_STREAM = 11
 local base, job_prefix, unique_prefix, body_prefix, survivals_prefix, notes_prefix = unpack(ARGV, 1, 6)
 local group, asker = ARGV[7], ARGV[8]
 local left, sweep, expected = tonumber(ARGV[9]), ARGV[10] == '1', ARGV[11]
@@ -32,6 +32,9 @@ need(workers, 'ZADD', 'ZRANGEBYSCORE', 'GET', 'SET')
 keep_time(pulse, workers, expected)
 local has_marks = redis.pcall('EXISTS', aborting) == 1 and 1 or 0
 local has_links = redis.pcall('EXISTS', linked, releasing) == 0 and 0 or 1
+-- The jobs of a large graph that is not complete wait, too.
+local last = has_links == 0 and ask('ZRANGE', due, -1, -1, 'WITHSCORES')
+if last and last[2] == NOT_YET then has_links = 1 end
 local own = call('ZSCORE', workers, asker)
 if not own or tonumber(own) < now then
   drop_pulse(pulse, workers)

@@ -10,7 +10,7 @@
 -- some of whose inputs are shared with others: the last of them deletes the output.
 local due, running, waiters, aborting, linked, releasing = unpack(KEYS)
 local base, job_prefix, unique_prefix, body_prefix, notes_prefix, links, wake, group, ttl = unpack(ARGV)
-local MOST_FIELDS, MOST_EDGES, MOST_MEMBERS, LARGEST_MESSAGE = 10, 100, 50, 65536
+local MOST_FIELDS, MOST_EDGES, MOST_MEMBERS, LARGEST_MESSAGE = 10, 40, 40, 65536
 expect('hash', releasing)
 local page = call('HRANDFIELD', releasing, MOST_FIELDS, 'WITHVALUES')
 if #page == 0 then return { now, 0, 0 } end

@@ -264,7 +264,8 @@ local function check_link(key, name)
   -- A worker of an earlier version has settled the parent, or the parts of a workflow are coming.
   if ask('HGET', linked, id) == raw or ask('EXISTS', base .. string.match(links, '%S+$') .. nonce) == 1 then return end
   free_inputs(base, links, releasing, name)
-  call('UNLINK', key)
+  -- `release` deletes inputs that are shared with many other jobs.
+  if call('HEXISTS', releasing, 'inputs ' .. name) == 0 then call('UNLINK', key) end
   report('link', name)
 end
 

@@ -88,9 +88,16 @@ async fn look_at(shared: &Shared, id: &str, patience: Patience) -> Result<View> 
     Ok(view)
 }
 
-/// The later of two reports; of two at the same time, the second one.
-fn later(one: Option<Report>, other: Option<Report>) -> Option<Report> {
-    one.into_iter().chain(other).max_by_key(|report| report.at_ms)
+/// A report that is older than an earlier one by less than this has been overtaken by it. If it is
+/// older by more, the clock of the server was set back.
+const LATEST: u64 = 60_000;
+
+/// The report that is known when there is another one.
+fn later(known: Option<Report>, other: Option<Report>) -> Option<Report> {
+    match (known, other) {
+        (Some(known), Some(other)) if (1..LATEST).contains(&known.at_ms.saturating_sub(other.at_ms)) => Some(known),
+        (known, other) => other.or(known),
+    }
 }
 
 /// One caller, and what it has been told.
@@ -116,9 +123,9 @@ impl<F: FnMut(JobEvent) -> bool> Following<'_, F> {
 
     /// Returns whether this is a change for the caller.
     fn learn(&mut self, mut view: View) -> bool {
-        // A message may overtake the reply to a look.
-        let messages = [self.known.event.report.clone(), self.heard.take()];
-        view.event.report = messages.into_iter().fold(view.event.report, later);
+        // The reply to a look may overtake messages.
+        let reports = [view.event.report.take(), self.heard.take()];
+        view.event.report = reports.into_iter().fold(self.known.event.report.clone(), later);
         let has_changed = view.event != self.known.event;
         self.known = view;
         has_changed
@@ -299,5 +306,26 @@ impl Client {
             };
             follow(&shared, &id, tell).await.map(|last| Answer::Event(Box::new(last)))
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::notes::Progress;
+
+    fn report(at_ms: u64, done: u64) -> Option<Report> {
+        Some(Report { progress: Progress { done, ..Progress::default() }, at_ms })
+    }
+
+    #[test]
+    fn a_report_that_was_overtaken_is_dropped_unless_the_clock_was_set_back() {
+        let known = report(100_000, 5);
+        assert_eq!(later(known.clone(), report(100_001, 6)), report(100_001, 6));
+        assert_eq!(later(known.clone(), report(100_000, 6)), report(100_000, 6));
+        assert_eq!(later(known.clone(), report(99_999, 4)), known);
+        assert_eq!(later(known.clone(), report(30_000, 6)), report(30_000, 6));
+        assert_eq!(later(known.clone(), None), known);
+        assert_eq!(later(None, known.clone()), known);
     }
 }

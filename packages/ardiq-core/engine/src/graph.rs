@@ -46,10 +46,10 @@ pub struct Graph {
 }
 
 /// The most jobs in one call. A job costs more than one that stands alone.
-const MOST_JOBS: usize = 100;
+const MOST_JOBS: usize = 40;
 
 /// The most edges in one call.
-const MOST_EDGES: usize = 250;
+const MOST_EDGES: usize = 80;
 
 /// The jobs of a graph wait this long for its next part, at least.
 const GATE_MS: u64 = 60_000;
@@ -110,6 +110,9 @@ fn refused(why: &Linked) -> Error {
         Linked::Unstored(id) => Error::Invalid(format!(
             "job {id:?} cannot be a parent: it has ended, and its result was not stored or has expired; set \
              result_ttl_ms of its task"
+        )),
+        Linked::Failed(id) => Error::Invalid(format!(
+            "job {id:?} has failed, so its arguments are not stored any more; add a fallback before that"
         )),
         Linked::Taken(id) => Error::Invalid(format!(
             "unfinished job {id:?} has this id, or makes the same call of a unique task; only the first jobs of a \

@@ -293,3 +293,54 @@ async fn delays_expiry_and_abort_of_a_child() {
     assert!(queue.settle(&[returns(&parent, b"")]).await.is_empty());
     assert_eq!(queue.links_left().await, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_fallback_for_a_job_that_has_failed_is_refused_before_anything_is_written() {
+    let queue = Queue::start();
+    queue.enqueue(&[job("p")]).await;
+    let parent = queue.take("w", 1).await.remove(0);
+    assert!(queue.settle(&[fails(&parent)]).await.is_empty());
+    let late = part(2, vec![node("c", 2)], vec![edge("p", "c", EdgeKind::Otherwise, 0)]);
+    assert_eq!(queue.link(&late).await, Linked::Failed("p".into()));
+    assert_eq!(queue.record("c").await, None);
+    assert_eq!(queue.links_left().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_shared_output_is_stored_again_when_its_only_reader_ends_in_the_same_call() {
+    let queue = Queue::start();
+    queue.enqueue(&[job("p"), job("q")]).await;
+    let parents = queue.take("w", 2).await;
+    assert!(queue.settle(&[returns(&parents[0], &[7; 10_000]), fails(&parents[1])]).await.is_empty());
+    let edges = vec![
+        edge("p", "c1", EdgeKind::Member, 0),
+        edge("q", "c1", EdgeKind::Member, 1),
+        edge("p", "c2", EdgeKind::Then, 0),
+    ];
+    assert_eq!(queue.link(&part(3, vec![node("c1", 3), node("c2", 3)], edges)).await, Linked::Done(Vec::new()));
+    assert_eq!(outcome(&queue, "c1").await, failed("dependency failed: q"));
+    let child = queue.take("w", 1).await.remove(0);
+    assert_eq!(queue.inputs(&child).await, [vec![7; 10_000]]);
+    assert!(queue.settle(&[returns(&child, b"x")]).await.is_empty());
+    assert_eq!(queue.links_left().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_part_that_comes_after_its_join_has_failed_withdraws_its_members() {
+    let queue = Queue::start();
+    queue.enqueue(&[job("q")]).await;
+    let failed_one = queue.take("w", 1).await.remove(0);
+    assert!(queue.settle(&[fails(&failed_one)]).await.is_empty());
+    let parts = |number, of, jobs, edges| Part { number, of, gate_ms: 60_000, ..part(5, jobs, edges) };
+    let jobs = vec![node("m", 5), node("join", 5)];
+    assert_eq!(queue.link(&parts(0, 3, jobs, Vec::new())).await, Linked::Done(Vec::new()));
+    let first = vec![edge("q", "join", EdgeKind::Member, 0)];
+    assert_eq!(queue.link(&parts(1, 3, Vec::new(), first)).await, Linked::Done(Vec::new()));
+    assert_eq!(outcome(&queue, "join").await, failed("dependency failed: q"));
+    queue.release_all().await;
+    let second = vec![edge("m", "join", EdgeKind::Member, 1)];
+    assert_eq!(queue.link(&parts(2, 3, Vec::new(), second)).await, Linked::Done(Vec::new()));
+    queue.release_all().await;
+    assert_eq!(queue.fetch("w", 1).await.entries.len(), 0, "the member was withdrawn");
+    assert_eq!(queue.links_left().await, Vec::<String>::new());
+}

@@ -95,6 +95,8 @@ pub enum Linked {
     Unknown(String),
     /// This parent has ended, and its result is not there.
     Unstored(String),
+    /// This job has failed, so a fallback for it comes too late.
+    Failed(String),
     /// This unfinished job has the id or the identity of a new job with parents.
     Taken(String),
     /// The last part came too long ago: the graph has failed.
@@ -121,6 +123,7 @@ pub async fn link(link: &Link, keys: &Keys, part: &Part, ttl_ms: i64, patience: 
     match &what[..] {
         b"unknown" => return Ok(Linked::Unknown(id()?)),
         b"unstored" => return Ok(Linked::Unstored(id()?)),
+        b"failed" => return Ok(Linked::Failed(id()?)),
         b"taken" => return Ok(Linked::Taken(id()?)),
         b"late" => return Ok(Linked::Late),
         b"done" => {}

@@ -122,7 +122,7 @@ pub struct Search<'a> {
 /// Take over jobs of one dead worker.
 pub async fn reclaim(link: &Link, keys: &Keys, search: Search<'_>, patience: Patience) -> Result<Reclaimed> {
     let mut names = vec![keys.workers.as_str(), &keys.worker_info, &keys.running, &keys.pulse, &keys.known_lanes];
-    names.extend([keys.waiters.as_str(), &keys.aborting, &keys.linked, &keys.releasing]);
+    names.extend([keys.waiters.as_str(), &keys.aborting, &keys.linked, &keys.releasing, &keys.due]);
     names.extend(keys.streams.iter().map(String::as_str));
     let mut cmd = RECLAIM.call(&names, 14 + 2 * search.seen.len(), 0);
     cmd.arg(&keys.base).arg(&keys.job).arg(&keys.unique).arg(&keys.body).arg(&keys.survivals).arg(&keys.notes);

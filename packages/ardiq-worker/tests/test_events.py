@@ -135,17 +135,21 @@ async def test_events_survive_a_restart_of_the_server(make_server: MakeServer, q
 
     async with working(app, grace_s=5):
         job = await work.enqueue()
-        follower = asyncio.create_task(collected(job))
-        await gate.arrival()
-        server.stop()
-        server.start()
-        gate.open()
-        await gate.arrival()
-        gate.open()
-        last = (await follower)[-1]
+        async with aclosing(job.events()) as events:
+            await anext(events)
+            await gate.arrival()
+            server.stop()
+            server.start()
+            gate.open()
+            while (await anext(events)).progress is None:
+                pass
+            await gate.arrival()
+            gate.open()
+            *_, last = [event async for event in events]
     assert last.status is TaskStatus.COMPLETE
+    # The job may end before the worker knows again that it is followed: then its last progress is
+    # not sent.
     assert last.progress is not None
-    assert last.progress.done == 1
 
 
 async def test_events_of_an_unreachable_server_are_an_error(queue_name: str) -> None:

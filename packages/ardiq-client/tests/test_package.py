@@ -132,7 +132,7 @@ HEAVY = {
     "zoneinfo",
     "importlib.metadata",
     "croniter",
-    *(f"ardiq.{name}" for name in ("events", "group", "plan", "progress", "schedules", "workflow")),
+    *(f"ardiq.{name}" for name in ("cron", "events", "group", "plan", "progress", "schedules", "workflow")),
     "ardiq_worker",
     "ardiq_cli",
     "typer",

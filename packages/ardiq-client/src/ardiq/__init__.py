@@ -24,7 +24,7 @@ Import the public names from here. The modules:
 | `inspection` | the types of what `inspect()` returns |
 | `context` | what a running task can learn about its run |
 | `control` | `Retry`, `Reject` and `Abort` |
-| `cron` | when schedules fire, and schedules as they are registered |
+| `cron` | when schedules fire, and schedules as they are registered; loaded when it is used |
 | `plan` | a task with a schedule; loaded when it is used |
 | `schedules` | handles to schedules, and what is known about each; loaded when it is used |
 | `expression` | parses cron expressions |

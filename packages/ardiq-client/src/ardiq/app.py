@@ -12,7 +12,6 @@ from ardiq._core.connection import Connection, finalize
 from ardiq._encoding.codec import Codec
 from ardiq.bulk import chunks_of
 from ardiq.checks import check_bool, check_job_id, check_known, check_new_attribute, check_task_name, check_timeout_ms
-from ardiq.cron import register_cron
 from ardiq.dispatch import Prepared, TaskRef, task_ref
 from ardiq.job import Job
 from ardiq.options import CoreOptions, Option, RunOptions, check_options, development_locator
@@ -175,8 +174,7 @@ class Ardiq:
             **options: `tz`, `coalesce`, `max_schedule_drift`, and the options of `task`.
 
         Raises:
-            TypeError: If you pass both or neither of `spec` and `every`, or if the function needs
-                arguments.
+            TypeError: If you pass both or none of `spec` and `every`, or arguments are required.
             ValueError: If the expression is malformed or never matches, the time zone is unknown,
                 the interval is out of range, or the task's name is longer than 230 characters.
 
@@ -186,6 +184,8 @@ class Ardiq:
             async def clean_up() -> None: ...
             ```
         """
+        from ardiq.cron import register_cron  # most clients have no schedules
+
         return register_cron(self, spec, every, options)
 
     def schedule(self, name: str) -> Schedule[Any]:

@@ -5,6 +5,7 @@ from collections import Counter
 
 import ardiq
 from tests.conftest import FleetFactory, Measured
+from tests.fleet import Fleet
 from tests.leftovers import keys
 from tests.monitor import Monitor
 from tests.programs import eventually
@@ -14,18 +15,27 @@ SLOW_US = 5_000
 """The server logs calls that take longer, in microseconds."""
 
 
+def kill_three_times(fleet: Fleet, starts: tuple[int, int, int]) -> None:
+    """Kill a second worker, and start another, each time when so many runs have started."""
+
+    def await_starts(count: int) -> None:
+        eventually(lambda: len(fleet.journal) >= count, "the members run")
+
+    victim = fleet.worker()
+    for count in starts:
+        await_starts(count)
+        victim.send(signal.SIGKILL)
+        victim = fleet.worker()
+
+
 def test_a_join_of_thousands_runs_once_although_a_worker_is_killed_three_times(make_fleet: FleetFactory) -> None:
     fleet = make_fleet(idle_timeout_ms=LEASE_MS, concurrency=8, prefetch=64)
     brief, add_up = fleet.app.ref("brief"), fleet.app.ref("add_up")
     fleet.worker()
-    victim = fleet.worker()
     with Monitor(fleet.server) as monitor:
         pending = ardiq.map(brief, range(3000)).then(add_up)
         job = pending.enqueue_sync()
-        for count in (300, 900, 1500):
-            eventually(lambda count=count: len(fleet.journal) >= count, "the members run")  # type: ignore[misc]
-            victim.send(signal.SIGKILL)
-            victim = fleet.worker()
+        kill_three_times(fleet, (300, 900, 1500))
         result = fleet.result(job.id)
         assert (result.success, result.value) == (True, sum(range(3000)))
         commits = Counter(monitor.commits(fleet.key("job:")))
@@ -42,11 +52,7 @@ def test_a_join_of_ten_thousand_keeps_no_call_long(make_fleet: FleetFactory, mea
     fleet.server.cli("CONFIG", "SET", "slowlog-log-slower-than", SLOW_US)
     job = ardiq.map(fleet.app.ref("brief"), range(members)).then(fleet.app.ref("add_up")).enqueue_sync()
     fleet.worker()
-    victim = fleet.worker()
-    for count in (1_000, 3_000, 5_000):
-        eventually(lambda count=count: len(fleet.journal) >= count, "the members run")  # type: ignore[misc]
-        victim.send(signal.SIGKILL)
-        victim = fleet.worker()
+    kill_three_times(fleet, (1_000, 3_000, 5_000))
     result = fleet.result(job.id)
     assert (result.success, result.value) == (True, sum(range(members)))
     assert [note.tries for note in fleet.starts(job.id)] == [1]

@@ -164,7 +164,7 @@ def map(
 
 
 def _close(members: Iterable[PendingEnqueue[Any] | Job[Any]]) -> None:
-    """Close enqueues that nobody else has, so that they do not warn that they were not awaited."""
+    """Close enqueues that only this group has. Then they do not warn that nobody awaited them."""
     for member in members:
         if isinstance(member, PendingEnqueue):
             member.close()

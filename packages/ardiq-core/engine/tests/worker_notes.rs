@@ -249,7 +249,7 @@ fn a_worker_that_starts_later_learns_at_once_which_jobs_are_followed() {
     let mut events = Events::of(&caller, "0", 1);
     assert_eq!(events.next().unwrap().state, JobState::Queued);
     let until_published = |messages| {
-        // An announcement that nobody asks for comes after five seconds.
+        // Without the question, the next announcement comes after five seconds.
         let end = Instant::now() + Duration::from_secs(4);
         while calls_of(&server, "publish") < messages {
             assert!(Instant::now() < end, "{}", calls_of(&server, "publish"));
